@@ -1,1 +1,39 @@
-//! targetd protocol.
+//! What the agent and targetd say to each other, and the words they share.
+//!
+//! The agent holds the intent, targetd holds the privilege. Between them runs one
+//! carries an id chosen by the agent; replies come back in any order.
+//!
+//! The whole privileged vocabulary is the enum [`Request`]. It speaks of *objects*
+//! (one volume with its exports, one pool on its disks) and of their **desired**
+//! state; targetd observes, plans, checks, applies and answers with a [`Report`].
+//! There is no request that names a path, a device node or a configfs file.
+//!
+//! | module      | what |
+//! |-------------|------|
+//! | [`names`]   | checked names: [`Iqn`], [`Nqn`], [`PortalAddr`], [`DiskId`], … |
+//! | [`units`]   | checked numbers: [`Sectors`], [`ThinId`], [`Lun`], [`Nsid`], … |
+//! | [`secret`]  | secrets that cannot be printed |
+//! | [`desired`] | what should be |
+//! | [`report`]  | what was seen and done, and what went wrong |
+//!
+//! Every value is checked where it is decoded: a message that decodes is well-formed.
+
+pub mod desired;
+pub mod names;
+pub mod report;
+pub mod secret;
+pub mod units;
+
+mod call;
+
+pub use call::{Call, PROTOCOL_VERSION, Reply, Request, Response};
+pub use desired::{
+    DataState, DesiredPool, DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost,
+    PoolDisk, PoolFormat,
+};
+pub use names::{DiskId, Iqn, NameError, Nqn, PortalAddr, Transport};
+pub use report::{
+    DiskReport, Failure, FailureKind, FeatureReport, PoolReport, PoolUsage, Report, VolumeReport,
+};
+pub use secret::{ChapCredentials, ChapName, ChapSecret, DhchapKey, SecretError};
+pub use units::{Bytes, Lun, Nsid, PortId, RangeError, SECTOR, Sectors, ThinId, TpgTag};

@@ -1,0 +1,151 @@
+//! Desired state: what the agent wants the kernel to have, one object at a time.
+//!
+//! A desired state is complete for its object. Exports that are not in it are removed;
+//! **data is never destroyed by absence**: it takes [`DataState::Tombstone`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::names::{DiskId, Iqn, Nqn, PortalAddr};
+use crate::secret::{ChapCredentials, DhchapKey};
+use crate::units::{PortId, Sectors, ThinId};
+
+/// A pool on its disks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredPool {
+    /// The pool's id; also in every label on its disks.
+    pub id: Uuid,
+    /// The intent's generation, echoed in the report.
+    pub generation: u64,
+    /// The disks in order. Data and metadata are laid out over them in this order.
+    pub disks: Vec<PoolDisk>,
+    /// Size of the thin metadata device.
+    pub metadata: Sectors,
+    /// Allocation unit: a multiple of 128 sectors (64 KiB), 128 to 2,097,152.
+    pub block: Sectors,
+    /// Free blocks at which the kernel raises a low-water event.
+    pub low_water_blocks: u64,
+    /// Whether labels and metadata may be written where there are none.
+    pub format: PoolFormat,
+    /// True when the pool is to go away from the kernel. Its disks keep their content.
+    pub absent: bool,
+}
+
+/// One disk of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolDisk {
+    /// Stable identity.
+    pub id: DiskId,
+}
+
+/// What may be written to disks that do not carry this pool's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolFormat {
+    /// Nothing: a disk without the label is an error. The only value once a pool was made.
+    Never,
+    /// Blank disks are labelled and the metadata is made.
+    BlankOnly,
+    /// Whatever the disks hold is overwritten; the caller said so explicitly.
+    /// A disk of another Ashlar pool that is active, or any disk in use, is still refused.
+    Wipe,
+}
+
+/// A volume: its thin device and all its exports.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredVolume {
+    /// The volume's id. Device names, serial numbers, NGUID and UUID derive from it.
+    pub id: Uuid,
+    /// The intent's generation, echoed in the report.
+    pub generation: u64,
+    /// The pool it lives in, which must be active.
+    pub pool: Uuid,
+    /// Its thin device.
+    pub thin_id: ThinId,
+    /// Its size. Growing is applied; shrinking is refused.
+    pub size: Sectors,
+    /// Whether its data exists.
+    pub data: DataState,
+    /// Who may reach it, and how. Empty means nobody, and then no device is active.
+    pub exports: Exports,
+    /// True when the caller agreed that hosts using a removed export are cut off.
+    pub force: bool,
+}
+
+/// Whether a volume's data should exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataState {
+    /// The thin device may be created if the pool lacks it: the volume is new.
+    Provision,
+    /// The thin device exists. If it does not, that is an error and nothing is created.
+    Present,
+    /// The data is to be destroyed. Exports must be empty.
+    Tombstone,
+}
+
+/// All exports of a volume, at most one per kernel target.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Exports {
+    /// The iSCSI target, or none.
+    pub iscsi: Option<IscsiExport>,
+    /// The NVMe subsystem, or none.
+    pub nvme: Option<NvmeExport>,
+}
+
+impl Exports {
+    /// Whether nothing is exported.
+    pub fn is_empty(&self) -> bool {
+        self.iscsi.is_none() && self.nvme.is_none()
+    }
+}
+
+/// One iSCSI target with portal group 1 and LUN 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IscsiExport {
+    /// The target's name.
+    pub target: Iqn,
+    /// Where it listens; at least one.
+    pub portals: BTreeSet<PortalAddr>,
+    /// Who may log in. Empty means nobody.
+    pub initiators: BTreeMap<Iqn, IscsiAcl>,
+}
+
+/// One initiator's access.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IscsiAcl {
+    /// What the initiator proves. `None` only where the host was created without authentication.
+    pub chap: Option<ChapCredentials>,
+    /// What the target proves in return.
+    pub mutual: Option<ChapCredentials>,
+}
+
+/// One NVMe subsystem with namespace 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NvmeExport {
+    /// The subsystem's name.
+    pub subsystem: Nqn,
+    /// Where it is reachable over TCP, by port number; at least one.
+    pub ports: BTreeMap<PortId, PortalAddr>,
+    /// Who may connect. Empty means nobody.
+    pub hosts: BTreeMap<Nqn, NvmeHost>,
+}
+
+/// One NVMe host's access. The kernel keeps one key per host, not per subsystem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NvmeHost {
+    /// What the host proves. `None` only where the host was created without authentication.
+    pub key: Option<DhchapKey>,
+    /// What the controller proves in return.
+    pub controller_key: Option<DhchapKey>,
+}
