@@ -1,0 +1,35 @@
+//! Decoding into a type, once the structure is known to be sound.
+
+use serde::de::DeserializeOwned;
+
+use crate::{DecodeError, Limits, check};
+
+/// Decodes one value that must fill `bytes` entirely.
+///
+/// # Errors
+/// Anything [`check`] refuses, and [`DecodeError::Content`] naming the field when
+/// the value is sound CBOR but not a `T`.
+pub fn from_slice<T: DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<T, DecodeError> {
+    check(bytes, limits)?;
+    let mut decoder = serde_cbor::Deserializer::from_slice(bytes);
+    serde_path_to_error::deserialize(&mut decoder).map_err(|error| DecodeError::Content {
+        field: error.path().to_string(),
+        offset: error.inner().offset(),
+        reason: without_value(error.inner().to_string()),
+    })
+}
+
+/// Takes the offending string out of serde's message.
+///
+/// A client that puts a CHAP secret where a number belongs gets it quoted by serde, and the
+/// message ends up in our log.
+fn without_value(message: String) -> String {
+    const OPEN: &str = "string \"";
+    let Some(open) = message.find(OPEN) else {
+        return message;
+    };
+    match message.rfind("\", expected") {
+        Some(close) => format!("{}string{}", &message[..open], &message[close + 1..]),
+        None => message[..open].to_owned() + "string",
+    }
+}
