@@ -1,0 +1,75 @@
+//! Pools: disks that give room to thin volumes.
+
+use ashlar_targetd_protocol::DiskId;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::name::Name;
+
+/// What a client says to create a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolSpec {
+    /// A label for people.
+    pub name: Name,
+    /// The disks, 1 to 64, each once. Their order is kept.
+    pub disks: Vec<DiskId>,
+    /// Allocation unit in bytes: a multiple of 65,536 from 65,536 to 1,073,741,824.
+    /// Absent: 65,536.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<u64>,
+    /// Room for thin metadata in bytes, a multiple of 4,096 from 2 MiB to 15.8 GiB.
+    /// Absent: chosen from the disks' size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_size: Option<u64>,
+    /// Overwrite whatever the disks hold. Without it only blank disks are taken.
+    #[serde(default)]
+    pub wipe: bool,
+}
+
+/// A pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// Its id.
+    pub id: Uuid,
+    /// Its label.
+    pub name: Name,
+    /// Its disks in order.
+    pub disks: Vec<DiskId>,
+    /// Allocation unit in bytes.
+    pub block_size: u64,
+    /// Room for thin metadata in bytes.
+    pub metadata_size: u64,
+    /// What became of it.
+    pub state: PoolState,
+    /// Bytes for data; absent while it is not online.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
+    /// Bytes of data in use; absent while it is not online.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u64>,
+    /// Bytes of metadata in use; absent while it is not online.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_used: Option<u64>,
+    /// Sum of the sizes of its volumes in bytes.
+    pub provisioned: u64,
+    /// How many volumes it has.
+    pub volumes: u64,
+    /// The generation of its last change.
+    pub generation: u64,
+}
+
+/// What became of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolState {
+    /// Being made.
+    Creating,
+    /// Serving.
+    Online,
+    /// Known, but not active in the kernel.
+    Offline,
+    /// Active, but refusing new blocks.
+    Degraded,
+}
