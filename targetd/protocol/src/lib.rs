@@ -15,10 +15,12 @@
 //! | [`secret`]  | secrets that cannot be printed |
 //! | [`desired`] | what should be |
 //! | [`report`]  | what was seen and done, and what went wrong |
+//! | [`frame`]   | length-prefixed messages on a byte stream |
 //!
 //! Every value is checked where it is decoded: a message that decodes is well-formed.
 
 pub mod desired;
+pub mod frame;
 pub mod names;
 pub mod report;
 pub mod secret;
