@@ -1,1 +1,18 @@
-//! Kernel interface.
+//! Typed access to the kernel objects Ashlar serves volumes with, and a model of them.
+//!
+//! | module      | what |
+//! |-------------|------|
+//! | [`tree`]    | the one trait through which files of configfs are touched |
+//! | [`lio`]     | SCSI: iblock backstores, iSCSI targets, portals, LUNs, ACLs, CHAP |
+//! | [`nvmet`]   | NVMe: subsystems, namespaces, hosts, ports, DH-HMAC-CHAP |
+//! | [`device`]  | block devices as the kernel numbers them |
+//!
+//! Nothing here decides: the types say what a kernel object is, read it back into plain
+//! values, and change one thing at a time, each change answering [`Changed`](tree::Change)
+//! or [`Unchanged`](tree::Change). What should exist, and in which order it comes and goes,
+//! is targetd's. Nothing is torn down on drop.
+
+pub mod device;
+pub mod lio;
+pub mod nvmet;
+pub mod tree;
