@@ -50,7 +50,11 @@ pub fn from_cbor(cbor: &Cbor) -> Json {
         Cbor::Bytes(bytes) => Json::String(bytes_text(bytes)),
         Cbor::Text(s) => Json::String(s.clone()),
         Cbor::Array(items) => Json::Array(items.iter().map(from_cbor).collect()),
-        Cbor::Map(map) => Json::Object(map.iter().map(|(k, v)| (key(k), from_cbor(v))).collect::<Map<_, _>>()),
+        Cbor::Map(map) => Json::Object(
+            map.iter()
+                .map(|(k, v)| (key(k), from_cbor(v)))
+                .collect::<Map<_, _>>(),
+        ),
         Cbor::Tag(_, inner) => from_cbor(inner),
         _ => Json::Null,
     }

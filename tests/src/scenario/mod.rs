@@ -15,9 +15,11 @@
 //! Indented lines continue the line above them.
 
 mod body;
+mod files;
 mod parse;
 
 pub use body::{Mismatch, expect_subset, from_cbor, to_cbor};
+pub use files::all;
 pub use parse::{ParseError, parse};
 
 use serde_json::Value as Json;

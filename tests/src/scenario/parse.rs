@@ -30,8 +30,11 @@ pub fn parse(name: &str, text: &str) -> Result<Scenario, ParseError> {
         let action = match line.head.split_once(' ').unwrap_or((&line.head, "")) {
             ("as", who) => Action::As(who.to_owned()),
             ("with", header) => {
-                let id = header.strip_prefix("request-id ").and_then(whole_placeholder);
-                let (name, _) = id.ok_or_else(|| error("expected 'with request-id {name}'".into()))?;
+                let id = header
+                    .strip_prefix("request-id ")
+                    .and_then(whole_placeholder);
+                let (name, _) =
+                    id.ok_or_else(|| error("expected 'with request-id {name}'".into()))?;
                 request_id = Some(placeholder(name));
                 continue;
             }
@@ -102,7 +105,9 @@ fn accident(what: &str) -> Result<Accident, String> {
 fn expectation(line: &Line) -> Result<(u16, Option<Json>), String> {
     let rest = line.head.trim_start_matches("=>").trim();
     let (status, body) = rest.split_once(' ').unwrap_or((rest, ""));
-    let status = status.parse().map_err(|_| format!("status {status:?} is no number"))?;
+    let status = status
+        .parse()
+        .map_err(|_| format!("status {status:?} is no number"))?;
     let body = format!("{body}\n{}", line.more.join("\n"));
     Ok((status, json(&body)?))
 }
@@ -111,7 +116,9 @@ fn json(text: &str) -> Result<Option<Json>, String> {
     if text.trim().is_empty() {
         return Ok(None);
     }
-    serde_json::from_str(text).map(Some).map_err(|e| format!("not JSON: {e}"))
+    serde_json::from_str(text)
+        .map(Some)
+        .map_err(|e| format!("not JSON: {e}"))
 }
 
 #[cfg(test)]
@@ -158,7 +165,10 @@ kernel
     #[test]
     fn a_request_without_an_answer_is_refused() {
         let error = parse("x", "GET /v1/system\nas admin\n").unwrap_err();
-        assert_eq!(error.to_string(), "x:1: a request needs an answer, '=> STATUS'");
+        assert_eq!(
+            error.to_string(),
+            "x:1: a request needs an answer, '=> STATUS'"
+        );
     }
 
     #[test]

@@ -1,0 +1,32 @@
+//! The scenario files of this project.
+
+use std::path::Path;
+
+use super::{Scenario, parse};
+
+/// All scenarios, in order of name. Panics on a file that does not parse: it is our own.
+pub fn all() -> Vec<Scenario> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let mut scenarios: Vec<_> = std::fs::read_dir(&dir)
+        .unwrap_or_else(|e| panic!("{}: {e}", dir.display()))
+        .map(|entry| entry.expect("the folder is readable").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "scenario"))
+        .map(|path| {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let text = std::fs::read_to_string(&path).expect("a scenario is text");
+            parse(&name, &text).unwrap_or_else(|e| panic!("{e}"))
+        })
+        .collect();
+    scenarios.sort_by(|a, b| a.name.cmp(&b.name));
+    scenarios
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_file_parses() {
+        let scenarios = super::all();
+        assert!(scenarios.iter().any(|s| s.name == "volume-life"));
+        assert!(scenarios.iter().all(|s| !s.steps.is_empty()));
+    }
+}
