@@ -15,6 +15,7 @@
 //! | [`job`]        | changes under way |
 //! | [`problem`]    | errors |
 //! | [`route`]      | the table of routes, and the least role for each |
+//! | [`role`]       | what a certificate's bearer may do |
 //! | [`page`]       | lists by cursor |
 //!
 //! Ids are UUIDs chosen by the client, 16-byte strings in CBOR. Sizes are bytes.
@@ -27,6 +28,7 @@ pub mod name;
 pub mod page;
 pub mod pool;
 pub mod problem;
+pub mod role;
 pub mod route;
 pub mod system;
 pub mod volume;
@@ -43,7 +45,8 @@ pub use name::Name;
 pub use page::Page;
 pub use pool::{Pool, PoolSpec, PoolState};
 pub use problem::{Problem, ProblemCode};
-pub use route::{Method, Operation, ROUTES, Role, Route};
+pub use role::{ROLE_URI_PREFIX, Role, UnknownRole};
+pub use route::{Method, Operation, ROUTES, Route};
 pub use system::{Capabilities, Check, Disk, Health, HealthStatus, System};
 pub use volume::{ExtendSpec, Volume, VolumeSpec, VolumeState};
 

@@ -2,17 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a certificate's bearer may do. Each role may do all that the ones before it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Role {
-    /// Look.
-    Reader,
-    /// Create, attach, extend, detach and delete volumes; keep hosts.
-    Operator,
-    /// Everything.
-    Admin,
-}
+use crate::role::Role;
 
 /// HTTP methods in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
