@@ -1,0 +1,226 @@
+//! Journal segments: files of records, one per generation.
+//!
+//! ```text
+//! journal-<first>   record first, first+1, …      closed: every record was synced
+//! journal-<next>    record next, …                the last: its tail may be torn
+//! ```
+//!
+//! A record says which generation was durable when it was written. That tells a tail torn by
+//! a power cut (nobody was promised those records) from damage to a promised one.
+
+use super::batch::Batch;
+use super::disk::{Disk, DiskFile, FileError};
+use super::frame::{self, Frame, Kind};
+
+const MAGIC: &[u8; 8] = b"ASHLARJN";
+const PREFIX: &str = "journal-";
+const TEMPORARY: &str = "journal.tmp";
+
+/// One segment open for appending.
+pub(super) struct Segment {
+    file: Box<dyn DiskFile>,
+    /// Bytes of whole records and the head.
+    pub(super) bytes: u64,
+    pub(super) first: u64,
+}
+
+/// Why an append did not happen.
+pub(super) enum AppendError {
+    /// The segment is as it was before.
+    Clean(FileError),
+    /// Part of the record may be left in it.
+    Dirty(FileError),
+}
+
+/// Why a segment could not be made.
+pub(super) enum CreateError {
+    /// It does not exist.
+    Clean(FileError),
+    /// It may or may not exist after a power cut.
+    Dirty(FileError),
+}
+
+impl Segment {
+    /// Makes a durable segment that begins with the encoded `frames`.
+    pub(super) fn create(disk: &dyn Disk, first: u64, frames: &[u8]) -> Result<Self, CreateError> {
+        let written = || -> Result<_, FileError> {
+            let mut file = disk.create(TEMPORARY)?;
+            file.append(&frame::file_head(MAGIC))?;
+            file.append(frames)?;
+            file.sync()?;
+            disk.rename(TEMPORARY, &name(first))?;
+            Ok(file)
+        };
+        let file = written().map_err(CreateError::Clean)?;
+        disk.sync_names().map_err(CreateError::Dirty)?;
+        Ok(Self {
+            file,
+            bytes: (frame::FILE_HEAD + frames.len()) as u64,
+            first,
+        })
+    }
+
+    pub(super) fn append(&mut self, record: &[u8]) -> Result<(), AppendError> {
+        if let Err(error) = self.file.append(record) {
+            return Err(match self.file.truncate(self.bytes) {
+                Ok(()) => AppendError::Clean(error),
+                Err(_) => AppendError::Dirty(error),
+            });
+        }
+        self.bytes += record.len() as u64;
+        Ok(())
+    }
+
+    pub(super) fn sync(&mut self) -> Result<(), FileError> {
+        self.file.sync()
+    }
+}
+
+/// The file of the segment that begins with generation `first`.
+pub(super) fn name(first: u64) -> String {
+    format!("{PREFIX}{first:020}")
+}
+
+/// First generations of all segments, ascending.
+pub(super) fn list(names: &[String]) -> Vec<u64> {
+    super::numbered(names, PREFIX)
+}
+
+/// One record read back.
+pub(super) struct Record {
+    pub(super) generation: u64,
+    pub(super) batch: Batch,
+}
+
+/// Promised records that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub(super) file: String,
+    /// Byte at which reading failed.
+    pub(super) offset: u64,
+    /// First and last generation missing.
+    pub(super) first: u64,
+    pub(super) last: u64,
+}
+
+/// Everything the segments say about the generations after a base.
+#[derive(Default)]
+pub(super) struct Scan {
+    base: u64,
+    /// Readable records after the base, ascending.
+    pub(super) records: Vec<Record>,
+    /// The last generation known to have existed.
+    pub(super) end: u64,
+    /// What is missing after the base.
+    pub(super) lost: Vec<Loss>,
+    /// Bytes at the very end that were never promised and are dropped.
+    pub(super) torn_bytes: u64,
+    /// The last segment's intact frames.
+    pub(super) tail: Vec<u8>,
+    /// Bytes of each segment, by first generation.
+    pub(super) segments: Vec<(u64, u64)>,
+}
+
+/// Why the journal could not be read at all.
+pub(super) enum ScanError {
+    File(FileError),
+    Newer { file: String, version: u32 },
+}
+
+/// Reads the records after generation `base` from the segments beginning at `firsts`.
+pub(super) fn scan(disk: &dyn Disk, firsts: &[u64], base: u64) -> Result<Scan, ScanError> {
+    let mut scan = Scan {
+        base,
+        end: firsts.first().map_or(base, |first| base.min(first - 1)),
+        ..Scan::default()
+    };
+    for (place, first) in firsts.iter().enumerate() {
+        let file = name(*first);
+        let bytes = disk.read(&file).map_err(ScanError::File)?;
+        if let Some(version) = frame::newer_version(MAGIC, &bytes) {
+            return Err(ScanError::Newer { file, version });
+        }
+        // A segment is begun only once all before it is durable.
+        scan.skip_to(*first, &file, 0);
+        scan.tail.clear();
+        scan.segments.push((*first, bytes.len() as u64));
+        scan.read_segment(&file, &bytes, place + 1 == firsts.len());
+    }
+    Ok(scan)
+}
+
+impl Scan {
+    /// Whether every generation after `base` up to `end` was read.
+    pub(super) fn continues(&self, base: u64, end: u64) -> bool {
+        let after = self.records.iter().map(|record| record.generation);
+        after
+            .filter(|generation| *generation > base)
+            .eq(base + 1..=end)
+    }
+
+    fn read_segment(&mut self, file: &str, bytes: &[u8], last: bool) {
+        let mut offset = frame::FILE_HEAD;
+        while offset < bytes.len() {
+            if let Some((frame, batch)) = record_at(bytes, offset)
+                && frame.generation == self.end + 1
+            {
+                self.tail.extend(&bytes[offset..offset + frame.size()]);
+                self.end = frame.generation;
+                offset += frame.size();
+                if frame.generation > self.base {
+                    let generation = frame.generation;
+                    self.records.push(Record { generation, batch });
+                }
+                continue;
+            }
+            let Some((next, promised)) = self.resume(bytes, offset) else {
+                self.torn_bytes = if last { bytes.len() - offset } else { 0 } as u64;
+                return;
+            };
+            if last && promised <= self.end {
+                self.torn_bytes = (bytes.len() - offset) as u64;
+                return;
+            }
+            self.skip_to(next.1, file, offset as u64);
+            offset = next.0;
+        }
+    }
+
+    /// Behind a hole: the next record's offset and generation, and the highest generation
+    /// that any later record knows durable.
+    fn resume(&self, bytes: &[u8], hole: usize) -> Option<((usize, u64), u64)> {
+        let mut next = None;
+        let mut promised = 0;
+        let mut offset = hole;
+        while offset < bytes.len() {
+            match record_at(bytes, offset) {
+                Some((frame, _)) if frame.generation > self.end => {
+                    next = next.or(Some((offset, frame.generation)));
+                    promised = promised.max(frame.mark);
+                    offset += frame.size();
+                }
+                _ => offset += 1,
+            }
+        }
+        next.map(|next| (next, promised))
+    }
+
+    /// Notes as lost whatever lies between the end so far and generation `next`.
+    fn skip_to(&mut self, next: u64, file: &str, offset: u64) {
+        let (first, last) = (self.end + 1, next - 1);
+        if last > self.base && first <= last {
+            self.lost.push(Loss {
+                file: file.to_owned(),
+                offset,
+                first,
+                last,
+            });
+        }
+        self.end = self.end.max(last);
+    }
+}
+
+fn record_at(bytes: &[u8], offset: usize) -> Option<(Frame<'_>, Batch)> {
+    let frame = Frame::parse(&bytes[offset..]).filter(|frame| frame.kind == Kind::Record)?;
+    Some((frame, Batch::decode(frame.payload)?))
+}
