@@ -51,6 +51,20 @@ macro_rules! routes {
             $(#[doc = $doc] $operation,)*
         }
 
+        impl Operation {
+            /// The row that asks for it.
+            pub fn route(self) -> &'static Route {
+                match self {
+                    $(Operation::$operation => &Route {
+                        method: Method::$method,
+                        path: $path,
+                        operation: Operation::$operation,
+                        role: Role::$role,
+                    },)*
+                }
+            }
+        }
+
         /// All routes.
         pub const ROUTES: &[Route] = &[
             $(Route {
@@ -102,6 +116,13 @@ mod tests {
                 route.role == Role::Reader,
                 "{route:?}"
             );
+        }
+    }
+
+    #[test]
+    fn an_operation_finds_its_own_row() {
+        for route in ROUTES {
+            assert_eq!(route.operation.route(), route);
         }
     }
 

@@ -184,6 +184,18 @@ impl fmt::Display for Transport {
     }
 }
 
+impl std::str::FromStr for Transport {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        match text {
+            "iscsi" => Ok(Transport::Iscsi),
+            "nvme-tcp" => Ok(Transport::NvmeTcp),
+            _ => Err(NameError::new("transport", text, "iscsi or nvme-tcp")),
+        }
+    }
+}
+
 /// The address and port a target listens on. The unspecified address listens on every interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -310,6 +322,14 @@ mod tests {
         for bad in ["sda", "/dev/sda", "serial-", "serial-a/b", "wwn-..\u{0}"] {
             assert!(bad.parse::<DiskId>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_transport_reads_back() {
+        for transport in [Transport::Iscsi, Transport::NvmeTcp] {
+            assert_eq!(transport.to_string().parse(), Ok(transport));
+        }
+        assert!("fc".parse::<Transport>().is_err());
     }
 
     #[test]

@@ -1,22 +1,79 @@
 //! The command line: what there is to say, and what comes of it.
+//!
+//! ```text
+//! ashlarctl NOUN VERB …  ─ one file per noun ─ Session ─ Client ─ appliance
+//!                                                 └ output: table or JSON
+//! ```
 
+mod access;
+mod connection;
+mod disk;
+mod host;
+mod job;
+mod output;
 mod pki;
+mod pool;
+mod progress;
+mod session;
+mod size;
+mod system;
+mod volume;
 
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
+use access::Access;
+use session::Session;
+
 /// Manage an Ashlar block-storage appliance.
 #[derive(Debug, Parser)]
-#[command(name = "ashlarctl", version, propagate_version = true)]
+#[command(
+    name = "ashlarctl",
+    version,
+    propagate_version = true,
+    after_help = "Objects are named by id, or by name where only one has it.\n\
+        Sizes are bytes or like 512MiB, 10GiB, 1.5TiB.\n\
+        Exit codes: 0 done, 1 failed, 2 not understood.\n\n\
+        Example:\n  \
+        export ASHLAR_ENDPOINT=box1:8443 ASHLAR_CERT=admin.pem ASHLAR_KEY=admin.key ASHLAR_CA=ca.pem\n  \
+        ashlarctl disk list\n  \
+        ashlarctl pool create fast --disk serial-A1 --disk serial-A2\n  \
+        ashlarctl volume create db1 --pool fast --size 10GiB\n  \
+        ashlarctl host create web --nqn nqn.2014-08.org.nvmexpress:uuid:8d5e…\n  \
+        ashlarctl volume attach db1 web --transport nvme-tcp"
+)]
 struct Arguments {
+    #[command(flatten)]
+    access: Access,
     #[command(subcommand)]
     noun: Noun,
 }
 
 #[derive(Debug, Subcommand)]
 enum Noun {
+    /// The box: identity, version, health
+    #[command(subcommand)]
+    System(system::Verb),
+    /// Its disks
+    #[command(subcommand)]
+    Disk(disk::Verb),
+    /// Pools: disks that give room to volumes
+    #[command(subcommand)]
+    Pool(pool::Verb),
+    /// Volumes
+    #[command(subcommand)]
+    Volume(volume::Verb),
+    /// Hosts: who may reach volumes
+    #[command(subcommand)]
+    Host(host::Verb),
+    /// Connections: a volume reachable by a host
+    #[command(subcommand)]
+    Connection(connection::Verb),
+    /// Jobs: changes under way
+    #[command(subcommand)]
+    Job(job::Verb),
     /// Make a small certificate authority and certificates for labs
     #[command(subcommand)]
     Pki(pki::Verb),
@@ -37,9 +94,26 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
-    match arguments.noun {
-        Noun::Pki(verb) => pki::run(verb),
+    let Arguments { access, noun } = arguments;
+    if let Noun::Pki(verb) = noun {
+        return pki::run(verb);
     }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let session = Session::open(access)?;
+        match noun {
+            Noun::System(verb) => system::run(&session, verb).await,
+            Noun::Disk(verb) => disk::run(&session, verb).await,
+            Noun::Pool(verb) => pool::run(&session, verb).await,
+            Noun::Volume(verb) => volume::run(&session, verb).await,
+            Noun::Host(verb) => host::run(&session, verb).await,
+            Noun::Connection(verb) => connection::run(&session, verb).await,
+            Noun::Job(verb) => job::run(&session, verb).await,
+            Noun::Pki(verb) => pki::run(verb),
+        }
+    })
 }
 
 /// Arguments that each are fine but do not go together.

@@ -1,0 +1,155 @@
+//! One run of the command line against one appliance.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ashlar_ctl::{CallError, Change, Client, Identity};
+use ashlar_protocol::Job;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::access::{Access, Format};
+use super::output::{self, Facts};
+use super::progress::Progress;
+use super::usage;
+
+pub struct Session {
+    pub client: Client,
+    pub format: Format,
+    no_wait: bool,
+    timeout: Option<Duration>,
+}
+
+/// An object of a kind that has names.
+pub trait Named {
+    /// The kind, in a word.
+    const KIND: &'static str;
+
+    fn id(&self) -> Uuid;
+    fn name(&self) -> &str;
+}
+
+impl Session {
+    pub fn open(access: Access) -> anyhow::Result<Session> {
+        let endpoint = access
+            .endpoint
+            .ok_or_else(|| usage("which appliance? --endpoint or ASHLAR_ENDPOINT"))?;
+        let file = |path: Option<PathBuf>, hint| path.ok_or_else(|| usage(hint));
+        let identity = Identity::from_files(
+            &file(access.cert, "as whom? --cert or ASHLAR_CERT")?,
+            &file(access.key, "with which key? --key or ASHLAR_KEY")?,
+            &file(access.ca, "trusting whom? --ca or ASHLAR_CA")?,
+        )?;
+        let mut client = Client::new(endpoint, &identity);
+        if access.no_wait {
+            client = client.waiting(Duration::ZERO);
+        }
+        if let Some(id) = access.request_id {
+            client = client.under(id);
+        }
+        Ok(Session {
+            client,
+            format: access.output,
+            no_wait: access.no_wait,
+            timeout: access.timeout.map(Duration::from_secs),
+        })
+    }
+
+    /// Makes a change and shows what it leaves: `shown` asks for the object when the change
+    /// was not done in the first answer.
+    pub async fn change<T, U>(
+        &self,
+        change: impl Future<Output = Result<Change<T>, CallError>>,
+        shown: impl AsyncFnOnce() -> Result<U, CallError>,
+    ) -> anyhow::Result<()>
+    where
+        T: Facts + Serialize,
+        U: Facts + Serialize,
+    {
+        match self.settle(change).await? {
+            Settled::Done(value) => output::one(self.format, &value),
+            Settled::Later => output::one(self.format, &shown().await?),
+            Settled::Running(job) => output::one(self.format, &job),
+        }
+    }
+
+    /// Makes a change that leaves nothing to show but `text`.
+    pub async fn removal(
+        &self,
+        change: impl Future<Output = Result<Change<()>, CallError>>,
+        text: &str,
+    ) -> anyhow::Result<()> {
+        match self.settle(change).await? {
+            Settled::Done(()) | Settled::Later => output::done(self.format, text),
+            Settled::Running(job) => output::one(self.format, &job),
+        }
+    }
+
+    /// Waits for a job, telling about it on a terminal.
+    pub async fn wait(&self, job: Job) -> anyhow::Result<Job> {
+        let progress = Progress::start("waiting");
+        self.watch(job, &progress).await
+    }
+
+    async fn settle<T>(
+        &self,
+        change: impl Future<Output = Result<Change<T>, CallError>>,
+    ) -> anyhow::Result<Settled<T>> {
+        let progress = Progress::start("working");
+        Ok(match change.await? {
+            Change::Done { value, .. } => Settled::Done(value),
+            Change::Accepted(job) if self.no_wait => Settled::Running(job),
+            Change::Accepted(job) => {
+                self.watch(job, &progress).await?;
+                Settled::Later
+            }
+        })
+    }
+
+    async fn watch(&self, job: Job, progress: &Progress) -> anyhow::Result<Job> {
+        let id = job.id;
+        // Looking is no part of the change: it gets request ids of its own.
+        let looking = self.client.under_new_ids();
+        let wait = looking.job_wait(job, |job| progress.job(job));
+        let Some(limit) = self.timeout else {
+            return Ok(wait.await?);
+        };
+        match tokio::time::timeout(limit, wait).await {
+            Ok(job) => Ok(job?),
+            Err(_) => bail!(
+                "job {id} is still running after {} s; it goes on, see `ashlarctl job show {id}`",
+                limit.as_secs()
+            ),
+        }
+    }
+}
+
+/// What became of a change.
+enum Settled<T> {
+    Done(T),
+    /// Done, but after the first answer.
+    Later,
+    /// Not waited for.
+    Running(Job),
+}
+
+/// The id that `text` is, or the id of the one object with that name.
+pub async fn resolve<T: Named>(
+    text: &str,
+    list: impl AsyncFnOnce() -> Result<Vec<T>, CallError>,
+) -> anyhow::Result<Uuid> {
+    if let Ok(id) = text.parse() {
+        return Ok(id);
+    }
+    let kind = T::KIND;
+    let all = list()
+        .await
+        .with_context(|| format!("failed to look for the {kind} {text:?}"))?;
+    let mut found = all.iter().filter(|object| object.name() == text);
+    match (found.next(), found.count()) {
+        (Some(object), 0) => Ok(object.id()),
+        (Some(_), more) => bail!("{} {kind}s are called {text:?}; use the id", more + 1),
+        (None, _) => bail!("no {kind} is called {text:?}"),
+    }
+}

@@ -1,0 +1,83 @@
+//! `ashlarctl system …`
+
+use anyhow::bail;
+use ashlar_protocol::{Check, Health, HealthStatus, System};
+use clap::Subcommand;
+
+use super::access::Format;
+use super::output::{self, Facts, or_dash, word};
+use super::session::Session;
+use super::size::human;
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show identity, version and capabilities
+    Show,
+    /// Show health; fails when the box is not serving
+    Health,
+}
+
+pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Show => output::one(session.format, &session.client.system_show().await?),
+        Verb::Health => {
+            let health = session.client.health_show().await?;
+            show_health(session.format, &health)?;
+            match health.status {
+                HealthStatus::Ok | HealthStatus::Degraded => Ok(()),
+                HealthStatus::Failed => bail!("the box is not serving"),
+            }
+        }
+    }
+}
+
+fn show_health(format: Format, health: &Health) -> anyhow::Result<()> {
+    match format {
+        Format::Json => output::one(format, health),
+        Format::Table => {
+            output::done(format, &format!("health  {}\n", word(&health.status)))?;
+            output::many(format, &health.checks)
+        }
+    }
+}
+
+impl Facts for System {
+    const COLUMNS: &'static [&'static str] = &["id", "name", "version"];
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let able = &self.capabilities;
+        let transports: Vec<_> = able.transports.iter().map(ToString::to_string).collect();
+        vec![
+            ("id", self.id.to_string()),
+            ("name", self.name.to_string()),
+            ("version", self.version.clone()),
+            ("protocol", self.protocol.to_string()),
+            ("kernel", or_dash(self.kernel.as_ref())),
+            ("transports", transports.join(", ")),
+            ("largest volume", human(able.volume_max)),
+            ("volume granularity", human(able.volume_granularity)),
+            ("online extend", able.online_extend.to_string()),
+            ("multiattach", able.multiattach.to_string()),
+        ]
+    }
+}
+
+impl Facts for Health {
+    const COLUMNS: &'static [&'static str] = &["status"];
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        vec![("status", word(&self.status))]
+    }
+}
+
+impl Facts for Check {
+    const COLUMNS: &'static [&'static str] = &["check", "status", "detail"];
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("check", self.name.clone()),
+            ("status", word(&self.status)),
+            ("detail", self.detail.clone().unwrap_or_default()),
+        ]
+    }
+}

@@ -1,0 +1,293 @@
+//! One method for each route.
+
+use ashlar_protocol::{
+    Connection, ConnectionSpec, Disk, ExtendSpec, Health, Host, HostCreated, HostSpec, Job,
+    Operation, Page, Pool, PoolSpec, System, Volume, VolumeSpec,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::error::{CallError, Failure};
+use super::exchange::{Exchange, Reply, encode};
+use super::{Change, Client};
+
+/// Which part of a list to show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageQuery {
+    /// Begin after this, which is the `next` of the page before.
+    pub after: Option<String>,
+    /// So many items at most. The appliance has a limit of its own.
+    pub limit: Option<usize>,
+}
+
+impl PageQuery {
+    fn to_query(&self) -> String {
+        let mut parts = Vec::new();
+        if let Some(limit) = self.limit {
+            parts.push(format!("limit={limit}"));
+        }
+        if let Some(after) = &self.after {
+            parts.push(format!("after={}", escape(after)));
+        }
+        parts.join("&")
+    }
+}
+
+/// Percent-encodes all but what RFC 3986 calls unreserved.
+fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+macro_rules! shows {
+    ($($(#[$doc:meta])* $name:ident -> $type:ty = $operation:ident;)*) => {
+        impl Client {
+            $(
+                $(#[$doc])*
+                ///
+                /// # Errors
+                /// When it does not exist, or the call fails.
+                pub async fn $name(&self, id: Uuid) -> Result<$type, CallError> {
+                    self.look(Operation::$operation, Some(id), String::new()).await
+                }
+            )*
+        }
+    };
+}
+
+shows! {
+    /// Shows a pool.
+    pool_show -> Pool = PoolShow;
+    /// Shows a volume.
+    volume_show -> Volume = VolumeShow;
+    /// Shows a host, without its secrets.
+    host_show -> Host = HostShow;
+    /// Shows a connection.
+    connection_show -> Connection = ConnectionShow;
+    /// Shows a job.
+    job_show -> Job = JobShow;
+}
+
+macro_rules! lists {
+    ($($what:literal $page:ident $all:ident -> $type:ty = $operation:ident;)*) => {
+        impl Client {
+            $(
+                #[doc = concat!("Lists ", $what, ": one page.")]
+                ///
+                /// # Errors
+                /// When the query is not valid, or the call fails.
+                pub async fn $page(&self, query: &PageQuery) -> Result<Page<$type>, CallError> {
+                    self.look(Operation::$operation, None, query.to_query()).await
+                }
+
+                #[doc = concat!("Lists ", $what, ": all of them, page by page.")]
+                ///
+                /// # Errors
+                /// When a call fails.
+                pub async fn $all(&self) -> Result<Vec<$type>, CallError> {
+                    self.walk(Operation::$operation, "").await
+                }
+            )*
+        }
+    };
+}
+
+lists! {
+    "pools" pool_page pool_list -> Pool = PoolList;
+    "volumes" volume_page volume_list -> Volume = VolumeList;
+    "hosts" host_page host_list -> Host = HostList;
+    "connections" connection_page connection_list -> Connection = ConnectionList;
+    "recent jobs" job_page job_list -> Job = JobList;
+}
+
+macro_rules! creations {
+    ($($what:literal $name:ident($spec:ty) -> $type:ty = $operation:ident;)*) => {
+        impl Client {
+            $(
+                #[doc = concat!($what, " The same id with the same specification is found so.")]
+                ///
+                /// # Errors
+                /// When the appliance refuses, or the call fails.
+                pub async fn $name(
+                    &self,
+                    id: Uuid,
+                    spec: &$spec,
+                ) -> Result<Change<$type>, CallError> {
+                    self.change(Operation::$operation, id, spec).await
+                }
+            )*
+        }
+    };
+}
+
+creations! {
+    "Creates a pool." pool_create(PoolSpec) -> Pool = PoolCreate;
+    "Creates a volume." volume_create(VolumeSpec) -> Volume = VolumeCreate;
+    "Grows a volume." volume_extend(ExtendSpec) -> Volume = VolumeExtend;
+    "Creates a host; its secrets are told this once." host_create(HostSpec) -> HostCreated = HostCreate;
+    "Attaches a volume to a host." connection_create(ConnectionSpec) -> Connection = ConnectionCreate;
+}
+
+macro_rules! removals {
+    ($($what:literal $name:ident = $operation:ident;)*) => {
+        impl Client {
+            $(
+                #[doc = $what]
+                ///
+                /// # Errors
+                /// When it does not exist, is in use, or the call fails.
+                pub async fn $name(&self, id: Uuid) -> Result<Change<()>, CallError> {
+                    self.remove(Operation::$operation, id).await
+                }
+            )*
+        }
+    };
+}
+
+removals! {
+    "Destroys a volume and its data." volume_delete = VolumeDelete;
+    "Detaches a volume from every host." volume_detach_all = VolumeDetachAll;
+    "Forgets a host." host_delete = HostDelete;
+    "Detaches a volume from a host." connection_delete = ConnectionDelete;
+}
+
+impl Client {
+    /// Shows identity, version and capabilities.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn system_show(&self) -> Result<System, CallError> {
+        self.look(Operation::SystemShow, None, String::new()).await
+    }
+
+    /// Shows health.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn health_show(&self) -> Result<Health, CallError> {
+        self.look(Operation::HealthShow, None, String::new()).await
+    }
+
+    /// Lists the disks of the box.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn disk_list(&self) -> Result<Vec<Disk>, CallError> {
+        self.walk(Operation::DiskList, "").await
+    }
+
+    /// Lists the connections of one volume.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn connections_of(&self, volume: Uuid) -> Result<Vec<Connection>, CallError> {
+        self.walk(Operation::ConnectionList, &format!("volume={volume}"))
+            .await
+    }
+
+    async fn look<T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        id: Option<Uuid>,
+        query: String,
+    ) -> Result<T, CallError> {
+        let exchange = Exchange {
+            operation,
+            id,
+            query,
+            body: None,
+        };
+        let reply = self.exchange(exchange).await?;
+        let value = match reply.status {
+            200 => reply.decode(),
+            _ => Err(reply.unexpected("where 200 was expected")),
+        };
+        value.map_err(|failure| CallError { operation, failure })
+    }
+
+    async fn walk<T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        filter: &str,
+    ) -> Result<Vec<T>, CallError> {
+        let mut items = Vec::new();
+        let mut query = filter.to_owned();
+        loop {
+            let page: Page<T> = self.look(operation, None, query).await?;
+            items.extend(page.items);
+            let Some(after) = page.next else {
+                return Ok(items);
+            };
+            query = format!("after={}&{filter}", escape(&after));
+            query.truncate(query.trim_end_matches('&').len());
+        }
+    }
+
+    async fn change<T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        id: Uuid,
+        spec: &impl Serialize,
+    ) -> Result<Change<T>, CallError> {
+        let exchange = Exchange {
+            operation,
+            id: Some(id),
+            query: String::new(),
+            body: Some(encode(operation, spec)?),
+        };
+        let reply = self.exchange(exchange).await?;
+        changed(&reply).map_err(|failure| CallError { operation, failure })
+    }
+
+    async fn remove(&self, operation: Operation, id: Uuid) -> Result<Change<()>, CallError> {
+        let exchange = Exchange {
+            operation,
+            id: Some(id),
+            query: String::new(),
+            body: None,
+        };
+        let reply = self.exchange(exchange).await?;
+        let change = match reply.status {
+            204 => Ok(Change::Done {
+                value: (),
+                created: false,
+            }),
+            202 => reply.decode().map(Change::Accepted),
+            _ => Err(reply.unexpected("where 204 or 202 was expected")),
+        };
+        change.map_err(|failure| CallError { operation, failure })
+    }
+}
+
+fn changed<T: DeserializeOwned>(reply: &Reply) -> Result<Change<T>, Failure> {
+    match reply.status {
+        200 | 201 => Ok(Change::Done {
+            value: reply.decode()?,
+            created: reply.status == 201,
+        }),
+        202 => reply.decode().map(Change::Accepted),
+        _ => Err(reply.unexpected("where 200, 201 or 202 was expected")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_escaped() {
+        let query = PageQuery {
+            after: Some("a&b=/ é".to_owned()),
+            limit: Some(5),
+        };
+        assert_eq!(query.to_query(), "limit=5&after=a%26b%3D%2F%20%C3%A9");
+        assert_eq!(PageQuery::default().to_query(), "");
+    }
+}
