@@ -5,6 +5,7 @@
 //! | [`tree`]    | the one trait through which files of configfs are touched |
 //! | [`lio`]     | SCSI: iblock backstores, iSCSI targets, portals, LUNs, ACLs, CHAP |
 //! | [`nvmet`]   | NVMe: subsystems, namespaces, hosts, ports, DH-HMAC-CHAP |
+//! | [`dm`]      | device-mapper by ioctl: linear, thin-pool, thin, error |
 //! | [`device`]  | block devices as the kernel numbers them |
 //!
 //! Nothing here decides: the types say what a kernel object is, read it back into plain
@@ -13,6 +14,7 @@
 //! is targetd's. Nothing is torn down on drop.
 
 pub mod device;
+pub mod dm;
 pub mod lio;
 pub mod nvmet;
 pub mod tree;
