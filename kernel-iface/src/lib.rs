@@ -6,6 +6,7 @@
 //! | [`lio`]     | SCSI: iblock backstores, iSCSI targets, portals, LUNs, ACLs, CHAP |
 //! | [`nvmet`]   | NVMe: subsystems, namespaces, hosts, ports, DH-HMAC-CHAP |
 //! | [`dm`]      | device-mapper by ioctl: linear, thin-pool, thin, error |
+//! | [`model`]   | a kernel in this process, with the real rules |
 //! | [`device`]  | block devices as the kernel numbers them |
 //!
 //! Nothing here decides: the types say what a kernel object is, read it back into plain
@@ -16,5 +17,6 @@
 pub mod device;
 pub mod dm;
 pub mod lio;
+pub mod model;
 pub mod nvmet;
 pub mod tree;

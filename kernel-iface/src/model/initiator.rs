@@ -1,0 +1,219 @@
+//! What an initiator gets to see: the rules of login, without the protocols.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use ashlar_targetd_protocol::{ChapCredentials, DhchapKey, Iqn, Nqn};
+
+use super::configfs::NodeId;
+use super::kind::Kind;
+use super::{ModelKernel, ModelState, lio, nvmet, socket};
+use crate::device::DeviceNumber;
+
+/// Why an initiator was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Nothing listens there.
+    #[error("connection refused")]
+    Refused,
+    /// There is no such target or subsystem at that address.
+    #[error("no such target")]
+    NoTarget,
+    /// The initiator is not listed.
+    #[error("not allowed")]
+    NotAllowed,
+    /// It did not prove who it is.
+    #[error("authentication failed")]
+    Authentication,
+}
+
+/// A SCSI disk as an initiator sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenDisk {
+    /// The device behind it.
+    pub device: DeviceNumber,
+    /// The serial number.
+    pub serial: String,
+    /// It refuses writes.
+    pub write_protected: bool,
+}
+
+/// A namespace as a host sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenNamespace {
+    /// The device behind it.
+    pub device: DeviceNumber,
+    /// The UUID.
+    pub uuid: String,
+    /// The NGUID.
+    pub nguid: String,
+}
+
+impl ModelKernel {
+    /// Logs an initiator in to a target, if that lets it; its session lasts until the portal
+    /// group is disabled or its ACL goes. Answers the disks it sees, by LUN.
+    pub fn iscsi_login(
+        &self,
+        portal: SocketAddr,
+        target: &Iqn,
+        initiator: &Iqn,
+        chap: Option<&ChapCredentials>,
+    ) -> Result<BTreeMap<u64, SeenDisk>, Denied> {
+        let mut state = self.lock();
+        let acl = state.iscsi_acl(portal, target, initiator)?;
+        state.check_chap(acl, chap)?;
+        let session = initiator.as_str().to_owned();
+        let notes = &mut state.nodes.node_mut(acl).notes;
+        notes.insert("session", session);
+        Ok(state.disks(acl))
+    }
+
+    /// Whether a host could connect to a subsystem at an address. Answers the namespaces it
+    /// would see, by id.
+    pub fn nvme_connect(
+        &self,
+        address: SocketAddr,
+        subsystem: &Nqn,
+        host: &Nqn,
+        key: Option<&DhchapKey>,
+    ) -> Result<BTreeMap<u64, SeenNamespace>, Denied> {
+        let state = self.lock();
+        let subsystem = state.nvme_subsystem(address, subsystem)?;
+        state.check_host(subsystem, host, key)?;
+        Ok(state.namespaces(subsystem))
+    }
+}
+
+impl ModelState {
+    fn iscsi_acl(
+        &self,
+        portal: SocketAddr,
+        target: &Iqn,
+        initiator: &Iqn,
+    ) -> Result<NodeId, Denied> {
+        if !self.sockets.iscsi_listens(portal) {
+            return Err(Denied::Refused);
+        }
+        let mut targets = self.nodes.of_kind(Kind::IscsiTarget);
+        let (_, target) = targets
+            .find(|(_, node)| node.name == target.as_str())
+            .ok_or(Denied::NoTarget)?;
+        let tpg = target
+            .children
+            .values()
+            .find(|tpg| self.listens(**tpg, portal))
+            .ok_or(Denied::NoTarget)?;
+        let acls = self.nodes.node(self.nodes.group(*tpg, "acls"));
+        let acl = acls.children.get(initiator.as_str());
+        acl.copied().ok_or(Denied::NotAllowed)
+    }
+
+    /// Whether an enabled portal group is reached at an address.
+    fn listens(&self, tpg: NodeId, address: SocketAddr) -> bool {
+        let node = self.nodes.node(tpg);
+        if node.kind != Kind::Tpg || self.nodes.value(tpg, "enable") != "1" {
+            return false;
+        }
+        let portals = self.nodes.node(self.nodes.group(tpg, "np"));
+        let mut addresses = portals.children.keys().filter_map(|name| name.parse().ok());
+        addresses.any(|open| socket::reaches(open, address))
+    }
+
+    fn check_chap(&self, acl: NodeId, chap: Option<&ChapCredentials>) -> Result<(), Denied> {
+        let tpg = self.nodes.ancestor(acl, 2);
+        let group_demands = self
+            .nodes
+            .value(self.nodes.group(tpg, "attrib"), "authentication");
+        let acl_demands = self
+            .nodes
+            .value(self.nodes.group(acl, "attrib"), "authentication");
+        let demanded = match acl_demands {
+            "-1" => group_demands == "1",
+            own => own == "1",
+        };
+        if !demanded {
+            return Ok(());
+        }
+        let auth = self.nodes.group(acl, "auth");
+        let name = self.nodes.value(auth, "userid");
+        let secret = self.nodes.value(auth, "password");
+        let proven = chap.is_some_and(|chap| {
+            lio::is_set(name)
+                && lio::is_set(secret)
+                && chap.name.as_str() == name
+                && chap.secret.expose() == secret
+        });
+        proven.then_some(()).ok_or(Denied::Authentication)
+    }
+
+    fn disks(&self, acl: NodeId) -> BTreeMap<u64, SeenDisk> {
+        let mapped = self.nodes.node(acl).children.iter();
+        mapped
+            .filter_map(|(name, mapped)| {
+                let lun = name.strip_prefix("lun_")?.parse().ok()?;
+                Some((lun, self.disk(*mapped)?))
+            })
+            .collect()
+    }
+
+    fn disk(&self, mapped: NodeId) -> Option<SeenDisk> {
+        let node = self.nodes.node(mapped);
+        let access = node.notes.get("access")?;
+        let lun = self.nodes.node(*node.links.values().next()?);
+        let backstore = *lun.links.values().next()?;
+        let wwn = self.nodes.group(backstore, "wwn");
+        Some(SeenDisk {
+            device: self.nodes.node(backstore).device?,
+            serial: self.nodes.value(wwn, "vpd_unit_serial").to_owned(),
+            write_protected: access == "1",
+        })
+    }
+
+    fn nvme_subsystem(&self, address: SocketAddr, subsystem: &Nqn) -> Result<NodeId, Denied> {
+        let port = self.nodes.of_kind(Kind::Port).find(|(id, node)| {
+            let open = nvmet::address(self, *id);
+            node.notes.contains_key("enabled")
+                && open.is_some_and(|open| socket::reaches(open, address))
+        });
+        let (port, _) = port.ok_or(Denied::Refused)?;
+        let linked = self.nodes.node(self.nodes.group(port, "subsystems"));
+        let mut subsystems = linked.links.values().copied();
+        subsystems
+            .find(|id| self.nodes.node(*id).name == subsystem.as_str())
+            .ok_or(Denied::NoTarget)
+    }
+
+    fn check_host(
+        &self,
+        subsystem: NodeId,
+        host: &Nqn,
+        key: Option<&DhchapKey>,
+    ) -> Result<(), Denied> {
+        if self.nodes.value(subsystem, "attr_allow_any_host") == "1" {
+            return Ok(());
+        }
+        let allowed = self
+            .nodes
+            .node(self.nodes.group(subsystem, "allowed_hosts"));
+        let mut hosts = allowed.links.values().copied();
+        let host = hosts
+            .find(|id| self.nodes.node(*id).name == host.as_str())
+            .ok_or(Denied::NotAllowed)?;
+        let demanded = self.nodes.value(host, "dhchap_key");
+        let proven = demanded.is_empty() || key.is_some_and(|key| key.expose() == demanded);
+        proven.then_some(()).ok_or(Denied::Authentication)
+    }
+
+    fn namespaces(&self, subsystem: NodeId) -> BTreeMap<u64, SeenNamespace> {
+        let namespaces = self.nodes.node(self.nodes.group(subsystem, "namespaces"));
+        let seen = namespaces.children.iter().filter_map(|(nsid, id)| {
+            let namespace = SeenNamespace {
+                device: self.nodes.node(*id).device?,
+                uuid: self.nodes.value(*id, "device_uuid").to_owned(),
+                nguid: self.nodes.value(*id, "device_nguid").to_owned(),
+            };
+            Some((nsid.parse().ok()?, namespace))
+        });
+        seen.collect()
+    }
+}

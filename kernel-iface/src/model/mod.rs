@@ -1,0 +1,192 @@
+//! A model of the kernel: configfs, block devices and device-mapper with the real rules.
+//!
+//! Everything above the bottom traits runs on [`ModelKernel`] as it runs on the kernel, in one
+//! process, without privilege and in microseconds. The rules were written from what Linux 6.12
+//! does, and `tests/conformance.rs` holds them to answers recorded on it.
+//!
+//! | file         | what |
+//! |--------------|------|
+//! | `configfs`   | directories, links, attributes: what holds for every kernel object |
+//! | `kind`       | which kinds of objects there are and which attributes each has |
+//! | `attribute`  | how the kernel reads the text written to an attribute |
+//! | `lio`        | what `mkdir`, `write` and `symlink` mean below `target/` |
+//! | `nvmet`      | what they mean below `nvmet/` |
+//! | `socket`     | who listens where |
+//! | `devices`    | the block devices there are and who holds them open |
+//! | `initiator`  | what an initiator that logs in gets to see |
+//! | `fault`      | operations that fail, and a process that dies between two of them |
+//!
+//! # Faults
+//!
+//! Every operation that can change the kernel is one *step*, counted and logged. A test can make
+//! the n-th step fail with an errno, or let the calling process "die" after n steps: from then on
+//! every operation, reading ones too, answers `ESHUTDOWN` and changes nothing, until
+//! [`ModelKernel::revive`]. The log holds one line per step, secrets as `<secret>`, and is what
+//! golden transcripts compare.
+//!
+//! # Not modelled
+//!
+//! Fabrics other than iSCSI, backstores other than iblock, ALUA groups, referrals, passthrough;
+//! statistics are directories without attributes. Operations take no time.
+
+mod attribute;
+mod configfs;
+mod devices;
+mod fault;
+mod initiator;
+mod kind;
+mod lio;
+mod nvmet;
+mod socket;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::tree::Errno;
+
+pub use devices::{BlockDevice, BlockDevices, Holder};
+pub use fault::Step;
+pub use initiator::{Denied, SeenDisk, SeenNamespace};
+
+use configfs::Nodes;
+use fault::Faults;
+use socket::Sockets;
+
+/// A kernel module the model can be without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Module {
+    /// `target_core_mod`: LIO itself. Without it there is no `target`.
+    TargetCore,
+    /// `target_core_iblock`: backstores on block devices, loaded when the first is made.
+    TargetIblock,
+    /// `iscsi_target_mod`: loaded when `target/iscsi` is made.
+    IscsiTarget,
+    /// `nvmet`: without it there is no `nvmet`.
+    Nvmet,
+    /// `nvmet_tcp`: loaded when the first subsystem is linked to a TCP port.
+    NvmetTcp,
+}
+
+/// A kernel in this process. Clones are handles on the same kernel.
+#[derive(Clone)]
+pub struct ModelKernel {
+    state: Arc<Mutex<ModelState>>,
+}
+
+/// Everything the model kernel knows, behind one lock.
+pub struct ModelState {
+    /// The block devices.
+    pub devices: BlockDevices,
+    pub(crate) faults: Faults,
+    nodes: Nodes,
+    sockets: Sockets,
+    missing_modules: BTreeSet<Module>,
+    dbroot: String,
+    /// Counts what the real kernel draws at random, such as a subsystem's serial number.
+    drawn: u64,
+}
+
+impl Default for ModelKernel {
+    fn default() -> Self {
+        ModelKernel::new()
+    }
+}
+
+impl ModelKernel {
+    /// A kernel just booted, with every module and no block device.
+    pub fn new() -> Self {
+        ModelKernel::without(&[])
+    }
+
+    /// A kernel just booted that lacks some modules.
+    pub fn without(modules: &[Module]) -> Self {
+        let mut state = ModelState {
+            devices: BlockDevices::default(),
+            faults: Faults::default(),
+            nodes: Nodes::default(),
+            sockets: Sockets::default(),
+            missing_modules: modules.iter().copied().collect(),
+            dbroot: "/var/target".to_owned(),
+            drawn: 0,
+        };
+        state.boot();
+        ModelKernel {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// The kernel's state, for as long as the guard lives.
+    pub fn lock(&self) -> MutexGuard<'_, ModelState> {
+        // A test that panicked while holding the lock has failed already.
+        self.state.lock().unwrap_or_else(|error| error.into_inner())
+    }
+
+    /// Loses power and boots again: configfs is empty, nothing is held open. Devices stay; those
+    /// that are tables of device-mapper are that model's to remove.
+    pub fn reboot(&self) {
+        let mut state = self.lock();
+        state.devices.close_all();
+        state.nodes = Nodes::default();
+        state.sockets = Sockets::default();
+        state.boot();
+    }
+
+    /// An address this machine does not have: listening there fails as it does on Linux.
+    pub fn lose_address(&self, address: IpAddr) {
+        self.lock().sockets.lose_address(address);
+    }
+
+    /// Makes the `n`-th step from now (1 is the next) fail with `errno`, changing nothing.
+    pub fn fail_step(&self, n: u64, errno: Errno) {
+        self.lock().faults.fail_step(n, errno);
+    }
+
+    /// Makes the next step whose line in the log contains `text` fail with `errno`.
+    pub fn fail_matching(&self, text: &str, errno: Errno) {
+        self.lock().faults.fail_matching(text, errno);
+    }
+
+    /// Lets the calling process die after `n` more steps.
+    pub fn stop_after(&self, n: u64) {
+        self.lock().faults.stop_after(n);
+    }
+
+    /// Whether the process died of [`stop_after`](Self::stop_after).
+    pub fn stopped(&self) -> bool {
+        self.lock().faults.stopped()
+    }
+
+    /// A new process begins: operations work again, faults that did not happen are forgotten.
+    pub fn revive(&self) {
+        self.lock().faults.revive();
+    }
+
+    /// The steps since boot or the last call of this function.
+    pub fn take_log(&self) -> Vec<Step> {
+        self.lock().faults.take_log()
+    }
+}
+
+impl ModelState {
+    /// Whether a module can be loaded.
+    pub(crate) fn has_module(&self, module: Module) -> bool {
+        !self.missing_modules.contains(&module)
+    }
+
+    /// A number that was not drawn before.
+    fn draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.drawn
+    }
+
+    fn boot(&mut self) {
+        if self.has_module(Module::TargetCore) {
+            self.nodes.mount("target", kind::Kind::Target);
+        }
+        if self.has_module(Module::Nvmet) {
+            self.nodes.mount("nvmet", kind::Kind::Nvmet);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Who listens where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::tree::Errno;
+
+/// The listening sockets of the kernel's targets.
+#[derive(Debug, Default)]
+pub(super) struct Sockets {
+    /// How many portals share each iSCSI socket.
+    iscsi: BTreeMap<SocketAddr, u32>,
+    nvmet: BTreeSet<SocketAddr>,
+    lost: BTreeSet<IpAddr>,
+}
+
+impl Sockets {
+    pub(super) fn lose_address(&mut self, address: IpAddr) {
+        self.lost.insert(address);
+    }
+
+    /// A portal shares the socket of its exact address, and opens one for a new address. LIO
+    /// asks for `IP_FREEBIND`, so an address that is not here is no error.
+    pub(super) fn open_portal(&mut self, address: SocketAddr) -> Result<(), Errno> {
+        if !self.iscsi.contains_key(&address) && self.taken(address) {
+            return Err(Errno::EADDRINUSE);
+        }
+        *self.iscsi.entry(address).or_default() += 1;
+        Ok(())
+    }
+
+    pub(super) fn close_portal(&mut self, address: SocketAddr) {
+        if let Some(portals) = self.iscsi.get_mut(&address) {
+            *portals -= 1;
+            if *portals == 0 {
+                self.iscsi.remove(&address);
+            }
+        }
+    }
+
+    /// A port opens a socket of its own.
+    pub(super) fn open_port(&mut self, address: SocketAddr) -> Result<(), Errno> {
+        if self.lost.contains(&address.ip()) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        if self.taken(address) {
+            return Err(Errno::EADDRINUSE);
+        }
+        self.nvmet.insert(address);
+        Ok(())
+    }
+
+    pub(super) fn close_port(&mut self, address: SocketAddr) {
+        self.nvmet.remove(&address);
+    }
+
+    pub(super) fn iscsi_listens(&self, address: SocketAddr) -> bool {
+        self.iscsi.keys().any(|open| reaches(*open, address))
+    }
+
+    fn taken(&self, address: SocketAddr) -> bool {
+        let mut open = self.iscsi.keys().chain(&self.nvmet);
+        open.any(|open| overlap(*open, address))
+    }
+}
+
+/// Whether a connection to `address` arrives at a socket that listens on `open`.
+pub(super) fn reaches(open: SocketAddr, address: SocketAddr) -> bool {
+    open.port() == address.port() && (open.ip() == address.ip() || covers(open.ip(), address.ip()))
+}
+
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    reaches(one, other) || reaches(other, one)
+}
+
+/// The unspecified address stands for all of its family; that of IPv6 for IPv4 too.
+fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
+    wide.is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn portals_share_a_socket_and_ports_do_not() {
+        let mut sockets = Sockets::default();
+        sockets.open_portal(at("10.0.0.1:3260")).unwrap();
+        sockets.open_portal(at("10.0.0.1:3260")).unwrap();
+        let taken = Err(Errno::EADDRINUSE);
+        assert_eq!(sockets.open_portal(at("0.0.0.0:3260")), taken);
+        assert_eq!(sockets.open_portal(at("[::]:3260")), taken);
+        assert_eq!(sockets.open_port(at("10.0.0.1:3260")), taken);
+        sockets.close_portal(at("10.0.0.1:3260"));
+        assert!(sockets.iscsi_listens(at("10.0.0.1:3260")));
+        sockets.close_portal(at("10.0.0.1:3260"));
+        assert_eq!(sockets.open_portal(at("[::]:3260")), Ok(()));
+    }
+}
