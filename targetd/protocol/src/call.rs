@@ -61,6 +61,13 @@ pub enum Request {
     ListDisks,
     /// List kernel objects that carry our names, for finding orphans: ids of volumes and pools.
     ListObjects,
+    /// Take an orphan, a volume that the intent does not know, out of the kernel: its exports
+    /// and its active device. Its data stays. Answered by [`Response::Applied`] with
+    /// generation 0.
+    Unexport {
+        /// The volume, as listed.
+        id: Uuid,
+    },
 }
 
 /// Everything targetd answers.
