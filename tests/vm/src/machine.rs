@@ -1,0 +1,315 @@
+//! One QEMU process.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::accelerator::Accelerator;
+use crate::shell::{Output, Shell};
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its name, for files and messages.
+    pub name: String,
+    /// A folder of its own for console log, sockets and pid.
+    pub folder: PathBuf,
+    /// How guest code is run.
+    pub accelerator: Accelerator,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// How it starts.
+    pub boot: Boot,
+    /// Its disks in order.
+    pub disks: Vec<Disk>,
+    /// Ports of the guest reachable on loopback.
+    pub forwards: Vec<Forward>,
+    /// The last byte of its network cards' addresses: `n` on the management network, `n + 1` on
+    /// the storage network.
+    pub address: u8,
+    /// The storage network, or none.
+    pub storage: Option<StorageLink>,
+    /// Further arguments for QEMU.
+    pub extra: Vec<String>,
+}
+
+/// How a machine starts.
+#[derive(Clone, Debug)]
+pub enum Boot {
+    /// By QEMU, from a kernel and initrd of the host.
+    Direct {
+        /// The kernel.
+        kernel: PathBuf,
+        /// The initial RAM disk.
+        initrd: PathBuf,
+        /// The kernel's command line.
+        cmdline: String,
+    },
+    /// By UEFI firmware, from the first disk.
+    Firmware,
+}
+
+/// A disk.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    /// Its raw image.
+    pub image: PathBuf,
+    /// Its serial number, at most 20 characters.
+    pub serial: String,
+    /// Whether writes are thrown away when the machine ends.
+    pub volatile: bool,
+}
+
+/// A forwarded port.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward {
+    /// On the host's loopback address.
+    pub host: u16,
+    /// In the guest.
+    pub guest: u16,
+}
+
+/// One end of a direct link between two machines: Ethernet frames in UDP on loopback, which has
+/// no connection that a power cut could break.
+#[derive(Clone, Copy, Debug)]
+pub struct StorageLink {
+    /// This machine's UDP port.
+    pub local: u16,
+    /// The other's.
+    pub peer: u16,
+}
+
+/// A running machine. Dropping it cuts its power, unless it was [left](Machine::leave) running.
+pub struct Machine {
+    settings: Settings,
+    qemu: Option<Child>,
+    shell: Option<Shell>,
+}
+
+/// How long a guest may take from power to its shell: an emulated one on a busy host needs most.
+const BOOT_LIMIT: Duration = Duration::from_secs(240);
+
+/// How long a command in a guest may take unless the caller says otherwise.
+const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+
+impl Machine {
+    /// Switches a machine on.
+    pub fn start(settings: Settings) -> anyhow::Result<Machine> {
+        fs::create_dir_all(&settings.folder)?;
+        let mut machine = Machine {
+            settings,
+            qemu: None,
+            shell: None,
+        };
+        machine.power_on()?;
+        Ok(machine)
+    }
+
+    /// Switches it on again after a power cut.
+    pub fn power_on(&mut self) -> anyhow::Result<()> {
+        let socket = self.shell_socket();
+        let _ = fs::remove_file(&socket);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.settings.folder.join("qemu.log"))?;
+        let mut qemu = Command::new("qemu-system-x86_64")
+            .args(self.arguments())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .context("failed to start qemu-system-x86_64")?;
+        fs::write(self.settings.folder.join("pid"), qemu.id().to_string())?;
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !socket.exists() {
+            if let Some(status) = qemu.try_wait()? {
+                let log = fs::read_to_string(self.settings.folder.join("qemu.log"))?;
+                bail!("{} did not start ({status}): {log}", self.settings.name);
+            }
+            if Instant::now() > deadline {
+                bail!("{} made no socket", self.settings.name);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.qemu = Some(qemu);
+        Ok(())
+    }
+
+    /// Cuts the power: the guest is gone between two instructions.
+    pub fn cut_power(&mut self) -> anyhow::Result<()> {
+        self.shell = None;
+        if let Some(mut qemu) = self.qemu.take() {
+            qemu.kill()?;
+            qemu.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the machine running when this value goes.
+    pub fn leave(mut self) {
+        self.qemu = None;
+    }
+
+    /// Its root shell; waits for the guest to get there.
+    pub fn shell(&mut self) -> anyhow::Result<&mut Shell> {
+        if self.shell.is_none() {
+            let shell = Shell::open(&self.shell_socket(), BOOT_LIMIT).with_context(|| {
+                format!(
+                    "{} is not up; see {}",
+                    self.settings.name,
+                    self.console().display()
+                )
+            })?;
+            self.shell = Some(shell);
+        }
+        Ok(self.shell.as_mut().expect("it was set above"))
+    }
+
+    /// Runs a command as root; its status is the caller's to judge.
+    pub fn run(&mut self, command: &str) -> anyhow::Result<Output> {
+        self.shell()?.run(command, COMMAND_LIMIT)
+    }
+
+    /// Runs a command as root that must succeed; answers its standard output.
+    pub fn check(&mut self, command: &str) -> anyhow::Result<String> {
+        let name = self.settings.name.clone();
+        self.shell()?.check(command, COMMAND_LIMIT).context(name)
+    }
+
+    /// The same with a limit of the caller's.
+    pub fn check_within(&mut self, command: &str, limit: Duration) -> anyhow::Result<String> {
+        let name = self.settings.name.clone();
+        self.shell()?.check(command, limit).context(name)
+    }
+
+    /// What the guest wrote to its console.
+    pub fn console(&self) -> PathBuf {
+        self.settings.folder.join("console.log")
+    }
+
+    /// The folder it keeps its files in.
+    pub fn folder(&self) -> &Path {
+        &self.settings.folder
+    }
+
+    /// Ends a machine that was left running, by its folder. Answers whether there was one.
+    pub fn end_left(folder: &Path) -> anyhow::Result<bool> {
+        let Ok(text) = fs::read_to_string(folder.join("pid")) else {
+            return Ok(false);
+        };
+        let pid: i32 = text.trim().parse().context("pid file")?;
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        // The number may have gone to another process since.
+        let ours = String::from_utf8_lossy(&command).contains(&*folder.to_string_lossy());
+        if ours {
+            kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+            while Path::new(&format!("/proc/{pid}/fd")).exists()
+                && fs::read_dir(format!("/proc/{pid}/fd")).is_ok_and(|mut d| d.next().is_some())
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        fs::remove_file(folder.join("pid"))?;
+        Ok(ours)
+    }
+
+    fn shell_socket(&self) -> PathBuf {
+        self.settings.folder.join("shell.sock")
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let settings = &self.settings;
+        let mut arguments: Vec<String> = settings.accelerator.arguments().map(String::from).into();
+        let mut add = |words: &[&str]| arguments.extend(words.iter().map(|w| (*w).to_owned()));
+        add(&[
+            "-machine",
+            "q35",
+            "-smp",
+            "2",
+            "-m",
+            &format!("{}M", settings.memory),
+        ]);
+        add(&["-display", "none", "-nodefaults", "-no-reboot"]);
+        add(&["-serial", &format!("file:{}", self.console().display())]);
+        add(&["-device", "virtio-rng-pci"]);
+        add(&["-device", "virtio-serial-pci", "-chardev"]);
+        add(&[&format!(
+            "socket,id=shell,path={},server=on,wait=off",
+            self.shell_socket().display()
+        )]);
+        add(&[
+            "-device",
+            "virtserialport,chardev=shell,name=org.ashlar.shell",
+        ]);
+        match &settings.boot {
+            Boot::Direct {
+                kernel,
+                initrd,
+                cmdline,
+            } => {
+                add(&[
+                    "-kernel",
+                    &kernel.to_string_lossy(),
+                    "-initrd",
+                    &initrd.to_string_lossy(),
+                ]);
+                add(&["-append", cmdline]);
+            }
+            Boot::Firmware => {
+                let code = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+                add(&[
+                    "-drive",
+                    &format!("if=pflash,format=raw,readonly=on,file={code}"),
+                ]);
+            }
+        }
+        for (index, disk) in settings.disks.iter().enumerate() {
+            let snapshot = if disk.volatile { ",snapshot=on" } else { "" };
+            add(&["-drive"]);
+            add(&[&format!(
+                "id=disk{index},if=none,format=raw,discard=unmap,cache=writeback,file={}{snapshot}",
+                disk.image.display()
+            )]);
+            add(&[
+                "-device",
+                &format!("virtio-blk-pci,drive=disk{index},serial={}", disk.serial),
+            ]);
+        }
+        let forwards: String = settings
+            .forwards
+            .iter()
+            .map(|f| format!(",hostfwd=tcp:127.0.0.1:{}-:{}", f.host, f.guest))
+            .collect();
+        add(&["-netdev", &format!("user,id=management{forwards}")]);
+        add(&["-device", &card("management", settings.address)]);
+        if let Some(link) = settings.storage {
+            add(&["-netdev"]);
+            add(&[&format!(
+                "socket,id=storage,udp=127.0.0.1:{},localaddr=127.0.0.1:{}",
+                link.peer, link.local
+            )]);
+            add(&["-device", &card("storage", settings.address + 1)]);
+        }
+        arguments.extend(settings.extra.iter().cloned());
+        arguments
+    }
+}
+
+fn card(network: &str, address: u8) -> String {
+    format!("virtio-net-pci,netdev={network},mac=52:54:00:a5:00:{address:02x}")
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Nothing can be done here about a process that cannot be killed.
+        let _ = self.cut_power();
+    }
+}

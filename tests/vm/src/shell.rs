@@ -1,0 +1,132 @@
+//! Commands to a guest over a virtio console.
+//!
+//! One line each way: the command in base64; then `STATUS STDOUT STDERR`, the latter two in
+//! base64, `-` when empty.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit status.
+    pub status: i32,
+    /// What it wrote to its standard output.
+    pub stdout: String,
+    /// What it wrote to its standard error.
+    pub stderr: String,
+}
+
+/// The root shell of a guest.
+pub struct Shell {
+    stream: BufReader<UnixStream>,
+    socket: PathBuf,
+}
+
+impl Shell {
+    /// Connects to QEMU's end and waits until the guest answers.
+    pub(crate) fn open(socket: &Path, limit: Duration) -> anyhow::Result<Shell> {
+        let deadline = Instant::now() + limit;
+        let stream = UnixStream::connect(socket)
+            .with_context(|| format!("failed to connect to {}", socket.display()))?;
+        let mut shell = Shell {
+            stream: BufReader::new(stream),
+            socket: socket.to_owned(),
+        };
+        shell.greet(deadline)?;
+        Ok(shell)
+    }
+
+    /// Runs a command; its status is the caller's to judge.
+    pub fn run(&mut self, command: &str, limit: Duration) -> anyhow::Result<Output> {
+        self.stream.get_ref().set_read_timeout(Some(limit))?;
+        self.send(command)?;
+        let line = self
+            .line()
+            .with_context(|| format!("no answer on {} to {command:?}", self.socket.display()))?;
+        parse(&line).with_context(|| format!("answer {line:?} to {command:?}"))
+    }
+
+    /// Runs a command that must succeed; answers its standard output.
+    pub fn check(&mut self, command: &str, limit: Duration) -> anyhow::Result<String> {
+        let output = self.run(command, limit)?;
+        ensure!(
+            output.status == 0,
+            "{command:?} ended with {}: {}{}",
+            output.status,
+            output.stdout,
+            output.stderr
+        );
+        Ok(output.stdout)
+    }
+
+    /// The guest opens its end when it gets there; until then QEMU drops what is sent, so the
+    /// greeting is repeated. Each repetition has its own number, so that late answers are told
+    /// from the one that counts.
+    fn greet(&mut self, deadline: Instant) -> anyhow::Result<()> {
+        self.stream
+            .get_ref()
+            .set_read_timeout(Some(Duration::from_millis(500)))?;
+        let mut last = 0;
+        while Instant::now() < deadline {
+            last += 1;
+            self.send(&format!("echo hello {last}"))?;
+            while let Ok(line) = self.line() {
+                if parse(&line).is_ok_and(|output| output.stdout == format!("hello {last}\n")) {
+                    return Ok(());
+                }
+            }
+        }
+        bail!("no shell answered on {}", self.socket.display())
+    }
+
+    fn send(&mut self, command: &str) -> anyhow::Result<()> {
+        let line = STANDARD.encode(command) + "\n";
+        self.stream.get_mut().write_all(line.as_bytes())?;
+        Ok(())
+    }
+
+    fn line(&mut self) -> anyhow::Result<String> {
+        let mut line = String::new();
+        ensure!(self.stream.read_line(&mut line)? > 0, "the machine is off");
+        Ok(line)
+    }
+}
+
+fn parse(line: &str) -> anyhow::Result<Output> {
+    let mut words = line.split_ascii_whitespace();
+    let mut word = || words.next().context("three words were expected");
+    Ok(Output {
+        status: word()?.parse()?,
+        stdout: text(word()?)?,
+        stderr: text(word()?)?,
+    })
+}
+
+fn text(word: &str) -> anyhow::Result<String> {
+    match word {
+        "-" => Ok(String::new()),
+        _ => Ok(String::from_utf8_lossy(&STANDARD.decode(word)?).into_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_three_words() {
+        let output = parse("3 YQo= -\n").unwrap();
+        assert_eq!(
+            (output.status, &*output.stdout, &*output.stderr),
+            (3, "a\n", "")
+        );
+        assert!(parse("0 -\n").is_err());
+    }
+}
