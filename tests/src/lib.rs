@@ -8,5 +8,11 @@
 //! | module       | what |
 //! |--------------|------|
 //! | [`scenario`] | the file format: parse, placeholders, matching |
+//! | [`runner`]   | runs a scenario on anything that is an [`runner::Appliance`] |
+//! | [`wire`]     | a bare client that can send what no well-made client would |
+//! | [`kernel`]   | what the kernel holds, in words |
 
+pub mod kernel;
+pub mod runner;
 pub mod scenario;
+pub mod wire;

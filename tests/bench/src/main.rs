@@ -1,0 +1,141 @@
+//! Measures an appliance from inside its own guest.
+//!
+//! Two things run one after the other on the same kernel and the same pool:
+//!
+//! - the **floor** ([`floor`]): the bare system calls that a volume's life takes, written out
+//!   in a loop, alone and from many threads;
+//! - the **product** ([`product`]): the same life through the management port, over mutual TLS.
+//!
+//! What counts are the ratios. Absolute times are those of one machine on one day.
+
+mod daemons;
+mod floor;
+mod product;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use ashlar_ctl::client::{Client, Endpoint, Identity};
+use ashlar_targetd_protocol::Transport;
+use clap::Parser;
+use uuid::Uuid;
+
+use report::{Cycle, Report, Scale};
+
+/// Measures an appliance against the kernel floor. Runs on the appliance, as root.
+#[derive(Parser)]
+struct Arguments {
+    /// Where the agent listens.
+    #[arg(long, env = "ASHLAR_ENDPOINT")]
+    endpoint: Endpoint,
+    /// An admin's certificate.
+    #[arg(long, env = "ASHLAR_CERT")]
+    certificate: PathBuf,
+    /// Its key.
+    #[arg(long, env = "ASHLAR_KEY")]
+    key: PathBuf,
+    /// The authority that signed the appliance's certificate.
+    #[arg(long, env = "ASHLAR_CA")]
+    authority: PathBuf,
+    /// An online pool to work in.
+    #[arg(long)]
+    pool: Uuid,
+    /// Volumes per serial measurement.
+    #[arg(long, default_value_t = 20)]
+    cycles: u32,
+    /// Volumes in flight in the concurrent measurement.
+    #[arg(long, default_value_t = 32)]
+    in_flight: u32,
+    /// Volumes present in the large measurement.
+    #[arg(long, default_value_t = 2000)]
+    many: u32,
+}
+
+/// Volumes present in the small measurement.
+const FEW: u32 = 10;
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let identity =
+        Identity::from_files(&arguments.certificate, &arguments.key, &arguments.authority)?;
+    let client =
+        Client::new(arguments.endpoint.clone(), &identity).waiting(Duration::from_secs(60));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let report = runtime.block_on(measure(&arguments, &client))?;
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    Ok(())
+}
+
+async fn measure(arguments: &Arguments, client: &Client) -> anyhow::Result<Report> {
+    let idle = daemons::memory().context("reading the daemons' memory")?;
+    let bench = product::Bench::prepare(client, arguments.pool).await?;
+    let mut cycles = Vec::new();
+    for transport in [Transport::Iscsi, Transport::NvmeTcp] {
+        cycles.push(compare(arguments, &bench, transport).await?);
+    }
+    let scale = scale(arguments, &bench).await?;
+    bench.finish().await?;
+    Ok(Report {
+        kernel: daemons::kernel()?,
+        in_flight: arguments.in_flight,
+        cycles,
+        memory_idle: idle,
+        binaries: daemons::binaries()?,
+        scale,
+    })
+}
+
+/// Floor and product by turns, so that a slow minute of the machine hits both.
+async fn compare(
+    arguments: &Arguments,
+    bench: &product::Bench,
+    transport: Transport,
+) -> anyhow::Result<Cycle> {
+    let floor = floor::Floor::open(arguments.pool, transport)?;
+    let (mut floor_serial, mut serial) = (Duration::ZERO, Duration::ZERO);
+    // One of each first, so that nothing is measured for the first time.
+    floor.serial(1)?;
+    bench.serial(transport, 1).await?;
+    for _ in 0..arguments.cycles {
+        floor_serial += floor.serial(1)?;
+        serial += bench.serial(transport, 1).await?;
+    }
+    let rounds = 3;
+    let (mut floor_together, mut together) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..rounds {
+        floor_together += floor.together(arguments.in_flight)?;
+        together += bench.together(transport, arguments.in_flight).await?;
+    }
+    floor.close()?;
+    let per_volume =
+        |total: Duration, volumes: u32| total.as_secs_f64() * 1000.0 / f64::from(volumes);
+    Ok(Cycle::new(
+        transport,
+        per_volume(floor_serial, arguments.cycles),
+        per_volume(serial, arguments.cycles),
+        per_volume(floor_together, rounds * arguments.in_flight),
+        per_volume(together, rounds * arguments.in_flight),
+    ))
+}
+
+/// The same cycle with few and with many volumes present.
+async fn scale(arguments: &Arguments, bench: &product::Bench) -> anyhow::Result<Scale> {
+    let few = bench.fill(FEW).await?;
+    let with_few = bench.serial(Transport::Iscsi, arguments.cycles).await?;
+    let many = bench.fill(arguments.many.saturating_sub(FEW)).await?;
+    let with_many = bench.serial(Transport::Iscsi, arguments.cycles).await?;
+    let memory = daemons::memory()?;
+    bench.clear(few.into_iter().chain(many).collect()).await?;
+    let per_volume = |total: Duration| total.as_secs_f64() * 1000.0 / f64::from(arguments.cycles);
+    Ok(Scale::new(
+        FEW,
+        arguments.many,
+        per_volume(with_few),
+        per_volume(with_many),
+        memory,
+    ))
+}

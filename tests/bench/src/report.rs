@@ -1,0 +1,85 @@
+//! The figures, as they are written to the JSON file.
+
+use std::collections::BTreeMap;
+
+use ashlar_targetd_protocol::Transport;
+use serde::Serialize;
+
+/// Everything measured in one run.
+#[derive(Serialize)]
+pub struct Report {
+    /// The kernel's release.
+    pub kernel: String,
+    /// Volumes in flight in the concurrent measurements.
+    pub in_flight: u32,
+    /// Create, attach, detach, delete of one volume, by transport.
+    pub cycles: Vec<Cycle>,
+    /// Resident memory in bytes by daemon, before the first request.
+    pub memory_idle: BTreeMap<String, u64>,
+    /// Size in bytes by daemon, as installed.
+    pub binaries: BTreeMap<String, u64>,
+    /// The same cycle with few and with many volumes present.
+    pub scale: Scale,
+}
+
+/// Milliseconds per volume for a whole cycle.
+#[derive(Serialize)]
+pub struct Cycle {
+    transport: Transport,
+    floor_serial_ms: f64,
+    serial_ms: f64,
+    serial_ratio: f64,
+    floor_in_flight_ms: f64,
+    in_flight_ms: f64,
+    in_flight_ratio: f64,
+}
+
+impl Cycle {
+    pub fn new(
+        transport: Transport,
+        floor_serial: f64,
+        serial: f64,
+        floor_in_flight: f64,
+        in_flight: f64,
+    ) -> Self {
+        Cycle {
+            transport,
+            floor_serial_ms: floor_serial,
+            serial_ms: serial,
+            serial_ratio: serial / floor_serial,
+            floor_in_flight_ms: floor_in_flight,
+            in_flight_ms: in_flight,
+            in_flight_ratio: in_flight / floor_in_flight,
+        }
+    }
+}
+
+/// What the number of volumes present costs.
+#[derive(Serialize)]
+pub struct Scale {
+    few: u32,
+    many: u32,
+    serial_with_few_ms: f64,
+    serial_with_many_ms: f64,
+    ratio: f64,
+    memory_with_many: BTreeMap<String, u64>,
+}
+
+impl Scale {
+    pub fn new(
+        few: u32,
+        many: u32,
+        with_few: f64,
+        with_many: f64,
+        memory: BTreeMap<String, u64>,
+    ) -> Self {
+        Scale {
+            few,
+            many,
+            serial_with_few_ms: with_few,
+            serial_with_many_ms: with_many,
+            ratio: with_many / with_few,
+            memory_with_many: memory,
+        }
+    }
+}

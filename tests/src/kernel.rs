@@ -1,0 +1,94 @@
+//! What the kernel holds of ours, as lines that a scenario can name.
+
+use anyhow::Context;
+use ashlar_kernel_iface::dm::{DeviceMapper, DmName, TableSlot};
+use ashlar_kernel_iface::lio::Lio;
+use ashlar_kernel_iface::nvmet::Nvmet;
+use ashlar_kernel_iface::tree::Tree;
+use ashlar_targetd_protocol::{Iqn, Nqn};
+use uuid::Uuid;
+
+/// One line per pool, volume, initiator and host, in order. Objects that are not ours are left
+/// out; so are backstores and ports, which nobody outside can see.
+pub fn view(tree: &dyn Tree, dm: &dyn DeviceMapper) -> anyhow::Result<Vec<String>> {
+    let mut lines = devices(dm).context("listing devices")?;
+    lines.extend(initiators(tree).context("listing iSCSI targets")?);
+    lines.extend(hosts(tree).context("listing NVMe subsystems")?);
+    lines.sort();
+    Ok(lines)
+}
+
+fn devices(dm: &dyn DeviceMapper) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for device in dm.list()? {
+        let name = device.name.as_str();
+        if let Some(id) = between(name, "ashlar-pool-", "-thin") {
+            lines.push(format!("pool {id}"));
+        } else if let Some(id) = between(name, "ashlar-vol-", "") {
+            let sectors = table_length(dm, &name.parse()?)?;
+            lines.push(format!("volume {id} {sectors} sectors"));
+        }
+    }
+    Ok(lines)
+}
+
+fn table_length(dm: &dyn DeviceMapper, name: &DmName) -> anyhow::Result<u64> {
+    let table = dm.table(name, TableSlot::Live)?;
+    Ok(table.size().0)
+}
+
+fn initiators(tree: &dyn Tree) -> anyhow::Result<Vec<String>> {
+    let lio = Lio::new(tree);
+    let mut lines = Vec::new();
+    for name in lio.targets()? {
+        let (Some(id), Ok(iqn)) = (ours(name.as_str()), name.as_str().parse::<Iqn>()) else {
+            continue;
+        };
+        let target = lio.target(&iqn);
+        for tag in target.tpgs()? {
+            let Some(state) = target.tpg(tag).observe()? else {
+                continue;
+            };
+            for (initiator, acl) in state.acls {
+                let proof = if acl.chap.is_some() {
+                    " authenticated"
+                } else {
+                    ""
+                };
+                lines.push(format!("iscsi {id} initiator {initiator}{proof}"));
+            }
+        }
+    }
+    Ok(lines)
+}
+
+fn hosts(tree: &dyn Tree) -> anyhow::Result<Vec<String>> {
+    let nvmet = Nvmet::new(tree);
+    let mut lines = Vec::new();
+    for name in nvmet.subsystems()? {
+        let (Some(id), Ok(nqn)) = (ours(name.as_str()), name.as_str().parse::<Nqn>()) else {
+            continue;
+        };
+        let Some(state) = nvmet.subsystem(&nqn).observe()? else {
+            continue;
+        };
+        for host in state.allowed_hosts {
+            let key = match host.as_str().parse::<Nqn>() {
+                Ok(host) => nvmet.host(&host).observe()?.and_then(|state| state.key),
+                Err(_) => None,
+            };
+            let proof = if key.is_some() { " authenticated" } else { "" };
+            lines.push(format!("nvme {id} host {}{proof}", host.as_str()));
+        }
+    }
+    Ok(lines)
+}
+
+/// The volume a target or subsystem belongs to: our names end in its id.
+fn ours(name: &str) -> Option<Uuid> {
+    Uuid::try_parse(name.rsplit(':').next()?).ok()
+}
+
+fn between(name: &str, prefix: &str, suffix: &str) -> Option<Uuid> {
+    Uuid::try_parse(name.strip_prefix(prefix)?.strip_suffix(suffix)?).ok()
+}
