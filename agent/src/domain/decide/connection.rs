@@ -1,0 +1,150 @@
+//! Rules for connections.
+
+use ashlar_protocol::{ConnectionSpec, ObjectKind, ObjectRef, Problem, ProblemCode, Transport};
+use uuid::Uuid;
+
+use super::volume::find;
+use super::{Facts, Verdict, busy, missing, refuse, taken};
+use crate::domain::change::Edit;
+use crate::domain::intent::{HostEntry, Intent};
+use crate::domain::record::{ConnectionPhase, ConnectionRecord, Record, Unit, VolumePhase};
+
+/// Most connections of one volume. Keeps its desired state well below a message's limit.
+pub(super) const MAX_CONNECTIONS: u64 = 256;
+
+pub(super) fn create(
+    intent: &Intent,
+    id: Uuid,
+    spec: &ConnectionSpec,
+    generation: u64,
+    facts: &Facts<'_>,
+) -> Result<Verdict, Problem> {
+    if let Some(there) = intent.connection(id) {
+        return existing(id, there, spec);
+    }
+    let object = ObjectRef {
+        kind: ObjectKind::Connection,
+        id,
+    };
+    let volume = find(intent, spec.volume)?;
+    let host = intent
+        .host(spec.host)
+        .ok_or_else(|| missing(ObjectKind::Host, spec.host))?;
+    match volume.record.phase {
+        VolumePhase::Creating => return Err(busy(ObjectKind::Volume, spec.volume, "created")),
+        VolumePhase::Deleting => return Err(busy(ObjectKind::Volume, spec.volume, "deleted")),
+        VolumePhase::Present => {}
+    }
+    check_transport(object, spec, host, facts)?;
+    check_others(intent, object, spec, volume.connections)?;
+    let record = ConnectionRecord {
+        volume: spec.volume,
+        host: spec.host,
+        transport: spec.transport,
+        phase: ConnectionPhase::Wanted,
+        generation,
+    };
+    let edits = vec![Edit::put(Record::Connection(id, record))];
+    Ok(Verdict::Changed(edits, Some(Unit::Volume(spec.volume))))
+}
+
+fn existing(id: Uuid, there: &ConnectionRecord, spec: &ConnectionSpec) -> Result<Verdict, Problem> {
+    let equal =
+        there.volume == spec.volume && there.host == spec.host && there.transport == spec.transport;
+    match there.phase {
+        _ if !equal => Err(taken(ObjectKind::Connection, id)),
+        ConnectionPhase::Wanted => Ok(Verdict::Already(Some(Unit::Volume(there.volume)))),
+        ConnectionPhase::Detaching | ConnectionPhase::Cutting => {
+            Err(busy(ObjectKind::Connection, id, "detached"))
+        }
+    }
+}
+
+fn check_transport(
+    object: ObjectRef,
+    spec: &ConnectionSpec,
+    host: &HostEntry,
+    facts: &Facts<'_>,
+) -> Result<(), Problem> {
+    if !facts.transports.contains(&spec.transport) {
+        let detail = format!("this box has no address for {}", spec.transport);
+        return Err(refuse(ProblemCode::Unsupported, object, detail));
+    }
+    let (named, what) = match spec.transport {
+        Transport::Iscsi => (host.record.iqn.is_some(), "iSCSI"),
+        Transport::NvmeTcp => (host.record.nqn.is_some(), "NVMe"),
+    };
+    if !named {
+        let detail = format!("host {} has no {what} name", spec.host);
+        return Err(refuse(ProblemCode::WrongState, object, detail));
+    }
+    Ok(())
+}
+
+fn check_others(
+    intent: &Intent,
+    object: ObjectRef,
+    spec: &ConnectionSpec,
+    count: u64,
+) -> Result<(), Problem> {
+    let same = intent
+        .connections_of(spec.volume, None)
+        .find(|(_, other)| other.host == spec.host && other.transport == spec.transport);
+    match same {
+        Some((other, record)) if record.phase == ConnectionPhase::Wanted => {
+            let detail = format!(
+                "connection {other} attaches volume {} to host {} over {} already",
+                spec.volume, spec.host, spec.transport
+            );
+            Err(refuse(ProblemCode::Duplicate, object, detail))
+        }
+        Some((other, _)) => Err(busy(ObjectKind::Connection, other, "detached")),
+        None if count >= MAX_CONNECTIONS => {
+            let detail = format!("volume {} has {count} connections, the most", spec.volume);
+            Err(refuse(ProblemCode::WrongState, object, detail))
+        }
+        None => Ok(()),
+    }
+}
+
+pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdict, Problem> {
+    let there = intent
+        .connection(id)
+        .ok_or_else(|| missing(ObjectKind::Connection, id))?;
+    let unit = Unit::Volume(there.volume);
+    if there.phase != ConnectionPhase::Wanted {
+        return Ok(Verdict::Underway(unit));
+    }
+    let edits = vec![phased(id, there, ConnectionPhase::Detaching, generation)];
+    Ok(Verdict::Changed(edits, Some(unit)))
+}
+
+pub(super) fn delete_all(
+    intent: &Intent,
+    volume: Uuid,
+    generation: u64,
+) -> Result<Verdict, Problem> {
+    let entry = find(intent, volume)?;
+    let unit = Unit::Volume(volume);
+    let edits: Vec<_> = intent
+        .connections_of(volume, None)
+        .filter(|(_, record)| record.phase != ConnectionPhase::Cutting)
+        .map(|(id, record)| phased(id, record, ConnectionPhase::Cutting, generation))
+        .collect();
+    match (edits.is_empty(), entry.connections) {
+        (true, 0) => Ok(Verdict::Already(None)),
+        (true, _) => Ok(Verdict::Underway(unit)),
+        (false, _) => Ok(Verdict::Changed(edits, Some(unit))),
+    }
+}
+
+fn phased(id: Uuid, record: &ConnectionRecord, phase: ConnectionPhase, generation: u64) -> Edit {
+    Edit::put(Record::Connection(
+        id,
+        ConnectionRecord {
+            phase,
+            generation,
+            ..*record
+        },
+    ))
+}

@@ -1,0 +1,163 @@
+//! The rules: what a command changes, or why it must not.
+//!
+//! Every function here is pure and looks only at the objects its command names, so its cost
+//! does not depend on how many others there are.
+
+mod connection;
+mod host;
+mod pool;
+mod request;
+mod volume;
+
+use std::collections::BTreeSet;
+
+use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode, Transport};
+use ashlar_targetd_protocol::DiskReport;
+use uuid::Uuid;
+
+use crate::domain::change::{Change, Decision, Edit, Reply};
+use crate::domain::command::{Command, RequestContext};
+use crate::domain::intent::Intent;
+use crate::domain::record::{Record, Unit};
+use crate::domain::secrets::Random;
+
+pub use pool::{DEFAULT_BLOCK_SIZE, MAX_DISKS, MAX_METADATA, MIN_METADATA};
+pub use request::KEPT_REQUESTS;
+
+/// What a command is judged by besides the intent.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    /// Who asks.
+    pub request: &'a RequestContext,
+    /// Seconds since 1970.
+    pub now: u64,
+    /// Whether targetd is there to carry changes out.
+    pub kernel: bool,
+    /// The disks of the box; needed for pools only.
+    pub disks: &'a [DiskReport],
+    /// Transports with an address to listen on.
+    pub transports: &'a BTreeSet<Transport>,
+    /// Whether the kernel has all that the intent says of a unit.
+    pub settled: &'a dyn Fn(Unit) -> bool,
+}
+
+/// What one rule says; [`decide`] adds what all changes have in common.
+enum Verdict {
+    /// All is as asked, once the unit has settled.
+    Already(Option<Unit>),
+    /// What is asked for is under way.
+    Underway(Unit),
+    /// Records change, and then the unit.
+    Changed(Vec<Edit>, Option<Unit>),
+}
+
+/// What `command` comes to.
+///
+/// # Errors
+/// When a rule forbids it; the intent is to stay as it is.
+pub fn decide(
+    intent: &Intent,
+    command: &Command,
+    facts: &Facts<'_>,
+    random: &mut dyn Random,
+) -> Result<Decision, Problem> {
+    if let Some(known) = intent.request(facts.request.id) {
+        return request::repeated(known, facts.request);
+    }
+    let generation = intent.generation() + 1;
+    let verdict = match command {
+        Command::PoolCreate { id, spec } => pool::create(intent, *id, spec, generation, facts),
+        Command::VolumeCreate { id, spec } => volume::create(intent, *id, spec, generation, facts),
+        Command::VolumeExtend { id, spec } => volume::extend(intent, *id, spec, generation),
+        Command::VolumeDelete { id } => volume::delete(intent, *id, generation),
+        Command::VolumeDetachAll { id } => connection::delete_all(intent, *id, generation),
+        Command::HostCreate { id, spec } => host::create(intent, *id, spec, generation, random),
+        Command::HostDelete { id } => host::delete(intent, *id),
+        Command::ConnectionCreate { id, spec } => {
+            connection::create(intent, *id, spec, generation, facts)
+        }
+        Command::ConnectionDelete { id } => connection::delete(intent, *id, generation),
+    }?;
+    let (edits, unit, made) = match verdict {
+        Verdict::Already(Some(unit)) if !(facts.settled)(unit) => (Vec::new(), Some(unit), false),
+        Verdict::Already(_) => {
+            return Ok(Decision::Unchanged(reply(command, false)));
+        }
+        Verdict::Underway(unit) => (Vec::new(), Some(unit), false),
+        Verdict::Changed(edits, unit) => (edits, unit, true),
+    };
+    if unit.is_some() && !facts.kernel {
+        return Err(kernel_away(command.object()));
+    }
+    let reply = reply(command, made);
+    let change = Change {
+        edits: with_request(intent, edits, unit, &reply, generation, facts),
+        generation,
+        unit,
+    };
+    Ok(Decision::Change(change, reply))
+}
+
+/// The answer to a change that would have to wait for targetd.
+pub fn kernel_away(object: ObjectRef) -> Problem {
+    let detail = format!("{object} cannot be changed while targetd is not answering");
+    Problem::new(ProblemCode::TargetdUnavailable, detail).about(object)
+}
+
+fn reply(command: &Command, made: bool) -> Reply {
+    Reply {
+        operation: command.operation(),
+        object: command.object(),
+        made,
+    }
+}
+
+fn with_request(
+    intent: &Intent,
+    mut edits: Vec<Edit>,
+    unit: Option<Unit>,
+    reply: &Reply,
+    generation: u64,
+    facts: &Facts<'_>,
+) -> Vec<Edit> {
+    edits.push(Edit::put(Record::Clock(generation)));
+    edits.extend(request::evictions(intent));
+    edits.push(Edit::put(request::record(reply, unit, generation, facts)));
+    edits
+}
+
+fn refuse(code: ProblemCode, object: ObjectRef, detail: impl Into<String>) -> Problem {
+    Problem::new(code, detail).about(object)
+}
+
+fn missing(kind: ObjectKind, id: Uuid) -> Problem {
+    let object = ObjectRef { kind, id };
+    refuse(
+        ProblemCode::NotFound,
+        object,
+        format!("{object} does not exist"),
+    )
+}
+
+fn taken(kind: ObjectKind, id: Uuid) -> Problem {
+    let object = ObjectRef { kind, id };
+    let detail = format!("{object} exists and is not as asked for");
+    refuse(ProblemCode::AlreadyExists, object, detail)
+}
+
+fn busy(kind: ObjectKind, id: Uuid, doing: &str) -> Problem {
+    let object = ObjectRef { kind, id };
+    refuse(
+        ProblemCode::Busy,
+        object,
+        format!("{object} is being {doing}"),
+    )
+}
+
+/// "1 connection", "2 connections".
+fn connections(count: u64) -> String {
+    match count {
+        1 => "1 connection".to_owned(),
+        _ => format!("{count} connections"),
+    }
+}

@@ -1,0 +1,43 @@
+//! What the box is meant to be, and the rules for changing it. Nothing here does I/O.
+//!
+//! ```text
+//! Command + Facts ── decide(&Intent) ── Decision::Change { edits, … } ── store ── Intent::apply
+//!                                    └─ Problem: nothing changes
+//! ```
+//!
+//! [`Intent`] holds every record in memory with the indexes that keep each rule cheap: no
+//! command costs more on a box with many volumes. [`decide`] is pure; time, randomness and
+//! what the kernel was seen to have come in as [`Facts`]. It chooses every id: generations,
+//! thin ids, secrets. An [`Edit`] is one record put or removed, and the intent is nothing but
+//! the sum of its records, so replaying the store gives the same intent.
+//!
+//! | module     | what |
+//! |------------|------|
+//! | [`record`] | what is stored, by which key, in which schema |
+//! | [`intent`] | all records and their indexes |
+//! | [`command`]| what clients ask |
+//! | [`decide`] | the rules, one file per resource |
+//! | [`settle`] | what follows from the kernel's answers |
+//! | [`names`]  | names of targets and subsystems |
+//! | [`secrets`]| generated secrets |
+//! | [`site`]   | the box itself |
+//! | [`view`]   | the intent as clients see it |
+
+pub mod change;
+pub mod command;
+pub mod decide;
+pub mod intent;
+pub mod names;
+pub mod record;
+pub mod secrets;
+pub mod settle;
+pub mod site;
+pub mod view;
+
+pub use change::{Change, Decision, Edit, Reply};
+pub use command::{Command, RequestContext};
+pub use decide::{Facts, decide};
+pub use intent::Intent;
+pub use record::{Key, Record, Unit};
+pub use secrets::{OsRandom, Random};
+pub use site::{Listen, Site};

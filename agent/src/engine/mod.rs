@@ -1,0 +1,118 @@
+//! The one way in: commands, queries, and the threads behind them.
+//!
+//! ```text
+//! execute() ── bounded channel ──► store thread: decide, stage, one fsync, publish
+//!     ▲                                  │ ledger.want(unit, generation)
+//!     │                                  ▼
+//!     └────────── settled ────────── reconciler ──► targetd
+//! volume(), volumes(), … ── read lock on the intent
+//! ```
+//!
+//! The store thread alone changes the intent, under its write lock and only once the change is
+//! durable, so neither a query nor a driver ever sees what a power cut could take back.
+
+mod answer;
+mod desk;
+mod health;
+mod options;
+mod page;
+mod query;
+mod start;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode};
+use ashlar_targetd_protocol::{DiskReport, Request, Response};
+use tokio::sync::{RwLock, watch};
+
+use crate::domain::{Intent, Site};
+use crate::reconcile::Ledger;
+use crate::targetd::{CallError, Targetd};
+
+pub use crate::domain::command::{Command, RequestContext};
+pub use answer::{Answer, Outcome};
+pub use options::EngineOptions;
+pub use page::PageQuery;
+pub use start::{EngineTask, StartError};
+
+use desk::{StoreDesk, Taken};
+
+/// The engine, for handlers. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    desk: StoreDesk,
+    intent: Arc<RwLock<Intent>>,
+    ledger: Arc<Ledger>,
+    targetd: Targetd,
+    site: Arc<Site>,
+    ready: watch::Receiver<bool>,
+}
+
+impl Engine {
+    /// Changes something, and waits up to `wait` for the kernel to have it.
+    ///
+    /// # Errors
+    /// When a rule forbids it or the kernel cannot have it; then nothing of it remains, but
+    /// for removals, which are never taken back once they began.
+    pub async fn execute(
+        &self,
+        command: Command,
+        context: RequestContext,
+        wait: Duration,
+    ) -> Result<Answer, Problem> {
+        let request = context.id;
+        let disks = match &command {
+            Command::PoolCreate { .. } => self.disks_for_pool(command.object()).await?,
+            _ => Vec::new(),
+        };
+        let taken = self.shared.desk.command(command, context, disks).await?;
+        let Taken { reply, waiting } = taken;
+        if let Some(waiting) = waiting {
+            match tokio::time::timeout(wait, waiting).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(problem))) => return Err(problem),
+                Ok(Err(_stopping)) => return Err(stopping()),
+                Err(_elapsed) => return self.accepted(request).await,
+            }
+        }
+        self.done(request, reply).await.map(Answer::Done)
+    }
+
+    /// Resolves once the store is open and targetd has greeted, or a bounded time has passed.
+    pub async fn ready(&self) {
+        let mut ready = self.shared.ready.clone();
+        // An error means that the engine stopped, which ends the wait as well.
+        drop(ready.wait_for(|ready| *ready).await);
+    }
+
+    /// The disks a new pool is laid out by. None while targetd is away: what forbids the pool
+    /// anyway is told first.
+    async fn disks_for_pool(&self, pool: ObjectRef) -> Result<Vec<DiskReport>, Problem> {
+        match self.shared.targetd.call(Request::ListDisks).await {
+            Ok(Response::Disks(disks)) => Ok(disks),
+            Ok(_) => Err(internal("targetd answered list-disks with something else")),
+            Err(CallError::Away(_) | CallError::Lost) => Ok(Vec::new()),
+            Err(error) => {
+                Err(Problem::new(ProblemCode::KernelFailed, error.to_string()).about(pool))
+            }
+        }
+    }
+}
+
+fn stopping() -> Problem {
+    Problem::new(ProblemCode::Stopping, "the agent is stopping")
+}
+
+fn internal(detail: &str) -> Problem {
+    Problem::new(ProblemCode::Internal, detail)
+}
+
+fn missing(kind: ObjectKind, id: uuid::Uuid) -> Problem {
+    let object = ObjectRef { kind, id };
+    Problem::new(ProblemCode::NotFound, format!("{object} does not exist")).about(object)
+}

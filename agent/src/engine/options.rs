@@ -1,0 +1,25 @@
+//! What an engine is started with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ashlar_protocol::Name;
+
+use crate::domain::Listen;
+
+/// What an engine is started with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Where the store is, a directory of its own.
+    pub state_dir: PathBuf,
+    /// targetd's socket.
+    pub targetd_socket: PathBuf,
+    /// The box's name.
+    pub name: Name,
+    /// Where iSCSI is served; no portals, no iSCSI.
+    pub iscsi: Listen,
+    /// Where NVMe/TCP is served; no portals, no NVMe/TCP.
+    pub nvme: Listen,
+    /// Longest wait for targetd before the engine counts as ready without it.
+    pub ready_within: Duration,
+}

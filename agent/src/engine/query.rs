@@ -1,0 +1,218 @@
+//! Looking at objects.
+
+use std::time::Duration;
+
+use ashlar_protocol::page::MAX_LIMIT;
+use ashlar_protocol::volume::{GRANULARITY, MAX_SIZE};
+use ashlar_protocol::{
+    Capabilities, Connection, Disk, Host, Job, MAX_BODY, ObjectKind, Page, Pool, Problem,
+    ProblemCode, System, Transport, Volume,
+};
+use ashlar_targetd_protocol::{DiskReport, PoolReport, Request, Response};
+use uuid::Uuid;
+
+use super::page::{PageQuery, after, page};
+use super::{Engine, missing};
+use crate::domain::record::{ConnectionRecord, RequestRecord, Unit};
+use crate::domain::view::{self, Progress};
+
+/// Longest wait for what the kernel says of a pool; without it the pool shows as offline.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The management protocol's version, the first part of every path.
+const PROTOCOL: u32 = 1;
+
+impl Engine {
+    /// A pool, with its fill when targetd tells.
+    ///
+    /// # Errors
+    /// When it does not exist; likewise below.
+    pub async fn pool(&self, id: Uuid) -> Result<Pool, Problem> {
+        let missing = || missing(ObjectKind::Pool, id);
+        if self.shared.intent.read().await.pool(id).is_none() {
+            return Err(missing());
+        }
+        let report = self.pool_report(id).await;
+        let intent = self.shared.intent.read().await;
+        let entry = intent.pool(id).ok_or_else(missing)?;
+        Ok(view::pool(id, entry, report.as_ref()))
+    }
+
+    /// A volume.
+    pub async fn volume(&self, id: Uuid) -> Result<Volume, Problem> {
+        let intent = self.shared.intent.read().await;
+        let entry = intent
+            .volume(id)
+            .ok_or_else(|| missing(ObjectKind::Volume, id))?;
+        Ok(view::volume(id, entry))
+    }
+
+    /// A host.
+    pub async fn host(&self, id: Uuid) -> Result<Host, Problem> {
+        let intent = self.shared.intent.read().await;
+        let entry = intent
+            .host(id)
+            .ok_or_else(|| missing(ObjectKind::Host, id))?;
+        Ok(view::host(id, entry))
+    }
+
+    /// A connection.
+    pub async fn connection(&self, id: Uuid) -> Result<Connection, Problem> {
+        let intent = self.shared.intent.read().await;
+        let record = intent
+            .connection(id)
+            .ok_or_else(|| missing(ObjectKind::Connection, id))?;
+        Ok(self.connection_view(id, record))
+    }
+
+    /// A job.
+    pub async fn job(&self, id: Uuid) -> Result<Job, Problem> {
+        let intent = self.shared.intent.read().await;
+        let record = intent
+            .request(id)
+            .ok_or_else(|| missing(ObjectKind::Job, id))?;
+        Ok(self.job_view(id, record))
+    }
+
+    /// Pools in order of id.
+    ///
+    /// # Errors
+    /// When the cursor is not one of ours; likewise below.
+    pub async fn pools(&self, query: &PageQuery) -> Result<Page<Pool>, Problem> {
+        let cursor = query.cursor()?;
+        let ids = {
+            let intent = self.shared.intent.read().await;
+            page(query, after(intent.pools(), cursor), |id, _| id)
+        };
+        let mut items = Vec::with_capacity(ids.items.len());
+        for id in ids.items {
+            match self.pool(id).await {
+                Ok(pool) => items.push(pool),
+                // Forgotten since the ids were read.
+                Err(problem) if problem.code == ProblemCode::NotFound => {}
+                Err(problem) => return Err(problem),
+            }
+        }
+        Ok(Page {
+            items,
+            next: ids.next,
+        })
+    }
+
+    /// Volumes in order of id.
+    pub async fn volumes(&self, query: &PageQuery) -> Result<Page<Volume>, Problem> {
+        let cursor = query.cursor()?;
+        let intent = self.shared.intent.read().await;
+        Ok(page(query, after(intent.volumes(), cursor), view::volume))
+    }
+
+    /// Hosts in order of id.
+    pub async fn hosts(&self, query: &PageQuery) -> Result<Page<Host>, Problem> {
+        let cursor = query.cursor()?;
+        let intent = self.shared.intent.read().await;
+        Ok(page(query, after(intent.hosts(), cursor), view::host))
+    }
+
+    /// Connections in order of id, of one volume if asked.
+    pub async fn connections(
+        &self,
+        query: &PageQuery,
+        volume: Option<Uuid>,
+    ) -> Result<Page<Connection>, Problem> {
+        let cursor = query.cursor()?;
+        let intent = self.shared.intent.read().await;
+        let view = |id, record: &ConnectionRecord| self.connection_view(id, record);
+        Ok(match volume {
+            Some(volume) => page(query, intent.connections_of(volume, cursor), view),
+            None => page(query, after(intent.connections(), cursor), view),
+        })
+    }
+
+    /// Jobs in order of id.
+    pub async fn jobs(&self, query: &PageQuery) -> Result<Page<Job>, Problem> {
+        let cursor = query.cursor()?;
+        let intent = self.shared.intent.read().await;
+        let view = |id, record: &RequestRecord| self.job_view(id, record);
+        Ok(page(query, after(intent.requests(), cursor), view))
+    }
+
+    /// The box.
+    pub async fn system(&self) -> System {
+        let greeting = self.shared.targetd.greeting();
+        let site = &self.shared.site;
+        let transports = site.transports().into_iter().filter(|transport| {
+            let features = greeting.iter().flat_map(|greeting| &greeting.features);
+            let mut named = features.filter(|feature| feature.name == transport.to_string());
+            named.all(|feature| feature.problem.is_none())
+        });
+        let transports: Vec<Transport> = transports.collect();
+        System {
+            id: site.id,
+            name: site.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL,
+            kernel: greeting.map(|greeting| greeting.kernel),
+            capabilities: Capabilities {
+                transports,
+                volume_granularity: GRANULARITY,
+                volume_max: MAX_SIZE,
+                online_extend: true,
+                multiattach: true,
+                page_max: MAX_LIMIT as u64,
+                body_max: MAX_BODY as u64,
+            },
+        }
+    }
+
+    /// The disks of the box.
+    ///
+    /// # Errors
+    /// When targetd does not tell.
+    pub async fn disks(&self) -> Result<Vec<Disk>, Problem> {
+        match self.shared.targetd.call(Request::ListDisks).await {
+            Ok(Response::Disks(disks)) => Ok(disks.into_iter().map(disk).collect()),
+            Ok(_) => Err(super::internal(
+                "targetd answered list-disks with something else",
+            )),
+            Err(error) => Err(Problem::new(
+                ProblemCode::TargetdUnavailable,
+                error.to_string(),
+            )),
+        }
+    }
+
+    /// What the kernel says of a pool, if it says anything soon.
+    pub(super) async fn pool_report(&self, id: Uuid) -> Option<PoolReport> {
+        let look = self.shared.targetd.call(Request::ObservePool { id });
+        match tokio::time::timeout(LOOK, look).await {
+            Ok(Ok(Response::Pool(report))) => Some(report),
+            _ => None,
+        }
+    }
+
+    fn connection_view(&self, id: Uuid, record: &ConnectionRecord) -> Connection {
+        let unit = Unit::Volume(record.volume);
+        let applied = self.shared.ledger.has(unit, record.generation);
+        view::connection(id, record, &self.shared.site, applied)
+    }
+
+    fn job_view(&self, id: Uuid, record: &RequestRecord) -> Job {
+        let progress = match record.unit {
+            Some(unit) => self.shared.ledger.progress(unit, record.generation),
+            None => Progress::Done,
+        };
+        view::job(id, record, progress)
+    }
+}
+
+fn disk(report: DiskReport) -> Disk {
+    Disk {
+        id: report.id,
+        kernel_name: report.kernel_name,
+        size: report.size.0,
+        rotational: report.rotational,
+        in_use: report.in_use,
+        content: report.content,
+        pool: report.pool,
+    }
+}

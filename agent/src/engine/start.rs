@@ -1,0 +1,186 @@
+//! Starting and stopping.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tokio::runtime::Handle;
+use tokio::sync::{RwLock, watch};
+
+use super::desk::{Clerk, StoreDesk, batch};
+use super::{Engine, EngineOptions, Shared};
+use crate::domain::intent::Dangling;
+use crate::domain::record::RecordError;
+use crate::domain::site::found;
+use crate::domain::{Edit, Intent, OsRandom, Record, Site};
+use crate::reconcile::{Desk, Ledger, Reconciler};
+use crate::store::{CommitError, IndexError, OpenError, Options, StageError, Store};
+use crate::targetd::Targetd;
+
+/// Why an engine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store does not open.
+    #[error("failed to open the store: {0}")]
+    Open(#[from] OpenError),
+    /// It opens but cannot be read.
+    #[error("failed to read the store: {0}")]
+    Read(#[from] IndexError),
+    /// A record is damaged, or of a newer version.
+    #[error("failed to read the store: {0}")]
+    Record(#[from] RecordError),
+    /// The records contradict each other.
+    #[error("failed to read the store: {0}")]
+    Dangling(#[from] Dangling),
+    /// The box's own record cannot be encoded.
+    #[error("failed to write the box's record: {0}")]
+    Site(ashlar_protocol::Problem),
+    /// The box's own record cannot be written.
+    #[error("failed to write the box's record: {0}")]
+    Stage(#[from] StageError),
+    /// The box's own record cannot be made durable.
+    #[error("failed to write the box's record: {0}")]
+    Commit(#[from] CommitError),
+    /// The store thread does not start.
+    #[error("failed to start the store thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// Opening ended early.
+    #[error("opening the store was cut short: {0}")]
+    Cut(#[source] tokio::task::JoinError),
+}
+
+/// The threads and tasks behind an [`Engine`].
+#[derive(Debug)]
+pub struct EngineTask {
+    desk: StoreDesk,
+    thread: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl EngineTask {
+    /// Takes no more commands, leaves the kernel as it is, and closes the store. Handlers that
+    /// still wait are told that the agent is stopping.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.desk.stop().await;
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("the store thread did not end well");
+        }
+    }
+}
+
+impl Engine {
+    /// Opens the store, and starts the first lap as soon as targetd is there.
+    ///
+    /// # Errors
+    /// When the store does not open or holds what this version cannot read.
+    pub async fn start(options: EngineOptions) -> Result<(Engine, EngineTask), StartError> {
+        let (dir, nvme) = (options.state_dir.clone(), options.nvme.portals.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let (mut store, mut intent) = load(&dir)?;
+            let (record, news) = found(&intent, &nvme, &mut OsRandom);
+            if let Some(edit) = news {
+                store.stage(batch(std::slice::from_ref(&edit)).map_err(StartError::Site)?)?;
+                store.commit()?;
+                intent.apply(&edit)?;
+            }
+            Ok::<_, StartError>((store, intent, record))
+        });
+        let (store, intent, record) = opened.await.map_err(StartError::Cut)??;
+        let EngineOptions {
+            targetd_socket,
+            name,
+            iscsi,
+            nvme,
+            ready_within,
+            ..
+        } = options;
+        let site = Arc::new(Site::new(&record, name, iscsi, nvme));
+        let targetd = Targetd::start(targetd_socket);
+        let ledger = Arc::new(Ledger::default());
+        let promised = intent.generation();
+        let intent = Arc::new(RwLock::new(intent));
+        let (stop, stopped) = watch::channel(false);
+        let reconciler = Reconciler::new(
+            Arc::clone(&intent),
+            Arc::clone(&ledger),
+            targetd.clone(),
+            Arc::clone(&site),
+            stopped.clone(),
+            promised,
+        );
+        reconciler.recover().await;
+
+        let (desk, inbox) = StoreDesk::new();
+        let clerk = Clerk {
+            store,
+            intent: Arc::clone(&intent),
+            ledger: Arc::clone(&ledger),
+            reconciler: reconciler.clone(),
+            targetd: targetd.clone(),
+            site: Arc::clone(&site),
+            desk: Arc::new(desk.clone()),
+            runtime: Handle::current(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || clerk.run(inbox))
+            .map_err(StartError::Thread)?;
+        run_laps(reconciler, Arc::new(desk.clone()), stopped);
+        let ready = when_ready(targetd.clone(), ready_within);
+        let task = EngineTask {
+            desk: desk.clone(),
+            thread,
+            stop,
+        };
+        let shared = Shared {
+            desk,
+            intent,
+            ledger,
+            targetd,
+            site,
+            ready,
+        };
+        Ok((
+            Engine {
+                shared: Arc::new(shared),
+            },
+            task,
+        ))
+    }
+}
+
+/// Opens the store and reads the intent back from it.
+fn load(dir: &Path) -> Result<(Store, Intent), StartError> {
+    let (store, report) = Store::open(dir, Options::default())?;
+    tracing::info!(?report, "store opened");
+    let mut intent = Intent::default();
+    for entry in store.load() {
+        let (key, value) = entry?;
+        intent.apply(&Edit::put(Record::parse(&key, &value)?))?;
+    }
+    Ok((store, intent))
+}
+
+fn run_laps(reconciler: Reconciler, desk: Arc<dyn Desk>, mut stopped: watch::Receiver<bool>) {
+    tokio::spawn(async move {
+        // A lap that is broken off is run again by the next start.
+        tokio::select! {
+            () = reconciler.laps(desk) => {}
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+        }
+    });
+}
+
+/// Tells when targetd has greeted, or `within` has passed.
+fn when_ready(targetd: Targetd, within: std::time::Duration) -> watch::Receiver<bool> {
+    let (tell, ready) = watch::channel(false);
+    tokio::spawn(async move {
+        if tokio::time::timeout(within, targetd.up()).await.is_err() {
+            tracing::warn!("going on without targetd");
+        }
+        tell.send_replace(true);
+    });
+    ready
+}

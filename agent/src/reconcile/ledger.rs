@@ -1,0 +1,245 @@
+//! How far the kernel is with each unit.
+//!
+//! A unit without an entry has settled: the kernel has all of it, or needs none of it. So the
+//! ledger grows with what is under way, not with what exists.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ashlar_protocol::Problem;
+use tokio::sync::{Notify, oneshot};
+
+use crate::domain::record::Unit;
+use crate::domain::settle::Span;
+use crate::domain::view::Progress;
+
+/// What is told to those who wait for a unit.
+pub type Settled = Result<(), Problem>;
+
+#[derive(Debug)]
+struct Entry {
+    /// The generation the kernel is to have.
+    wanted: u64,
+    /// The last one it is known to have.
+    applied: u64,
+    /// To be applied once more although nothing changed: targetd is a new one.
+    doubted: bool,
+    /// Whether a task drives it.
+    driven: bool,
+    /// What went wrong last.
+    problem: Option<Box<Problem>>,
+    /// Ends the pause before the next attempt.
+    wake: Arc<Notify>,
+    waiters: Vec<Waiter>,
+    /// Told when the next attempt has ended, however.
+    watchers: Vec<oneshot::Sender<()>>,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    generation: u64,
+    tell: oneshot::Sender<Settled>,
+}
+
+/// The units under way.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entries: Mutex<BTreeMap<Unit, Entry>>,
+}
+
+/// What the driver of a unit does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The kernel has all of it.
+    Rest,
+    /// More was asked for meanwhile.
+    Again,
+}
+
+impl Ledger {
+    /// Asks for `generation` of a unit. True when the caller is to start its driver.
+    #[must_use = "a unit without a driver never settles"]
+    pub fn want(&self, unit: Unit, generation: u64) -> bool {
+        let mut entries = self.lock();
+        // All before this change was applied, or there would be an entry.
+        let entry = entries
+            .entry(unit)
+            .or_insert_with(|| Entry::new(generation, generation - 1));
+        entry.wanted = entry.wanted.max(generation);
+        entry.wake.notify_one();
+        !std::mem::replace(&mut entry.driven, true)
+    }
+
+    /// Notes a unit of which the kernel may have anything: the process is new.
+    pub fn recover(&self, unit: Unit, generation: u64) {
+        let mut entries = self.lock();
+        entries.insert(unit, Entry::new(generation, 0));
+    }
+
+    /// Asks for a unit to be applied once more. True when the caller is to start its driver.
+    #[must_use = "a unit without a driver never settles"]
+    pub fn doubt(&self, unit: Unit, generation: u64) -> bool {
+        let mut entries = self.lock();
+        let entry = entries
+            .entry(unit)
+            .or_insert_with(|| Entry::new(generation, generation));
+        entry.doubted = true;
+        entry.wake.notify_one();
+        !std::mem::replace(&mut entry.driven, true)
+    }
+
+    /// Whether the kernel has `generation` of a unit.
+    pub fn has(&self, unit: Unit, generation: u64) -> bool {
+        let entries = self.lock();
+        entries
+            .get(&unit)
+            .is_none_or(|entry| entry.applied >= generation)
+    }
+
+    /// Whether the kernel has all of a unit.
+    pub fn settled(&self, unit: Unit) -> bool {
+        let entries = self.lock();
+        entries
+            .get(&unit)
+            .is_none_or(|entry| entry.applied >= entry.wanted)
+    }
+
+    /// How far a unit is towards `generation`.
+    pub fn progress(&self, unit: Unit, generation: u64) -> Progress {
+        match self.lock().get(&unit) {
+            Some(entry) if entry.applied < generation => {
+                Progress::Underway(entry.problem.as_deref().cloned())
+            }
+            _ => Progress::Done,
+        }
+    }
+
+    /// Resolves when the kernel has `generation` of a unit, or an attempt at it has failed for
+    /// good. A closed channel means that the engine is stopping.
+    pub fn wait(&self, unit: Unit, generation: u64) -> oneshot::Receiver<Settled> {
+        let (tell, told) = oneshot::channel();
+        match self.lock().get_mut(&unit) {
+            Some(entry) if entry.applied < generation => {
+                entry.waiters.push(Waiter { generation, tell });
+            }
+            _ => drop(tell.send(Ok(()))),
+        }
+        told
+    }
+
+    /// Resolves when the attempt under way at a unit has ended, however; at once when it has
+    /// settled or is being paused after a problem.
+    pub async fn attempted(&self, unit: Unit) {
+        let told = {
+            let (tell, told) = oneshot::channel();
+            if let Some(entry) = self.lock().get_mut(&unit)
+                && (entry.applied < entry.wanted || entry.doubted)
+                && entry.problem.is_none()
+            {
+                entry.watchers.push(tell);
+            }
+            told
+        };
+        // An error means that there is nothing to wait for, or no longer.
+        drop(told.await);
+    }
+
+    /// What went wrong last with a unit that has not settled.
+    pub fn problem(&self, unit: Unit) -> Option<Problem> {
+        let entries = self.lock();
+        let problem = entries.get(&unit)?.problem.as_deref();
+        problem.cloned()
+    }
+
+    /// Units with a problem.
+    pub fn troubled(&self) -> Vec<(Unit, Problem)> {
+        let entries = self.lock();
+        let troubled = entries.iter();
+        troubled
+            .filter_map(|(unit, entry)| Some((*unit, (**entry.problem.as_ref()?).clone())))
+            .collect()
+    }
+
+    /// What the driver should try now; what came before this is no longer in doubt.
+    pub(super) fn begin(&self, unit: Unit) -> Span {
+        let mut entries = self.lock();
+        match entries.get_mut(&unit) {
+            Some(entry) => {
+                entry.doubted = false;
+                Span {
+                    applied: entry.applied,
+                    tried: entry.wanted,
+                }
+            }
+            None => Span {
+                applied: 0,
+                tried: 0,
+            },
+        }
+    }
+
+    /// The kernel has the unit as of `tried`.
+    pub(super) fn applied(&self, unit: Unit, tried: u64) -> Next {
+        let mut entries = self.lock();
+        let Some(entry) = entries.get_mut(&unit) else {
+            return Next::Rest;
+        };
+        entry.applied = entry.applied.max(tried);
+        entry.problem = None;
+        entry.watchers.clear();
+        entry.tell(tried, &Ok(()));
+        if entry.applied >= entry.wanted && !entry.doubted {
+            entries.remove(&unit);
+            return Next::Rest;
+        }
+        Next::Again
+    }
+
+    /// An attempt failed and will be repeated. Those who wait are told if it is for good.
+    pub(super) fn failed(&self, unit: Unit, tried: u64, problem: &Problem, for_good: bool) {
+        if let Some(entry) = self.lock().get_mut(&unit) {
+            entry.problem = Some(Box::new(problem.clone()));
+            entry.watchers.clear();
+            if for_good {
+                entry.tell(tried, &Err(problem.clone()));
+            }
+        }
+    }
+
+    /// Ends a pause early.
+    pub(super) fn wake(&self, unit: Unit) -> Arc<Notify> {
+        match self.lock().get(&unit) {
+            Some(entry) => Arc::clone(&entry.wake),
+            None => Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Unit, Entry>> {
+        self.entries.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl Entry {
+    fn new(wanted: u64, applied: u64) -> Entry {
+        Entry {
+            wanted,
+            applied,
+            doubted: false,
+            driven: false,
+            problem: None,
+            wake: Arc::default(),
+            waiters: Vec::new(),
+            watchers: Vec::new(),
+        }
+    }
+
+    fn tell(&mut self, upto: u64, news: &Settled) {
+        let due = self
+            .waiters
+            .extract_if(.., |waiter| waiter.generation <= upto);
+        for waiter in due {
+            // Whoever waited may be past its deadline.
+            drop(waiter.tell.send(news.clone()));
+        }
+    }
+}

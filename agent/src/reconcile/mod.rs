@@ -1,0 +1,26 @@
+//! Bringing the kernel to the intent, one unit at a time and many units at once.
+//!
+//! ```text
+//! store thread ── want(unit, generation) ──► Ledger ──► driver task of the unit
+//! first stream to targetd ── recovery lap ──►            │  wait for its pool
+//! another stream ── lap ──►                              │  render from the intent
+//!                                                        │  ApplyPool / ApplyVolume
+//!                     ┌──────────── applied ─────────────┤
+//!                     ▼                                  │ failed
+//!        settle: Creating is Present,                    ▼
+//!        Deleting is forgotten             retry │ restore │ withdraw
+//! ```
+//!
+//! A unit has one driver at most, which ends when the unit has settled. Drivers share
+//! [`IN_FLIGHT`](crate::targetd::IN_FLIGHT) permits, since nearly all kernel time is waiting.
+//! Nothing is polled: a driver runs because something changed, or because the last attempt
+//! failed and its pause is over.
+
+mod driver;
+mod failure;
+mod lap;
+mod ledger;
+mod render;
+
+pub use driver::{Desk, DeskAnswer, DeskError, Reconciler};
+pub use ledger::{Ledger, Settled};
