@@ -7,6 +7,7 @@
 //! | [`nvmet`]   | NVMe: subsystems, namespaces, hosts, ports, DH-HMAC-CHAP |
 //! | [`dm`]      | device-mapper by ioctl: linear, thin-pool, thin, error |
 //! | [`model`]   | a kernel in this process, with the real rules |
+//! | [`conformance`] | recorded operations that hold the model to the kernel |
 //! | [`device`]  | block devices as the kernel numbers them |
 //!
 //! Nothing here decides: the types say what a kernel object is, read it back into plain
@@ -14,6 +15,7 @@
 //! or [`Unchanged`](tree::Change). What should exist, and in which order it comes and goes,
 //! is targetd's. Nothing is torn down on drop.
 
+pub mod conformance;
 pub mod device;
 pub mod dm;
 pub mod lio;

@@ -56,7 +56,8 @@ pub struct AclState {
 pub struct MappedLunState {
     /// The LUN of the portal group it links to.
     pub lun: Option<Lun>,
-    /// It refuses writes; unknown (`None`) until it is linked.
+    /// It refuses writes. `None`: the initiator does not see it, because it is not linked, or
+    /// because its LUN lost its backstore since; then only linking it again helps.
     pub write_protected: Option<bool>,
 }
 

@@ -1,6 +1,6 @@
 //! The block devices there are, and who holds them open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ashlar_targetd_protocol::Sectors;
@@ -62,6 +62,7 @@ impl BlockDevice {
 pub struct BlockDevices {
     devices: BTreeMap<DeviceNumber, BlockDevice>,
     nodes: BTreeMap<PathBuf, DeviceNumber>,
+    files: BTreeSet<PathBuf>,
 }
 
 impl BlockDevices {
@@ -88,6 +89,21 @@ impl BlockDevices {
     /// Which device a node is.
     pub fn lookup(&self, node: &Path) -> Option<DeviceNumber> {
         self.nodes.get(node).copied()
+    }
+
+    /// Makes a path lead to something that is no block device.
+    pub fn name_file(&mut self, path: impl Into<PathBuf>) {
+        self.files.insert(path.into());
+    }
+
+    /// Which device a path leads to, as the kernel looks when it opens one: ENOENT if nothing is
+    /// there, ENOTBLK if it is no block device.
+    pub fn resolve(&self, path: &Path) -> Result<DeviceNumber, Errno> {
+        match self.lookup(path) {
+            Some(number) => Ok(number),
+            None if self.files.contains(path) => Err(Errno::ENOTBLK),
+            None => Err(Errno::ENOENT),
+        }
     }
 
     /// A device by its number.

@@ -54,6 +54,9 @@ use configfs::Nodes;
 use fault::Faults;
 use socket::Sockets;
 
+/// Where LIO keeps reservations until it is told otherwise.
+const DBROOT: &str = "/var/target";
+
 /// A kernel module the model can be without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Module {
@@ -84,6 +87,7 @@ pub struct ModelState {
     sockets: Sockets,
     missing_modules: BTreeSet<Module>,
     dbroot: String,
+    lost_directories: BTreeSet<String>,
     /// Counts what the real kernel draws at random, such as a subsystem's serial number.
     drawn: u64,
 }
@@ -108,7 +112,8 @@ impl ModelKernel {
             nodes: Nodes::default(),
             sockets: Sockets::default(),
             missing_modules: modules.iter().copied().collect(),
-            dbroot: "/var/target".to_owned(),
+            dbroot: DBROOT.to_owned(),
+            lost_directories: BTreeSet::new(),
             drawn: 0,
         };
         state.boot();
@@ -129,13 +134,19 @@ impl ModelKernel {
         let mut state = self.lock();
         state.devices.close_all();
         state.nodes = Nodes::default();
-        state.sockets = Sockets::default();
+        state.sockets.close_all();
+        state.dbroot = DBROOT.to_owned();
         state.boot();
     }
 
     /// An address this machine does not have: listening there fails as it does on Linux.
     pub fn lose_address(&self, address: IpAddr) {
         self.lock().sockets.lose_address(address);
+    }
+
+    /// A directory that is not there: reservations cannot be kept in it.
+    pub fn lose_directory(&self, directory: &str) {
+        self.lock().lost_directories.insert(directory.to_owned());
     }
 
     /// Makes the `n`-th step from now (1 is the next) fail with `errno`, changing nothing.

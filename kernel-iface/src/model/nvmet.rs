@@ -121,7 +121,7 @@ fn listen(state: &mut ModelState, port: NodeId) -> Result<(), Errno> {
             .set_value(port, "param_inline_data_size", "16384");
     }
     if state.nodes.value(port, "param_max_queue_size") == "-1" {
-        state.nodes.set_value(port, "param_max_queue_size", "128");
+        state.nodes.set_value(port, "param_max_queue_size", "1024");
     }
     Ok(())
 }
@@ -153,7 +153,11 @@ pub(super) fn store(
             None => return Ok(()),
         },
         Kind::Host => host_value(attribute, text)?,
-        Kind::Port => port_value(state, id, attribute, text)?,
+        Kind::Port => {
+            let value = port_value(state, id, attribute, text)?;
+            follow_port(state, id, file, &value);
+            value
+        }
         Kind::Nvmet => line(text).to_owned(),
         _ => attribute.store.plain(text)?,
     };
@@ -292,8 +296,7 @@ fn enable(state: &mut ModelState, id: NodeId) -> Result<(), Errno> {
     if path == "(null)" {
         return Err(Errno::EINVAL);
     }
-    let number = state.devices.lookup(Path::new(path));
-    let number = number.ok_or(Errno::ENOENT)?;
+    let number = state.devices.resolve(Path::new(path))?;
     state.devices.open(number, true)?;
     state.nodes.node_mut(id).device = Some(number);
     state.nodes.set_value(id, "enable", "1");
@@ -326,6 +329,19 @@ fn host_value(attribute: &Attribute, text: &str) -> Result<String, Errno> {
     }
 }
 
+/// What else changes with an attribute of a port.
+fn follow_port(state: &mut ModelState, id: NodeId, file: &str, value: &str) {
+    let mut set = |file, value: &str| state.nodes.set_value(id, file, value);
+    match (file, value) {
+        ("addr_trtype", "tcp") => set("addr_tsas", "none"),
+        ("addr_trtype", "rdma") => set("addr_tsas", "connected"),
+        ("addr_trtype", _) => set("addr_tsas", ""),
+        ("addr_tsas", "tls1.3") => set("addr_treq", "required"),
+        ("addr_tsas", "none") => set("addr_treq", "not specified"),
+        _ => {}
+    }
+}
+
 fn port_value(
     state: &ModelState,
     id: NodeId,
@@ -349,7 +365,8 @@ fn port_value(
             word.map(str::to_owned).ok_or(Errno::EINVAL)
         }
         "addr_tsas" => match (state.nodes.value(id, "addr_trtype"), line(text)) {
-            ("tcp", "none") => Ok("none".to_owned()),
+            ("tcp", security @ ("none" | "tls1.3")) => Ok(security.to_owned()),
+            ("rdma", pairs @ "connected") => Ok(pairs.to_owned()),
             _ => Err(Errno::EINVAL),
         },
         _ => attribute.store.plain(text),

@@ -19,6 +19,12 @@ impl Sockets {
         self.lost.insert(address);
     }
 
+    /// Closes everything, as losing power does. Addresses that are not here stay so.
+    pub(super) fn close_all(&mut self) {
+        self.iscsi.clear();
+        self.nvmet.clear();
+    }
+
     /// A portal shares the socket of its exact address, and opens one for a new address. LIO
     /// asks for `IP_FREEBIND`, so an address that is not here is no error.
     pub(super) fn open_portal(&mut self, address: SocketAddr) -> Result<(), Errno> {
