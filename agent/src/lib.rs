@@ -1,7 +1,34 @@
 //! The unprivileged management daemon: policy, protocol and the record of what is intended.
+//!
+//! ```text
+//! client ══ mutual TLS ══ http ── engine ── domain     pure rules: command to change
+//!                          │        ├────── store      journal and index, a thread of its own
+//!                         tls       └────── reconcile ── targetd ══ AF_UNIX ══ ashlar-targetd
+//! ```
+//!
+//! | module        | what |
+//! |---------------|------|
+//! | [`config`]    | the configuration file |
+//! | [`telemetry`] | log lines to the journal |
+//! | [`notify`]    | what systemd is told |
+//! | [`tls`]       | certificates, and who a peer is |
+//! | [`http`]      | the management port |
+//! | [`engine`]    | commands and queries |
+//! | [`domain`]    | the rules |
+//! | [`store`]     | what is durable |
+//! | [`reconcile`] | making the kernel as intended |
+//! | [`targetd`]   | speaking to the privileged daemon |
+//!
+//! One asynchronous thread does the network; the store has a thread, because it waits for the
+//! disk.
 
+pub mod config;
 pub mod domain;
 pub mod engine;
+pub mod http;
+pub mod notify;
 pub mod reconcile;
 pub mod store;
 pub mod targetd;
+pub mod telemetry;
+pub mod tls;

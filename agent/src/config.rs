@@ -1,0 +1,340 @@
+//! The configuration file. `agent/agent.toml` explains each key and shows its default.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ashlar_protocol::{Name, PortalAddr};
+use serde::Deserialize;
+
+use crate::domain;
+
+/// Where the file is unless the command line says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/ashlar/agent.toml";
+
+const ISCSI_PORT: u16 = 3260;
+const NVME_PORT: u16 = 4420;
+
+/// Most portals of one transport. Each target listens on all of them.
+const MAX_PORTALS: usize = 16;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// A label for the box; absent: the host name.
+    pub name: Option<Name>,
+    /// The agent's own state.
+    pub state_dir: PathBuf,
+    /// Where targetd listens.
+    pub targetd_socket: PathBuf,
+    /// The management port.
+    pub listen: Listen,
+    /// Certificates of the management port.
+    pub tls: Tls,
+    /// Portals of iSCSI targets.
+    pub iscsi: Portals,
+    /// Portals of NVMe/TCP subsystems.
+    pub nvme: Portals,
+}
+
+/// The management port and what it bears.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Handshakes at once from one IPv4 address or IPv6 /64.
+    pub max_handshakes_per_address: usize,
+    /// For a whole TLS handshake.
+    #[serde(deserialize_with = "seconds")]
+    pub handshake_timeout: Duration,
+    /// For a request's headers, and again for its body.
+    #[serde(deserialize_with = "seconds")]
+    pub request_timeout: Duration,
+    /// Without a request, until a connection is closed.
+    #[serde(deserialize_with = "seconds")]
+    pub idle_timeout: Duration,
+}
+
+/// Files of the management port, all PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// The box's certificate chain, its own first.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authorities whose clients are let in.
+    pub client_ca: PathBuf,
+}
+
+/// Where the targets of one transport are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Portals {
+    /// Where they listen; none turn the transport off. Absent: everywhere, at its usual port.
+    pub portals: Option<Vec<PortalAddr>>,
+    /// What hosts are told; empty: the portals.
+    pub advertise: Vec<PortalAddr>,
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("failed to read the configuration {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no TOML, or has an unknown key or a value of the wrong kind.
+    #[error("the configuration {} is not valid", path.display())]
+    Parse {
+        /// Which file.
+        path: PathBuf,
+        /// Where, and what was expected.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value that breaks a rule of its own.
+    #[error("the configuration {} is not valid: {key} is {value}: {rule}", path.display())]
+    Value {
+        /// Which file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What it is.
+        value: String,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, has keys we do not know, or values that cannot be.
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Config::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Config, ConfigError> {
+        let mut config: Config = toml::from_str(text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        config.iscsi.settle(ISCSI_PORT);
+        config.nvme.settle(NVME_PORT);
+        match config.broken_rule() {
+            None => Ok(config),
+            Some((key, value, rule)) => Err(ConfigError::Value {
+                path: path.to_owned(),
+                key,
+                value,
+                rule,
+            }),
+        }
+    }
+
+    fn broken_rule(&self) -> Option<(&'static str, String, &'static str)> {
+        let positive = |key, value: usize| (value == 0).then(|| (key, value.to_string(), "not 0"));
+        let absolute = |key, path: &Path| {
+            let relative = !path.is_absolute();
+            relative.then(|| (key, format!("{path:?}"), "an absolute path"))
+        };
+        let listen = &self.listen;
+        positive("listen.max_connections", listen.max_connections)
+            .or(positive(
+                "listen.max_handshakes_per_address",
+                listen.max_handshakes_per_address,
+            ))
+            .or(absolute("state_dir", &self.state_dir))
+            .or(absolute("targetd_socket", &self.targetd_socket))
+            .or(absolute("tls.certificate", &self.tls.certificate))
+            .or(absolute("tls.key", &self.tls.key))
+            .or(absolute("tls.client_ca", &self.tls.client_ca))
+            .or(self.iscsi.broken_rule("iscsi.portals", "iscsi.advertise"))
+            .or(self.nvme.broken_rule("nvme.portals", "nvme.advertise"))
+    }
+
+    /// The box's label: the configured one, else the host name.
+    pub fn box_name(&self) -> Name {
+        let host = || {
+            let host = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+            host.trim().parse().ok()
+        };
+        let fallback = || "ashlar".parse().expect("six letters are a name");
+        self.name.clone().or_else(host).unwrap_or_else(fallback)
+    }
+}
+
+impl Portals {
+    /// The usual portals at `port`, unless others are given.
+    fn settle(&mut self, port: u16) {
+        self.portals.get_or_insert_with(|| {
+            let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+            vec![PortalAddr::try_from(any).expect("the usual port is not 0")]
+        });
+    }
+
+    /// The same for the engine.
+    pub fn to_domain(&self) -> domain::Listen {
+        domain::Listen {
+            portals: self.portals.iter().flatten().copied().collect(),
+            advertised: self.advertise.clone(),
+        }
+    }
+
+    fn broken_rule(
+        &self,
+        portals: &'static str,
+        advertise: &'static str,
+    ) -> Option<(&'static str, String, &'static str)> {
+        let listened: &[PortalAddr] = self.portals.as_deref().unwrap_or_default();
+        for (key, list) in [(portals, listened), (advertise, &self.advertise)] {
+            let broken = if list.len() > MAX_PORTALS {
+                Some("at most 16")
+            } else if (1..list.len()).any(|i| list[..i].contains(&list[i])) {
+                Some("each only once")
+            } else {
+                None
+            };
+            if let Some(rule) = broken {
+                let list: Vec<_> = list.iter().map(ToString::to_string).collect();
+                return Some((key, list.join(", "), rule));
+            }
+        }
+        None
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let mut config = Config {
+            name: None,
+            state_dir: "/var/lib/ashlar".into(),
+            targetd_socket: "/run/ashlar/targetd.sock".into(),
+            listen: Listen::default(),
+            tls: Tls::default(),
+            iscsi: Portals::default(),
+            nvme: Portals::default(),
+        };
+        config.iscsi.settle(ISCSI_PORT);
+        config.nvme.settle(NVME_PORT);
+        config
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Listen {
+            address: (Ipv6Addr::UNSPECIFIED, 8443).into(),
+            max_connections: 512,
+            max_handshakes_per_address: 64,
+            handshake_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(300),
+        }
+    }
+}
+
+impl Default for Tls {
+    fn default() -> Self {
+        Tls {
+            certificate: "/etc/ashlar/tls/server.pem".into(),
+            key: "/etc/ashlar/tls/server.key".into(),
+            client_ca: "/etc/ashlar/tls/client-ca.pem".into(),
+        }
+    }
+}
+
+/// Whole seconds, not 0 and at most an hour: longer is a typing error.
+fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    match u64::deserialize(deserializer)? {
+        seconds @ 1..=3600 => Ok(Duration::from_secs(seconds)),
+        _ => Err(serde::de::Error::custom("1 to 3600 seconds")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("agent.toml"), text)
+    }
+
+    #[test]
+    fn the_sample_shows_the_defaults() {
+        assert_eq!(
+            parse(include_str!("../agent.toml")).unwrap(),
+            Config::default()
+        );
+        assert_eq!(parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn every_key_of_the_sample_is_a_key() {
+        let text = include_str!("../agent.toml");
+        let all: Vec<_> = text
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(rest) if rest.contains(" = ") => rest,
+                _ => line,
+            })
+            .collect();
+        let config = parse(&all.join("\n")).unwrap();
+        assert_eq!(config.name.unwrap().as_str(), "box1");
+        assert_eq!(config.nvme.advertise.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        for (text, told) in [
+            ("nmae = \"x\"", "unknown field `nmae`"),
+            ("[listen]\nport = 1", "unknown field `port`"),
+            ("[listen]\nidle_timeout = 0", "1 to 3600 seconds"),
+            ("[listen]\naddress = \"box1\"", "invalid socket address"),
+            ("name = \"\"", "1 to 255 bytes"),
+            ("[iscsi]\nportals = [\"[::]:0\"]", "1 to 65535"),
+            ("name = 5", "invalid type"),
+            ("state_dir = [", "expected"),
+        ] {
+            let error = parse(text).unwrap_err();
+            let cause = error.source().unwrap().to_string();
+            assert!(cause.contains(told), "{text}: {cause}");
+        }
+        for (text, told) in [
+            (
+                "[listen]\nmax_connections = 0",
+                "listen.max_connections is 0",
+            ),
+            (
+                "state_dir = \"lib\"",
+                "state_dir is \"lib\": an absolute path",
+            ),
+            (
+                "[nvme]\nportals = [\"0.0.0.0:4420\", \"0.0.0.0:4420\"]",
+                "nvme.portals is 0.0.0.0:4420, 0.0.0.0:4420: each only once",
+            ),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(told), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! One connection, from its handshake to its end.
+//!
+//! ```text
+//! handshake ── serving ──┬── peer closed, or broke the protocol ── over
+//!                        ├── idle, certificate expired, stopping ── closing ──┬── done ── over
+//!                        │     nothing new is taken, what runs finishes       └── late ── over
+//! ```
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::debug;
+
+use super::exchange;
+use super::gate::{ConnectionPass, HandshakePass};
+use super::listener::{Shared, told};
+use super::reply::Body;
+use crate::config::Listen;
+use crate::tls::Peer;
+
+/// Headers of one request, in bytes and in number: ours take a few hundred bytes.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+
+/// Requests at once on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 128;
+
+/// A peer that does not answer pings is gone.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_DEADLINE: Duration = Duration::from_secs(15);
+
+/// What a closing connection gets to write its last answers.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    shared: Arc<Shared>,
+    tcp: TcpStream,
+    address: SocketAddr,
+    (connected, handshaking): (ConnectionPass, HandshakePass),
+    stop: watch::Receiver<bool>,
+) {
+    let limit = shared.listen.handshake_timeout;
+    let outcome = tokio::time::timeout(limit, handshake(&shared, tcp)).await;
+    drop(handshaking);
+    match outcome {
+        Ok(Ok((tls, peer))) => converse(shared, tls, peer, address, stop).await,
+        // Strangers cause these, so they must not be able to fill the log.
+        Ok(Err(error)) => debug!(%address, error = %Chain(&error), "refused a peer"),
+        Err(_) => debug!(%address, "refused a peer: its handshake took too long"),
+    }
+    drop(connected);
+}
+
+/// Why a peer is not spoken with.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("the handshake failed")]
+    Tls(#[source] std::io::Error),
+    #[error("it agreed on neither h2 nor http/1.1")]
+    NoProtocol,
+    #[error("its certificate cannot be read")]
+    NoPeer,
+}
+
+async fn handshake(
+    shared: &Shared,
+    tcp: TcpStream,
+) -> Result<(TlsStream<TcpStream>, Peer), Refused> {
+    tcp.set_nodelay(true).map_err(Refused::Tls)?;
+    let config = shared.tls.borrow().clone();
+    let tls = TlsAcceptor::from(config)
+        .accept(tcp)
+        .await
+        .map_err(Refused::Tls)?;
+    let session = tls.get_ref().1;
+    if session.alpn_protocol().is_none() {
+        return Err(Refused::NoProtocol);
+    }
+    let leaf = session.peer_certificates().and_then(<[_]>::first);
+    let peer = leaf.and_then(|leaf| Peer::from_certificate(leaf));
+    let peer = peer.ok_or(Refused::NoPeer)?;
+    Ok((tls, peer))
+}
+
+async fn converse(
+    shared: Arc<Shared>,
+    tls: TlsStream<TcpStream>,
+    peer: Peer,
+    address: SocketAddr,
+    mut stop: watch::Receiver<bool>,
+) {
+    debug!(%address, subject = peer.subject, "connected");
+    let builder = builder(
+        &shared.listen,
+        tls.get_ref().1.alpn_protocol() == Some(b"h2"),
+    );
+    let activity = Arc::new(Activity::new());
+    let clock = Clock::new(&shared.listen, &peer, activity.clone());
+    let peer = Arc::new(peer);
+    let service = service_fn(|request: Request<Incoming>| {
+        let (shared, peer) = (shared.clone(), peer.clone());
+        let busy = Busy::new(activity.clone());
+        async move {
+            let response: Response<Body> = exchange::answer(&shared, &peer, request).await;
+            drop(busy);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(tls), service));
+    // Neither clock nor stop loses anything by being asked again or not at all.
+    tokio::select! {
+        ended = connection.as_mut() => {
+            if let Err(error) = ended {
+                debug!(%address, error = %Chain(&*error), "the connection broke");
+            }
+            return;
+        }
+        () = clock.expired() => {}
+        () = told(&mut stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    // A request may run as long as it waits for the kernel; after the last one, the peer has
+    // a moment to read its answer.
+    let finish = async {
+        activity.quiet().await;
+        tokio::time::sleep(CLOSING).await;
+    };
+    tokio::select! {
+        _ = connection => {}
+        () = finish => debug!(%address, "cut a connection that would not close"),
+    }
+}
+
+fn builder(listen: &Listen, is_h2: bool) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(listen.request_timeout)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_DEADLINE)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_BYTES as u32);
+    // What was agreed on is what is spoken; guessing from the first bytes has no time limit.
+    if is_h2 {
+        builder.http2_only()
+    } else {
+        builder.http1_only()
+    }
+}
+
+/// Whether requests are under way, and when the last one was.
+struct Activity {
+    start: Instant,
+    busy: AtomicUsize,
+    /// Milliseconds after `start`; 0 before the first request.
+    last: AtomicU64,
+    quiet: tokio::sync::Notify,
+}
+
+impl Activity {
+    fn new() -> Activity {
+        Activity {
+            start: Instant::now(),
+            busy: AtomicUsize::new(0),
+            last: AtomicU64::new(0),
+            quiet: tokio::sync::Notify::new(),
+        }
+    }
+
+    /// Returns when no request is under way.
+    async fn quiet(&self) {
+        loop {
+            let quiet = self.quiet.notified();
+            if self.busy.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            quiet.await;
+        }
+    }
+}
+
+/// One request under way.
+struct Busy(Arc<Activity>);
+
+impl Busy {
+    fn new(activity: Arc<Activity>) -> Busy {
+        activity.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(activity)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let activity = &self.0;
+        let elapsed = activity.start.elapsed().as_millis() as u64;
+        activity.last.store(elapsed.max(1), Ordering::SeqCst);
+        if activity.busy.fetch_sub(1, Ordering::SeqCst) == 1 {
+            activity.quiet.notify_waiters();
+        }
+    }
+}
+
+/// When a connection has to go.
+struct Clock {
+    activity: Arc<Activity>,
+    first_request: Duration,
+    idle: Duration,
+    certificate: Instant,
+}
+
+impl Clock {
+    fn new(listen: &Listen, peer: &Peer, activity: Arc<Activity>) -> Clock {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs() as i64;
+        let left = u64::try_from(peer.not_after.saturating_sub(now)).unwrap_or(0);
+        // Far enough away never to matter, near enough for every clock.
+        let left = Duration::from_secs(left).min(Duration::from_secs(10 * 365 * 86_400));
+        Clock {
+            activity,
+            first_request: listen.request_timeout,
+            idle: listen.idle_timeout,
+            certificate: Instant::now() + left,
+        }
+    }
+
+    /// Returns when the connection was idle for too long or its certificate has expired.
+    async fn expired(&self) {
+        loop {
+            let deadline = self.idle_deadline().min(self.certificate);
+            tokio::time::sleep_until(deadline).await;
+            if Instant::now() >= self.idle_deadline().min(self.certificate) {
+                return;
+            }
+        }
+    }
+
+    /// As things are; a request under way counts as one that ends now.
+    fn idle_deadline(&self) -> Instant {
+        if self.activity.busy.load(Ordering::SeqCst) > 0 {
+            return Instant::now() + self.idle;
+        }
+        match self.activity.last.load(Ordering::SeqCst) {
+            0 => self.activity.start + self.first_request,
+            last => self.activity.start + Duration::from_millis(last) + self.idle,
+        }
+    }
+}
+
+/// An error and its causes on one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+//! One request and its answer.
+
+use std::time::{Duration, Instant};
+
+use ashlar_protocol::{Method, Operation, Problem, ProblemCode};
+use bytes::Bytes;
+use hyper::body::{Body as _, Incoming};
+use hyper::{Request, Response};
+use sha2::{Digest, Sha256};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::listener::Shared;
+use super::operations::{self, Call};
+use super::reply::{Body, Reply};
+use super::{body, headers, query, routing};
+use crate::engine::RequestContext;
+use crate::tls::Peer;
+
+/// Answers a request. Every answer carries a request id, the client's or one made for it.
+pub(super) async fn answer(
+    shared: &Shared,
+    peer: &Peer,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let start = Instant::now();
+    let (id, outcome) = match headers::request_id(request.headers()) {
+        Ok(id) => (id, admit(shared, peer, request, id).await),
+        Err(problem) => (Uuid::new_v4(), Err(Failed::unrouted(problem))),
+    };
+    let (operation, reply) = match outcome {
+        Ok((operation, reply)) => (Some(operation), reply),
+        Err(failed) => {
+            log_problem(id, peer, &failed);
+            (failed.operation, Reply::problem(&failed.problem))
+        }
+    };
+    log_answer(id, peer, operation, &reply, start.elapsed());
+    reply.into_response(id)
+}
+
+/// A problem, and what was asked if we came to know.
+struct Failed {
+    operation: Option<Operation>,
+    problem: Problem,
+}
+
+impl Failed {
+    fn unrouted(problem: Problem) -> Failed {
+        Failed {
+            operation: None,
+            problem,
+        }
+    }
+}
+
+/// Finds out what is asked and whether it is allowed, then does it.
+async fn admit(
+    shared: &Shared,
+    peer: &Peer,
+    request: Request<Incoming>,
+    id: Uuid,
+) -> Result<(Operation, Reply), Failed> {
+    let role = peer
+        .role
+        .clone()
+        .map_err(|error| Failed::unrouted(Problem::new(ProblemCode::NoRole, error.to_string())))?;
+    let method = request.method().as_str();
+    let matched = routing::find(method, request.uri().path(), role).map_err(Failed::unrouted)?;
+    let operation = matched.route.operation;
+    perform(shared, peer, request, id, matched)
+        .await
+        .map(|reply| (operation, reply))
+        .map_err(|problem| Failed {
+            operation: Some(operation),
+            problem,
+        })
+}
+
+async fn perform(
+    shared: &Shared,
+    peer: &Peer,
+    request: Request<Incoming>,
+    id: Uuid,
+    matched: routing::Matched,
+) -> Result<Reply, Problem> {
+    let (parts, incoming) = request.into_parts();
+    headers::check_accept(&parts.headers)?;
+    let operation = matched.route.operation;
+    let list = query::parse(operation, parts.uri.query())?;
+    let wait = headers::wait(&parts.headers)?;
+    let _permit = shared.requests.try_acquire().map_err(|_| {
+        Problem::new(
+            ProblemCode::TooManyRequests,
+            "as many requests as the agent takes are under way",
+        )
+    })?;
+    let body = match matched.route.method {
+        Method::Put | Method::Post => {
+            headers::check_content_type(&parts.headers)?;
+            body::read(incoming, shared.listen.request_timeout).await?
+        }
+        Method::Get | Method::Delete if incoming.is_end_stream() => Bytes::new(),
+        Method::Get | Method::Delete => {
+            return Err(Problem::new(
+                ProblemCode::MalformedRequest,
+                format!("{} takes no body", matched.route.method.as_str()),
+            ));
+        }
+    };
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    let context = RequestContext {
+        id,
+        digest: digest(matched.route.method, target, &body),
+        subject: peer.subject.clone(),
+    };
+    let call = Call {
+        operation,
+        id: matched.id,
+        list,
+        body,
+        context,
+        wait,
+    };
+    operations::perform(&shared.engine, call).await
+}
+
+/// What makes two requests under one id the same: method, path with query, and body. The
+/// lengths keep one from flowing into the next.
+fn digest(method: Method, target: &str, body: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in [method.as_str().as_bytes(), target.as_bytes(), body] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+/// Changes are worth a line each; looking is not.
+fn log_answer(id: Uuid, peer: &Peer, operation: Option<Operation>, reply: &Reply, took: Duration) {
+    let (status, ms) = (reply.status.as_u16(), took.as_millis() as u64);
+    let subject = &peer.subject;
+    match operation {
+        Some(operation) if operation.route().method != Method::Get => {
+            info!(request = %id, subject, ?operation, status, ms, "answered");
+        }
+        _ => debug!(request = %id, subject, ?operation, status, ms, "answered"),
+    }
+}
+
+fn log_problem(id: Uuid, peer: &Peer, failed: &Failed) {
+    let Failed { operation, problem } = failed;
+    let subject = &peer.subject;
+    if problem.code.status() >= 500 {
+        warn!(request = %id, subject, ?operation, %problem, "failed");
+    } else {
+        info!(request = %id, subject, ?operation, %problem, "refused");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_covers_method_path_and_body() {
+        let one = digest(Method::Put, "/v1/volumes/a", b"x");
+        assert_eq!(one, digest(Method::Put, "/v1/volumes/a", b"x"));
+        for other in [
+            digest(Method::Post, "/v1/volumes/a", b"x"),
+            digest(Method::Put, "/v1/volumes/b", b"x"),
+            digest(Method::Put, "/v1/volumes/a", b"y"),
+            digest(Method::Put, "/v1/volumes/ax", b""),
+        ] {
+            assert_ne!(one, other);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `ashlar-agent [--config FILE] [--check]`
+//!
+//! ```text
+//! configuration ── TLS files ── store ── port bound ── targetd greeted, or not in time ── READY
+//!    SIGHUP: certificates again; live connections go on
+//!    SIGTERM, SIGINT: STOPPING ── port closed ── requests finish ── store closed
+//! ```
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use ashlar_agent::config::{self, Config};
+use ashlar_agent::engine::{Engine, EngineOptions};
+use ashlar_agent::http::Server;
+use ashlar_agent::tls::Material;
+use ashlar_agent::{notify, telemetry};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{error, info};
+
+/// Longest wait for targetd before we serve without it.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+const USAGE: &str = "\
+ashlar-agent: the management daemon of an Ashlar appliance
+
+Usage: ashlar-agent [--config FILE] [--check]
+
+  --config FILE  the configuration [default: /etc/ashlar/agent.toml]
+  --check        read the configuration and the certificates, say what is wrong, and end
+  --version      print the version
+
+ASHLAR_LOG filters what is logged, such as `debug` or `ashlar_agent=debug`.
+";
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::parse() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprint!("ashlar-agent: {error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match start(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("ashlar-agent: {failure:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Arguments {
+    config: PathBuf,
+    check: bool,
+}
+
+impl Arguments {
+    /// `None` when all was said already.
+    fn parse() -> Result<Option<Arguments>, lexopt::Error> {
+        use lexopt::prelude::*;
+        let mut arguments = Arguments {
+            config: config::DEFAULT_PATH.into(),
+            check: false,
+        };
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Short('c') | Long("config") => arguments.config = parser.value()?.into(),
+                Long("check") => arguments.check = true,
+                Short('h') | Long("help") => {
+                    print!("{USAGE}");
+                    return Ok(None);
+                }
+                Short('V') | Long("version") => {
+                    println!("ashlar-agent {}", env!("CARGO_PKG_VERSION"));
+                    return Ok(None);
+                }
+                other => return Err(other.unexpected()),
+            }
+        }
+        Ok(Some(arguments))
+    }
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = Config::read(&arguments.config)?;
+    let material = Material::load(config.tls.clone())?;
+    if arguments.check {
+        return Ok(());
+    }
+    telemetry::init()?;
+    // One thread does the network: a management port has little to compute, and each thread
+    // more has a stack and an allocator's arena to keep.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("failed to start the runtime")?;
+    let outcome = runtime.block_on(serve(config, material));
+    if let Err(failure) = &outcome {
+        error!("{failure:#}");
+    }
+    outcome
+}
+
+async fn serve(config: Config, material: Material) -> anyhow::Result<()> {
+    // Before anything slow, so that no signal kills us half-way.
+    let signals = Signals::install().context("failed to listen for signals")?;
+    let (engine, task) = Engine::start(options(&config)).await?;
+    let server = Server::bind(config.listen, material.watch(), engine.clone()).await?;
+    let address = server
+        .address()
+        .context("failed to ask for our own address")?;
+    let (stop, stopped) = watch::channel(false);
+    let port = tokio::spawn(server.run(stopped));
+
+    engine.ready().await;
+    notify::ready();
+    info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
+    let watchdog = tokio::spawn(notify::watchdog(engine));
+
+    signals.until_stop(&material).await;
+    notify::stopping();
+    info!("stopping");
+    watchdog.abort();
+    stop.send_replace(true);
+    port.await.context("the management port broke")?;
+    task.stop().await;
+    info!("stopped");
+    Ok(())
+}
+
+fn options(config: &Config) -> EngineOptions {
+    EngineOptions {
+        state_dir: config.state_dir.clone(),
+        targetd_socket: config.targetd_socket.clone(),
+        name: config.box_name(),
+        iscsi: config.iscsi.to_domain(),
+        nvme: config.nvme.to_domain(),
+        ready_within: READY_WITHIN,
+    }
+}
+
+/// The signals we answer to.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn install() -> std::io::Result<Signals> {
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Reloads on each SIGHUP and returns on SIGTERM or SIGINT.
+    async fn until_stop(mut self, material: &Material) {
+        loop {
+            // Signals are kept until they are received, so dropping the others loses none.
+            tokio::select! {
+                _ = self.hangup.recv() => reload(material),
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+            }
+        }
+    }
+}
+
+fn reload(material: &Material) {
+    notify::reloading();
+    match material.reload() {
+        Ok(()) => info!("certificates reloaded"),
+        Err(failure) => {
+            let failure = anyhow::Error::from(failure);
+            error!("kept the old certificates: {failure:#}");
+        }
+    }
+    notify::ready();
+}
