@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use ashlar_kernel_iface::conformance::Script;
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::model::{BlockDevice, ModelKernel};
+use ashlar_kernel_iface::tree::{Entry, Tree, TreePath};
 use ashlar_targetd_protocol::Sectors;
 
 /// A kernel with the disks the scripts expect: two of 256 MiB, without use.
@@ -36,6 +37,19 @@ fn scripts() -> Vec<PathBuf> {
     files
 }
 
+/// What is in the directories where objects are made.
+fn objects(kernel: &ModelKernel) -> Vec<Vec<Entry>> {
+    let directories = [
+        "target",
+        "target/core",
+        "nvmet/subsystems",
+        "nvmet/hosts",
+        "nvmet/ports",
+    ];
+    let list = |path: &str| kernel.list(&TreePath::try_from(path).unwrap()).unwrap();
+    directories.into_iter().map(list).collect()
+}
+
 #[test]
 fn the_model_answers_as_the_kernel_did() {
     let mut differences = String::new();
@@ -58,7 +72,9 @@ fn every_script_leaves_the_kernel_as_it_found_it() {
         let text = std::fs::read_to_string(&file).unwrap();
         let script = Script::parse(&text).unwrap();
         let kernel = kernel();
+        let before = objects(&kernel);
         script.check(&kernel);
+        assert_eq!(objects(&kernel), before, "{}", file.display());
         let state = kernel.lock();
         for (number, device) in state.devices.iter() {
             assert_eq!(device.opens(), 0, "{} holds {number}", file.display());
