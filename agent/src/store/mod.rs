@@ -227,3 +227,6 @@ fn numbered(names: &[String], prefix: &str) -> Vec<u64> {
     numbers.sort_unstable();
     numbers
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@
 //!   │ no                                                          compare the copy, or rebuild it
 //!   ▼
 //! copy intact, and the journal has all that follows it? ── yes ──► the copy is the truth:
-//!   │ no                                                           write checkpoint + journal anew
+//!   │ no                                                           write all three anew
 //!   ▼
 //! error: say what is missing; change nothing
 //! ```
@@ -15,15 +15,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::checkpoint::{self, Entry, Merge};
 use super::digest::Digest;
 use super::disk::{Disk, RealDisk, at};
 use super::error::OpenError;
-use super::index::{Index, Probe};
-use super::journal::Record;
+use super::index::{Index, Probe, Stamp};
 use super::log::{Bounds, Log};
 use super::report::{DatabaseOutcome, OpenReport};
 use super::survey::{Survey, survey};
-use super::{Batch, Options, Store};
+use super::{Options, Store};
 
 pub(super) fn open(dir: &Path, options: Options) -> Result<(Store, OpenReport), OpenError> {
     let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(dir)?);
@@ -82,41 +82,28 @@ impl Opening<'_> {
         let reason = match probe {
             Probe::Absent => "there was none".to_owned(),
             Probe::Unusable { reason, .. } => reason,
-            Probe::Intact(index) => match self.compare(index)? {
-                Ok((index, outcome)) => return Ok((log, index, outcome)),
-                Err(reason) => reason,
-            },
+            Probe::Intact(index) if index.stamp == self.truth()? => {
+                return Ok((log, index, DatabaseOutcome::Verified));
+            }
+            // Behind is as bad as different: a clean close leaves nothing behind, and sled goes
+            // on to lose what is written after a place that it failed to read.
+            Probe::Intact(_) => "it differs from checkpoint and journal".to_owned(),
         };
-        let entries = self.survey.entries(&*self.disk)?;
-        let cache = self.options.cache_bytes;
-        let index = Index::rebuild(self.dir, cache, log.generation(), entries)?;
+        let index = self.rebuild(log.generation(), self.survey.entries(&*self.disk)?)?;
         Ok((log, index, DatabaseOutcome::Rebuilt { reason }))
     }
 
-    /// Brings a sound copy up and compares it, or says why it cannot be used.
-    fn compare(
-        &self,
-        mut index: Index,
-    ) -> Result<Result<(Index, DatabaseOutcome), String>, OpenError> {
-        let end = self.survey.end();
-        if !self.survey.scan.continues(index.stamp.generation, end) && index.stamp.generation != end
-        {
-            return Ok(Err("it is older than the newest checkpoint".to_owned()));
-        }
-        let records = self.catch_up(&mut index)?;
-        let mut truth = Digest::default();
+    /// What a copy must say to be used.
+    fn truth(&self) -> Result<Stamp, OpenError> {
+        let mut digest = Digest::default();
         for entry in self.survey.entries(&*self.disk)? {
             let (key, value) = entry?;
-            truth.add(&key, &value);
+            digest.add(&key, &value);
         }
-        if index.stamp.digest != truth {
-            return Ok(Err("it differs from checkpoint and journal".to_owned()));
-        }
-        let outcome = match records {
-            0 => DatabaseOutcome::Verified,
-            records => DatabaseOutcome::CaughtUp { records },
-        };
-        Ok(Ok((index, outcome)))
+        Ok(Stamp {
+            generation: self.survey.end(),
+            digest,
+        })
     }
 
     fn trust_index(&self, probe: Probe) -> Result<Opened, OpenError> {
@@ -129,18 +116,20 @@ impl Opening<'_> {
         };
         let known = seen(&probe).max(self.survey.end());
         let damaged = |why: &str| OpenError::damaged(&self.survey.scan, known, why);
-        let mut index = match probe {
+        let old = match probe {
             Probe::Intact(index) => index,
             Probe::Unusable { reason, .. } => return Err(damaged(&reason)),
             Probe::Absent => return Err(damaged("there is none")),
         };
-        if !self.survey.scan.continues(index.stamp.generation, known) {
-            let generation = index.stamp.generation;
-            return Err(damaged(&format!("it ends at generation {generation}")));
+        let reached = old.stamp.generation;
+        if !self.survey.scan.continues(reached, known) {
+            return Err(damaged(&format!("it ends at generation {reached}")));
         }
-        self.catch_up(&mut index)?;
-        let entries = index.scan(&[]).map(|entry| Ok(entry?));
+        let base = old.scan(&[]).map(|entry| Ok(entry?));
+        let entries = Merge::new(base, self.survey.overlay(reached));
         let log = Log::restart(self.disk.clone(), self.bounds(), known, entries)?;
+        drop(old);
+        let index = self.rebuild(known, checkpoint::Entries::open(&*self.disk, known)?)?;
         let reason = match self.survey.scan.lost.first() {
             Some(loss) => format!("{} was damaged at byte {}", loss.file, loss.offset),
             None => "checkpoint or journal ended before it".to_owned(),
@@ -148,16 +137,13 @@ impl Opening<'_> {
         Ok((log, index, DatabaseOutcome::Rescued { reason }))
     }
 
-    /// Applies the records that `index` lacks, and says how many.
-    fn catch_up(&self, index: &mut Index) -> Result<u64, OpenError> {
-        let from = index.stamp.generation;
-        let missing = |record: &&Record| record.generation > from;
-        let records = self.survey.scan.records.iter().filter(missing);
-        let batches: Vec<Batch> = records.map(|record| record.batch.clone()).collect();
-        if !batches.is_empty() {
-            index.apply(self.survey.end(), &batches)?;
-        }
-        Ok(batches.len() as u64)
+    fn rebuild(
+        &self,
+        generation: u64,
+        entries: impl Iterator<Item = Entry>,
+    ) -> Result<Index, OpenError> {
+        let cache = self.options.cache_bytes;
+        Ok(Index::rebuild(self.dir, cache, generation, entries)?)
     }
 
     fn bounds(&self) -> Bounds {

@@ -27,17 +27,12 @@ pub struct OpenReport {
 pub enum DatabaseOutcome {
     /// Generation, count and digest were those of checkpoint and journal.
     Verified,
-    /// It was sound but behind, and was brought up from the journal.
-    CaughtUp {
-        /// Records applied.
-        records: u64,
-    },
     /// It was put aside as `sled.damaged` and written anew from checkpoint and journal.
     Rebuilt {
         /// Why.
         reason: String,
     },
-    /// Checkpoint or journal had lost records that it had: they were written anew from it.
+    /// Checkpoint or journal had lost records that it had: all were written anew from it.
     Rescued {
         /// What was lost.
         reason: String,
@@ -67,7 +62,6 @@ impl fmt::Display for OpenReport {
         write!(f, ", database ")?;
         match &self.database {
             DatabaseOutcome::Verified => write!(f, "verified"),
-            DatabaseOutcome::CaughtUp { records } => write!(f, "caught up by {records} records"),
             DatabaseOutcome::Rebuilt { reason } => write!(f, "rebuilt: {reason}"),
             DatabaseOutcome::Rescued { reason } => write!(f, "rescued the rest: {reason}"),
         }

@@ -85,11 +85,13 @@ impl Survey {
 
     /// The entries at the end, streamed from the newest checkpoint.
     pub(super) fn entries(&self, disk: &dyn Disk) -> Result<Entries, ReadError> {
-        merged(
-            disk,
-            self.checkpoints.last(),
-            overlay(self.scan.records.iter()),
-        )
+        merged(disk, self.checkpoints.last(), self.overlay(self.floor()))
+    }
+
+    /// The last change to each key after `generation`.
+    pub(super) fn overlay(&self, generation: u64) -> Overlay {
+        let records = self.scan.records.iter();
+        overlay(records.filter(|record| record.generation > generation))
     }
 }
 

@@ -1,93 +1,12 @@
-//! The store on real files: what it keeps, how it reads damage, what it refuses.
+//! The store on real files: what it keeps, what it refuses.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ashlar_agent::store::{
-    Batch, DatabaseOutcome, OpenError, OpenReport, Options, StageError, Store,
-};
-use tempfile::TempDir;
+use ashlar_agent::store::{Batch, DatabaseOutcome, OpenError, Options, StageError, Store};
 
-type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
-
-/// Small enough for several checkpoints within a few hundred records.
-const SMALL: Options = Options {
-    segment_bytes: 8 << 10,
-    reserve_bytes: 0,
-    cache_bytes: 1 << 20,
-};
-
-fn open(dir: &Path) -> (Store, OpenReport) {
-    Store::open(dir, SMALL).expect("the store opens")
-}
-
-fn entries(store: &Store) -> Entries {
-    store.load().map(|entry| entry.unwrap()).collect()
-}
-
-fn put(store: &mut Store, number: u32) {
-    let mut batch = Batch::new();
-    let value = number.to_be_bytes().repeat(20);
-    batch.put(format!("volume/{:03}", number % 40), value);
-    if number.is_multiple_of(5) {
-        batch.delete(format!("volume/{:03}", (number + 7) % 40));
-    }
-    store.stage(batch).unwrap();
-}
-
-/// A cleanly closed store of `records` commits, and what it holds.
-fn filled(records: u32) -> (TempDir, Entries) {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(dir.path());
-    for number in 0..records {
-        put(&mut store, number);
-        store.commit().unwrap();
-    }
-    let held = entries(&store);
-    assert_eq!(store.generation(), u64::from(records));
-    store.close().unwrap();
-    (dir, held)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        match entry.file_type().unwrap().is_dir() {
-            true => copy(&entry.path(), &target),
-            false => drop(fs::copy(entry.path(), target).unwrap()),
-        }
-    }
-}
-
-fn copied(from: &Path) -> TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    copy(from, dir.path());
-    dir
-}
-
-/// Paths of files whose path within `dir` begins with `prefix`, sorted.
-fn files(dir: &Path, prefix: &str) -> Vec<PathBuf> {
-    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(dir).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => walk(&path, found),
-                false => found.push(path),
-            }
-        }
-    }
-    let mut found = Vec::new();
-    walk(dir, &mut found);
-    let within = |path: &PathBuf| path.strip_prefix(dir).unwrap().to_owned();
-    let mut found: Vec<_> = found.iter().map(within).collect();
-    found.retain(|path| path.to_str().unwrap().starts_with(prefix));
-    found.sort();
-    found
-}
+use crate::fixture::{SMALL, copied, entries, files, filled, open, put};
 
 #[test]
 fn a_new_store_is_empty_and_says_so() {

@@ -1,0 +1,81 @@
+//! A state disk without room: changes are refused, what is there stays.
+
+use super::faulty_disk::{Cut, Deaf, FaultyDisk, Random};
+use super::*;
+use crate::store::disk::Disk;
+use crate::store::error::StageError;
+
+#[test]
+fn a_record_that_does_not_fit_leaves_the_journal_as_it_was() {
+    let mut random = Random(7);
+    let batches: Vec<_> = (0..4).map(|_| random_batch(&mut random)).collect();
+    for room in 0..60 {
+        let disk = FaultyDisk::new(Deaf::Nothing);
+        let mut model = Model::default();
+        let (mut log, _) = open(&disk).unwrap();
+        log.stage(&batches[0]).unwrap();
+        disk.set_room(Some(room));
+        let refused = log.stage(&batches[1]).unwrap_err();
+        assert!(
+            matches!(refused, StageError::StateDiskFull { .. }),
+            "{refused}"
+        );
+        disk.set_room(None);
+        log.stage(&batches[2]).unwrap();
+        log.sync().unwrap();
+        model.batches = vec![batches[0].clone(), batches[2].clone()];
+        model.promised = 2;
+        let (log, entries) = open(&disk.after(Cut::Nothing)).unwrap();
+        model.check(&log, &entries).unwrap();
+    }
+}
+
+#[test]
+fn a_checkpoint_that_does_not_fit_is_tried_again_later() {
+    let disk = FaultyDisk::new(Deaf::Nothing);
+    let mut model = Model::default();
+    let mut random = Random(3);
+    let (mut log, _) = open(&disk).unwrap();
+    let mut failures = 0;
+    while log.floor() == 0 {
+        let batch = random_batch(&mut random);
+        model.batches.push(batch.clone());
+        log.stage(&batch).unwrap();
+        model.promised = log.sync().unwrap();
+        if let Some(job) = log.begin_checkpoint().unwrap() {
+            disk.set_room((failures < 3).then_some(50));
+            let outcome = job.run();
+            disk.set_room(None);
+            failures += u32::from(outcome.is_err());
+            log.adopt(outcome);
+        }
+        let names = disk.list().unwrap();
+        assert!(!names.contains(&"checkpoint.tmp".to_owned()), "{names:?}");
+    }
+    assert_eq!(failures, 3);
+    let (log, entries) = open(&disk.after(Cut::Nothing)).unwrap();
+    model.check(&log, &entries).unwrap();
+}
+
+#[test]
+fn a_segment_that_does_not_fit_is_tried_again_later() {
+    let disk = FaultyDisk::new(Deaf::Nothing);
+    let mut model = Model::default();
+    let mut random = Random(3);
+    let (mut log, _) = open(&disk).unwrap();
+    for number in 0..200 {
+        let batch = random_batch(&mut random);
+        model.batches.push(batch.clone());
+        log.stage(&batch).unwrap();
+        model.promised = log.sync().unwrap();
+        disk.set_room((number < 100).then_some(10));
+        if let Some(job) = log.begin_checkpoint().unwrap() {
+            log.adopt(job.run());
+        }
+        disk.set_room(None);
+        assert!(number >= 100 || log.floor() == 0);
+    }
+    assert!(log.floor() > 0);
+    let (log, entries) = open(&disk.after(Cut::Nothing)).unwrap();
+    model.check(&log, &entries).unwrap();
+}

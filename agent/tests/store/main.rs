@@ -1,0 +1,5 @@
+//! The store on real files.
+
+mod contract;
+mod damage;
+mod fixture;
