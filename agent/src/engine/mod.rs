@@ -116,3 +116,6 @@ fn missing(kind: ObjectKind, id: uuid::Uuid) -> Problem {
     let object = ObjectRef { kind, id };
     Problem::new(ProblemCode::NotFound, format!("{object} does not exist")).about(object)
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct EngineTask {
     desk: StoreDesk,
+    ledger: Arc<Ledger>,
     thread: JoinHandle<()>,
     stop: watch::Sender<bool>,
 }
@@ -62,6 +63,7 @@ impl EngineTask {
     /// still wait are told that the agent is stopping.
     pub async fn stop(self) {
         self.stop.send_replace(true);
+        self.ledger.close();
         self.desk.stop().await;
         let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
         if !matches!(joined, Ok(Ok(()))) {
@@ -131,6 +133,7 @@ impl Engine {
         let ready = when_ready(targetd.clone(), ready_within);
         let task = EngineTask {
             desk: desk.clone(),
+            ledger: Arc::clone(&ledger),
             thread,
             stop,
         };

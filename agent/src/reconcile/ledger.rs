@@ -4,6 +4,7 @@
 //! ledger grows with what is under way, not with what exists.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use ashlar_protocol::Problem;
@@ -45,6 +46,7 @@ struct Waiter {
 #[derive(Debug, Default)]
 pub struct Ledger {
     entries: Mutex<BTreeMap<Unit, Entry>>,
+    closed: AtomicBool,
 }
 
 /// What the driver of a unit does next.
@@ -119,6 +121,7 @@ impl Ledger {
     pub fn wait(&self, unit: Unit, generation: u64) -> oneshot::Receiver<Settled> {
         let (tell, told) = oneshot::channel();
         match self.lock().get_mut(&unit) {
+            Some(_) if self.closed.load(Ordering::Acquire) => {}
             Some(entry) if entry.applied < generation => {
                 entry.waiters.push(Waiter { generation, tell });
             }
@@ -149,6 +152,15 @@ impl Ledger {
         let entries = self.lock();
         let problem = entries.get(&unit)?.problem.as_deref();
         problem.cloned()
+    }
+
+    /// Tells all who wait, and who will, that nothing more comes.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        for entry in self.lock().values_mut() {
+            entry.waiters.clear();
+            entry.watchers.clear();
+        }
     }
 
     /// Units with a problem.

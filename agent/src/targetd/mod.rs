@@ -10,6 +10,8 @@
 //! A call made while targetd is away fails at once, and one under way when the stream breaks
 //! fails as lost: whether it was carried out is unknown. Every request may be sent again.
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod stream;
 
 use std::path::PathBuf;
@@ -146,3 +148,6 @@ impl Targetd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

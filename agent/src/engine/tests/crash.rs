@@ -1,0 +1,227 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use ashlar_protocol::{ConnectionState, JobState, PoolState, ProblemCode, Transport, VolumeState};
+use ashlar_targetd_protocol::{
+    DataState, DesiredVolume, Exports, FailureKind, Request, Sectors, ThinId,
+};
+use tokio::sync::Notify;
+
+use super::rig::*;
+use crate::domain::record::Unit;
+use crate::engine::{Answer, Command, Engine};
+use crate::targetd::fake::Behaviour;
+
+const MIB: u64 = 1 << 20;
+
+fn applies_volume(request: &Request) -> bool {
+    matches!(request, Request::ApplyVolume(_))
+}
+
+/// Waits until the kernel has all of a unit, however often an attempt fails before.
+async fn settled(engine: &Engine, unit: Unit) {
+    let ledger = &engine.shared.ledger;
+    let wait = async {
+        while !ledger.settled(unit) {
+            let generation = engine.shared.intent.read().await.generation();
+            drop(ledger.wait(unit, generation).await);
+        }
+    };
+    tokio::time::timeout(LONG, wait).await.unwrap();
+}
+
+#[tokio::test]
+async fn all_that_was_acknowledged_is_there_after_a_kill_and_a_reboot() {
+    let mut rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(volume(id(4), MIB)).await;
+    rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await;
+    let before = rig.engine.shared.intent.read().await.clone();
+    rig.fake.reboot();
+    let rig = rig.kill().await;
+    settled(&rig.engine, Unit::Volume(id(1))).await;
+    assert_eq!(
+        rig.engine.connection(id(2)).await.unwrap().state,
+        ConnectionState::Ready
+    );
+    assert_eq!(
+        rig.engine.pool(POOL).await.unwrap().state,
+        PoolState::Online
+    );
+    assert_eq!(rig.fake.kernel().exported.len(), 1);
+    // A volume nobody is connected to needed nothing.
+    let after_reboot = rig.fake.last_applied(id(4)).unwrap();
+    assert_eq!(after_reboot.data, DataState::Provision);
+    assert_eq!(*rig.engine.shared.intent.read().await, before);
+}
+
+#[tokio::test]
+async fn the_first_lap_formats_no_pool_and_creates_no_thin_device() {
+    let mut rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await;
+    rig.fake.kernel().calls.clear();
+    rig.fake.reboot();
+    let rig = rig.restart().await;
+    settled(&rig.engine, Unit::Volume(id(1))).await;
+    for call in &rig.fake.kernel().calls {
+        match call {
+            Request::ApplyPool(desired) => {
+                assert_eq!(desired.format, ashlar_targetd_protocol::PoolFormat::Never);
+            }
+            Request::ApplyVolume(desired) => assert_eq!(desired.data, DataState::Present),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_creation_under_way_is_finished_after_a_kill() {
+    let rig = Rig::furnished().await;
+    let hold = Behaviour::Hold(Arc::new(Notify::new()));
+    rig.fake.rule(1, hold, applies_volume);
+    let asked = rig
+        .ask_as(id(9), volume(id(1), MIB), Duration::from_millis(20))
+        .await;
+    assert!(matches!(asked, Ok(Answer::Accepted(_))));
+    let rig = rig.kill().await;
+    settled(&rig.engine, Unit::Volume(id(1))).await;
+    assert_eq!(
+        rig.engine.volume(id(1)).await.unwrap().state,
+        VolumeState::Available
+    );
+    assert_eq!(
+        rig.engine.job(id(9)).await.unwrap().state,
+        JobState::Succeeded
+    );
+}
+
+#[tokio::test]
+async fn a_deletion_under_way_is_finished_after_a_kill() {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.fake.rule(
+        usize::MAX,
+        Behaviour::Fail(FailureKind::Kernel),
+        applies_volume,
+    );
+    let delete = Command::VolumeDelete { id: id(1) };
+    let asked = rig.ask_as(id(9), delete, Duration::from_millis(20)).await;
+    assert!(matches!(asked, Ok(Answer::Accepted(_))));
+    assert_eq!(rig.fake.kernel().thin.len(), 1);
+    rig.fake.obey();
+    let rig = rig.kill().await;
+    settled(&rig.engine, Unit::Volume(id(1))).await;
+    assert_eq!(
+        rig.engine.volume(id(1)).await.unwrap_err().code,
+        ProblemCode::NotFound
+    );
+    assert!(rig.fake.kernel().thin.is_empty());
+    assert_eq!(
+        rig.engine.job(id(9)).await.unwrap().state,
+        JobState::Succeeded
+    );
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_promised_is_never_withdrawn() {
+    let mut rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await;
+    rig.fake.reboot();
+    rig.fake
+        .rule(1, Behaviour::Fail(FailureKind::Foreign), applies_volume);
+    let rig = rig.kill().await;
+    settled(&rig.engine, Unit::Volume(id(1))).await;
+    assert_eq!(
+        rig.engine.connection(id(2)).await.unwrap().state,
+        ConnectionState::Ready
+    );
+}
+
+#[tokio::test]
+async fn a_pool_that_is_late_does_not_cost_its_volumes() {
+    let mut rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await;
+    rig.fake.reboot();
+    rig.fake
+        .rule(2, Behaviour::Fail(FailureKind::Missing), |request| {
+            matches!(request, Request::ApplyPool(_))
+        });
+    let rig = rig.restart().await;
+    settled(&rig.engine, Unit::Volume(id(1))).await;
+    assert_eq!(rig.fake.kernel().exported.len(), 1);
+}
+
+#[tokio::test]
+async fn exports_that_nobody_knows_are_removed_and_their_data_stays() {
+    let rig = Rig::furnished().await;
+    let orphan = id(0xdead);
+    let thin_id = ThinId::try_from(77).unwrap();
+    {
+        let mut kernel = rig.fake.kernel();
+        kernel.thin.insert((POOL, thin_id));
+        let exported = DesiredVolume {
+            id: orphan,
+            generation: 1,
+            pool: POOL,
+            thin_id,
+            size: Sectors(2048),
+            data: DataState::Present,
+            exports: Exports::default(),
+            force: false,
+        };
+        kernel.exported.insert(orphan, exported);
+    }
+    let rig = rig.restart().await;
+    while rig.fake.kernel().exported.contains_key(&orphan) {
+        tokio::task::yield_now().await;
+    }
+    assert!(rig.fake.kernel().thin.contains(&(POOL, thin_id)));
+}
+
+#[tokio::test]
+async fn a_restarted_targetd_is_brought_up_to_the_intent() {
+    let mut rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await;
+    rig.fake.reboot();
+    while rig.fake.kernel().exported.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(
+        rig.engine.connection(id(2)).await.unwrap().state,
+        ConnectionState::Ready
+    );
+}
+
+#[tokio::test]
+async fn a_stopped_engine_says_that_it_is_stopping() {
+    let rig = Rig::furnished().await;
+    let hold = Behaviour::Hold(Arc::new(Notify::new()));
+    rig.fake.rule(1, hold, applies_volume);
+    let engine = rig.engine.clone();
+    let command = volume(id(1), MIB);
+    let context = context(id(9), &command);
+    let waiting = tokio::spawn(async move { engine.execute(command, context, LONG).await });
+    while rig.fake.kernel().thin.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    rig.task.stop().await;
+    let late = rig.engine.execute(
+        volume(id(2), MIB),
+        super::rig::context(id(10), &volume(id(2), MIB)),
+        LONG,
+    );
+    assert_eq!(late.await.unwrap_err().code, ProblemCode::Stopping);
+    assert_eq!(
+        waiting.await.unwrap().unwrap_err().code,
+        ProblemCode::Stopping
+    );
+}

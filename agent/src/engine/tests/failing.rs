@@ -1,0 +1,238 @@
+use std::time::Duration;
+
+use ashlar_protocol::{ConnectionState, HealthStatus, JobState, ProblemCode, Transport};
+use ashlar_targetd_protocol::{FailureKind, Request};
+
+use super::rig::*;
+use crate::engine::{Answer, Command, Outcome};
+use crate::targetd::fake::Behaviour;
+
+const MIB: u64 = 1 << 20;
+
+fn applies_volume(request: &Request) -> bool {
+    matches!(request, Request::ApplyVolume(_))
+}
+
+#[tokio::test]
+async fn a_volume_that_cannot_be_made_is_forgotten_and_its_thin_id_is_not_given_again() {
+    let rig = Rig::furnished().await;
+    rig.fake
+        .rule(1, Behaviour::Fail(FailureKind::NoSpace), applies_volume);
+    let problem = rig
+        .ask_as(id(9), volume(id(1), MIB), LONG)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (problem.code, problem.retryable),
+        (ProblemCode::NoSpace, false)
+    );
+    assert_eq!(problem.detail, "asked to fail");
+    assert_eq!(
+        rig.engine.volume(id(1)).await.unwrap_err().code,
+        ProblemCode::NotFound
+    );
+    assert!(rig.fake.kernel().thin.is_empty());
+    let job = rig.engine.job(id(9)).await.unwrap();
+    assert_eq!(
+        (job.state, job.problem),
+        (JobState::Failed, Some(problem.clone()))
+    );
+    // The same request again has the same answer.
+    assert_eq!(
+        rig.ask_as(id(9), volume(id(1), MIB), LONG)
+            .await
+            .unwrap_err(),
+        problem
+    );
+
+    let first = rig.fake.last_applied(id(1)).unwrap().thin_id;
+    rig.outcome(volume(id(1), MIB)).await;
+    assert_ne!(rig.fake.last_applied(id(1)).unwrap().thin_id, first);
+}
+
+#[tokio::test]
+async fn a_connection_that_cannot_be_made_is_removed_and_the_others_stay() {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await;
+    rig.fake
+        .rule(1, Behaviour::Fail(FailureKind::Foreign), applies_volume);
+    let problem = rig
+        .ask(attach(id(3), id(1), OTHER_HOST, Transport::Iscsi))
+        .await
+        .unwrap_err();
+    assert_eq!(problem.code, ProblemCode::KernelFailed);
+    assert_eq!(
+        rig.engine.connection(id(3)).await.unwrap_err().code,
+        ProblemCode::NotFound
+    );
+    assert_eq!(
+        rig.engine.connection(id(2)).await.unwrap().state,
+        ConnectionState::Ready
+    );
+    let kernel = rig.fake.kernel();
+    assert_eq!(
+        kernel.exported[&id(1)]
+            .exports
+            .iscsi
+            .as_ref()
+            .unwrap()
+            .initiators
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_pool_that_cannot_be_made_is_forgotten_and_leaves_the_kernel() {
+    let rig = Rig::empty().await;
+    rig.fake
+        .rule(1, Behaviour::Fail(FailureKind::NotBlank), |request| {
+            matches!(request, Request::ApplyPool(_))
+        });
+    let problem = rig.ask(pool(POOL, &["serial-DISK0"])).await.unwrap_err();
+    assert_eq!(problem.code, ProblemCode::NotBlank);
+    assert_eq!(
+        rig.engine.pool(POOL).await.unwrap_err().code,
+        ProblemCode::NotFound
+    );
+    let last = rig
+        .fake
+        .kernel()
+        .calls
+        .iter()
+        .rev()
+        .find_map(|call| match call {
+            Request::ApplyPool(desired) => Some(desired.absent),
+            _ => None,
+        });
+    assert_eq!(last, Some(true));
+    // The disk is free for another.
+    rig.outcome(pool(id(0xa1), &["serial-DISK0"])).await;
+}
+
+#[tokio::test]
+async fn a_passing_failure_is_tried_again_until_it_passes() {
+    let rig = Rig::furnished().await;
+    rig.fake
+        .rule(2, Behaviour::Fail(FailureKind::Kernel), applies_volume);
+    let Outcome::Volume { created: true, .. } = rig.outcome(volume(id(1), MIB)).await else {
+        panic!("not made")
+    };
+}
+
+#[tokio::test]
+async fn a_failing_job_tells_why_while_it_goes_on() {
+    let rig = Rig::furnished().await;
+    rig.fake.rule(
+        usize::MAX,
+        Behaviour::Fail(FailureKind::Kernel),
+        applies_volume,
+    );
+    let answer = rig
+        .ask_as(id(9), volume(id(1), MIB), Duration::from_millis(400))
+        .await;
+    let Ok(Answer::Accepted(job)) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!(job.state, JobState::Running);
+    assert_eq!(job.problem.unwrap().code, ProblemCode::KernelFailed);
+    let health = rig.engine.health().await;
+    let reconcile = health
+        .checks
+        .iter()
+        .find(|check| check.name == "reconcile")
+        .unwrap();
+    assert_eq!(reconcile.status, HealthStatus::Degraded);
+    // One in the making can be got rid of all the same, once the kernel obeys.
+    let deleted = rig
+        .ask_as(id(10), Command::VolumeDelete { id: id(1) }, Duration::ZERO)
+        .await;
+    assert!(matches!(deleted, Ok(Answer::Accepted(_))), "{deleted:?}");
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_let_go_keeps_its_connection() {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await;
+    let unforced = |request: &Request| matches!(request, Request::ApplyVolume(v) if !v.force && v.exports.is_empty());
+    rig.fake
+        .rule(usize::MAX, Behaviour::Fail(FailureKind::InUse), unforced);
+    let problem = rig
+        .ask(Command::ConnectionDelete { id: id(2) })
+        .await
+        .unwrap_err();
+    assert_eq!(problem.code, ProblemCode::InUse);
+    assert_eq!(
+        rig.engine.connection(id(2)).await.unwrap().state,
+        ConnectionState::Ready
+    );
+    // Detaching every host is what cuts it off.
+    assert_eq!(
+        rig.outcome(Command::VolumeDetachAll { id: id(1) }).await,
+        Outcome::Detached
+    );
+}
+
+#[tokio::test]
+async fn a_host_that_lets_go_in_time_is_detached() {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await;
+    rig.fake
+        .rule(2, Behaviour::Fail(FailureKind::InUse), applies_volume);
+    assert_eq!(
+        rig.outcome(Command::ConnectionDelete { id: id(2) }).await,
+        Outcome::Removed
+    );
+}
+
+#[tokio::test]
+async fn without_targetd_changes_are_refused_and_nothing_is_kept() {
+    let mut rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.fake.pause();
+    let mut link = rig.engine.shared.targetd.link();
+    link.wait_for(|link| matches!(link, crate::targetd::Link::Away(_)))
+        .await
+        .unwrap();
+    for command in [
+        volume(id(5), MIB),
+        pool(id(0xa1), &["serial-DISK1"]),
+        attach(id(2), id(1), HOST, Transport::Iscsi),
+        Command::VolumeDelete { id: id(1) },
+    ] {
+        let problem = rig.ask(command).await.unwrap_err();
+        assert_eq!(problem.code, ProblemCode::TargetdUnavailable);
+        assert!(problem.retryable);
+    }
+    // What the kernel need not know goes on.
+    rig.outcome(host(id(0xb2), 2)).await;
+    rig.outcome(extend(id(1), 2 * MIB)).await;
+    let missing = rig
+        .ask(Command::VolumeDelete { id: id(5) })
+        .await
+        .unwrap_err();
+    assert_eq!(missing.code, ProblemCode::NotFound);
+    assert_eq!(rig.engine.health().await.status, HealthStatus::Degraded);
+}
+
+#[tokio::test]
+async fn a_targetd_that_dies_in_the_middle_is_asked_again() {
+    let rig = Rig::furnished().await;
+    rig.fake.rule(1, Behaviour::DieBefore, applies_volume);
+    rig.fake.rule(1, Behaviour::DieAfter, applies_volume);
+    let Outcome::Volume { created: true, .. } = rig.outcome(volume(id(1), MIB)).await else {
+        panic!("not made")
+    };
+    rig.fake.rule(1, Behaviour::DieAfter, applies_volume);
+    assert_eq!(
+        rig.outcome(Command::VolumeDelete { id: id(1) }).await,
+        Outcome::Removed
+    );
+    assert!(rig.fake.kernel().thin.is_empty());
+}

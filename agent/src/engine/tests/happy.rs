@@ -1,0 +1,249 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use ashlar_protocol::{
+    ConnectionState, HealthStatus, HostSecrets, JobState, PoolState, ProblemCode, Transport,
+    VolumeState,
+};
+use ashlar_targetd_protocol::{DataState, Request};
+use tokio::sync::Notify;
+
+use super::rig::*;
+use crate::engine::{Answer, Command, Outcome, PageQuery};
+use crate::targetd::fake::Behaviour;
+
+const MIB: u64 = 1 << 20;
+
+#[tokio::test]
+async fn a_pool_comes_online_with_its_capacity() {
+    let rig = Rig::empty().await;
+    let Outcome::Pool { pool, created } = rig.outcome(pool(POOL, &["serial-DISK0"])).await else {
+        panic!("not a pool")
+    };
+    assert!(created);
+    assert_eq!(pool.state, PoolState::Online);
+    assert_eq!(pool.metadata_size, 64 * MIB);
+    assert_eq!(pool.capacity, Some((1 << 30) - 64 * MIB));
+}
+
+#[tokio::test]
+async fn a_volume_lives_from_creation_to_deletion() {
+    let rig = Rig::furnished().await;
+    let v = id(1);
+    let Outcome::Volume {
+        volume: made,
+        created,
+    } = rig.outcome(volume(v, 10 * MIB + 1)).await
+    else {
+        panic!("not a volume")
+    };
+    assert!(created);
+    assert_eq!((made.state, made.size), (VolumeState::Available, 11 * MIB));
+    assert_eq!(rig.fake.kernel().thin.len(), 1);
+    assert!(rig.fake.kernel().exported.is_empty());
+
+    let Outcome::Connection {
+        connection,
+        created,
+    } = rig.outcome(attach(id(2), v, HOST, Transport::Iscsi)).await
+    else {
+        panic!("not a connection")
+    };
+    assert!(created);
+    assert_eq!(connection.state, ConnectionState::Ready);
+    let access = connection.iscsi.unwrap();
+    assert_eq!(access.portals, ["0.0.0.0:3260".parse().unwrap()]);
+    let nvme = rig
+        .outcome(attach(id(3), v, OTHER_HOST, Transport::NvmeTcp))
+        .await;
+    let Outcome::Connection { connection, .. } = nvme else {
+        panic!("not a connection")
+    };
+    assert_eq!(
+        connection.nvme.unwrap().portals,
+        ["192.0.2.1:4420".parse().unwrap()]
+    );
+    {
+        let kernel = rig.fake.kernel();
+        let exports = &kernel.exported[&v].exports;
+        assert_eq!(exports.iscsi.as_ref().unwrap().target, access.target);
+        assert_eq!(exports.nvme.as_ref().unwrap().hosts.len(), 1);
+        assert_eq!(kernel.exported[&v].data, DataState::Present);
+    }
+
+    let Outcome::Volume { volume: grown, .. } = rig.outcome(extend(v, 20 * MIB)).await else {
+        panic!("not a volume")
+    };
+    assert_eq!((grown.size, grown.connections), (20 * MIB, 2));
+    assert_eq!(rig.fake.kernel().exported[&v].size.bytes().0, 20 * MIB);
+
+    let in_use = rig.ask(Command::VolumeDelete { id: v }).await.unwrap_err();
+    assert_eq!(in_use.code, ProblemCode::InUse);
+    assert!(in_use.detail.contains("2 connections"), "{in_use}");
+
+    assert_eq!(
+        rig.outcome(Command::ConnectionDelete { id: id(2) }).await,
+        Outcome::Removed
+    );
+    assert!(!rig.fake.last_applied(v).unwrap().force);
+    assert_eq!(
+        rig.outcome(Command::VolumeDetachAll { id: v }).await,
+        Outcome::Detached
+    );
+    assert!(rig.fake.last_applied(v).unwrap().force);
+    assert!(rig.fake.kernel().exported.is_empty());
+    assert_eq!(
+        rig.outcome(Command::VolumeDelete { id: v }).await,
+        Outcome::Removed
+    );
+    assert!(rig.fake.kernel().thin.is_empty());
+    assert_eq!(
+        rig.engine.volume(v).await.unwrap_err().code,
+        ProblemCode::NotFound
+    );
+    assert_eq!(rig.engine.health().await.status, HealthStatus::Ok);
+}
+
+#[tokio::test]
+async fn a_volume_without_connections_costs_one_call_and_no_device() {
+    let rig = Rig::furnished().await;
+    rig.fake.kernel().calls.clear();
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(extend(id(1), 2 * MIB)).await;
+    assert_eq!(rig.fake.kernel().calls.len(), 1);
+}
+
+#[tokio::test]
+async fn a_repeated_request_gets_the_same_answer_and_changes_nothing() {
+    let rig = Rig::furnished().await;
+    let first = rig.ask_as(id(9), volume(id(1), MIB), LONG).await.unwrap();
+    let calls = rig.fake.kernel().calls.len();
+    let again = rig.ask_as(id(9), volume(id(1), MIB), LONG).await.unwrap();
+    assert_eq!(again, first);
+    assert_eq!(rig.fake.kernel().calls.len(), calls);
+
+    let reused = rig
+        .ask_as(id(9), volume(id(2), MIB), LONG)
+        .await
+        .unwrap_err();
+    assert_eq!(reused.code, ProblemCode::RequestIdReused);
+}
+
+#[tokio::test]
+async fn a_hosts_secrets_are_told_to_the_request_that_made_it_alone() {
+    let rig = Rig::empty().await;
+    let secrets = |answer| match answer {
+        Answer::Done(Outcome::Host { created, new }) => (created.secrets, new),
+        other => panic!("{other:?}"),
+    };
+    let (told, new) = secrets(rig.ask_as(id(9), host(HOST, 0), LONG).await.unwrap());
+    assert!(new && told.chap.is_some() && told.dhchap.is_some());
+    let (again, _) = secrets(rig.ask_as(id(9), host(HOST, 0), LONG).await.unwrap());
+    assert_eq!(again, told);
+    let (nothing, new) = secrets(rig.ask(host(HOST, 0)).await.unwrap());
+    assert_eq!((nothing, new), (HostSecrets::default(), false));
+}
+
+#[tokio::test]
+async fn past_its_deadline_a_change_is_a_job_that_later_succeeded() {
+    let rig = Rig::furnished().await;
+    let release = Arc::new(Notify::new());
+    let hold = Behaviour::Hold(Arc::clone(&release));
+    rig.fake.rule(1, hold, |request| {
+        matches!(request, Request::ApplyVolume(_))
+    });
+    let answer = rig
+        .ask_as(id(9), volume(id(1), MIB), Duration::from_millis(50))
+        .await;
+    let Ok(Answer::Accepted(job)) = answer else {
+        panic!("{answer:?}")
+    };
+    assert_eq!((job.id, job.state), (id(9), JobState::Running));
+    assert_eq!(
+        rig.engine.volume(id(1)).await.unwrap().state,
+        VolumeState::Creating
+    );
+    let busy = rig
+        .ask(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await
+        .unwrap_err();
+    assert_eq!(busy.code, ProblemCode::Busy);
+
+    release.notify_one();
+    // The same request again waits for the rest of it.
+    let again = rig.ask_as(id(9), volume(id(1), MIB), LONG).await.unwrap();
+    assert!(matches!(
+        again,
+        Answer::Done(Outcome::Volume { created: true, .. })
+    ));
+    assert_eq!(
+        rig.engine.job(id(9)).await.unwrap().state,
+        JobState::Succeeded
+    );
+}
+
+#[tokio::test]
+async fn many_volumes_are_made_at_once() {
+    let rig = Arc::new(Rig::furnished().await);
+    let release = Arc::new(Notify::new());
+    let hold = Behaviour::Hold(Arc::clone(&release));
+    rig.fake.rule(32, hold, |request| {
+        matches!(request, Request::ApplyVolume(_))
+    });
+    let mut asked = tokio::task::JoinSet::new();
+    for n in 1..=32 {
+        let rig = Arc::clone(&rig);
+        asked.spawn(async move { rig.ask(volume(id(n), MIB)).await.is_ok() });
+    }
+    // All of them are with targetd before the first is answered.
+    while rig.fake.kernel().thin.len() < 32 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..32 {
+        release.notify_one();
+        assert!(asked.join_next().await.unwrap().unwrap());
+    }
+    let thin: std::collections::BTreeSet<_> = rig.fake.kernel().thin.clone();
+    assert_eq!(thin.len(), 32);
+    let page = rig
+        .engine
+        .volumes(&PageQuery {
+            after: None,
+            limit: 20,
+        })
+        .await
+        .unwrap();
+    assert_eq!(page.items.len(), 20);
+    let rest = PageQuery {
+        after: page.next,
+        limit: 20,
+    };
+    assert_eq!(rig.engine.volumes(&rest).await.unwrap().items.len(), 12);
+}
+
+#[tokio::test]
+async fn the_same_asked_twice_at_once_is_made_once() {
+    let rig = Rig::furnished().await;
+    let (one, other) = tokio::join!(rig.ask(volume(id(1), MIB)), rig.ask(volume(id(1), MIB)));
+    let created = |answer| match answer {
+        Ok(Answer::Done(Outcome::Volume { created, volume })) => {
+            assert_eq!(volume.state, VolumeState::Available);
+            u8::from(created)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(created(one) + created(other), 1);
+    assert_eq!(rig.fake.kernel().thin.len(), 1);
+}
+
+#[tokio::test]
+async fn the_system_tells_what_it_can_do() {
+    let rig = Rig::empty().await;
+    let system = rig.engine.system().await;
+    assert_eq!(
+        system.capabilities.transports,
+        [Transport::Iscsi, Transport::NvmeTcp]
+    );
+    assert_eq!(system.kernel.as_deref(), Some("6.12.0-fake"));
+    assert_eq!(rig.engine.disks().await.unwrap().len(), 4);
+}

@@ -1,0 +1,6 @@
+//! The engine above a targetd that speaks the real protocol.
+
+mod crash;
+mod failing;
+mod happy;
+mod rig;

@@ -1,0 +1,228 @@
+//! An engine, a fake targetd, and short ways to ask.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ashlar_protocol::{
+    ConnectionSpec, ExtendSpec, HostSpec, PoolSpec, Problem, Transport, VolumeSpec,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::domain::Listen;
+use crate::engine::{Answer, Command, Engine, EngineOptions, EngineTask, Outcome, RequestContext};
+use crate::targetd::fake::FakeTargetd;
+
+/// Long enough for a busy machine, never reached by a test that passes.
+pub(super) const LONG: Duration = Duration::from_secs(30);
+
+pub(super) const POOL: Uuid = Uuid::from_u128(0xa0);
+pub(super) const HOST: Uuid = Uuid::from_u128(0xb0);
+pub(super) const OTHER_HOST: Uuid = Uuid::from_u128(0xb1);
+
+pub(super) fn id(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+pub(super) struct Rig {
+    pub(super) dir: TempDir,
+    pub(super) fake: FakeTargetd,
+    pub(super) engine: Engine,
+    pub(super) task: EngineTask,
+}
+
+pub(super) async fn start(state: &Path, fake: &FakeTargetd) -> (Engine, EngineTask) {
+    let portals = |text: &str| [text.parse().unwrap()].into();
+    let options = EngineOptions {
+        state_dir: state.to_owned(),
+        targetd_socket: fake.socket.clone(),
+        name: "box".parse().unwrap(),
+        iscsi: Listen {
+            portals: portals("0.0.0.0:3260"),
+            advertised: Vec::new(),
+        },
+        nvme: Listen {
+            portals: portals("0.0.0.0:4420"),
+            advertised: vec!["192.0.2.1:4420".parse().unwrap()],
+        },
+        ready_within: Duration::from_secs(5),
+    };
+    let (engine, task) = Engine::start(options).await.unwrap();
+    engine.ready().await;
+    (engine, task)
+}
+
+impl Rig {
+    /// An engine with nothing in it.
+    pub(super) async fn empty() -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeTargetd::start(dir.path());
+        let (engine, task) = start(&dir.path().join("state"), &fake).await;
+        Rig {
+            dir,
+            fake,
+            engine,
+            task,
+        }
+    }
+
+    /// An engine with a pool and two hosts.
+    pub(super) async fn furnished() -> Rig {
+        let rig = Rig::empty().await;
+        rig.ask(pool(POOL, &["serial-DISK0"])).await.unwrap();
+        rig.ask(host(HOST, 0)).await.unwrap();
+        rig.ask(host(OTHER_HOST, 1)).await.unwrap();
+        rig
+    }
+
+    /// Asks under a request id of its own.
+    pub(super) async fn ask(&self, command: Command) -> Result<Answer, Problem> {
+        self.ask_as(Uuid::new_v4(), command, LONG).await
+    }
+
+    pub(super) async fn ask_as(
+        &self,
+        request: Uuid,
+        command: Command,
+        wait: Duration,
+    ) -> Result<Answer, Problem> {
+        let context = context(request, &command);
+        self.engine.execute(command, context, wait).await
+    }
+
+    pub(super) async fn outcome(&self, command: Command) -> Outcome {
+        match self.ask(command).await {
+            Ok(Answer::Done(outcome)) => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The engine of the same state after a clean stop.
+    pub(super) async fn restart(self) -> Rig {
+        let Rig {
+            dir,
+            fake,
+            engine,
+            task,
+        } = self;
+        drop(engine);
+        task.stop().await;
+        let (engine, task) = start(&dir.path().join("state"), &fake).await;
+        Rig {
+            dir,
+            fake,
+            engine,
+            task,
+        }
+    }
+
+    /// An engine on a copy of the state as it is on disk now, as after a kill. The first one
+    /// is out of the way, but its store never learns of it.
+    pub(super) async fn kill(self) -> Rig {
+        let Rig {
+            dir,
+            fake,
+            engine,
+            task,
+        } = self;
+        let copy = dir.path().join(format!("state-{}", Uuid::new_v4()));
+        let state = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|e| e.unwrap().path());
+        let state = state.filter(|p| {
+            p.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("state")
+        });
+        let newest = state.max_by_key(|p| std::fs::metadata(p).unwrap().created().unwrap());
+        copy_tree(&newest.unwrap(), &copy);
+        drop(engine);
+        task.stop().await;
+        let (engine, task) = start(&copy, &fake).await;
+        Rig {
+            dir,
+            fake,
+            engine,
+            task,
+        }
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_tree(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).unwrap()),
+        }
+    }
+}
+
+pub(super) fn context(request: Uuid, command: &Command) -> RequestContext {
+    // The debug text stands for method, path and body; secrets are not in it.
+    let text = format!("{command:?}");
+    let mut digest = [0; 32];
+    digest[..4].copy_from_slice(&crc32fast::hash(text.as_bytes()).to_be_bytes());
+    RequestContext {
+        id: request,
+        digest,
+        subject: "tester".to_owned(),
+    }
+}
+
+pub(super) fn pool(id: Uuid, disks: &[&str]) -> Command {
+    let spec = PoolSpec {
+        name: "pool".parse().unwrap(),
+        disks: disks.iter().map(|disk| disk.parse().unwrap()).collect(),
+        block_size: None,
+        metadata_size: None,
+        wipe: false,
+    };
+    Command::PoolCreate { id, spec }
+}
+
+pub(super) fn host(id: Uuid, n: u32) -> Command {
+    let spec = HostSpec {
+        name: format!("host {n}").parse().unwrap(),
+        iqn: Some(format!("iqn.1993-08.org.debian:{n}").parse().unwrap()),
+        nqn: Some(
+            format!("nqn.2014-08.org.nvmexpress:uuid:{n}")
+                .parse()
+                .unwrap(),
+        ),
+        authentication: Default::default(),
+        secrets: Default::default(),
+    };
+    Command::HostCreate { id, spec }
+}
+
+pub(super) fn volume(id: Uuid, size: u64) -> Command {
+    let spec = VolumeSpec {
+        name: "volume".parse().unwrap(),
+        pool: POOL,
+        size,
+    };
+    Command::VolumeCreate { id, spec }
+}
+
+pub(super) fn extend(id: Uuid, size: u64) -> Command {
+    Command::VolumeExtend {
+        id,
+        spec: ExtendSpec { size },
+    }
+}
+
+pub(super) fn attach(id: Uuid, volume: Uuid, host: Uuid, transport: Transport) -> Command {
+    Command::ConnectionCreate {
+        id,
+        spec: ConnectionSpec {
+            volume,
+            host,
+            transport,
+        },
+    }
+}

@@ -1,0 +1,302 @@
+//! A targetd for tests: the real protocol over a real socket, above a kernel of maps.
+//!
+//! It keeps the rules that the agent relies on: a volume needs its pool active, a thin device
+//! is created only when provisioning, and unknown volumes can be unexported.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ashlar_targetd_protocol::{
+    Bytes, Call, DataState, DesiredPool, DesiredVolume, DiskReport, Failure, FailureKind,
+    FeatureReport, PROTOCOL_VERSION, PoolReport, PoolUsage, Reply, Report, Request, Response,
+    Sectors, ThinId, frame,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::task::AbortHandle;
+use uuid::Uuid;
+
+/// What the fake kernel has.
+#[derive(Debug, Default)]
+pub(crate) struct Kernel {
+    pub(crate) disks: Vec<DiskReport>,
+    pub(crate) pools: BTreeMap<Uuid, DesiredPool>,
+    /// Thin devices by pool and id.
+    pub(crate) thin: BTreeSet<(Uuid, ThinId)>,
+    /// Volumes with a device or an export.
+    pub(crate) exported: BTreeMap<Uuid, DesiredVolume>,
+    /// Every call but greetings, in order of arrival.
+    pub(crate) calls: Vec<Request>,
+    pub(crate) version: Option<u32>,
+    rules: Vec<Rule>,
+}
+
+struct Rule {
+    matches: Box<dyn Fn(&Request) -> bool + Send>,
+    behaviour: Behaviour,
+    times: usize,
+}
+
+impl std::fmt::Debug for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} times {}", self.behaviour, self.times)
+    }
+}
+
+/// What a rule does instead of carrying a call out.
+#[derive(Clone, Debug)]
+pub(crate) enum Behaviour {
+    /// Says no.
+    Fail(FailureKind),
+    /// Carries it out, but answers only when notified.
+    Hold(Arc<Notify>),
+    /// Carries it out, and breaks the stream before it answers.
+    DieAfter,
+    /// Breaks the stream before it carries it out.
+    DieBefore,
+}
+
+/// A running fake.
+#[derive(Debug)]
+pub(crate) struct FakeTargetd {
+    pub(crate) socket: PathBuf,
+    kernel: Arc<Mutex<Kernel>>,
+    serving: Option<AbortHandle>,
+}
+
+impl FakeTargetd {
+    /// Serves in `dir`, with four disks of 1 GiB.
+    pub(crate) fn start(dir: &Path) -> FakeTargetd {
+        let disks = (0..4).map(|n| DiskReport {
+            id: format!("serial-DISK{n}").parse().unwrap(),
+            kernel_name: format!("vd{n}"),
+            size: Bytes(1 << 30),
+            rotational: false,
+            in_use: false,
+            content: None,
+            pool: None,
+        });
+        let kernel = Kernel {
+            disks: disks.collect(),
+            ..Kernel::default()
+        };
+        let mut fake = FakeTargetd {
+            socket: dir.join("targetd.sock"),
+            kernel: Arc::new(Mutex::new(kernel)),
+            serving: None,
+        };
+        fake.resume();
+        fake
+    }
+
+    pub(crate) fn kernel(&self) -> MutexGuard<'_, Kernel> {
+        self.kernel.lock().unwrap()
+    }
+
+    /// The next `times` calls that match behave so.
+    pub(crate) fn rule(
+        &self,
+        times: usize,
+        behaviour: Behaviour,
+        matches: impl Fn(&Request) -> bool + Send + 'static,
+    ) {
+        let matches = Box::new(matches);
+        self.kernel().rules.push(Rule {
+            matches,
+            behaviour,
+            times,
+        });
+    }
+
+    /// No rule holds any longer.
+    pub(crate) fn obey(&self) {
+        self.kernel().rules.clear();
+    }
+
+    /// Goes away: breaks every stream and takes no new one. The kernel keeps what it has.
+    pub(crate) fn pause(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+        }
+        std::fs::remove_file(&self.socket).unwrap();
+    }
+
+    /// Comes back.
+    pub(crate) fn resume(&mut self) {
+        let listener = UnixListener::bind(&self.socket).unwrap();
+        let kernel = Arc::clone(&self.kernel);
+        let serving = tokio::spawn(async move {
+            let mut streams = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                streams.spawn(serve(stream, Arc::clone(&kernel)));
+            }
+        });
+        self.serving = Some(serving.abort_handle());
+    }
+
+    /// A power cut: nothing but the disks' content is left.
+    pub(crate) fn reboot(&mut self) {
+        self.pause();
+        {
+            let mut kernel = self.kernel();
+            kernel.pools.clear();
+            kernel.exported.clear();
+        }
+        self.resume();
+    }
+
+    /// The last state a volume was asked to have.
+    pub(crate) fn last_applied(&self, volume: Uuid) -> Option<DesiredVolume> {
+        let kernel = self.kernel();
+        kernel.calls.iter().rev().find_map(|call| match call {
+            Request::ApplyVolume(desired) if desired.id == volume => Some((**desired).clone()),
+            _ => None,
+        })
+    }
+}
+
+async fn serve(stream: UnixStream, kernel: Arc<Mutex<Kernel>>) {
+    let (mut reader, writer) = stream.into_split();
+    let writer = Arc::new(AsyncMutex::new(writer));
+    let mut answers = tokio::task::JoinSet::new();
+    loop {
+        let mut prefix = [0; frame::PREFIX];
+        if reader.read_exact(&mut prefix).await.is_err() {
+            return;
+        }
+        let mut body = vec![0; frame::body_length(prefix).unwrap()];
+        if reader.read_exact(&mut body).await.is_err() {
+            return;
+        }
+        let Call { id, request } = frame::decode(&body).unwrap();
+        let behaviour = kernel.lock().unwrap().behaviour(&request);
+        if matches!(behaviour, Some(Behaviour::DieBefore)) {
+            return;
+        }
+        let result = match &behaviour {
+            Some(Behaviour::Fail(kind)) => Err(failure(*kind, "asked to fail")),
+            _ => kernel.lock().unwrap().carry_out(request),
+        };
+        if matches!(behaviour, Some(Behaviour::DieAfter)) {
+            return;
+        }
+        let writer = Arc::clone(&writer);
+        answers.spawn(async move {
+            if let Some(Behaviour::Hold(until)) = behaviour {
+                until.notified().await;
+            }
+            let frame = frame::encode(&Reply { id, result }).unwrap();
+            // The agent may have gone.
+            drop(writer.lock().await.write_all(&frame).await);
+        });
+    }
+}
+
+fn failure(kind: FailureKind, message: &str) -> Failure {
+    Failure {
+        kind,
+        message: message.to_owned(),
+    }
+}
+
+impl Kernel {
+    fn behaviour(&mut self, request: &Request) -> Option<Behaviour> {
+        if !matches!(request, Request::Hello { .. }) {
+            self.calls.push(request.clone());
+        }
+        let rules = self.rules.iter_mut();
+        let mut due = rules.filter(|rule| rule.times > 0 && (rule.matches)(request));
+        let rule = due.next()?;
+        rule.times -= 1;
+        Some(rule.behaviour.clone())
+    }
+
+    fn carry_out(&mut self, request: Request) -> Result<Response, Failure> {
+        match request {
+            Request::Hello { .. } => Ok(Response::Hello {
+                version: self.version.unwrap_or(PROTOCOL_VERSION),
+                kernel: "6.12.0-fake".to_owned(),
+                features: ["device-mapper", "thin-pool", "iscsi", "nvme-tcp"]
+                    .map(|name| FeatureReport {
+                        name: name.to_owned(),
+                        problem: None,
+                    })
+                    .into(),
+            }),
+            Request::ApplyPool(desired) => Ok(self.apply_pool(*desired)),
+            Request::ApplyVolume(desired) => self.apply_volume(*desired),
+            Request::ObservePool { id } => Ok(Response::Pool(self.observe_pool(id))),
+            Request::ObserveVolume { .. } => Err(failure(FailureKind::Unsupported, "not faked")),
+            Request::ListDisks => Ok(Response::Disks(self.disks.clone())),
+            Request::ListObjects => Ok(Response::Objects {
+                pools: self.pools.keys().copied().collect(),
+                volumes: self.exported.keys().copied().collect(),
+                foreign: Vec::new(),
+            }),
+            Request::Unexport { id } => {
+                self.exported.remove(&id);
+                Ok(applied(0))
+            }
+        }
+    }
+
+    fn apply_pool(&mut self, desired: DesiredPool) -> Response {
+        let generation = desired.generation;
+        match desired.absent {
+            true => self.pools.remove(&desired.id),
+            false => self.pools.insert(desired.id, desired),
+        };
+        applied(generation)
+    }
+
+    fn apply_volume(&mut self, desired: DesiredVolume) -> Result<Response, Failure> {
+        let thin = (desired.pool, desired.thin_id);
+        if !self.pools.contains_key(&desired.pool) {
+            return Err(failure(FailureKind::Missing, "the pool is not active"));
+        }
+        match desired.data {
+            DataState::Provision => {
+                self.thin.insert(thin);
+            }
+            DataState::Present if self.thin.contains(&thin) => {}
+            DataState::Present => return Err(failure(FailureKind::Missing, "no thin device")),
+            DataState::Tombstone if !desired.exports.is_empty() => {
+                return Err(failure(FailureKind::Refused, "tombstone with exports"));
+            }
+            DataState::Tombstone => {
+                self.thin.remove(&thin);
+            }
+        }
+        let generation = desired.generation;
+        match desired.exports.is_empty() {
+            true => self.exported.remove(&desired.id),
+            false => self.exported.insert(desired.id, desired),
+        };
+        Ok(applied(generation))
+    }
+
+    fn observe_pool(&self, id: Uuid) -> PoolReport {
+        let usage = self.pools.get(&id).map(|pool| PoolUsage {
+            transaction_id: 0,
+            metadata_used: 10,
+            metadata_total: pool.metadata.0 / 8,
+            data_used: 3,
+            data_total: (pool.disks.len() as u64 * (1 << 21) - pool.metadata.0) / pool.block.0,
+            block: Sectors(pool.block.0),
+        });
+        PoolReport {
+            id,
+            usage,
+            degraded: false,
+        }
+    }
+}
+
+fn applied(generation: u64) -> Response {
+    Response::Applied(Report {
+        generation,
+        steps: Vec::new(),
+    })
+}
