@@ -3,15 +3,22 @@
 //! # One HBA directory per backstore
 //!
 //! LIO lets many devices live under one `iblock_<n>` directory, whose number the caller picks.
-//! Everything slow about a backstore happens with a lock of that directory held: making a
-//! device and dropping it take the HBA's `hba_access_mutex`, and the VFS holds the directory's
-//! own lock across the whole `mkdir` or `rmdir`, the second of which waits for RCU grace
-//! periods and the closing of the block device. Devices of one HBA thus come and go one after
-//! another. Making and removing the HBA directory itself only links a small structure into
-//! `target/core`. So every volume has an HBA directory of its own, and volumes do not wait for
-//! each other. Its number is computed from the volume's id: nothing has to be listed to find a
-//! free one, and nothing remembered to find it again. Should two ids ever share a number, their
-//! two devices share a directory, which is slower and just as correct.
+//! Making a device and dropping it take that HBA's `hba_access_mutex`, and the VFS holds the
+//! directory's own lock across the whole `mkdir` or `rmdir`, so devices of one HBA come and go
+//! one after another. Making and removing the HBA directory itself only links a small structure
+//! into `target/core`. So every volume has an HBA directory of its own. Its number is computed
+//! from the volume's id: nothing has to be listed to find a free one, and nothing remembered to
+//! find it again. Should two ids ever share a number, their two devices share a directory, which
+//! is slower and just as correct.
+//!
+//! # What still waits
+//!
+//! One thing no choice of directories avoids: dropping a device frees its default ALUA group,
+//! which waits for an RCU grace period with the lock of the whole `target` subsystem held. One
+//! backstore at a time goes, and every `mkdir` and `rmdir` of LIO waits for it. Only shorter
+//! grace periods help (`rcu_expedited`, `rcutree.jiffies_till_first_fqs`). Everything else that
+//! is slow here (linking and unlinking a LUN, removing a portal group) waits by itself, so that
+//! volumes handled at once hardly notice each other.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -21,6 +21,7 @@
 mod acl;
 mod attribute;
 mod backstore;
+mod gate;
 mod lun;
 mod portal;
 mod target;
@@ -35,6 +36,7 @@ use crate::tree::{Change, Name, Tree, TreeError, TreePath};
 pub use acl::{Acl, AclState, MappedLun, MappedLunState, ObservedChap};
 pub use attribute::{DeviceAttribute, TpgAttribute, TpgParameter};
 pub use backstore::{Backstore, BackstoreId, BackstoreState};
+pub use gate::PortalGates;
 pub use lun::TpgLun;
 pub use portal::Portal;
 pub use target::{Target, TargetState};

@@ -1,8 +1,8 @@
 //! A portal: `…/tpgt_<tag>/np/<address>:<port>`, where a portal group listens.
 //!
 //! Many portal groups can share one address; the kernel opens its socket for the first and
-//! closes it after the last. Making two of them at the same moment makes the kernel bind twice
-//! and one of them fail with EINVAL, so whoever creates portals serializes that per address.
+//! closes it after the last. What happens to one of them at the same moment as another is made
+//! matters: see [`PortalGates`](super::PortalGates).
 
 use ashlar_targetd_protocol::PortalAddr;
 
@@ -12,6 +12,7 @@ use crate::tree::{Change, Name, Tree, TreeError, TreePath};
 #[derive(Clone)]
 pub struct Portal<'t> {
     tree: &'t dyn Tree,
+    address: PortalAddr,
     path: TreePath,
 }
 
@@ -19,6 +20,7 @@ impl<'t> Portal<'t> {
     pub(super) fn new(tree: &'t dyn Tree, tpg: &TreePath, address: PortalAddr) -> Self {
         Portal {
             tree,
+            address,
             // An IPv6 address is bracketed, as the kernel wants it.
             path: tpg.at("np").join(&Name::formatted(address.to_string())),
         }
@@ -29,8 +31,13 @@ impl<'t> Portal<'t> {
         &self.path
     }
 
-    /// Listens. The kernel answers EINVAL to whatever keeps it from that: an address this box
-    /// does not have, a port something else holds.
+    /// Where it listens.
+    pub fn address(&self) -> PortalAddr {
+        self.address
+    }
+
+    /// Listens. EINVAL says that something else holds the port. An address that this box does
+    /// not have is no error: the portal listens once the address comes.
     pub fn create(&self) -> Result<Change, TreeError> {
         self.tree.ensure_dir(&self.path)
     }

@@ -76,6 +76,13 @@ impl<'t> Tpg<'t> {
         Portal::new(self.tree, &self.path, address)
     }
 
+    /// Where the group listens, as far as its portals are addresses and ports.
+    pub fn portals(&self) -> Result<BTreeSet<PortalAddr>, TreeError> {
+        let names = self.tree.directories(&self.path.at("np"))?;
+        let address = |name: &Name| name.as_str().parse().ok();
+        Ok(names.iter().filter_map(address).collect())
+    }
+
     /// A LUN of this group, whether it exists or not.
     pub fn lun(&self, lun: Lun) -> TpgLun<'t> {
         TpgLun::new(self.tree, &self.path, lun)

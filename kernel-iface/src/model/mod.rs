@@ -27,7 +27,9 @@
 //! # Not modelled
 //!
 //! Fabrics other than iSCSI, backstores other than iblock, ALUA groups, referrals, passthrough;
-//! statistics are directories without attributes. Operations take no time.
+//! statistics are directories without attributes. Operations take no time and happen one after
+//! another, so what the kernel gets wrong when two overlap (see
+//! [`PortalGates`](crate::lio::PortalGates)) does not happen here.
 
 mod attribute;
 mod configfs;

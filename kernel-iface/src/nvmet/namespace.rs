@@ -92,7 +92,9 @@ impl<'t> Namespace<'t> {
         self.tree.set(&self.path.at("enable"), "1")
     }
 
-    /// Takes the namespace from hosts, waits for their commands and closes the device.
+    /// Takes the namespace from hosts, waits for their commands and closes the device. The kernel
+    /// does this with the lock of all of nvmet held across RCU grace periods: one namespace at a
+    /// time. To remove a namespace, [`remove`](Self::remove) it as it is.
     pub fn disable(&self) -> Result<Change, TreeError> {
         self.tree.set(&self.path.at("enable"), "0")
     }
@@ -111,7 +113,8 @@ impl<'t> Namespace<'t> {
         }
     }
 
-    /// Disables and removes the namespace.
+    /// Removes the namespace, which disables it on the way, without the lock that
+    /// [`disable`](Self::disable) holds: namespaces removed at once do not wait for each other.
     pub fn remove(&self) -> Result<Change, TreeError> {
         self.tree.ensure_no_dir(&self.path)
     }
