@@ -24,7 +24,7 @@ impl fmt::Display for Step {
 
 /// The log, and what is to go wrong.
 #[derive(Debug, Default)]
-pub(crate) struct Faults {
+pub(super) struct Faults {
     steps: u64,
     log: Vec<Step>,
     failing: Option<(u64, Errno)>,
@@ -63,7 +63,7 @@ impl Faults {
     }
 
     /// Whether a process is there to ask anything.
-    pub(crate) fn alive(&self) -> Result<(), Errno> {
+    pub(super) fn alive(&self) -> Result<(), Errno> {
         if self.stopped {
             Err(Errno::ESHUTDOWN)
         } else {
@@ -72,8 +72,7 @@ impl Faults {
     }
 
     /// Called before a step: the error it is to fail with, if any.
-    pub(crate) fn before(&mut self, operation: &str) -> Result<(), Errno> {
-        self.alive()?;
+    pub(super) fn before(&mut self, operation: &str) -> Result<(), Errno> {
         self.steps += 1;
         if let Some((step, errno)) = self.failing
             && step == self.steps
@@ -88,8 +87,8 @@ impl Faults {
         }
     }
 
-    /// Called after a step that was not refused by [`alive`](Self::alive).
-    pub(crate) fn after(&mut self, operation: String, outcome: Result<(), Errno>) {
+    /// Called after a step, done or failed.
+    pub(super) fn after(&mut self, operation: String, outcome: Result<(), Errno>) {
         self.log.push(Step { operation, outcome });
         if self.dies_after.is_some_and(|last| self.steps >= last) {
             self.stopped = true;

@@ -84,7 +84,7 @@ pub struct ModelKernel {
 pub struct ModelState {
     /// The block devices.
     pub devices: BlockDevices,
-    pub(crate) faults: Faults,
+    faults: Faults,
     nodes: Nodes,
     sockets: Sockets,
     missing_modules: BTreeSet<Module>,
@@ -128,6 +128,35 @@ impl ModelKernel {
     pub fn lock(&self) -> MutexGuard<'_, ModelState> {
         // A test that panicked while holding the lock has failed already.
         self.state.lock().unwrap_or_else(|error| error.into_inner())
+    }
+
+    /// Performs one step: an operation that can change the kernel, described by `line` as the log
+    /// shows it. Counted, logged, and failed when a test says so; `ESHUTDOWN` when the calling
+    /// process has died.
+    pub(crate) fn perform<T>(
+        &self,
+        line: String,
+        change: impl FnOnce(&mut ModelState) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let mut state = self.lock();
+        state.faults.alive()?;
+        let outcome = match state.faults.before(&line) {
+            Ok(()) => change(&mut state),
+            Err(errno) => Err(errno),
+        };
+        let ending = outcome.as_ref().map(|_| ()).map_err(|errno| *errno);
+        state.faults.after(line, ending);
+        outcome
+    }
+
+    /// Performs an operation that only looks: neither counted nor logged.
+    pub(crate) fn look<T>(
+        &self,
+        look: impl FnOnce(&ModelState) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let state = self.lock();
+        state.faults.alive()?;
+        look(&state)
     }
 
     /// Loses power and boots again: configfs is empty, nothing is held open. Devices stay; those

@@ -6,35 +6,24 @@ use super::{ModelKernel, ModelState};
 use crate::tree::{Entry, Errno, Operation, Tree, TreeError, TreePath};
 
 impl ModelKernel {
-    /// An operation that can change the kernel: counted, logged, and failed when a test says so.
     fn step(
         &self,
         operation: Operation,
         path: &TreePath,
         change: impl FnOnce(&mut ModelState) -> Result<(), Errno>,
     ) -> Result<(), TreeError> {
-        let mut state = self.lock();
         let line = log_line(&operation, path);
-        let refused = |errno| TreeError::refused(operation.clone(), path, errno);
-        state.faults.alive().map_err(refused)?;
-        let outcome = match state.faults.before(&line) {
-            Ok(()) => change(&mut state),
-            Err(errno) => Err(errno),
-        };
-        state.faults.after(line, outcome);
-        outcome.map_err(refused)
+        let outcome = self.perform(line, change);
+        outcome.map_err(|errno| TreeError::refused(operation, path, errno))
     }
 
-    /// An operation that only looks.
-    fn look<T>(
+    fn look_at<T>(
         &self,
         operation: Operation,
         path: &TreePath,
         look: impl FnOnce(&ModelState) -> Result<T, Errno>,
     ) -> Result<T, TreeError> {
-        let state = self.lock();
-        let alive = state.faults.alive();
-        let outcome = alive.and_then(|()| look(&state));
+        let outcome = self.look(look);
         outcome.map_err(|errno| TreeError::refused(operation, path, errno))
     }
 }
@@ -55,7 +44,7 @@ fn log_line(operation: &Operation, path: &TreePath) -> String {
 
 impl Tree for ModelKernel {
     fn read(&self, path: &TreePath) -> Result<String, TreeError> {
-        self.look(Operation::Read, path, |state| {
+        self.look_at(Operation::Read, path, |state| {
             let text = state.read_attribute(path)?;
             Ok(text.trim_end().to_owned())
         })
@@ -96,16 +85,16 @@ impl Tree for ModelKernel {
     }
 
     fn read_link(&self, path: &TreePath) -> Result<TreePath, TreeError> {
-        let target = self.look(Operation::ReadLink, path, |state| state.follow_link(path))?;
+        let target = self.look_at(Operation::ReadLink, path, |state| state.follow_link(path))?;
         TreePath::try_from(target.as_str())
             .map_err(|_| TreeError::unexpected(path, &target, "a path of this tree"))
     }
 
     fn list(&self, path: &TreePath) -> Result<Vec<Entry>, TreeError> {
-        self.look(Operation::List, path, |state| state.list_directory(path))
+        self.look_at(Operation::List, path, |state| state.list_directory(path))
     }
 
     fn exists(&self, path: &TreePath) -> Result<bool, TreeError> {
-        self.look(Operation::Exists, path, |state| Ok(state.is_there(path)))
+        self.look_at(Operation::Exists, path, |state| Ok(state.is_there(path)))
     }
 }
