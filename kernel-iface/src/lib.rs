@@ -8,6 +8,7 @@
 //! | [`dm`]      | device-mapper by ioctl: linear, thin-pool, thin, error |
 //! | [`model`]   | a kernel in this process, with the real rules |
 //! | [`conformance`] | recorded operations that hold the model to the kernel |
+//! | [`block`]   | disks: what they hold, our partition and label on them |
 //! | [`device`]  | block devices as the kernel numbers them |
 //!
 //! Nothing here decides: the types say what a kernel object is, read it back into plain
@@ -15,6 +16,7 @@
 //! or [`Unchanged`](tree::Change). What should exist, and in which order it comes and goes,
 //! is targetd's. Nothing is torn down on drop.
 
+pub mod block;
 pub mod conformance;
 pub mod device;
 pub mod dm;
