@@ -5,6 +5,9 @@
 //! kernel-conformance record FILE…   print the files with this kernel's answers
 //! ```
 //!
+//! Scripts named `without-…` are for a kernel whose modules that load on demand are missing,
+//! all others for one that has them loaded and two disks, `/dev/vda` and `/dev/vdb`.
+//!
 //! It makes and removes kernel objects below configfs and opens disks: run it as root on a
 //! machine made for that, whose targets serve nobody. Exit status: 0 all agree, 1 some differ,
 //! 2 it could not be tried.

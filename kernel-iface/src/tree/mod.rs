@@ -64,7 +64,8 @@ pub struct Entry {
 
 /// Files below one root, as an interface to the kernel.
 ///
-/// Every operation is one system call (or open, call, close) and fails with the kernel's errno.
+/// Every operation is one system call (or open, call, close) and fails with the kernel's errno;
+/// the two that set an attribute read it first.
 pub trait Tree: Send + Sync {
     /// The value of an attribute, without the white space at its end.
     fn read(&self, path: &TreePath) -> Result<String, TreeError>;
@@ -77,6 +78,22 @@ pub trait Tree: Send + Sync {
 
     /// Writes an attribute whose value must appear in no error and no log.
     fn write_secret(&self, path: &TreePath, value: &str) -> Result<(), TreeError>;
+
+    /// Writes an attribute unless it reads back as `value`.
+    fn set(&self, path: &TreePath, value: &str) -> Result<Change, TreeError> {
+        if self.read(path)? == value {
+            return Ok(Change::Unchanged);
+        }
+        self.write(path, value).map(|()| Change::Changed)
+    }
+
+    /// Writes a secret attribute unless it reads back as `value`.
+    fn set_secret(&self, path: &TreePath, value: &str) -> Result<Change, TreeError> {
+        if self.read_secret(path)?.as_str() == value {
+            return Ok(Change::Unchanged);
+        }
+        self.write_secret(path, value).map(|()| Change::Changed)
+    }
 
     /// Makes a directory.
     fn make_dir(&self, path: &TreePath) -> Result<(), TreeError>;
@@ -126,22 +143,6 @@ impl dyn Tree + '_ {
     /// Removes a link unless it is gone.
     pub fn ensure_no_link(&self, path: &TreePath) -> Result<Change, TreeError> {
         unless(Errno::ENOENT, self.unlink(path))
-    }
-
-    /// Writes an attribute unless it reads back as `value`.
-    pub fn set(&self, path: &TreePath, value: &str) -> Result<Change, TreeError> {
-        if self.read(path)? == value {
-            return Ok(Change::Unchanged);
-        }
-        self.write(path, value).map(|()| Change::Changed)
-    }
-
-    /// Writes a secret attribute unless it reads back as `value`.
-    pub fn set_secret(&self, path: &TreePath, value: &str) -> Result<Change, TreeError> {
-        if self.read_secret(path)?.as_str() == value {
-            return Ok(Change::Unchanged);
-        }
-        self.write_secret(path, value).map(|()| Change::Changed)
     }
 
     /// An attribute that reads as a number, decimal or `0x` hexadecimal.

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::libc::O_NOFOLLOW;
 use zeroize::Zeroizing;
 
-use super::{Entry, EntryKind, Name, Operation, Tree, TreeError, TreePath};
+use super::{Change, Entry, EntryKind, Name, Operation, Tree, TreeError, TreePath};
 
 /// Longest value configfs returns for an attribute (one page), and so the first read's size.
 const PAGE: usize = 4096;
@@ -65,21 +65,52 @@ impl RealTree {
         value: &str,
     ) -> Result<(), TreeError> {
         let taken = self.run(operation, path, |file| {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .custom_flags(O_NOFOLLOW)
-                .open(file)?;
-            file.write(value.as_bytes())
+            open_to_write(file, false)?.write(value.as_bytes())
         })?;
-        if taken == value.len() {
-            Ok(())
-        } else {
-            Err(TreeError::Short {
-                path: path.clone(),
-                taken,
-                length: value.len(),
-            })
+        whole(path, taken, value)
+    }
+
+    /// Reads and, if needed, writes through one open file.
+    fn set_once(
+        &self,
+        operation: Operation,
+        path: &TreePath,
+        value: &str,
+    ) -> Result<Change, TreeError> {
+        let taken = self.run(operation, path, |file| {
+            let mut file = open_to_write(file, true)?;
+            let mut bytes = Zeroizing::new(Vec::with_capacity(PAGE + 1));
+            file.read_to_end(&mut bytes)?;
+            if bytes.trim_ascii_end() == value.as_bytes() {
+                return Ok(None);
+            }
+            file.write(value.as_bytes()).map(Some)
+        })?;
+        match taken {
+            None => Ok(Change::Unchanged),
+            Some(taken) => whole(path, taken, value).map(|()| Change::Changed),
         }
+    }
+}
+
+/// Opens an attribute that exists, as it is.
+fn open_to_write(file: &Path, read: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .read(read)
+        .write(true)
+        .custom_flags(O_NOFOLLOW)
+        .open(file)
+}
+
+fn whole(path: &TreePath, taken: usize, value: &str) -> Result<(), TreeError> {
+    if taken == value.len() {
+        Ok(())
+    } else {
+        Err(TreeError::Short {
+            path: path.clone(),
+            taken,
+            length: value.len(),
+        })
     }
 }
 
@@ -107,6 +138,14 @@ impl Tree for RealTree {
 
     fn write_secret(&self, path: &TreePath, value: &str) -> Result<(), TreeError> {
         self.write_once(Operation::WriteSecret, path, value)
+    }
+
+    fn set(&self, path: &TreePath, value: &str) -> Result<Change, TreeError> {
+        self.set_once(Operation::Write(value.to_owned()), path, value)
+    }
+
+    fn set_secret(&self, path: &TreePath, value: &str) -> Result<Change, TreeError> {
+        self.set_once(Operation::WriteSecret, path, value)
     }
 
     fn make_dir(&self, path: &TreePath) -> Result<(), TreeError> {
@@ -211,6 +250,18 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_is_there_already_is_not_written() {
+        let (root, tree) = tree();
+        let file = root.path().join("value");
+        fs::write(&file, "1\n").unwrap();
+        assert_eq!(tree.set(&path("value"), "1"), Ok(Change::Unchanged));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "1\n");
+        assert_eq!(tree.set(&path("value"), "0"), Ok(Change::Changed));
+        let error = tree.set_secret(&path("absent"), "hunter2").unwrap_err();
+        assert!(!format!("{error:?}").contains("hunter2"));
+    }
+
+    #[test]
     fn an_error_names_the_operation_the_path_and_the_value_but_no_secret() {
         let (_root, tree) = tree();
         let error = tree.write(&path("a/enable"), "1").unwrap_err();
@@ -239,7 +290,7 @@ mod tests {
         let tree: &dyn Tree = &tree;
         assert_eq!(
             tree.ensure_link(&path("a/absolute"), &path("b")),
-            Ok(super::super::Change::Unchanged)
+            Ok(Change::Unchanged)
         );
         assert!(tree.ensure_link(&path("a/absolute"), &path("a")).is_err());
     }

@@ -1,6 +1,7 @@
 //! What directories, values and links mean below `target/`.
 
 mod acl;
+pub(super) mod attributes;
 mod backstore;
 mod device_attribute;
 mod tpg;
