@@ -425,6 +425,3 @@ impl Intent {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -222,6 +222,3 @@ fn concluded(
     );
     edits
 }
-
-#[cfg(test)]
-mod tests;

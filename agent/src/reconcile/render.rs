@@ -117,6 +117,3 @@ fn nvme_host(host: &HostRecord) -> NvmeHost {
         controller_key: host.secrets.dhchap_controller.clone(),
     }
 }
-
-#[cfg(test)]
-mod tests;

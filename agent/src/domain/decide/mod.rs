@@ -161,6 +161,3 @@ fn connections(count: u64) -> String {
         _ => format!("{count} connections"),
     }
 }
-
-#[cfg(test)]
-mod tests;
