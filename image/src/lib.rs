@@ -1,1 +1,52 @@
-//! Image.
+//! Builds the bootable images: the appliance, and an initiator to test it with.
+//!
+//! | module        | what |
+//! |---------------|------|
+//! | [`appliance`] | the disk that is flashed: ESP, read-only root, state |
+//! | [`instance`]  | a copy of that disk for one box, with its configuration and certificates |
+//! | [`initiator`] | a small machine that logs in to the appliance's targets |
+//! | [`test_shell`]| how a test gets a root shell in a guest, without one being in the image |
+//!
+//! Everything comes from Debian trixie, by the mirror that the machine's own apt uses. What is
+//! built is kept in a cache directory under a key made of everything that went in: the package
+//! trees take half a minute each and are built once, a new daemon costs a few seconds.
+//!
+//! ```text
+//!  recipe ──mmdebstrap──▶ tree ──┬─ files, modules, daemons ──mke2fs──▶ root ─┐
+//!  recipe ──mmdebstrap──▶ kernel ┴─ modules, busybox ──cpio──▶ initrd ──mcopy─┴─▶ disk
+//! ```
+//!
+//! Building needs root, and [`HOST_PACKAGES`].
+
+mod appliance;
+mod archive;
+mod boot;
+mod cache;
+mod command;
+mod disk;
+mod error;
+mod filesystem;
+mod initiator;
+mod instance;
+mod modules;
+mod overlay;
+mod recipe;
+mod test_shell;
+
+pub use appliance::{AGENT_UID, Appliance, ApplianceInputs, appliance};
+pub use error::BuildError;
+pub use initiator::{Initiator, initiator};
+pub use instance::{Owner, StateFile, instance};
+pub use test_shell::{SHELL_PORT, TEST_SHELL_CMDLINE, test_shell_qemu_args};
+
+/// The Debian packages that building needs on the machine itself.
+pub const HOST_PACKAGES: &[&str] = &[
+    "cpio",
+    "debian-archive-keyring",
+    "dosfstools",
+    "e2fsprogs",
+    "kmod",
+    "mmdebstrap",
+    "mtools",
+    "xz-utils",
+];
