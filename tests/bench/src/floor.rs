@@ -29,6 +29,11 @@ const INITIATOR: &str = "iqn.2026-11.org.example:floor";
 const HOST: &str = "nqn.2026-11.org.example:floor";
 const KEY: &str = "DHHC-1:00:o+H0k1sJGbNGwsr02hgHih669kUet/e13HnBFim2Noxjl7fK:";
 
+/// The floor's own iSCSI portal. A target of its own keeps it open throughout: making the same
+/// portal from two threads at once fails in the kernel.
+const PORTAL: &str = "127.0.0.1:3261";
+const KEEPER: &str = "target/iscsi/iqn.2026-11.org.example:floor-keeper";
+
 /// The port directory of the floor's own NVMe portal.
 const PORT: &str = "nvmet/ports/4421";
 
@@ -49,6 +54,11 @@ impl Floor {
         let info = dm
             .info(&name)?
             .with_context(|| format!("{name} is not active"))?;
+        if transport == Transport::Iscsi {
+            make(KEEPER)?;
+            make(&format!("{KEEPER}/tpgt_1"))?;
+            make(&format!("{KEEPER}/tpgt_1/np/{PORTAL}"))?;
+        }
         if transport == Transport::NvmeTcp {
             make(PORT)?;
             set(&format!("{PORT}/addr_trtype"), "tcp")?;
@@ -69,6 +79,11 @@ impl Floor {
 
     /// Removes what volumes shared.
     pub fn close(self) -> anyhow::Result<()> {
+        if self.transport == Transport::Iscsi {
+            unmake(&format!("{KEEPER}/tpgt_1/np/{PORTAL}"))?;
+            unmake(&format!("{KEEPER}/tpgt_1"))?;
+            unmake(KEEPER)?;
+        }
         if self.transport == Transport::NvmeTcp {
             unmake(&format!("nvmet/hosts/{HOST}"))?;
             unmake(PORT)?;
@@ -154,7 +169,7 @@ fn iscsi_export(number: u32, node: &Path) -> anyhow::Result<()> {
     make(&tpg)?;
     set(&format!("{tpg}/attrib/authentication"), "1")?;
     set(&format!("{tpg}/attrib/generate_node_acls"), "0")?;
-    make(&format!("{tpg}/np/0.0.0.0:3260"))?;
+    make(&format!("{tpg}/np/{PORTAL}"))?;
     make(&format!("{tpg}/lun/lun_0"))?;
     link(&backstore, &format!("{tpg}/lun/lun_0/backstore"))?;
     let acl = format!("{tpg}/acls/{INITIATOR}");
@@ -176,7 +191,7 @@ fn iscsi_unexport(number: u32) -> anyhow::Result<()> {
     unmake(&acl)?;
     unlink(&format!("{tpg}/lun/lun_0/backstore"))?;
     unmake(&format!("{tpg}/lun/lun_0"))?;
-    unmake(&format!("{tpg}/np/0.0.0.0:3260"))?;
+    unmake(&format!("{tpg}/np/{PORTAL}"))?;
     unmake(&tpg)?;
     unmake(&target)?;
     unmake(&format!("target/core/iblock_{number}/floor"))?;
@@ -218,7 +233,6 @@ fn nvme_unexport(number: u32) -> anyhow::Result<()> {
     let subsystem = subsystem(number);
     unlink(&port_link(number))?;
     unlink(&format!("{subsystem}/allowed_hosts/{HOST}"))?;
-    set(&format!("{subsystem}/namespaces/1/enable"), "0")?;
     unmake(&format!("{subsystem}/namespaces/1"))?;
     unmake(&subsystem)
 }

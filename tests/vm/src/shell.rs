@@ -1,7 +1,7 @@
 //! Commands to a guest over a virtio console.
 //!
-//! One line each way: the command in base64; then `STATUS STDOUT STDERR`, the latter two in
-//! base64, `-` when empty.
+//! One line each way: the command in base64; then `STATUS STDOUT STDERR`, separated by single
+//! spaces, the latter two in base64 and perhaps empty.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -100,7 +100,7 @@ impl Shell {
 }
 
 fn parse(line: &str) -> anyhow::Result<Output> {
-    let mut words = line.split_ascii_whitespace();
+    let mut words = line.trim_end_matches(['\r', '\n']).split(' ');
     let mut word = || words.next().context("three words were expected");
     Ok(Output {
         status: word()?.parse()?,
@@ -110,10 +110,7 @@ fn parse(line: &str) -> anyhow::Result<Output> {
 }
 
 fn text(word: &str) -> anyhow::Result<String> {
-    match word {
-        "-" => Ok(String::new()),
-        _ => Ok(String::from_utf8_lossy(&STANDARD.decode(word)?).into_owned()),
-    }
+    Ok(String::from_utf8_lossy(&STANDARD.decode(word)?).into_owned())
 }
 
 #[cfg(test)]
@@ -122,11 +119,11 @@ mod tests {
 
     #[test]
     fn an_answer_has_three_words() {
-        let output = parse("3 YQo= -\n").unwrap();
+        let output = parse("3 YQo= \n").unwrap();
         assert_eq!(
             (output.status, &*output.stdout, &*output.stderr),
             (3, "a\n", "")
         );
-        assert!(parse("0 -\n").is_err());
+        assert!(parse("0 \n").is_err());
     }
 }

@@ -1,0 +1,11 @@
+//! Prints what the kernel this runs on holds of Ashlar's, one line each. Runs as root.
+
+use ashlar_kernel_iface::dm::RealDm;
+use ashlar_kernel_iface::tree::RealTree;
+
+fn main() -> anyhow::Result<()> {
+    for line in ashlar_tests::kernel::view(&RealTree::configfs(), &RealDm::open()?)? {
+        println!("{line}");
+    }
+    Ok(())
+}
