@@ -1,0 +1,111 @@
+//! The appliance in a virtual machine, as scenarios and tests see it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use ashlar_site::{Options, Parts, Site};
+use ashlar_tests::runner::{Answer, Appliance};
+use ashlar_tests::scenario::{Accident, Request};
+use ashlar_tests::wire::Wire;
+
+/// An appliance with a real kernel.
+pub struct Guest {
+    /// The lab it is in.
+    pub site: Site,
+    wires: BTreeMap<String, Wire>,
+}
+
+/// Where the guest finds what tests bring along.
+const PAYLOAD: &str = "/run/payload";
+
+impl Guest {
+    /// Boots a new appliance for the test called `name`, with an initiator if asked for.
+    pub fn boot(name: &str, initiator: bool) -> anyhow::Result<Guest> {
+        let parts = Parts::from_env()?;
+        let options = Options {
+            initiator,
+            payload: Some(payload(&parts)?),
+            ..Options::default()
+        };
+        let mut site = Site::create(&parts, &parts.work.join(name), &options)?;
+        site.unpack()?;
+        site.await_management()?;
+        let address = format!("127.0.0.1:{}", site.ports.management);
+        let wires = ["admin", "operator", "reader", "roleless"]
+            .into_iter()
+            .map(|who| Ok((who.to_owned(), Wire::new(&address, site.pki.folder(), who)?)))
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Guest { site, wires })
+    }
+
+    /// What the kernel holds of ours.
+    pub fn view(&mut self) -> anyhow::Result<Vec<String>> {
+        let text = self
+            .site
+            .appliance
+            .check(&format!("{PAYLOAD}/ashlar-kernel-view"))?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// Kills a daemon; systemd starts the next one.
+    pub fn kill(&mut self, unit: &str) -> anyhow::Result<()> {
+        self.site
+            .appliance
+            .check(&format!("systemctl kill --signal=KILL {unit}"))
+            .map(drop)
+    }
+
+    /// Cuts the power and waits until the box serves again.
+    pub fn power_cycle(&mut self) -> anyhow::Result<()> {
+        self.site.appliance.cut_power()?;
+        self.site.appliance.power_on()?;
+        self.site.unpack()?;
+        self.site.await_management()
+    }
+}
+
+impl Appliance for Guest {
+    async fn exchange(&mut self, identity: &str, request: &Request) -> anyhow::Result<Answer> {
+        let wire = self
+            .wires
+            .get(identity)
+            .with_context(|| format!("no identity {identity}"))?;
+        wire.exchange(request).await
+    }
+
+    async fn kernel(&mut self) -> anyhow::Result<Vec<String>> {
+        self.view()
+    }
+
+    async fn accident(&mut self, accident: Accident) -> anyhow::Result<()> {
+        match accident {
+            Accident::KillAgent => {
+                self.kill("ashlar-agent.service")?;
+                // Until it serves again its unit is not active: it tells systemd when it does.
+                self.site
+                    .appliance
+                    .check("systemctl start ashlar-agent.service")?;
+                self.site.await_management()
+            }
+            Accident::KillTargetd => {
+                self.kill("ashlar-targetd.service")?;
+                self.site
+                    .appliance
+                    .check("systemctl start ashlar-targetd.service")
+                    .map(drop)
+            }
+            Accident::PowerCut => self.power_cycle(),
+        }
+    }
+}
+
+/// A folder with the programs that tests run in the guest.
+fn payload(parts: &Parts) -> anyhow::Result<PathBuf> {
+    let folder = parts.work.join("payload");
+    fs::create_dir_all(&folder)?;
+    let program = "ashlar-kernel-view";
+    fs::copy(parts.programs.join(program), folder.join(program)).context(program)?;
+    Ok(folder)
+}

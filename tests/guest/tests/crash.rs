@@ -1,0 +1,236 @@
+//! Killed daemons and cut power under load: nothing acknowledged is lost, nothing is left over.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use ashlar_ctl::{Change, Client};
+use ashlar_guest_tests::Guest;
+use ashlar_protocol::{ConnectionSpec, HostSecrets, HostSpec, PoolSpec, Transport, VolumeSpec};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+const WORKERS: usize = 6;
+const KILLS: u32 = 12;
+const POWER_CUTS: u32 = 3;
+
+/// What clients were told, and so may count on.
+#[derive(Default)]
+struct Told {
+    /// Volumes by whether they are connected.
+    volumes: BTreeMap<Uuid, bool>,
+}
+
+struct Load {
+    client: Client,
+    pool: Uuid,
+    host: Uuid,
+    told: Mutex<Told>,
+    stop: AtomicBool,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() -> anyhow::Result<()> {
+    let mut guest = Guest::boot("crash", false)?;
+    let client = guest.site.client("admin")?.waiting(Duration::from_secs(60));
+    let (pool, host) = prepare(&client).await?;
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for round in 0..KILLS + POWER_CUTS {
+        let load = Arc::new(Load {
+            client: client.clone(),
+            pool,
+            host,
+            told: Mutex::default(),
+            stop: AtomicBool::new(false),
+        });
+        let mut workers = JoinSet::new();
+        for _ in 0..WORKERS {
+            workers.spawn(Arc::clone(&load).work());
+        }
+        tokio::time::sleep(Duration::from_millis(500 + random.next() % 2500)).await;
+        let what = if round % 5 == 4 {
+            tokio::task::block_in_place(|| guest.power_cycle())?;
+            "power"
+        } else {
+            let unit =
+                ["ashlar-agent.service", "ashlar-targetd.service"][random.next() as usize % 2];
+            guest.kill(unit)?;
+            guest
+                .site
+                .appliance
+                .check(&format!("systemctl start {unit}"))?;
+            unit
+        };
+        load.stop.store(true, Ordering::Relaxed);
+        while let Some(worker) = workers.join_next().await {
+            worker?;
+        }
+        guest.site.await_management()?;
+        let kept = verify(&load)
+            .await
+            .with_context(|| format!("round {round}, {what}"))?;
+        println!("round {round}: {what} lost; {kept} acknowledged volumes, all there");
+        settle(&mut guest, &load)
+            .await
+            .with_context(|| format!("round {round}, {what}"))?;
+    }
+    Ok(())
+}
+
+async fn prepare(client: &Client) -> anyhow::Result<(Uuid, Uuid)> {
+    let (pool, host) = (Uuid::new_v4(), Uuid::new_v4());
+    let spec = PoolSpec {
+        name: "tank".parse()?,
+        disks: vec!["serial-DISK0".parse()?, "serial-DISK1".parse()?],
+        block_size: None,
+        metadata_size: None,
+        wipe: false,
+    };
+    client
+        .pool_create(pool, &spec)
+        .await?
+        .done()
+        .context("pool")?;
+    let spec = HostSpec {
+        name: "host".parse()?,
+        iqn: Some("iqn.2026-11.org.example:crash".parse()?),
+        nqn: Some("nqn.2026-11.org.example:crash".parse()?),
+        authentication: Default::default(),
+        secrets: HostSecrets::default(),
+    };
+    client
+        .host_create(host, &spec)
+        .await?
+        .done()
+        .context("host")?;
+    Ok((pool, host))
+}
+
+impl Load {
+    /// Makes, attaches, detaches and deletes volumes until told to stop. What fails was not
+    /// acknowledged, and its volume is forgotten: it may be there or not.
+    async fn work(self: Arc<Self>) {
+        let mut turn = 0;
+        while !self.stop.load(Ordering::Relaxed) {
+            turn += 1;
+            let id = Uuid::new_v4();
+            let _ = self.life(id, turn % 3).await;
+        }
+    }
+
+    async fn life(&self, id: Uuid, kind: u32) -> Option<()> {
+        let spec = VolumeSpec {
+            name: "crash".parse().ok()?,
+            pool: self.pool,
+            size: 16 << 20,
+        };
+        acknowledged(self.client.volume_create(id, &spec).await)?;
+        self.tell(id, Some(false)).await;
+        let connection = Uuid::new_v4();
+        if kind != 0 {
+            let spec = ConnectionSpec {
+                volume: id,
+                host: self.host,
+                transport: if kind == 1 {
+                    Transport::Iscsi
+                } else {
+                    Transport::NvmeTcp
+                },
+            };
+            self.tell(id, None).await;
+            acknowledged(self.client.connection_create(connection, &spec).await)?;
+            self.tell(id, Some(true)).await;
+        }
+        if kind == 2 {
+            self.tell(id, None).await;
+            acknowledged(self.client.connection_delete(connection).await)?;
+            acknowledged(self.client.volume_delete(id).await)?;
+        }
+        Some(())
+    }
+
+    /// Notes what is certain of a volume; `None` while a change is under way.
+    async fn tell(&self, id: Uuid, connected: Option<bool>) {
+        let mut told = self.told.lock().await;
+        match connected {
+            Some(connected) => told.volumes.insert(id, connected),
+            None => told.volumes.remove(&id),
+        };
+    }
+}
+
+fn acknowledged<T>(answer: Result<Change<T>, ashlar_ctl::CallError>) -> Option<T> {
+    answer.ok()?.done()
+}
+
+/// Everything acknowledged is there.
+async fn verify(load: &Load) -> anyhow::Result<usize> {
+    let told = load.told.lock().await;
+    for (id, connected) in &told.volumes {
+        let volume = load
+            .client
+            .volume_show(*id)
+            .await
+            .with_context(|| format!("volume {id}"))?;
+        ensure!(
+            (volume.connections > 0) == *connected,
+            "volume {id}: acknowledged connected: {connected}, has {}",
+            volume.connections
+        );
+    }
+    Ok(told.volumes.len())
+}
+
+/// After all volumes are deleted through the front door, the kernel has only the pool: whatever
+/// else there were would be an orphan.
+async fn settle(guest: &mut Guest, load: &Load) -> anyhow::Result<()> {
+    for volume in load.client.volume_list().await? {
+        if volume.connections > 0 {
+            let change = load.client.volume_detach_all(volume.id).await?;
+            load.client.settle(&change).await?;
+        }
+        match load.client.volume_delete(volume.id).await {
+            Ok(change) => load.client.settle(&change).await?,
+            // Its deletion was under way when the accident happened.
+            Err(_) if load.client.volume_show(volume.id).await.is_err() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let expected = [format!("pool {}", load.pool)];
+    let mut left = guest.view()?;
+    for _ in 0..100 {
+        if left == expected {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        left = guest.view()?;
+    }
+    ensure!(left == expected, "left over in the kernel: {left:?}");
+    let pool = load.client.pool_show(load.pool).await?;
+    ensure!(
+        pool.volumes == 0,
+        "left over in the store: {} volumes",
+        pool.volumes
+    );
+    ensure!(
+        pool.used == Some(0),
+        "left over in the pool: {:?} bytes",
+        pool.used
+    );
+    Ok(())
+}
+
+/// xorshift: the moments differ, the run can be repeated.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}

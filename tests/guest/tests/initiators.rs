@@ -1,0 +1,325 @@
+//! What hosts see, with the kernel's own initiators.
+
+use anyhow::{Context, ensure};
+use ashlar_ctl::{Change, Client};
+use ashlar_guest_tests::Guest;
+use ashlar_protocol::{
+    Connection, ConnectionSpec, ExtendSpec, HostSecrets, PoolSpec, Transport, VolumeSpec,
+};
+use ashlar_site::{Device, Initiator};
+use uuid::Uuid;
+
+const MIB: u64 = 1 << 20;
+const TRANSPORTS: [Transport; 2] = [Transport::Iscsi, Transport::NvmeTcp];
+
+struct Lab {
+    guest: Guest,
+    client: Client,
+    pool: Uuid,
+    host: Uuid,
+    secrets: HostSecrets,
+}
+
+impl Lab {
+    async fn new(name: &str) -> anyhow::Result<Lab> {
+        let mut guest = Guest::boot(name, true)?;
+        let client = guest.site.client("admin")?;
+        let pool = Uuid::new_v4();
+        let spec = PoolSpec {
+            name: "tank".parse()?,
+            disks: vec!["serial-DISK0".parse()?],
+            block_size: None,
+            metadata_size: None,
+            wipe: false,
+        };
+        done(client.pool_create(pool, &spec).await?)?;
+        let host = Uuid::new_v4();
+        let spec = initiator(&mut guest).host_spec("initiator")?;
+        let created = done(client.host_create(host, &spec).await?)?;
+        Ok(Lab {
+            guest,
+            client,
+            pool,
+            host,
+            secrets: created.secrets,
+        })
+    }
+
+    async fn volume(&self, mib: u64) -> anyhow::Result<Uuid> {
+        let id = Uuid::new_v4();
+        let spec = VolumeSpec {
+            name: "volume".parse()?,
+            pool: self.pool,
+            size: mib * MIB,
+        };
+        done(self.client.volume_create(id, &spec).await?)?;
+        Ok(id)
+    }
+
+    async fn connect(&self, volume: Uuid, transport: Transport) -> anyhow::Result<Connection> {
+        let spec = ConnectionSpec {
+            volume,
+            host: self.host,
+            transport,
+        };
+        done(self.client.connection_create(Uuid::new_v4(), &spec).await?)
+    }
+
+    fn attach(&mut self, connection: &Connection) -> anyhow::Result<Device> {
+        let secrets = self.secrets.clone();
+        let mut initiator = initiator(&mut self.guest);
+        match (&connection.iscsi, &connection.nvme) {
+            (Some(access), _) => initiator.login(access, secrets.chap.as_ref()),
+            (_, Some(access)) => initiator.connect(access, secrets.dhchap.as_ref()),
+            (None, None) => anyhow::bail!("no access"),
+        }
+    }
+
+    fn detach(&mut self, connection: &Connection) -> anyhow::Result<()> {
+        let mut initiator = initiator(&mut self.guest);
+        match (&connection.iscsi, &connection.nvme) {
+            (Some(access), _) => initiator.logout(access),
+            (_, Some(access)) => initiator.disconnect(access),
+            (None, None) => anyhow::bail!("no access"),
+        }
+    }
+
+    async fn used(&self) -> anyhow::Result<u64> {
+        self.client
+            .pool_show(self.pool)
+            .await?
+            .used
+            .context("the pool is not online")
+    }
+}
+
+fn initiator(guest: &mut Guest) -> Initiator<'_> {
+    Initiator::on(
+        guest
+            .site
+            .initiator
+            .as_mut()
+            .expect("the lab has an initiator"),
+    )
+}
+
+fn done<T>(change: Change<T>) -> anyhow::Result<T> {
+    change.done().context("only accepted")
+}
+
+/// One lab for all: a boot costs more than any of these.
+#[tokio::test]
+async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
+    let mut lab = Lab::new("initiators").await?;
+    wrong_secrets_are_refused(&mut lab).await?;
+    extending_is_seen_online(&mut lab).await?;
+    discard_frees_pool_space(&mut lab).await?;
+    restarted_daemons_disturb_no_io(&mut lab).await?;
+    new_volumes_read_as_zeros(&mut lab).await?;
+    names_and_data_survive_a_power_cut(&mut lab).await
+}
+
+async fn wrong_secrets_are_refused(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("wrong secrets are refused");
+    let volume = lab.volume(16).await?;
+    let iscsi = lab.connect(volume, Transport::Iscsi).await?;
+    let access = iscsi.iscsi.clone().context("no iSCSI access")?;
+    let mut wrong = lab.secrets.chap.clone().context("no CHAP secret")?;
+    wrong.secret = String::from("wrong-wrong-1").try_into()?;
+    let mut initiator = initiator(&mut lab.guest);
+    ensure!(
+        initiator.login(&access, Some(&wrong)).is_err(),
+        "a wrong CHAP secret logged in"
+    );
+    ensure!(
+        initiator.login(&access, None).is_err(),
+        "no CHAP secret logged in"
+    );
+    initiator.check(&format!("iscsiadm -m node -T {} -o delete", access.target))?;
+    let nvme = lab.connect(volume, Transport::NvmeTcp).await?;
+    let access = nvme.nvme.clone().context("no NVMe access")?;
+    let mut initiator = crate::initiator(&mut lab.guest);
+    ensure!(
+        initiator.connect(&access, None).is_err(),
+        "no DH-HMAC-CHAP key connected"
+    );
+    ensure!(
+        initiator
+            .check(&format!(
+                "nvme connect -t tcp -a 10.77.0.1 -s 4420 -n {} \
+                 --hostnqn nqn.2026-11.org.example:stranger",
+                access.subsystem
+            ))
+            .is_err(),
+        "a stranger connected"
+    );
+    // The right ones work on the same connections.
+    for connection in [&iscsi, &nvme] {
+        lab.attach(connection)?;
+        lab.detach(connection)?;
+    }
+    done(lab.client.volume_detach_all(volume).await?)?;
+    done(lab.client.volume_delete(volume).await?)
+}
+
+async fn extending_is_seen_online(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("extending is seen online");
+    for transport in TRANSPORTS {
+        let volume = lab.volume(64).await?;
+        let connection = lab.connect(volume, transport).await?;
+        let device = lab.attach(&connection)?;
+        let hash = initiator(&mut lab.guest).write_random(&device, 8)?;
+        ensure!(
+            initiator(&mut lab.guest).size(&device)? == 64 * MIB,
+            "size before"
+        );
+        let spec = ExtendSpec { size: 96 * MIB };
+        done(lab.client.volume_extend(volume, &spec).await?)?;
+        let mut initiator = initiator(&mut lab.guest);
+        if transport == Transport::Iscsi {
+            initiator.rescan()?;
+        }
+        initiator.await_size(&device, 96 * MIB)?;
+        ensure!(
+            initiator.hash(&device, 8)? == hash,
+            "data after extending by {transport}"
+        );
+        lab.detach(&connection)?;
+        done(lab.client.volume_detach_all(volume).await?)?;
+        done(lab.client.volume_delete(volume).await?)?;
+    }
+    Ok(())
+}
+
+async fn discard_frees_pool_space(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("discard frees pool space");
+    for transport in TRANSPORTS {
+        let before = lab.used().await?;
+        let volume = lab.volume(64).await?;
+        let connection = lab.connect(volume, transport).await?;
+        let device = lab.attach(&connection)?;
+        initiator(&mut lab.guest).write_random(&device, 16)?;
+        let written = lab.used().await?;
+        ensure!(
+            written >= before + 16 * MIB,
+            "{before} used before, {written} after writing"
+        );
+        initiator(&mut lab.guest).discard(&device)?;
+        let after = lab.used().await?;
+        ensure!(
+            after <= before + MIB,
+            "{transport}: {before} used before, {after} after discard"
+        );
+        lab.detach(&connection)?;
+        done(lab.client.volume_detach_all(volume).await?)?;
+        done(lab.client.volume_delete(volume).await?)?;
+    }
+    Ok(())
+}
+
+async fn restarted_daemons_disturb_no_io(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("restarted daemons disturb no I/O");
+    let volume = lab.volume(64).await?;
+    let mut connections = Vec::new();
+    for transport in TRANSPORTS {
+        let connection = lab.connect(volume, transport).await?;
+        let device = lab.attach(&connection)?;
+        connections.push((connection, device));
+    }
+    let before = lab.guest.view()?;
+    // A short timeout would turn the smallest interruption into an error.
+    for (number, (_, device)) in connections.iter().enumerate() {
+        initiator(&mut lab.guest).check(&format!(
+            "(for i in $(seq 400); do dd if={} of=/dev/null bs=64k count=8 iflag=direct \
+             status=none || echo failed; done > /run/io-{number} 2>&1; echo done >> /run/io-{number}) &",
+            device.node()
+        ))?;
+    }
+    let sessions = "cat /sys/class/iscsi_session/session*/recovery_tmo /sys/class/nvme/nvme*/state; \
+                    ls /sys/class/iscsi_session /sys/class/nvme";
+    let sessions_before = initiator(&mut lab.guest).check(sessions)?;
+    for unit in ["ashlar-targetd.service", "ashlar-agent.service"] {
+        lab.guest
+            .site
+            .appliance
+            .check(&format!("systemctl restart {unit}"))?;
+        lab.guest.kill(unit)?;
+        lab.guest
+            .site
+            .appliance
+            .check(&format!("systemctl start {unit}"))?;
+    }
+    lab.guest.site.await_management()?;
+    for number in 0..connections.len() {
+        let log = initiator(&mut lab.guest).check(&format!(
+            "for i in $(seq 1200); do grep -q done /run/io-{number} && break; sleep 0.1; done; \
+             cat /run/io-{number}"
+        ))?;
+        ensure!(log == "done\n", "I/O while daemons restarted: {log}");
+    }
+    ensure!(
+        initiator(&mut lab.guest).check(sessions)? == sessions_before,
+        "a session changed"
+    );
+    ensure!(lab.guest.view()? == before, "the kernel changed");
+    for (connection, _) in &connections {
+        lab.detach(connection)?;
+    }
+    done(lab.client.volume_detach_all(volume).await?)?;
+    done(lab.client.volume_delete(volume).await?)
+}
+
+/// What one tenant wrote, the next one never reads.
+async fn new_volumes_read_as_zeros(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("new volumes read as zeros");
+    let first = lab.volume(32).await?;
+    let connection = lab.connect(first, Transport::NvmeTcp).await?;
+    let device = lab.attach(&connection)?;
+    initiator(&mut lab.guest).write_random(&device, 32)?;
+    lab.detach(&connection)?;
+    done(lab.client.volume_detach_all(first).await?)?;
+    done(lab.client.volume_delete(first).await?)?;
+    let second = lab.volume(32).await?;
+    let connection = lab.connect(second, Transport::NvmeTcp).await?;
+    let device = lab.attach(&connection)?;
+    // Touch every block a little, so that each is provisioned and read from the disk.
+    let node = device.node().to_owned();
+    initiator(&mut lab.guest).check(&format!(
+        "for i in $(seq 0 511); do dd if=/dev/zero of={node} bs=4k count=1 seek=$((i * 16)) \
+         oflag=direct conv=notrunc status=none; done; cmp -n $((32 << 20)) {node} /dev/zero"
+    ))?;
+    lab.detach(&connection)?;
+    done(lab.client.volume_detach_all(second).await?)?;
+    done(lab.client.volume_delete(second).await?)
+}
+
+async fn names_and_data_survive_a_power_cut(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("names and data survive a power cut");
+    let identity = "cat /sys/block/sd*/device/vpd_pg80 | tr -cd '[:print:]'; \
+                    cat /sys/block/nvme*n*/uuid /sys/block/nvme*n*/nguid 2>/dev/null; \
+                    ls /dev/disk/by-id";
+    let mut attached = Vec::new();
+    for transport in TRANSPORTS {
+        let volume = lab.volume(32).await?;
+        let connection = lab.connect(volume, transport).await?;
+        let device = lab.attach(&connection)?;
+        let hash = initiator(&mut lab.guest).write_random(&device, 16)?;
+        attached.push((connection, device, hash));
+    }
+    let before = initiator(&mut lab.guest).check(identity)?;
+    lab.guest.power_cycle()?;
+    for (connection, device, hash) in &attached {
+        let now = initiator(&mut lab.guest).hash(device, 16)?;
+        ensure!(now == *hash, "{} lost data", connection.transport);
+    }
+    ensure!(
+        initiator(&mut lab.guest).check(identity)? == before,
+        "a device changed its name"
+    );
+    for (connection, _, _) in &attached {
+        lab.detach(connection)?;
+        done(lab.client.volume_detach_all(connection.volume).await?)?;
+        done(lab.client.volume_delete(connection.volume).await?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! What sites are made of.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+/// Files built once for all sites.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Parts {
+    /// The appliance's disk, which sites copy.
+    pub appliance: Bootable,
+    /// The initiator's root file system, which sites share.
+    pub initiator: Bootable,
+    /// Static programs for use in guests, by folder.
+    pub programs: PathBuf,
+    /// Where sites and answers to probes are kept.
+    pub work: PathBuf,
+}
+
+/// An image, and what it takes to start it without firmware.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Bootable {
+    /// The raw image.
+    pub image: PathBuf,
+    /// The kernel.
+    pub kernel: PathBuf,
+    /// The initial RAM disk.
+    pub initrd: PathBuf,
+    /// The kernel's command line.
+    pub cmdline: String,
+}
+
+impl From<ashlar_image::Appliance> for Bootable {
+    fn from(built: ashlar_image::Appliance) -> Self {
+        Bootable {
+            image: built.disk,
+            kernel: built.kernel,
+            initrd: built.initrd,
+            cmdline: built.cmdline,
+        }
+    }
+}
+
+impl From<ashlar_image::Initiator> for Bootable {
+    fn from(built: ashlar_image::Initiator) -> Self {
+        Bootable {
+            image: built.root,
+            kernel: built.kernel,
+            initrd: built.initrd,
+            cmdline: built.cmdline,
+        }
+    }
+}
+
+const VARIABLE: &str = "ASHLAR_PARTS";
+
+impl Parts {
+    /// The parts that the environment names. There is no doing without them.
+    pub fn from_env() -> anyhow::Result<Parts> {
+        let path = std::env::var_os(VARIABLE).with_context(|| {
+            format!("{VARIABLE} is not set: run this through `cargo xtask test`")
+        })?;
+        let text = std::fs::read(&path).with_context(|| Path::new(&path).display().to_string())?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// Writes them for [`Parts::from_env`]; answers the variable to set.
+    pub fn save(&self) -> anyhow::Result<(&'static str, PathBuf)> {
+        let path = self.work.join("parts.json");
+        std::fs::create_dir_all(&self.work)?;
+        std::fs::write(&path, serde_json::to_vec_pretty(self)?)?;
+        Ok((VARIABLE, path))
+    }
+}

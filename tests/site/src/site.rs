@@ -1,0 +1,278 @@
+//! One appliance and, if asked for, one initiator.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use ashlar_ctl::Client;
+use ashlar_image::StateFile;
+use ashlar_vm::{
+    Accelerator, Boot, Disk, Forward, Machine, Settings, StorageLink, await_listener, free_port,
+    free_udp_pair,
+};
+
+use crate::{ISCSI_PORT, MANAGEMENT_PORT, NVME_PORT, Parts, Pki};
+
+/// What a site should be like.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Data disks of the appliance; their serial numbers are `DISK0`, `DISK1`, …
+    pub disks: u32,
+    /// Size of each in bytes. Files are sparse.
+    pub disk_size: u64,
+    /// Whether there is an initiator beside the appliance.
+    pub initiator: bool,
+    /// How the appliance starts.
+    pub start: Start,
+    /// Memory of the appliance in MiB.
+    pub memory: u32,
+    /// A folder whose content the appliance is to have; see [`Site::unpack`].
+    pub payload: Option<PathBuf>,
+}
+
+/// How the appliance starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// As it would on a board: firmware, boot loader, kernel. There is no way into it but its
+    /// own services.
+    Firmware,
+    /// The same disk with its kernel handed over by QEMU, and a root shell for tests.
+    Direct,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            disks: 2,
+            disk_size: 8 << 30,
+            initiator: false,
+            start: Start::Direct,
+            memory: 1536,
+            payload: None,
+        }
+    }
+}
+
+/// Ports on the host's loopback address.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// The agent.
+    pub management: u16,
+    /// iSCSI targets.
+    pub iscsi: u16,
+    /// NVMe subsystems.
+    pub nvme: u16,
+}
+
+/// A running lab.
+pub struct Site {
+    /// The box.
+    pub appliance: Machine,
+    /// Its customer.
+    pub initiator: Option<Machine>,
+    /// Where to reach the box from the host.
+    pub ports: Ports,
+    /// Who may manage it.
+    pub pki: Pki,
+    folder: PathBuf,
+}
+
+/// How long an appliance may take from power to serving.
+const READY_LIMIT: Duration = Duration::from_secs(240);
+
+const CONFIG: &str = r#"
+name = "lab"
+state_dir = "/var/lib/ashlar/store"
+
+[tls]
+certificate = "/var/lib/ashlar/tls/cert.pem"
+key = "/var/lib/ashlar/tls/key.pem"
+client_ca = "/var/lib/ashlar/tls/ca.pem"
+
+[iscsi]
+advertise = ["10.77.0.1:3260"]
+
+[nvme]
+advertise = ["10.77.0.1:4420"]
+"#;
+
+impl Site {
+    /// Makes a new site in `folder`, throwing away what was there, and switches it on.
+    pub fn create(parts: &Parts, folder: &Path, options: &Options) -> anyhow::Result<Site> {
+        if folder.exists() {
+            Machine::end_left(&folder.join("appliance"))?;
+            fs::remove_dir_all(folder)?;
+        }
+        fs::create_dir_all(folder)?;
+        let pki = Pki::create(&folder.join("pki"))?;
+        let system = folder.join("system.img");
+        ashlar_image::instance(&parts.appliance.image, &state_files(&pki)?, &system)
+            .context("making the appliance's disk")?;
+        let accelerator = Accelerator::probe(&parts.appliance.kernel, &parts.work)?;
+        let links = free_udp_pair()?;
+        let ports = Ports {
+            management: free_port()?,
+            iscsi: free_port()?,
+            nvme: free_port()?,
+        };
+        let payload = match &options.payload {
+            Some(content) => {
+                let archive = folder.join("payload.tar");
+                ashlar_vm::pack(content, &archive)?;
+                Some(archive)
+            }
+            None => None,
+        };
+        let mut site = Builder {
+            parts,
+            folder,
+            options,
+            accelerator,
+            links,
+            ports,
+            payload,
+        };
+        let appliance = Machine::start(site.appliance(system)?)?;
+        let initiator = match options.initiator {
+            true => Some(Machine::start(site.initiator())?),
+            false => None,
+        };
+        Ok(Site {
+            appliance,
+            initiator,
+            ports,
+            pki,
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// Waits until the management port serves.
+    pub fn await_management(&self) -> anyhow::Result<()> {
+        await_listener(self.ports.management, READY_LIMIT)
+            .with_context(|| format!("see {}", self.appliance.console().display()))
+    }
+
+    /// Makes the payload's files available in the appliance, in `/run/payload`.
+    pub fn unpack(&mut self) -> anyhow::Result<()> {
+        self.appliance.check(
+            "mkdir -p /run/payload && tar -C /run/payload -xf /dev/disk/by-id/virtio-PAYLOAD",
+        )?;
+        Ok(())
+    }
+
+    /// A client under one of the names in [`Pki`].
+    pub fn client(&self, name: &str) -> anyhow::Result<Client> {
+        self.pki.client(name, self.ports.management)
+    }
+
+    /// The folder with everything of this site.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+/// What the box is given at the factory: who it is and whom it trusts.
+fn state_files(pki: &Pki) -> anyhow::Result<Vec<StateFile>> {
+    let read = |name: &str| fs::read(pki.file(name)).with_context(|| name.to_owned());
+    Ok(vec![
+        StateFile::config(CONFIG),
+        StateFile::new("tls/ca.pem", read("ca.pem")?),
+        StateFile::new("tls/cert.pem", read("server.pem")?),
+        StateFile::new("tls/key.pem", read("server.key")?),
+    ])
+}
+
+struct Builder<'a> {
+    parts: &'a Parts,
+    folder: &'a Path,
+    options: &'a Options,
+    accelerator: Accelerator,
+    links: (u16, u16),
+    ports: Ports,
+    payload: Option<PathBuf>,
+}
+
+impl Builder<'_> {
+    fn appliance(&mut self, system: PathBuf) -> anyhow::Result<Settings> {
+        let mut disks = vec![disk(system, "SYSTEM", false)];
+        for number in 0..self.options.disks {
+            let image = self.folder.join(format!("disk{number}.img"));
+            File::create(&image)?.set_len(self.options.disk_size)?;
+            disks.push(disk(image, &format!("DISK{number}"), false));
+        }
+        disks.extend(
+            self.payload
+                .iter()
+                .map(|p| disk(p.clone(), "PAYLOAD", true)),
+        );
+        let built = &self.parts.appliance;
+        let (boot, extra) = match self.options.start {
+            Start::Firmware => (Boot::Firmware, Vec::new()),
+            Start::Direct => {
+                let boot = Boot::Direct {
+                    kernel: built.kernel.clone(),
+                    initrd: built.initrd.clone(),
+                    cmdline: format!(
+                        "{} mitigations=off {}",
+                        built.cmdline,
+                        ashlar_image::TEST_SHELL_CMDLINE
+                    ),
+                };
+                (boot, ashlar_image::test_shell_qemu_args())
+            }
+        };
+        let forward = |host, guest| Forward { host, guest };
+        Ok(Settings {
+            name: "appliance".into(),
+            folder: self.folder.join("appliance"),
+            accelerator: self.accelerator,
+            memory: self.options.memory,
+            boot,
+            disks,
+            forwards: vec![
+                forward(self.ports.management, MANAGEMENT_PORT),
+                forward(self.ports.iscsi, ISCSI_PORT),
+                forward(self.ports.nvme, NVME_PORT),
+            ],
+            address: 0x01,
+            storage: Some(StorageLink {
+                local: self.links.0,
+                peer: self.links.1,
+            }),
+            extra,
+        })
+    }
+
+    fn initiator(&mut self) -> Settings {
+        let built = &self.parts.initiator;
+        let disks = vec![disk(built.image.clone(), "ROOT", true)];
+        Settings {
+            name: "initiator".into(),
+            folder: self.folder.join("initiator"),
+            accelerator: self.accelerator,
+            memory: 768,
+            boot: Boot::Direct {
+                kernel: built.kernel.clone(),
+                initrd: built.initrd.clone(),
+                cmdline: format!("{} mitigations=off", built.cmdline),
+            },
+            disks,
+            forwards: Vec::new(),
+            address: 0x11,
+            storage: Some(StorageLink {
+                local: self.links.1,
+                peer: self.links.0,
+            }),
+            extra: Vec::new(),
+        }
+    }
+}
+
+fn disk(image: PathBuf, serial: &str, volatile: bool) -> Disk {
+    Disk {
+        image,
+        serial: serial.to_owned(),
+        volatile,
+    }
+}
