@@ -425,3 +425,6 @@ impl Intent {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

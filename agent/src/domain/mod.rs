@@ -29,6 +29,8 @@ pub mod decide;
 pub mod intent;
 pub mod names;
 pub mod record;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod secrets;
 pub mod settle;
 pub mod site;

@@ -383,3 +383,6 @@ fn decode<T: DeserializeOwned>(key: Key, value: &[u8]) -> Result<T, RecordError>
     let versioned: Versioned<T> = ashlar_codec::from_slice(value, &limits).map_err(failed)?;
     Ok(versioned.r)
 }
+
+#[cfg(test)]
+mod tests;

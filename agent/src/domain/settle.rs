@@ -222,3 +222,6 @@ fn concluded(
     );
     edits
 }
+
+#[cfg(test)]
+mod tests;

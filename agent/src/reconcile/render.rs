@@ -117,3 +117,6 @@ fn nvme_host(host: &HostRecord) -> NvmeHost {
         controller_key: host.secrets.dhchap_controller.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,2 +1,54 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands. `cargo xtask --help` lists them.
+
+mod bench;
+mod build;
+mod demo;
+mod host;
+mod lab;
+mod test;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// Developer commands for Ashlar.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boot an appliance and an initiator, serve volumes, cut the power, and show that all is there.
+    Demo,
+    /// Boot an appliance and leave it running, its ports forwarded to loopback.
+    Up,
+    /// End the appliance that `up` left running. Its disks are kept until the next `up`.
+    Down,
+    /// Run every test, from unit to virtual machine.
+    Test(test::Arguments),
+    /// Measure the appliance against the kernel floor.
+    Bench {
+        /// Where to write the figures.
+        #[arg(long, value_name = "FILE")]
+        json: PathBuf,
+        /// Volumes present in the large measurement.
+        #[arg(long, default_value_t = 2000)]
+        many: u32,
+    },
+    /// Build the appliance's image and say where it is.
+    Image,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Demo => demo::run(),
+        Command::Up => lab::up(),
+        Command::Down => lab::down(),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Bench { json, many } => bench::run(&json, many),
+        Command::Image => build::image(),
+    }
+}

@@ -161,3 +161,6 @@ fn connections(count: u64) -> String {
         _ => format!("{count} connections"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,580 @@
+//! Each rule by name. A row is a command and what it comes to in a furnished world.
+
+use ashlar_protocol::volume::MAX_SIZE;
+use ashlar_protocol::{
+    Authentication, ChapCredentials, ChapName, ChapSecret, HostSecrets, HostSpec, PoolSpec,
+    ProblemCode, Transport,
+};
+
+use super::*;
+use crate::domain::record::{ConnectionPhase, Key, PoolPhase, VolumePhase};
+use crate::domain::samples::*;
+
+use ProblemCode::*;
+
+fn refused(world: &mut World, command: Command) -> Problem {
+    let before = world.intent.clone();
+    let problem = match world.decide(&command) {
+        Err(problem) => problem,
+        other => panic!("{command:?}: {other:?}"),
+    };
+    assert_eq!(world.intent, before);
+    problem
+}
+
+#[track_caller]
+fn refuses(world: &mut World, command: Command, code: ProblemCode, words: &str) {
+    let problem = refused(world, command.clone());
+    assert_eq!(problem.code, code, "{command:?}: {problem}");
+    assert!(problem.detail.contains(words), "{command:?}: {problem}");
+}
+
+#[track_caller]
+fn unchanged(world: &mut World, command: Command) {
+    match world.decide(&command) {
+        Ok(Decision::Unchanged(reply)) => assert!(!reply.made),
+        other => panic!("{command:?}: {other:?}"),
+    }
+}
+
+/// What is asked is under way: a request to wait by, and nothing else.
+#[track_caller]
+fn joins(world: &mut World, command: Command, unit: Unit) {
+    match world.decide(&command) {
+        Ok(Decision::Change(change, reply)) => {
+            assert_eq!((change.unit, reply.made), (Some(unit), false));
+            let keys: Vec<_> = change.edits.iter().map(key).collect();
+            assert!(
+                matches!(keys[..], [Key::Clock, Key::Request(_)]),
+                "{keys:?}"
+            );
+        }
+        other => panic!("{command:?}: {other:?}"),
+    }
+}
+
+fn key(edit: &Edit) -> Key {
+    match edit {
+        Edit::Put(record) => record.key(),
+        Edit::Remove(key) => *key,
+    }
+}
+
+fn pool_with(edit: impl FnOnce(&mut PoolSpec)) -> Command {
+    let mut spec = pool_spec(&["serial-DISK1"]);
+    edit(&mut spec);
+    Command::PoolCreate { id: id(1), spec }
+}
+
+fn host_with(edit: impl FnOnce(&mut HostSpec)) -> Command {
+    let mut spec = host_spec(7);
+    edit(&mut spec);
+    Command::HostCreate { id: id(1), spec }
+}
+
+fn chap(secret: &str) -> Option<ChapCredentials> {
+    Some(ChapCredentials {
+        name: ChapName::try_from("user".to_owned()).unwrap(),
+        secret: ChapSecret::try_from(secret.to_owned()).unwrap(),
+    })
+}
+
+#[test]
+fn a_pool_takes_one_to_64_disks_each_once_and_no_others_pool() {
+    let world = &mut World::furnished();
+    refuses(world, pool(id(1), &[]), InvalidField, "not 0");
+    let many: Vec<String> = (0..65).map(|n| format!("serial-{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    refuses(world, pool(id(1), &many), InvalidField, "not 65");
+    let twice = pool(id(1), &["serial-DISK1", "serial-DISK1"]);
+    refuses(world, twice, InvalidField, "serial-DISK1 is named twice");
+    refuses(
+        world,
+        pool(id(1), &["serial-DISK0"]),
+        InUse,
+        &POOL.to_string(),
+    );
+    refuses(
+        world,
+        pool(id(1), &["serial-NONE"]),
+        NotFound,
+        "no disk serial-NONE",
+    );
+}
+
+#[test]
+fn block_and_metadata_sizes_have_their_ranges() {
+    let world = &mut World::furnished();
+    for bad in [0, 1, 65_535, 65_537, (1 << 30) + 65_536] {
+        refuses(
+            world,
+            pool_with(|s| s.block_size = Some(bad)),
+            OutOfRange,
+            "block size",
+        );
+    }
+    for bad in [
+        0,
+        MIN_METADATA - 4096,
+        MIN_METADATA + 1,
+        MAX_METADATA + 4096,
+    ] {
+        refuses(
+            world,
+            pool_with(|s| s.metadata_size = Some(bad)),
+            OutOfRange,
+            "metadata size",
+        );
+    }
+    for good in [65_536, 196_608, 1 << 30 >> 1] {
+        assert!(
+            world
+                .decide(&pool_with(|s| s.block_size = Some(good)))
+                .is_ok()
+        );
+    }
+}
+
+#[test]
+fn a_pool_needs_room_for_metadata_and_a_block() {
+    let world = &mut World::furnished();
+    refuses(
+        world,
+        pool_with(|s| s.metadata_size = Some(2 << 30)),
+        NoSpace,
+        "too few",
+    );
+    refuses(
+        world,
+        pool_with(|s| s.block_size = Some(1 << 30)),
+        NoSpace,
+        "too few",
+    );
+}
+
+#[test]
+fn metadata_is_sized_for_the_disks_when_nobody_says() {
+    let mut world = World::empty();
+    world.does(pool(POOL, &["serial-DISK0", "serial-DISK1"]));
+    let record = &world.intent.pool(POOL).unwrap().record;
+    assert_eq!(record.metadata_size, 64 * MIB);
+    assert_eq!(record.block_size, DEFAULT_BLOCK_SIZE);
+    assert_eq!(record.phase, PoolPhase::Creating);
+    // A twentieth of the blocks.
+    assert_eq!(
+        record.low_water_blocks,
+        ((2 << 30) - 8 * MIB - 64 * MIB) / DEFAULT_BLOCK_SIZE / 20
+    );
+}
+
+#[test]
+fn a_pool_asked_for_again_is_found_or_taken() {
+    let world = &mut World::furnished();
+    unchanged(world, pool(POOL, &["serial-DISK0"]));
+    refuses(
+        world,
+        pool(POOL, &["serial-DISK1"]),
+        AlreadyExists,
+        "not as asked",
+    );
+    world.does(pool(id(1), &["serial-DISK1"]));
+    joins(world, pool(id(1), &["serial-DISK1"]), Unit::Pool(id(1)));
+}
+
+#[test]
+fn a_volume_has_1_byte_to_the_maximum_rounded_up_to_1_mib() {
+    let world = &mut World::furnished();
+    for bad in [0, MAX_SIZE + 1, u64::MAX] {
+        refuses(world, volume(id(1), bad), OutOfRange, "size");
+        refuses(world, extend(VOLUME, bad), OutOfRange, "size");
+    }
+    for (asked, size) in [(1, MIB), (MIB, MIB), (MIB + 1, 2 * MIB)] {
+        let mut world = world.clone();
+        world.does(volume(id(1), asked));
+        assert_eq!(world.intent.volume(id(1)).unwrap().record.size, size);
+    }
+}
+
+#[test]
+fn a_volume_is_no_larger_than_its_pool() {
+    let world = &mut World::furnished();
+    refuses(
+        world,
+        volume(id(1), CAPACITY + 1),
+        NoSpace,
+        &CAPACITY.to_string(),
+    );
+    refuses(
+        world,
+        extend(VOLUME, CAPACITY + 1),
+        NoSpace,
+        &CAPACITY.to_string(),
+    );
+    // Thin: together they may be.
+    world.does(volume(id(1), CAPACITY));
+    world.does(volume(id(2), CAPACITY));
+    assert_eq!(
+        world.intent.pool(POOL).unwrap().provisioned,
+        2 * CAPACITY + 10 * MIB
+    );
+}
+
+#[test]
+fn a_volume_needs_a_pool_that_was_made() {
+    let mut world = World::empty();
+    refuses(&mut world, volume(VOLUME, MIB), NotFound, "pool");
+    world.does(pool(POOL, &["serial-DISK0"]));
+    refuses(&mut world, volume(VOLUME, MIB), Busy, "being created");
+    world.settle(Unit::Pool(POOL));
+    world.does(volume(VOLUME, MIB));
+}
+
+#[test]
+fn thin_ids_rise_and_none_is_given_twice() {
+    let world = &mut World::furnished();
+    let thin = |world: &World, v| world.intent.volume(v).unwrap().record.thin_id.value();
+    assert_eq!(thin(world, VOLUME), 0);
+    world.does(volume(id(1), MIB));
+    assert_eq!(thin(world, id(1)), 1);
+    world.settle(Unit::Volume(id(1)));
+    world.does(Command::VolumeDelete { id: id(1) });
+    world.settle(Unit::Volume(id(1)));
+    world.does(volume(id(1), MIB));
+    assert_eq!(thin(world, id(1)), 2);
+}
+
+#[test]
+fn a_pool_without_thin_ids_left_has_no_room() {
+    let world = &mut World::furnished();
+    let counter = crate::domain::record::ThinCounter { next: 0xff_ffff };
+    let last = Edit::put(Record::ThinCounter(POOL, counter));
+    world.intent.apply(&last).unwrap();
+    world.does(volume(id(1), MIB));
+    refuses(world, volume(id(2), MIB), NoSpace, "thin device ids");
+}
+
+#[test]
+fn a_volume_asked_for_again_is_found_or_taken() {
+    let world = &mut World::furnished();
+    unchanged(world, volume(VOLUME, 10 * MIB));
+    unchanged(world, volume(VOLUME, 10 * MIB - 1));
+    refuses(
+        world,
+        volume(VOLUME, 11 * MIB),
+        AlreadyExists,
+        "not as asked",
+    );
+    world.does(volume(id(1), MIB));
+    joins(world, volume(id(1), MIB), Unit::Volume(id(1)));
+}
+
+#[test]
+fn a_volume_grows_and_never_shrinks() {
+    let world = &mut World::furnished();
+    refuses(
+        world,
+        extend(VOLUME, 9 * MIB),
+        OutOfRange,
+        "does not shrink",
+    );
+    refuses(world, extend(id(1), MIB), NotFound, "volume");
+    unchanged(world, extend(VOLUME, 10 * MIB));
+    assert_eq!(
+        world.does(extend(VOLUME, 11 * MIB)),
+        Some(Unit::Volume(VOLUME))
+    );
+    assert_eq!(world.intent.volume(VOLUME).unwrap().record.size, 11 * MIB);
+}
+
+#[test]
+fn growing_without_connections_is_nothing_to_the_kernel() {
+    let world = &mut World::furnished();
+    world.does(volume(id(1), MIB));
+    world.settle(Unit::Volume(id(1)));
+    world.kernel = false;
+    assert_eq!(world.does(extend(id(1), 2 * MIB)), None);
+}
+
+#[test]
+fn what_is_attached_is_not_deleted() {
+    let world = &mut World::furnished();
+    let delete = Command::VolumeDelete { id: VOLUME };
+    refuses(world, delete.clone(), InUse, "has 1 connection");
+    world.does(attach(id(1), VOLUME, OTHER_HOST, Transport::NvmeTcp));
+    refuses(world, delete, InUse, "has 2 connections");
+    let host = Command::HostDelete { id: HOST };
+    refuses(world, host, InUse, "has 1 connection");
+}
+
+#[test]
+fn a_volume_being_made_or_destroyed_is_busy() {
+    let world = &mut World::furnished();
+    let attached = attach(id(2), id(1), HOST, Transport::Iscsi);
+    world.does(volume(id(1), MIB));
+    refuses(world, attached.clone(), Busy, "being created");
+    refuses(world, extend(id(1), 2 * MIB), Busy, "being created");
+    // It may be deleted: that is how one that cannot be made is got rid of.
+    world.does(Command::VolumeDelete { id: id(1) });
+    assert_eq!(
+        world.intent.volume(id(1)).unwrap().record.phase,
+        VolumePhase::Deleting
+    );
+    refuses(world, attached, Busy, "being deleted");
+    refuses(world, extend(id(1), 2 * MIB), Busy, "being deleted");
+    refuses(world, volume(id(1), MIB), Busy, "being deleted");
+}
+
+#[test]
+fn removing_what_is_being_removed_waits_for_the_same_end() {
+    let world = &mut World::furnished();
+    let detach = Command::ConnectionDelete { id: CONNECTION };
+    world.does(detach.clone());
+    joins(world, detach, Unit::Volume(VOLUME));
+    world.settle(Unit::Volume(VOLUME));
+    world.does(Command::VolumeDelete { id: VOLUME });
+    joins(
+        world,
+        Command::VolumeDelete { id: VOLUME },
+        Unit::Volume(VOLUME),
+    );
+}
+
+#[test]
+fn what_does_not_exist_is_not_found() {
+    let world = &mut World::furnished();
+    for command in [
+        Command::VolumeDelete { id: id(1) },
+        Command::VolumeDetachAll { id: id(1) },
+        Command::HostDelete { id: id(1) },
+        Command::ConnectionDelete { id: id(1) },
+        attach(id(2), id(1), HOST, Transport::Iscsi),
+        attach(id(2), VOLUME, id(1), Transport::Iscsi),
+    ] {
+        refuses(world, command, NotFound, &id(1).to_string());
+    }
+}
+
+#[test]
+fn no_two_hosts_have_the_same_name_on_the_wire() {
+    let world = &mut World::furnished();
+    let iqn = host_spec(0).iqn;
+    refuses(
+        world,
+        host_with(|h| h.iqn = iqn),
+        Duplicate,
+        &HOST.to_string(),
+    );
+    let nqn = host_spec(1).nqn;
+    refuses(
+        world,
+        host_with(|h| h.nqn = nqn.clone()),
+        Duplicate,
+        &OTHER_HOST.to_string(),
+    );
+    // A deleted host's names are free.
+    world.does(Command::HostDelete { id: OTHER_HOST });
+    world.does(host_with(|h| h.nqn = nqn));
+}
+
+#[test]
+fn a_host_has_a_name_on_some_wire() {
+    let world = &mut World::furnished();
+    let nameless = host_with(|h| (h.iqn, h.nqn) = (None, None));
+    refuses(world, nameless, InvalidField, "iSCSI name");
+}
+
+#[test]
+fn secrets_are_generated_where_they_are_needed_and_absent() {
+    let secrets = |edit: fn(&mut HostSpec)| {
+        let mut world = World::empty();
+        world.does(host_with(edit));
+        world.intent.host(id(1)).unwrap().record.secrets.clone()
+    };
+    let both = secrets(|_| {});
+    assert!(both.chap.is_some() && both.dhchap.is_some());
+    assert!(both.chap_mutual.is_none() && both.dhchap_controller.is_none());
+    let iscsi = secrets(|h| h.nqn = None);
+    assert!(iscsi.chap.is_some() && iscsi.dhchap.is_none());
+    let nvme = secrets(|h| h.iqn = None);
+    assert!(nvme.chap.is_none() && nvme.dhchap.is_some());
+    let open = secrets(|h| h.authentication = Authentication::None);
+    assert_eq!(open, HostSecrets::default());
+    let given = secrets(|h| h.secrets.chap = chap("secretsecret"));
+    assert_eq!(given.chap, chap("secretsecret"));
+}
+
+#[test]
+fn secrets_that_could_not_work_are_refused() {
+    let world = &mut World::furnished();
+    let open_with_secret = host_with(|h| {
+        h.authentication = Authentication::None;
+        h.secrets.chap = chap("secretsecret");
+    });
+    refuses(
+        world,
+        open_with_secret,
+        InvalidField,
+        "without authentication",
+    );
+    let same_both_ways = host_with(|h| {
+        h.secrets.chap = chap("secretsecret");
+        h.secrets.chap_mutual = chap("secretsecret");
+    });
+    refuses(world, same_both_ways, InvalidField, "different secrets");
+    let key = format!("DHHC-1:00:{}:", "A".repeat(48));
+    let without_crc = host_with(|h| h.secrets.dhchap = Some(key.try_into().unwrap()));
+    refuses(world, without_crc, InvalidField, "CRC-32");
+}
+
+#[test]
+fn a_host_asked_for_again_is_found_or_taken() {
+    let world = &mut World::furnished();
+    unchanged(world, host(HOST, 0));
+    refuses(world, host(HOST, 5), AlreadyExists, "not as asked");
+    let mut spec = host_spec(0);
+    spec.secrets.chap = chap("othersecret12");
+    refuses(
+        world,
+        Command::HostCreate { id: HOST, spec },
+        AlreadyExists,
+        "not as asked",
+    );
+}
+
+#[test]
+fn a_host_is_attached_by_a_name_it_has() {
+    let world = &mut World::furnished();
+    world.does(host_with(|h| h.nqn = None));
+    let nvme = attach(id(2), VOLUME, id(1), Transport::NvmeTcp);
+    refuses(world, nvme, WrongState, "no NVMe name");
+    world.does(attach(id(2), VOLUME, id(1), Transport::Iscsi));
+}
+
+#[test]
+fn a_transport_without_an_address_is_not_supported() {
+    let world = &mut World::furnished();
+    world.transports = [Transport::Iscsi].into();
+    let nvme = attach(id(1), VOLUME, OTHER_HOST, Transport::NvmeTcp);
+    refuses(world, nvme, Unsupported, "nvme-tcp");
+}
+
+#[test]
+fn one_connection_per_volume_host_and_transport() {
+    let world = &mut World::furnished();
+    let same = attach(id(1), VOLUME, HOST, Transport::Iscsi);
+    refuses(world, same.clone(), Duplicate, &CONNECTION.to_string());
+    world.does(attach(id(2), VOLUME, HOST, Transport::NvmeTcp));
+    world.does(attach(id(3), VOLUME, OTHER_HOST, Transport::Iscsi));
+    world.does(Command::ConnectionDelete { id: CONNECTION });
+    refuses(world, same, Busy, "being detached");
+}
+
+#[test]
+fn a_connection_asked_for_again_is_found_or_taken() {
+    let world = &mut World::furnished();
+    unchanged(world, attach(CONNECTION, VOLUME, HOST, Transport::Iscsi));
+    let other = attach(CONNECTION, VOLUME, HOST, Transport::NvmeTcp);
+    refuses(world, other, AlreadyExists, "not as asked");
+    world.behind.insert(Unit::Volume(VOLUME));
+    let same = attach(CONNECTION, VOLUME, HOST, Transport::Iscsi);
+    joins(world, same.clone(), Unit::Volume(VOLUME));
+    world.does(Command::ConnectionDelete { id: CONNECTION });
+    refuses(world, same, Busy, "being detached");
+}
+
+#[test]
+fn a_volume_has_a_bounded_number_of_connections() {
+    let world = &mut World::furnished();
+    for n in 1..=connection::MAX_CONNECTIONS {
+        world.does(host(id(0x1000 + u128::from(n)), 100 + n as u32));
+    }
+    for n in 1..connection::MAX_CONNECTIONS {
+        let host = id(0x1000 + u128::from(n));
+        world.does(attach(
+            id(0x2000 + u128::from(n)),
+            VOLUME,
+            host,
+            Transport::Iscsi,
+        ));
+    }
+    let host = id(0x1000 + u128::from(connection::MAX_CONNECTIONS));
+    let one_more = attach(id(0x3000), VOLUME, host, Transport::Iscsi);
+    refuses(world, one_more, WrongState, "256 connections");
+}
+
+#[test]
+fn detaching_all_cuts_every_host_off() {
+    let world = &mut World::furnished();
+    world.does(attach(id(1), VOLUME, OTHER_HOST, Transport::NvmeTcp));
+    world.does(Command::ConnectionDelete { id: id(1) });
+    let all = Command::VolumeDetachAll { id: VOLUME };
+    world.does(all.clone());
+    for connection in [CONNECTION, id(1)] {
+        let phase = world.intent.connection(connection).unwrap().phase;
+        assert_eq!(phase, ConnectionPhase::Cutting);
+    }
+    joins(world, all.clone(), Unit::Volume(VOLUME));
+    world.settle(Unit::Volume(VOLUME));
+    unchanged(world, all);
+}
+
+#[test]
+fn without_targetd_only_what_needs_no_kernel_goes_on() {
+    let world = &mut World::furnished();
+    world.kernel = false;
+    for command in [
+        pool(id(1), &["serial-DISK1"]),
+        volume(id(1), MIB),
+        extend(VOLUME, 11 * MIB),
+        attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi),
+        Command::ConnectionDelete { id: CONNECTION },
+        Command::VolumeDetachAll { id: VOLUME },
+    ] {
+        refuses(world, command, TargetdUnavailable, "targetd");
+    }
+    world.does(host(id(1), 9));
+    unchanged(world, volume(VOLUME, 10 * MIB));
+    refuses(world, volume(VOLUME, MIB), AlreadyExists, "");
+}
+
+#[test]
+fn a_request_id_stands_for_one_request() {
+    let world = &mut World::furnished();
+    let command = volume(id(1), MIB);
+    let request = id(0xeeee);
+    let Ok(Decision::Change(change, _)) = world.decide_as(request, &command) else {
+        panic!("not a change")
+    };
+    for edit in &change.edits {
+        world.intent.apply(edit).unwrap();
+    }
+    assert_eq!(
+        world.decide_as(request, &command),
+        Ok(Decision::Repeat(request))
+    );
+    let problem = world.decide_as(request, &volume(id(2), MIB)).unwrap_err();
+    assert_eq!(problem.code, RequestIdReused);
+}
+
+#[test]
+fn the_oldest_requests_are_forgotten_in_the_change_that_needs_their_room() {
+    let world = &mut World::furnished();
+    let before = world.intent.requests().len();
+    for n in 0..KEPT_REQUESTS - before {
+        let command = match n % 2 {
+            0 => host(id(1), 9),
+            _ => Command::HostDelete { id: id(1) },
+        };
+        world.does(command);
+    }
+    assert_eq!(world.intent.requests().len(), KEPT_REQUESTS);
+    let oldest = world.intent.oldest_requests(1).next().unwrap();
+    let Ok(Decision::Change(change, _)) = world.decide(&host(id(2), 10)) else {
+        panic!("not a change")
+    };
+    assert!(change.edits.contains(&Edit::Remove(Key::Request(oldest))));
+    for edit in &change.edits {
+        world.intent.apply(edit).unwrap();
+    }
+    assert_eq!(world.intent.requests().len(), KEPT_REQUESTS);
+}

@@ -1,0 +1,210 @@
+//! Small builders for tests.
+
+use std::collections::BTreeSet;
+
+use ashlar_protocol::{
+    ConnectionSpec, ExtendSpec, HostSpec, PoolSpec, Problem, Transport, VolumeSpec,
+};
+use ashlar_targetd_protocol::{Bytes, DiskReport};
+use uuid::Uuid;
+
+use crate::domain::record::Unit;
+use crate::domain::secrets::Random;
+use crate::domain::settle::settle;
+use crate::domain::{Command, Decision, Facts, Intent, RequestContext, decide};
+
+pub(crate) const POOL: Uuid = Uuid::from_u128(0xa0);
+pub(crate) const HOST: Uuid = Uuid::from_u128(0xb0);
+pub(crate) const OTHER_HOST: Uuid = Uuid::from_u128(0xb1);
+pub(crate) const VOLUME: Uuid = Uuid::from_u128(0xc0);
+pub(crate) const CONNECTION: Uuid = Uuid::from_u128(0xd0);
+pub(crate) const MIB: u64 = 1 << 20;
+/// What [`World::settle`] says pools have.
+pub(crate) const CAPACITY: u64 = 900 * MIB;
+
+pub(crate) fn id(n: u128) -> Uuid {
+    Uuid::from_u128(n)
+}
+
+/// Bytes that follow from a counter.
+pub(crate) struct Counter(pub(crate) u8);
+
+impl Random for Counter {
+    fn fill(&mut self, buffer: &mut [u8]) {
+        for byte in buffer {
+            *byte = self.0;
+            self.0 = self.0.wrapping_add(1);
+        }
+    }
+}
+
+/// An intent with the facts to change it by.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) intent: Intent,
+    pub(crate) kernel: bool,
+    pub(crate) transports: BTreeSet<Transport>,
+    pub(crate) behind: BTreeSet<Unit>,
+    pub(crate) requests: u128,
+}
+
+impl World {
+    pub(crate) fn empty() -> World {
+        World {
+            intent: Intent::default(),
+            kernel: true,
+            transports: [Transport::Iscsi, Transport::NvmeTcp].into(),
+            behind: BTreeSet::new(),
+            requests: 0xf000,
+        }
+    }
+
+    /// A pool, two hosts, and a volume attached to the first by iSCSI; all of it settled.
+    pub(crate) fn furnished() -> World {
+        let mut world = World::empty();
+        for command in [
+            pool(POOL, &["serial-DISK0"]),
+            host(HOST, 0),
+            host(OTHER_HOST, 1),
+            volume(VOLUME, 10 * MIB),
+            attach(CONNECTION, VOLUME, HOST, Transport::Iscsi),
+        ] {
+            world.does(command);
+            world.settle(Unit::Pool(POOL));
+            world.settle(Unit::Volume(VOLUME));
+        }
+        world
+    }
+
+    /// Decides under a request id of its own.
+    pub(crate) fn decide(&mut self, command: &Command) -> Result<Decision, Problem> {
+        self.requests += 1;
+        self.decide_as(id(self.requests), command)
+    }
+
+    pub(crate) fn decide_as(&self, request: Uuid, command: &Command) -> Result<Decision, Problem> {
+        let request = RequestContext {
+            id: request,
+            digest: digest(command),
+            subject: "tester".to_owned(),
+        };
+        let disks = disks();
+        let settled = |unit| !self.behind.contains(&unit);
+        let facts = Facts {
+            request: &request,
+            now: 1_800_000_000,
+            kernel: self.kernel,
+            disks: &disks,
+            transports: &self.transports,
+            settled: &settled,
+        };
+        decide(&self.intent, command, &facts, &mut Counter(1))
+    }
+
+    /// Decides, applies and expects a change; answers with the unit it touches.
+    pub(crate) fn does(&mut self, command: Command) -> Option<Unit> {
+        match self.decide(&command) {
+            Ok(Decision::Change(change, _)) => {
+                for edit in &change.edits {
+                    self.intent.apply(edit).unwrap();
+                }
+                change.unit
+            }
+            other => panic!("{command:?}: {other:?}"),
+        }
+    }
+
+    /// The kernel has all of a unit.
+    pub(crate) fn settle(&mut self, unit: Unit) {
+        let generation = self.intent.generation();
+        for edit in settle(&self.intent, unit, generation, Some(CAPACITY)) {
+            self.intent.apply(&edit).unwrap();
+        }
+    }
+}
+
+fn digest(command: &Command) -> [u8; 32] {
+    let mut digest = [0; 32];
+    let text = format!("{command:?}");
+    digest[..4].copy_from_slice(&crc32fast::hash(text.as_bytes()).to_be_bytes());
+    digest
+}
+
+/// Four disks of 1 GiB.
+pub(crate) fn disks() -> Vec<DiskReport> {
+    let disk = |n| DiskReport {
+        id: format!("serial-DISK{n}").parse().unwrap(),
+        kernel_name: format!("vd{n}"),
+        size: Bytes(1 << 30),
+        rotational: false,
+        in_use: false,
+        content: None,
+        pool: None,
+    };
+    (0..4).map(disk).collect()
+}
+
+pub(crate) fn pool_spec(disks: &[&str]) -> PoolSpec {
+    PoolSpec {
+        name: "pool".parse().unwrap(),
+        disks: disks.iter().map(|disk| disk.parse().unwrap()).collect(),
+        block_size: None,
+        metadata_size: None,
+        wipe: false,
+    }
+}
+
+pub(crate) fn pool(id: Uuid, disks: &[&str]) -> Command {
+    Command::PoolCreate {
+        id,
+        spec: pool_spec(disks),
+    }
+}
+
+pub(crate) fn host_spec(n: u32) -> HostSpec {
+    HostSpec {
+        name: format!("host {n}").parse().unwrap(),
+        iqn: Some(format!("iqn.1993-08.org.debian:{n}").parse().unwrap()),
+        nqn: Some(
+            format!("nqn.2014-08.org.nvmexpress:uuid:{n}")
+                .parse()
+                .unwrap(),
+        ),
+        authentication: Default::default(),
+        secrets: Default::default(),
+    }
+}
+
+pub(crate) fn host(id: Uuid, n: u32) -> Command {
+    Command::HostCreate {
+        id,
+        spec: host_spec(n),
+    }
+}
+
+pub(crate) fn volume(id: Uuid, size: u64) -> Command {
+    let spec = VolumeSpec {
+        name: "volume".parse().unwrap(),
+        pool: POOL,
+        size,
+    };
+    Command::VolumeCreate { id, spec }
+}
+
+pub(crate) fn extend(id: Uuid, size: u64) -> Command {
+    Command::VolumeExtend {
+        id,
+        spec: ExtendSpec { size },
+    }
+}
+
+pub(crate) fn attach(id: Uuid, volume: Uuid, host: Uuid, transport: Transport) -> Command {
+    Command::ConnectionCreate {
+        id,
+        spec: ConnectionSpec {
+            volume,
+            host,
+            transport,
+        },
+    }
+}

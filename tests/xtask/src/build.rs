@@ -1,0 +1,98 @@
+//! Programs and images.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use ashlar_image::ApplianceInputs;
+use ashlar_site::Parts;
+
+use crate::host;
+
+/// Static, so that a program made here runs in any guest.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Programs that guests run: the daemons of the image, and what tests bring along.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("ashlar-agent", "ashlar-agent"),
+    ("ashlar-targetd", "ashlar-targetd"),
+    ("ashlar-bench", "ashlar-bench"),
+    ("ashlar-tests", "ashlar-kernel-view"),
+];
+
+/// The workspace's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .components()
+        .collect::<PathBuf>()
+}
+
+/// Where everything that is built goes.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| canonical().join("target"), PathBuf::from)
+}
+
+fn canonical() -> PathBuf {
+    root().canonicalize().unwrap_or_else(|_| root())
+}
+
+/// `cargo` in the workspace.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(canonical());
+    command
+}
+
+/// Runs a command that must succeed, saying what it is.
+pub fn check(command: &mut Command) -> anyhow::Result<()> {
+    let words: Vec<_> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let status = command
+        .status()
+        .with_context(|| format!("failed to start {}", words[0]))?;
+    ensure!(status.success(), "{} ended with {status}", words.join(" "));
+    Ok(())
+}
+
+/// Installs what is missing, builds programs and images, and says where they are.
+pub fn parts() -> anyhow::Result<Parts> {
+    host::require_root()?;
+    host::prepare()?;
+    let programs = programs()?;
+    let cache = target().join("image");
+    eprintln!("building the images (the first time takes some minutes)");
+    let appliance = ashlar_image::appliance(&ApplianceInputs {
+        agent: programs.join("ashlar-agent"),
+        targetd: programs.join("ashlar-targetd"),
+        cache: cache.clone(),
+    })?;
+    let initiator = ashlar_image::initiator(&cache)?;
+    Ok(Parts {
+        appliance: appliance.into(),
+        initiator: initiator.into(),
+        programs,
+        work: target().join("vm"),
+    })
+}
+
+/// Builds the appliance's image and says where it is.
+pub fn image() -> anyhow::Result<()> {
+    println!("{}", parts()?.appliance.image.display());
+    Ok(())
+}
+
+fn programs() -> anyhow::Result<PathBuf> {
+    eprintln!("building the programs");
+    let mut build = cargo();
+    build
+        .args(["build", "--release", "--target", TARGET])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    for (package, program) in PROGRAMS {
+        build.args(["--package", package, "--bin", program]);
+    }
+    check(&mut build)?;
+    Ok(target().join(TARGET).join("release"))
+}

@@ -1,0 +1,73 @@
+//! What the host must have.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail, ensure};
+use nix::unistd::geteuid;
+
+/// Packages beyond those that images and machines name themselves.
+const OWN_PACKAGES: &[&str] = &["libiscsi-bin", "qemu-block-extra"];
+
+/// Installs what is missing by apt, saying what; where that may not be done, says how to.
+pub fn prepare() -> anyhow::Result<()> {
+    let missing = missing_packages()?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    if !geteuid().is_root() {
+        bail!(
+            "these Debian packages are missing: {list}\n\
+             install them with\n\n    sudo apt-get install --no-install-recommends {list}\n"
+        );
+    }
+    eprintln!("installing by apt: {list}");
+    apt(&["update"])?;
+    let mut arguments = vec!["install", "--yes", "--no-install-recommends"];
+    arguments.extend(missing.iter().map(String::as_str));
+    apt(&arguments)
+}
+
+/// Images are made by mmdebstrap with root's privilege over owners and device nodes.
+pub fn require_root() -> anyhow::Result<()> {
+    ensure!(
+        geteuid().is_root(),
+        "images are built as root: run this with sudo or as root"
+    );
+    Ok(())
+}
+
+fn missing_packages() -> anyhow::Result<Vec<String>> {
+    let wanted = ashlar_image::HOST_PACKAGES
+        .iter()
+        .chain(ashlar_vm::HOST_PACKAGES)
+        .chain(OWN_PACKAGES);
+    let mut missing: Vec<String> = Vec::new();
+    for package in wanted {
+        let output = Command::new("dpkg-query")
+            .args(["--show", "--showformat=${db:Status-Status}", package])
+            .stderr(Stdio::null())
+            .output()
+            .context("failed to run dpkg-query: this needs Debian")?;
+        if output.stdout != b"installed" && !missing.iter().any(|m| m == package) {
+            missing.push((*package).to_owned());
+        }
+    }
+    Ok(missing)
+}
+
+fn apt(arguments: &[&str]) -> anyhow::Result<()> {
+    let status = Command::new("apt-get")
+        .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdout(std::io::stderr())
+        .status()
+        .context("failed to run apt-get")?;
+    ensure!(
+        status.success(),
+        "apt-get {} ended with {status}",
+        arguments[0]
+    );
+    Ok(())
+}

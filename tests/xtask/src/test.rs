@@ -1,0 +1,61 @@
+//! Every test.
+
+use anyhow::Context;
+
+use crate::build::{cargo, check, parts};
+
+/// Which tests to run; all by default.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only what needs no virtual machine.
+    #[arg(long, conflicts_with = "vm")]
+    quick: bool,
+    /// Only what needs one.
+    #[arg(long)]
+    vm: bool,
+    /// Only tests in virtual machines whose names contain this.
+    #[arg(long, requires = "vm", value_name = "TEXT")]
+    only: Option<String>,
+}
+
+/// Runs them.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if !arguments.vm {
+        quick()?;
+    }
+    if !arguments.quick {
+        virtual_machines(arguments.only.as_deref())?;
+    }
+    Ok(())
+}
+
+fn quick() -> anyhow::Result<()> {
+    check(cargo().args(["fmt", "--all", "--check"]))?;
+    check(cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    check(cargo().args(["test", "--workspace"]))
+}
+
+/// One at a time: each has the whole host, and an emulated guest needs it.
+fn virtual_machines(only: Option<&str>) -> anyhow::Result<()> {
+    let (variable, path) = parts()?.save().context("saving the parts")?;
+    let mut test = cargo();
+    test.args([
+        "test",
+        "--package",
+        "ashlar-guest-tests",
+        "--features",
+        "vm",
+        "--",
+    ])
+    .args(["--test-threads=1", "--nocapture"])
+    .args(only)
+    .env(variable, path);
+    check(&mut test)
+}
