@@ -1,6 +1,7 @@
 //! The log on a disk that forgets: power cuts, failed syncs, no space.
 
 mod faulty_disk;
+mod framing;
 mod no_space;
 mod power_cut;
 
