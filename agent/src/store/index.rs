@@ -31,7 +31,7 @@ const STAMP: &str = "stamp";
 const IN_USE: &str = "in use";
 const RESCUING: &str = "rescuing";
 /// Entries written at once while rebuilding.
-const FILL: usize = 1024;
+const FILL: usize = 32;
 
 /// A failed operation on the copy.
 #[derive(Debug, thiserror::Error)]

@@ -58,7 +58,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            segment_bytes: 4 << 20,
+            segment_bytes: 1 << 20,
             reserve_bytes: 16 << 20,
             cache_bytes: 4 << 20,
         }
