@@ -46,10 +46,8 @@ pub struct Change {
 /// What a command comes to, when no rule forbids it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// All is as asked already.
-    Unchanged(Reply),
     /// The request was taken before; its answer is its record's.
     Repeat(Uuid),
-    /// Something changes.
+    /// Something changes; at the least, the request is remembered.
     Change(Change, Reply),
 }

@@ -1,6 +1,6 @@
 //! Small builders for tests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
     ConnectionSpec, ExtendSpec, HostSpec, PoolSpec, Problem, Transport, VolumeSpec,
@@ -45,6 +45,7 @@ pub(crate) struct World {
     pub(crate) kernel: bool,
     pub(crate) transports: BTreeSet<Transport>,
     pub(crate) behind: BTreeSet<Unit>,
+    pub(crate) troubled: BTreeMap<Unit, Problem>,
     pub(crate) requests: u128,
 }
 
@@ -55,6 +56,7 @@ impl World {
             kernel: true,
             transports: [Transport::Iscsi, Transport::NvmeTcp].into(),
             behind: BTreeSet::new(),
+            troubled: BTreeMap::new(),
             requests: 0xf000,
         }
     }
@@ -97,6 +99,7 @@ impl World {
             disks: &disks,
             transports: &self.transports,
             settled: &settled,
+            trouble: &|unit| self.troubled.get(&unit).cloned(),
         };
         decide(&self.intent, command, &facts, &mut Counter(1))
     }

@@ -14,15 +14,33 @@ use crate::domain::record::{
 };
 use crate::domain::site::Site;
 
-/// A pool. `report` is what the kernel said of it just now, if it did.
-pub fn pool(id: Uuid, entry: &PoolEntry, report: Option<&PoolReport>) -> Pool {
+/// What the kernel says of a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// This, just now.
+    Report(PoolReport),
+    /// It is too busy to say, but brought the pool up.
+    Busy,
+    /// It cannot be asked, or does not have the pool.
+    Gone,
+}
+
+/// A pool, looked at just now.
+pub fn pool(id: Uuid, entry: &PoolEntry, look: &Look) -> Pool {
     let record = &entry.record;
-    let usage = report.and_then(|report| report.usage);
-    let state = match (record.phase, report, usage) {
-        (PoolPhase::Creating, ..) => PoolState::Creating,
-        (PoolPhase::Withdrawn, ..) | (_, None, _) | (_, _, None) => PoolState::Offline,
-        (_, Some(report), _) if report.degraded => PoolState::Degraded,
-        (PoolPhase::Present, ..) => PoolState::Online,
+    let usage = match look {
+        Look::Report(report) => report.usage,
+        Look::Busy | Look::Gone => None,
+    };
+    let state = match (record.phase, look) {
+        (PoolPhase::Creating, _) => PoolState::Creating,
+        (PoolPhase::Withdrawn, _) | (PoolPhase::Present, Look::Gone) => PoolState::Offline,
+        (PoolPhase::Present, Look::Busy) => PoolState::Online,
+        (PoolPhase::Present, Look::Report(report)) => match report.usage {
+            None => PoolState::Offline,
+            Some(_) if report.degraded => PoolState::Degraded,
+            Some(_) => PoolState::Online,
+        },
     };
     let block = usage.map_or(0, |usage| usage.block.bytes().0);
     Pool {

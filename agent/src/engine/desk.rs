@@ -339,9 +339,9 @@ impl Clerk {
             disks,
             transports: &self.site.transports(),
             settled: &settled,
+            trouble: &|unit| ledger.problem(unit),
         };
         match decide(intent, command, &facts, &mut OsRandom)? {
-            Decision::Unchanged(reply) => Ok((reply, None)),
             Decision::Repeat(id) => repeated(intent, id),
             Decision::Change(change, reply) => {
                 self.stage(intent, &change.edits)?;

@@ -61,12 +61,12 @@ impl Engine {
         };
         let mut checks = Vec::with_capacity(ids.len());
         for id in ids {
-            let report = self.pool_report(id).await;
+            let look = self.look_at_pool(id).await;
             let intent = self.shared.intent.read().await;
             let Some(entry) = intent.pool(id) else {
                 continue;
             };
-            let state = view::pool(id, entry, report.as_ref()).state;
+            let state = view::pool(id, entry, &look).state;
             let (status, detail) = match state {
                 PoolState::Online | PoolState::Creating => (HealthStatus::Ok, None),
                 PoolState::Offline => (HealthStatus::Degraded, Some("the pool is offline")),
@@ -85,8 +85,18 @@ impl Engine {
 
     fn reconcile_check(&self) -> Check {
         let troubled = self.shared.ledger.troubled();
+        let strangers = self.shared.ledger.strangers();
         let Some((unit, problem)) = troubled.first() else {
-            return check("reconcile", HealthStatus::Ok, None);
+            return match strangers.first() {
+                Some(first) => {
+                    let detail = format!(
+                        "{} strangers in the kernel, first: {first}",
+                        strangers.len()
+                    );
+                    check("reconcile", HealthStatus::Degraded, Some(detail))
+                }
+                None => check("reconcile", HealthStatus::Ok, None),
+            };
         };
         let detail = format!(
             "{} objects are not as intended, first {}: {}",

@@ -8,15 +8,15 @@ use ashlar_protocol::{
     Capabilities, Connection, Disk, Host, Job, MAX_BODY, ObjectKind, Page, Pool, Problem,
     ProblemCode, System, Transport, Volume,
 };
-use ashlar_targetd_protocol::{DiskReport, PoolReport, Request, Response};
+use ashlar_targetd_protocol::{DiskReport, Request, Response};
 use uuid::Uuid;
 
 use super::page::{PageQuery, after, page};
 use super::{Engine, missing};
 use crate::domain::record::{ConnectionRecord, RequestRecord, Unit};
-use crate::domain::view::{self, Progress};
+use crate::domain::view::{self, Look, Progress};
 
-/// Longest wait for what the kernel says of a pool; without it the pool shows as offline.
+/// Longest wait for what the kernel says of a pool; past it, its fill is left out.
 const LOOK: Duration = Duration::from_secs(2);
 
 /// The management protocol's version, the first part of every path.
@@ -32,10 +32,10 @@ impl Engine {
         if self.shared.intent.read().await.pool(id).is_none() {
             return Err(missing());
         }
-        let report = self.pool_report(id).await;
+        let look = self.look_at_pool(id).await;
         let intent = self.shared.intent.read().await;
         let entry = intent.pool(id).ok_or_else(missing)?;
-        Ok(view::pool(id, entry, report.as_ref()))
+        Ok(view::pool(id, entry, &look))
     }
 
     /// A volume.
@@ -182,11 +182,12 @@ impl Engine {
     }
 
     /// What the kernel says of a pool, if it says anything soon.
-    pub(super) async fn pool_report(&self, id: Uuid) -> Option<PoolReport> {
+    pub(super) async fn look_at_pool(&self, id: Uuid) -> Look {
         let look = self.shared.targetd.call(Request::ObservePool { id });
         match tokio::time::timeout(LOOK, look).await {
-            Ok(Ok(Response::Pool(report))) => Some(report),
-            _ => None,
+            Ok(Ok(Response::Pool(report))) => Look::Report(report),
+            Err(_) if self.shared.ledger.settled(Unit::Pool(id)) => Look::Busy,
+            Err(_) | Ok(_) => Look::Gone,
         }
     }
 

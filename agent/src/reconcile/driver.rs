@@ -20,6 +20,8 @@ use crate::domain::settle::Span;
 use crate::domain::{Intent, Site};
 use crate::targetd::{CallError, IN_FLIGHT, Targetd};
 
+/// Units being applied at once. A few calls are left for those who only look.
+const APPLIES: usize = IN_FLIGHT - 4;
 /// First and longest pause after a failed attempt.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 /// How long a host may take to let go of what is being detached.
@@ -65,7 +67,7 @@ pub(super) struct Shared {
     permits: Semaphore,
     stopped: watch::Receiver<bool>,
     /// What is older was promised by an earlier process, and is never taken back.
-    promised: u64,
+    pub(super) promised: u64,
 }
 
 /// How an attempt ended.
@@ -85,7 +87,7 @@ impl Reconciler {
         stopped: watch::Receiver<bool>,
         promised: u64,
     ) -> Reconciler {
-        let permits = Semaphore::new(IN_FLIGHT);
+        let permits = Semaphore::new(APPLIES);
         let shared = Shared {
             intent,
             ledger,
@@ -272,16 +274,17 @@ impl Reconciler {
             }
         };
         let absent = desired.absent;
-        match self
-            .shared
-            .targetd
-            .call(Request::ApplyPool(Box::new(desired)))
-            .await?
-        {
-            Response::Applied(report) => {
+        let request = Request::ApplyPool(Box::new(desired));
+        match self.shared.targetd.call(request).await {
+            Ok(Response::Applied(report)) => {
                 tracing::info!(pool = %id, generation = tried, steps = ?report.steps, "applied");
             }
-            _ => {
+            // It never was, and trying again would not help; its disks are free for another.
+            Err(CallError::Failed(failure)) if absent && !failure.kind.retryable() => {
+                tracing::warn!(pool = %id, %failure, "a withdrawn pool is forgotten as it is");
+            }
+            Err(error) => return Err(error),
+            Ok(_) => {
                 return Err(CallError::Unexpected {
                     request: "apply-pool",
                 });

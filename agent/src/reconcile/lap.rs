@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::driver::{Desk, Reconciler};
+use crate::domain::Intent;
 use crate::domain::record::Unit;
 use crate::targetd::{CallError, Link};
 
@@ -63,33 +64,27 @@ impl Reconciler {
                 request: "list-objects",
             });
         };
-        if !foreign.is_empty() {
-            tracing::warn!(
-                ?foreign,
-                "the kernel has objects that are not ours; left alone"
-            );
-        }
-        let (known_pools, known, orphans, generation) = {
+        let round = {
             let intent = self.shared.intent.read().await;
-            let known_pools: Vec<_> = intent.pools().keys().copied().collect();
-            for pool in pools.iter().filter(|id| intent.pool(**id).is_none()) {
-                tracing::warn!(%pool, "the kernel has a pool that nobody knows; left alone");
-            }
-            let volumes = volumes.into_iter();
-            let (there, orphans): (BTreeSet<_>, BTreeSet<_>) =
-                volumes.partition(|id| intent.volume(*id).is_some());
-            let known = &intent.volumes_in_kernel() | &there;
-            (known_pools, known, orphans, intent.generation())
+            Round::new(&intent, &pools, &volumes)
         };
-        for pool in &known_pools {
-            self.doubt(Unit::Pool(*pool), generation, desk);
+        let mut strangers = foreign;
+        let unknown = round.unknown_pools.iter();
+        strangers
+            .extend(unknown.map(|id| format!("pool {id} is in the kernel, but nobody knows it")));
+        for pool in &round.pools {
+            self.doubt(Unit::Pool(*pool), round.generation, desk);
         }
-        for pool in &known_pools {
+        for pool in &round.pools {
             self.shared.ledger.attempted(Unit::Pool(*pool)).await;
         }
-        let units = known_pools.len() + known.len();
-        self.volumes(known, generation, desk).await;
-        self.remove_orphans(orphans).await?;
+        let units = round.pools.len() + round.volumes.len();
+        self.volumes(round.volumes, round.generation, desk).await;
+        strangers.extend(self.remove_orphans(round.orphans).await?);
+        for stranger in &strangers {
+            tracing::warn!(stranger, "left alone");
+        }
+        self.shared.ledger.meet(strangers);
         Ok(units)
     }
 
@@ -113,17 +108,51 @@ impl Reconciler {
         }
     }
 
-    /// Takes exports from volumes that the intent does not have. Their data stays.
-    async fn remove_orphans(&self, orphans: BTreeSet<Uuid>) -> Result<(), CallError> {
+    /// Takes exports from volumes that the intent does not have; their data stays. Answers
+    /// with those that were left alone.
+    ///
+    /// A store that was just made knows no volume. That it removes what the kernel serves is
+    /// far less likely meant than that it took the place of one that was lost.
+    async fn remove_orphans(&self, orphans: BTreeSet<Uuid>) -> Result<Vec<String>, CallError> {
+        let mut left = Vec::new();
         for id in orphans {
+            if self.shared.promised == 0 {
+                left.push(format!("volume {id} is exported, but this store is new"));
+                continue;
+            }
             match self.shared.targetd.call(Request::Unexport { id }).await {
                 Ok(_) => tracing::warn!(volume = %id, "took out a volume that nobody knows"),
                 Err(CallError::Failed(failure)) => {
-                    tracing::warn!(volume = %id, %failure, "a volume that nobody knows stays");
+                    left.push(format!("volume {id}, which nobody knows, stays: {failure}"));
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(left)
+    }
+}
+
+/// What one lap sees to.
+struct Round {
+    generation: u64,
+    pools: Vec<Uuid>,
+    unknown_pools: Vec<Uuid>,
+    volumes: BTreeSet<Uuid>,
+    orphans: BTreeSet<Uuid>,
+}
+
+impl Round {
+    /// `pools` and `volumes` are what the kernel has.
+    fn new(intent: &Intent, pools: &[Uuid], volumes: &[Uuid]) -> Round {
+        let unknown_pools = pools.iter().filter(|id| intent.pool(**id).is_none());
+        let (known, orphans): (BTreeSet<_>, BTreeSet<_>) =
+            volumes.iter().partition(|id| intent.volume(**id).is_some());
+        Round {
+            generation: intent.generation(),
+            pools: intent.pools().keys().copied().collect(),
+            unknown_pools: unknown_pools.copied().collect(),
+            volumes: &intent.volumes_in_kernel() | &known,
+            orphans,
+        }
     }
 }

@@ -47,6 +47,7 @@ struct Waiter {
 pub struct Ledger {
     entries: Mutex<BTreeMap<Unit, Entry>>,
     closed: AtomicBool,
+    strangers: Mutex<Vec<String>>,
 }
 
 /// What the driver of a unit does next.
@@ -170,6 +171,22 @@ impl Ledger {
         troubled
             .filter_map(|(unit, entry)| Some((*unit, (**entry.problem.as_ref()?).clone())))
             .collect()
+    }
+
+    /// What the last lap found in the kernel that the intent does not account for, in words.
+    pub fn strangers(&self) -> Vec<String> {
+        self.found().clone()
+    }
+
+    /// Notes what a lap found.
+    pub(super) fn meet(&self, strangers: Vec<String>) {
+        *self.found() = strangers;
+    }
+
+    fn found(&self) -> MutexGuard<'_, Vec<String>> {
+        self.strangers
+            .lock()
+            .expect("no holder of this lock panics")
     }
 
     /// What the driver should try now; what came before this is no longer in doubt.

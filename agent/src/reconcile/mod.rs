@@ -11,8 +11,8 @@
 //!        Deleting is forgotten             retry │ restore │ withdraw
 //! ```
 //!
-//! A unit has one driver at most, which ends when the unit has settled. Drivers share
-//! [`IN_FLIGHT`](crate::targetd::IN_FLIGHT) permits, since nearly all kernel time is waiting.
+//! A unit has one driver at most, which ends when the unit has settled. Tens of units are
+//! applied at once, since nearly all kernel time is waiting.
 //! Nothing is polled: a driver runs because something changed, or because the last attempt
 //! failed and its pause is over.
 

@@ -4,7 +4,7 @@ use ashlar_protocol::{ConnectionSpec, ObjectKind, ObjectRef, Problem, ProblemCod
 use uuid::Uuid;
 
 use super::volume::find;
-use super::{Facts, Verdict, busy, missing, refuse, taken};
+use super::{Facts, Verdict, busy, check_online, missing, refuse, taken};
 use crate::domain::change::Edit;
 use crate::domain::intent::{HostEntry, Intent};
 use crate::domain::record::{ConnectionPhase, ConnectionRecord, Record, Unit, VolumePhase};
@@ -37,6 +37,7 @@ pub(super) fn create(
     }
     check_transport(object, spec, host, facts)?;
     check_others(intent, object, spec, volume.connections)?;
+    check_online(object, volume.record.pool, facts)?;
     let record = ConnectionRecord {
         volume: spec.volume,
         host: spec.host,

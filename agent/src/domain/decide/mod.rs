@@ -39,6 +39,8 @@ pub struct Facts<'a> {
     pub transports: &'a BTreeSet<Transport>,
     /// Whether the kernel has all that the intent says of a unit.
     pub settled: &'a dyn Fn(Unit) -> bool,
+    /// What keeps the kernel from having a unit, when the last attempt failed.
+    pub trouble: &'a dyn Fn(Unit) -> Option<Problem>,
 }
 
 /// What one rule says; [`decide`] adds what all changes have in common.
@@ -80,16 +82,18 @@ pub fn decide(
     }?;
     let (edits, unit, made) = match verdict {
         Verdict::Already(Some(unit)) if !(facts.settled)(unit) => (Vec::new(), Some(unit), false),
-        Verdict::Already(_) => {
-            return Ok(Decision::Unchanged(reply(command, false)));
-        }
+        Verdict::Already(_) => (Vec::new(), None, false),
         Verdict::Underway(unit) => (Vec::new(), Some(unit), false),
         Verdict::Changed(edits, unit) => (edits, unit, true),
     };
     if unit.is_some() && !facts.kernel {
         return Err(kernel_away(command.object()));
     }
-    let reply = reply(command, made);
+    let reply = Reply {
+        operation: command.operation(),
+        object: command.object(),
+        made,
+    };
     let change = Change {
         edits: with_request(intent, edits, unit, &reply, generation, facts),
         generation,
@@ -104,14 +108,6 @@ pub fn kernel_away(object: ObjectRef) -> Problem {
     Problem::new(ProblemCode::TargetdUnavailable, detail).about(object)
 }
 
-fn reply(command: &Command, made: bool) -> Reply {
-    Reply {
-        operation: command.operation(),
-        object: command.object(),
-        made,
-    }
-}
-
 fn with_request(
     intent: &Intent,
     mut edits: Vec<Edit>,
@@ -124,6 +120,17 @@ fn with_request(
     edits.extend(request::evictions(intent));
     edits.push(Edit::put(request::record(reply, unit, generation, facts)));
     edits
+}
+
+/// New things are not begun in a pool that the kernel does not have.
+fn check_online(object: ObjectRef, pool: Uuid, facts: &Facts<'_>) -> Result<(), Problem> {
+    match (facts.trouble)(Unit::Pool(pool)) {
+        Some(trouble) => {
+            let detail = format!("pool {pool} is not online: {}", trouble.detail);
+            Err(refuse(ProblemCode::WrongState, object, detail))
+        }
+        None => Ok(()),
+    }
 }
 
 fn refuse(code: ProblemCode, object: ObjectRef, detail: impl Into<String>) -> Problem {

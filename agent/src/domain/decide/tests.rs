@@ -29,20 +29,23 @@ fn refuses(world: &mut World, command: Command, code: ProblemCode, words: &str) 
     assert!(problem.detail.contains(words), "{command:?}: {problem}");
 }
 
+/// All is as asked: the request is remembered, and nothing else changes.
 #[track_caller]
 fn unchanged(world: &mut World, command: Command) {
-    match world.decide(&command) {
-        Ok(Decision::Unchanged(reply)) => assert!(!reply.made),
-        other => panic!("{command:?}: {other:?}"),
-    }
+    only_remembers(world, command, None);
 }
 
 /// What is asked is under way: a request to wait by, and nothing else.
 #[track_caller]
 fn joins(world: &mut World, command: Command, unit: Unit) {
+    only_remembers(world, command, Some(unit));
+}
+
+#[track_caller]
+fn only_remembers(world: &mut World, command: Command, unit: Option<Unit>) {
     match world.decide(&command) {
         Ok(Decision::Change(change, reply)) => {
-            assert_eq!((change.unit, reply.made), (Some(unit), false));
+            assert_eq!((change.unit, reply.made), (unit, false));
             let keys: Vec<_> = change.edits.iter().map(key).collect();
             assert!(
                 matches!(keys[..], [Key::Clock, Key::Request(_)]),
@@ -535,6 +538,18 @@ fn without_targetd_only_what_needs_no_kernel_goes_on() {
     world.does(host(id(1), 9));
     unchanged(world, volume(VOLUME, 10 * MIB));
     refuses(world, volume(VOLUME, MIB), AlreadyExists, "");
+}
+
+#[test]
+fn nothing_new_is_begun_in_a_pool_that_is_offline() {
+    let world = &mut World::furnished();
+    let trouble = Problem::new(KernelFailed, "disk 3 is gone");
+    world.troubled.insert(Unit::Pool(POOL), trouble);
+    refuses(world, volume(id(1), MIB), WrongState, "disk 3 is gone");
+    let attached = attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi);
+    refuses(world, attached, WrongState, "not online");
+    // What is there can still be taken away.
+    world.does(Command::ConnectionDelete { id: CONNECTION });
 }
 
 #[test]

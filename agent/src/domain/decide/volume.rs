@@ -5,7 +5,7 @@ use ashlar_protocol::{ExtendSpec, ObjectKind, ObjectRef, Problem, ProblemCode, V
 use ashlar_targetd_protocol::ThinId;
 use uuid::Uuid;
 
-use super::{Facts, Verdict, busy, connections, missing, refuse, taken};
+use super::{Facts, Verdict, busy, check_online, connections, missing, refuse, taken};
 use crate::domain::change::Edit;
 use crate::domain::intent::{Intent, VolumeEntry};
 use crate::domain::record::{PoolPhase, Record, ThinCounter, Unit, VolumePhase, VolumeRecord};
@@ -26,6 +26,7 @@ pub(super) fn create(
         return existing(id, entry, spec, size);
     }
     check_room(intent, object, spec.pool, size)?;
+    check_online(object, spec.pool, facts)?;
     let ThinCounter { next } = intent.thin_counter(spec.pool);
     let thin_id = ThinId::try_from(u64::from(next)).map_err(|_| {
         let detail = format!("pool {} has given all its thin device ids", spec.pool);

@@ -71,7 +71,7 @@ fn edits(world: &mut World, step: &Step) -> Vec<Edit> {
     match step {
         Step::Command(command) => match world.decide(command) {
             Ok(Decision::Change(change, _)) => change.edits,
-            Ok(Decision::Unchanged(_) | Decision::Repeat(_)) | Err(_) => Vec::new(),
+            Ok(Decision::Repeat(_)) | Err(_) => Vec::new(),
         },
         Step::Settle(unit) => settle(intent, *unit, tried, Some(CAPACITY)),
         Step::Withdraw(unit, back) => withdraw(intent, *unit, span(*back), &problem),

@@ -186,6 +186,31 @@ async fn exports_that_nobody_knows_are_removed_and_their_data_stays() {
 }
 
 #[tokio::test]
+async fn a_new_store_removes_nothing_from_the_kernel() {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await;
+    let lost = rig.dir.path().join("another");
+    let (engine, task) = start(&lost, &rig.fake).await;
+    while engine.shared.ledger.strangers().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.fake.kernel().exported.len(), 1);
+    let health = engine.health().await;
+    let check = health
+        .checks
+        .iter()
+        .find(|check| check.name == "reconcile")
+        .unwrap();
+    assert!(
+        check.detail.as_ref().unwrap().contains(&POOL.to_string()),
+        "{check:?}"
+    );
+    task.stop().await;
+}
+
+#[tokio::test]
 async fn a_restarted_targetd_is_brought_up_to_the_intent() {
     let mut rig = Rig::furnished().await;
     rig.outcome(volume(id(1), MIB)).await;
