@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::BuildError;
 use crate::boot::{Boot, boot};
-use crate::cache::Cache;
+use crate::cache::{Cache, Key};
 use crate::disk::{Disk, ROOT_NAME};
 use crate::filesystem::Stage;
 use crate::instance::write_state;
@@ -61,7 +61,7 @@ pub fn appliance(inputs: &ApplianceInputs) -> Result<Appliance, BuildError> {
     let boot = boot(&cache)?;
     let tree = RECIPE.tree(&cache)?;
     let key = overlay::parts()
-        .fold(RECIPE.key(), |key, part| key.with(part))
+        .fold(RECIPE.key(), Key::with)
         .with(MODULES)
         .with(esp_cmdline())
         .with_file(&boot.kernel)?

@@ -20,6 +20,18 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../appliance/etc/systemd/journald.conf.d/ashlar.conf"),
     ),
     (
+        "etc/sysctl.d/ashlar.conf",
+        include_str!("../appliance/etc/sysctl.d/ashlar.conf"),
+    ),
+    (
+        "etc/systemd/network/10-management.link",
+        include_str!("../appliance/etc/systemd/network/10-management.link"),
+    ),
+    (
+        "etc/systemd/network/20-storage.link",
+        include_str!("../appliance/etc/systemd/network/20-storage.link"),
+    ),
+    (
         "etc/systemd/network/10-management.network",
         include_str!("../appliance/etc/systemd/network/10-management.network"),
     ),
@@ -51,40 +63,110 @@ const MASKED: &[&str] = &[
     "e2scrub_reap.service",
     "fstrim.timer",
     "getty.target",
+    "initrd-udevadm-cleanup-db.service",
+    "kmod-static-nodes.service",
     "ldconfig.service",
+    "modprobe@efi_pstore.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "run-lock.mount",
     "sys-fs-fuse-connections.mount",
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
     "systemd-ask-password-console.path",
     "systemd-ask-password-wall.path",
     "systemd-backlight@.service",
+    "systemd-binfmt.service",
+    "systemd-creds.socket",
     "systemd-firstboot.service",
+    "systemd-hibernate-clear.service",
+    "systemd-hostnamed.socket",
     "systemd-hwdb-update.service",
+    "systemd-initctl.socket",
     "systemd-journal-catalog-update.service",
+    "systemd-journal-flush.service",
     "systemd-logind.service",
+    "systemd-machine-id-commit.service",
+    "systemd-networkd-persistent-storage.service",
     "systemd-networkd-wait-online.service",
+    "systemd-pcrextend.socket",
+    "systemd-pcrlock.socket",
+    "systemd-pcrmachine.service",
+    "systemd-pcrphase-sysinit.service",
+    "systemd-pcrphase.service",
+    "systemd-pstore.service",
+    "systemd-random-seed.service",
     "systemd-remount-fs.service",
     "systemd-rfkill.socket",
+    "systemd-sysext.socket",
+    "systemd-sysusers.service",
+    "systemd-tmpfiles-clean.timer",
+    "systemd-tmpfiles-setup-dev-early.service",
+    "systemd-tpm2-setup-early.service",
+    "systemd-tpm2-setup.service",
+    "systemd-udev-load-credentials.service",
     "systemd-update-done.service",
     "systemd-update-utmp.service",
     "systemd-user-sessions.service",
 ];
 
-const ALWAYS_ENABLED: &[(&str, &str)] = &[(
-    "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
-    "/usr/lib/systemd/system/systemd-networkd.service",
-)];
+/// Programs that look for units to make at every boot, and would find none.
+const NO_GENERATORS: &[&str] = &[
+    "systemd-getty-generator",
+    "systemd-gpt-auto-generator",
+    "systemd-hibernate-resume-generator",
+    "systemd-rc-local-generator",
+    "systemd-run-generator",
+    "systemd-ssh-generator",
+    "systemd-system-update-generator",
+    "systemd-sysv-generator",
+    "systemd-tpm2-generator",
+];
+
+/// Rules and data on devices that no storage appliance has; each rule costs every device a look.
+const NO_RULES: &[&str] = &[
+    "60-autosuspend.rules",
+    "60-cdrom_id.rules",
+    "60-drm.rules",
+    "60-evdev.rules",
+    "60-fido-id.rules",
+    "60-input-id.rules",
+    "60-persistent-alsa.rules",
+    "60-persistent-input.rules",
+    "60-persistent-storage-mtd.rules",
+    "60-persistent-storage-tape.rules",
+    "60-persistent-v4l.rules",
+    "60-sensor.rules",
+    "60-serial.rules",
+    "64-btrfs.rules",
+    "70-camera.rules",
+    "70-joystick.rules",
+    "70-memory.rules",
+    "70-mouse.rules",
+    "70-power-switch.rules",
+    "70-touchpad.rules",
+    "70-uaccess.rules",
+    "71-seat.rules",
+    "73-seat-late.rules",
+    "75-probe_mtd.rules",
+    "78-sound-card.rules",
+    "90-iocost.rules",
+];
+
+const LINKS: &[(&str, &str)] = &[
+    (
+        "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
+        "/usr/lib/systemd/system/systemd-networkd.service",
+    ),
+    (
+        "etc/systemd/system/default.target",
+        "/usr/lib/systemd/system/multi-user.target",
+    ),
+];
 
 /// Everything laid over the packages, for the cache's key.
-pub(crate) fn parts() -> impl Iterator<Item = &'static str> {
-    let files = FILES.iter().flat_map(|(path, text)| [*path, *text]);
-    let links = ALWAYS_ENABLED
-        .iter()
-        .flat_map(|(path, target)| [*path, *target]);
-    files
-        .chain(links)
-        .chain(ENABLED.iter().copied())
-        .chain(MASKED.iter().copied())
+pub(crate) fn parts() -> impl Iterator<Item = String> {
+    let files = FILES.iter().map(|(path, text)| format!("{path}\n{text}"));
+    files.chain(links().map(|(path, target)| format!("{path} -> {target}")))
 }
 
 /// Lays it over the packages.
@@ -92,15 +174,28 @@ pub(crate) fn apply(stage: &Stage) -> Result<(), BuildError> {
     for (path, text) in FILES {
         stage.write(path, 0o644, text)?;
     }
-    for unit in ENABLED {
-        let wants = format!("{UNITS}/multi-user.target.wants/{unit}");
-        stage.link(&wants, &format!("/{UNITS}/{unit}"))?;
-    }
-    for (path, target) in ALWAYS_ENABLED {
-        stage.link(path, target)?;
-    }
-    for unit in MASKED {
-        stage.link(&format!("{UNITS}/{unit}"), "/dev/null")?;
+    for (path, target) in links() {
+        stage.link(&path, &target)?;
     }
     Ok(())
+}
+
+fn links() -> impl Iterator<Item = (String, String)> {
+    let enabled = ENABLED.iter().map(|unit| {
+        let wants = format!("{UNITS}/multi-user.target.wants/{unit}");
+        (wants, format!("/{UNITS}/{unit}"))
+    });
+    let off = [
+        (UNITS, MASKED),
+        ("etc/systemd/system-generators", NO_GENERATORS),
+        ("etc/udev/rules.d", NO_RULES),
+    ];
+    let off = off.into_iter().flat_map(|(directory, names)| {
+        let disable = move |name| (format!("{directory}/{name}"), "/dev/null".to_owned());
+        names.iter().map(disable)
+    });
+    let links = LINKS
+        .iter()
+        .map(|(path, target)| (path.to_string(), target.to_string()));
+    enabled.chain(off).chain(links)
 }
