@@ -1,7 +1,46 @@
 //! The privileged daemon: the only process that writes kernel state.
 //!
-//! | module     | what |
-//! |------------|------|
-//! | [`server`] | the socket: who may connect, calls in, replies out |
+//! The agent says what one object (a pool, a volume with its exports) should be; this daemon
+//! looks at that object in the kernel, plans, checks the plan against the safety rules, carries
+//! it out step by step, and reports. It keeps no state of its own that the kernel does not have,
+//! so it can be restarted at any moment without anyone noticing.
+//!
+//! ```text
+//!   server ──► Targetd ──► Pools, Volumes ──► observe ─► check ─► plan ─► apply ──► kernel
+//!                                                └──── pure ────┘
+//! ```
+//!
+//! | module        | what |
+//! |---------------|------|
+//! | [`server`]    | the socket: who may connect, calls in, replies out |
+//! | [`targetd`]   | what answers the requests |
+//! | [`volume`]    | a volume: its thin device and its exports |
+//! | [`transport`] | the ways to export a volume, one file each |
+//! | [`pool`]      | a pool: its disks and the devices on them |
+//! | [`disks`], [`objects`], [`features`] | what is there |
+//! | [`prepare`]   | what is done once, at start |
+//! | [`ours`]      | the names by which our kernel objects are known |
+//! | [`locks`]     | one at a time per object; the order that cannot deadlock |
+//! | [`refusal`]   | what the safety rules forbid |
+//! | [`kernel`]    | the kernel, real or modelled |
+//!
+//! Threads: one accepts, one per connection reads, up to 64 execute. No operation's cost grows
+//! with the number of volumes; only [`objects`] lists them all.
 
+pub mod disks;
+pub mod features;
+pub mod kernel;
+pub mod locks;
+pub mod objects;
+pub mod ours;
+pub mod pool;
+pub mod prepare;
+pub mod refusal;
 pub mod server;
+pub mod targetd;
+pub mod transport;
+pub mod volume;
+
+pub use kernel::Kernel;
+pub use server::{AllowedPeers, Server, Service};
+pub use targetd::{StartError, Targetd};

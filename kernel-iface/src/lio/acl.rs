@@ -41,6 +41,8 @@ impl fmt::Debug for ObservedChap {
 /// What the kernel has for an ACL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AclState {
+    /// Whether the initiator must prove itself; `None`: as the portal group says.
+    pub authentication: Option<bool>,
     /// How the initiator proves itself; `None` if a name or secret is missing.
     pub chap: Option<ObservedChap>,
     /// How the target proves itself to the initiator.
@@ -101,6 +103,12 @@ impl<'t> Acl<'t> {
     /// initiator cannot log in.
     pub fn create(&self) -> Result<Change, TreeError> {
         self.tree.ensure_dir(&self.path)
+    }
+
+    /// Says whether the initiator must prove itself, whatever the portal group says.
+    pub fn set_authentication(&self, required: bool) -> Result<Change, TreeError> {
+        let value = if required { "1" } else { "0" };
+        self.tree.set(&self.path.at("attrib/authentication"), value)
     }
 
     /// Sets how the initiator proves itself at its next login, or that it cannot.
@@ -173,7 +181,13 @@ impl<'t> Acl<'t> {
             }
         }
         let info = self.tree.read(&self.path.at("info"))?;
+        let authentication = self.path.at("attrib/authentication");
         Ok(AclState {
+            authentication: match self.tree.read_number(&authentication)? {
+                0 => Some(false),
+                1 => Some(true),
+                _ => None,
+            },
             chap: self.read_credentials(Direction::Initiator)?,
             mutual_chap: self.read_credentials(Direction::Mutual)?,
             mapped_luns,

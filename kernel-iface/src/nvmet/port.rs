@@ -111,6 +111,15 @@ impl<'t> Port<'t> {
         }
     }
 
+    /// Where it listens, or would, without listing what is reachable there; `None` if there is
+    /// no such port.
+    pub fn address(&self) -> Result<Option<PortAddress>, TreeError> {
+        match self.read_address() {
+            Err(error) if error.is_absent() && !self.tree.exists(&self.path)? => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
     /// Whether a subsystem is reachable here, without listing those that are.
     pub fn reaches(&self, subsystem: &Subsystem<'_>) -> Result<bool, TreeError> {
         self.tree.exists(&self.reachable(subsystem))
@@ -125,16 +134,20 @@ impl<'t> Port<'t> {
         self.path.at("subsystems").join(subsystem.name())
     }
 
-    fn read_state(&self) -> Result<PortState, TreeError> {
+    fn read_address(&self) -> Result<PortAddress, TreeError> {
         let read = |file| self.tree.read(&self.path.at(file));
+        Ok(PortAddress {
+            trtype: read("addr_trtype")?,
+            adrfam: read("addr_adrfam")?,
+            traddr: read("addr_traddr")?,
+            trsvcid: read("addr_trsvcid")?,
+        })
+    }
+
+    fn read_state(&self) -> Result<PortState, TreeError> {
         let linked = self.tree.list(&self.path.at("subsystems"))?;
         Ok(PortState {
-            address: PortAddress {
-                trtype: read("addr_trtype")?,
-                adrfam: read("addr_adrfam")?,
-                traddr: read("addr_traddr")?,
-                trsvcid: read("addr_trsvcid")?,
-            },
+            address: self.read_address()?,
             subsystems: linked.into_iter().map(|entry| entry.name).collect(),
         })
     }

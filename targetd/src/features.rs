@@ -1,0 +1,64 @@
+//! What this kernel can do for us.
+//!
+//! Modules are loaded by the system at boot; nothing is loaded for the sake of looking.
+
+use ashlar_kernel_iface::tree::TreePath;
+use ashlar_targetd_protocol::FeatureReport;
+
+use crate::kernel::Kernel;
+
+/// Whether one facility can be used; the error says why not.
+type Probe = fn(&Kernel) -> Result<(), String>;
+
+const PROBES: [(&str, Probe); 4] = [
+    ("device-mapper", device_mapper),
+    ("thin-pool", |kernel| module(kernel, "dm_thin_pool")),
+    ("iscsi", iscsi),
+    ("nvme-tcp", nvme_tcp),
+];
+
+/// Looks at every facility.
+pub fn features(kernel: &Kernel) -> Vec<FeatureReport> {
+    let report = |(name, probe): &(&str, Probe)| FeatureReport {
+        name: (*name).to_owned(),
+        problem: probe(kernel).err(),
+    };
+    PROBES.iter().map(report).collect()
+}
+
+fn device_mapper(kernel: &Kernel) -> Result<(), String> {
+    let version = kernel.dm.version().map_err(|error| error.to_string())?;
+    match version {
+        [4, ..] => Ok(()),
+        other => Err(format!("device-mapper speaks version {other:?}, not 4")),
+    }
+}
+
+fn iscsi(kernel: &Kernel) -> Result<(), String> {
+    module(kernel, "target_core_mod")?;
+    module(kernel, "target_core_iblock")?;
+    module(kernel, "iscsi_target_mod")?;
+    directory(kernel, &TreePath::fixed("target/iscsi"))
+}
+
+fn nvme_tcp(kernel: &Kernel) -> Result<(), String> {
+    module(kernel, "nvmet")?;
+    module(kernel, "nvmet_tcp")?;
+    directory(kernel, &TreePath::fixed("nvmet/subsystems"))
+}
+
+fn module(kernel: &Kernel, name: &str) -> Result<(), String> {
+    if kernel.modules.loaded(name) {
+        Ok(())
+    } else {
+        Err(format!("kernel module {name} is not loaded"))
+    }
+}
+
+fn directory(kernel: &Kernel, path: &TreePath) -> Result<(), String> {
+    match kernel.tree().exists(path) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!("{path} is not there in configfs")),
+        Err(error) => Err(error.to_string()),
+    }
+}

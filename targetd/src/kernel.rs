@@ -1,0 +1,102 @@
+//! The kernel as this daemon sees it, real or modelled.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ashlar_kernel_iface::block::{BlockError, Disks, RealDisks};
+use ashlar_kernel_iface::dm::{DeviceMapper, DmError, DmName, RealDm};
+use ashlar_kernel_iface::tree::{Errno, RealTree, Tree, TreeError};
+
+/// The parts of the kernel that are read and written. Clones are handles on the same kernel.
+#[derive(Clone)]
+pub struct Kernel {
+    /// configfs.
+    pub tree: Arc<dyn Tree>,
+    /// Device-mapper.
+    pub dm: Arc<dyn DeviceMapper>,
+    /// The disks.
+    pub disks: Arc<dyn Disks>,
+    /// Its modules.
+    pub modules: Arc<dyn Modules>,
+}
+
+/// What a kernel says of itself.
+pub trait Modules: Send + Sync {
+    /// Its release, such as `6.12.107`.
+    fn release(&self) -> String;
+
+    /// Whether a module is loaded or built in.
+    fn loaded(&self, module: &str) -> bool;
+}
+
+/// The running kernel.
+struct RunningKernel;
+
+impl Modules for RunningKernel {
+    fn release(&self) -> String {
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease");
+        release.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+    }
+
+    fn loaded(&self, module: &str) -> bool {
+        Path::new("/sys/module").join(module).exists()
+    }
+}
+
+impl Kernel {
+    /// The running kernel.
+    ///
+    /// # Errors
+    /// When there is no device-mapper, or no privilege to use it.
+    pub fn running() -> Result<Self, KernelError> {
+        Ok(Kernel {
+            tree: Arc::new(RealTree::configfs()),
+            dm: Arc::new(RealDm::open()?),
+            disks: Arc::new(RealDisks::new()),
+            modules: Arc::new(RunningKernel),
+        })
+    }
+
+    /// configfs, borrowed.
+    pub fn tree(&self) -> &dyn Tree {
+        &*self.tree
+    }
+
+    /// The node of a device-mapper device.
+    pub fn node(&self, name: &DmName) -> Result<PathBuf, KernelError> {
+        match self.dm.info(name)? {
+            Some(info) => Ok(info.node()),
+            None => Err(KernelError::Inactive(name.clone())),
+        }
+    }
+}
+
+/// An operation the kernel did not perform.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// On configfs.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// On device-mapper.
+    #[error(transparent)]
+    Dm(#[from] DmError),
+    /// On a block device.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// On a device that should be active and is not.
+    #[error("device {0} is not active")]
+    Inactive(DmName),
+}
+
+impl KernelError {
+    /// The kernel's answer, where it gave one.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            KernelError::Tree(error) => error.errno(),
+            KernelError::Dm(error) => error.errno(),
+            KernelError::Block(error) => error.errno(),
+            KernelError::Inactive(_) => Some(Errno::ENXIO),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Names by which this box's kernel objects are known as its own.
+//!
+//! Everything is named after the id of a volume or a pool, so any object leads back to what it
+//! belongs to, and nothing has to be remembered to find it. What does not carry such a name is
+//! foreign: reported, never touched.
+
+use std::fmt;
+
+use ashlar_kernel_iface::dm::{DmName, DmUuid};
+use uuid::Uuid;
+
+/// What follows `iqn.` and `nqn.` in the names of our targets and subsystems.
+const AUTHORITY: &str = "2026-11.io.ashlar:";
+const VOLUME: &str = "ashlar-vol-";
+const POOL: &str = "ashlar-pool-";
+
+/// One of the devices a pool is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PoolPart {
+    /// Linear over the metadata region.
+    Meta,
+    /// Linear over the data regions of all disks.
+    Data,
+    /// The thin pool on both.
+    Thin,
+}
+
+impl PoolPart {
+    /// In the order in which they are made.
+    pub const ALL: [PoolPart; 3] = [PoolPart::Meta, PoolPart::Data, PoolPart::Thin];
+}
+
+impl fmt::Display for PoolPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            PoolPart::Meta => "meta",
+            PoolPart::Data => "data",
+            PoolPart::Thin => "thin",
+        })
+    }
+}
+
+/// The device of a volume.
+pub fn volume_device(volume: Uuid) -> DmName {
+    plain_name(format!("{VOLUME}{volume}"))
+}
+
+/// A device of a pool.
+pub fn pool_device(pool: Uuid, part: PoolPart) -> DmName {
+    plain_name(format!("{POOL}{pool}-{part}"))
+}
+
+/// The device-mapper uuid that marks a device as ours. It follows from the name, so a device
+/// that has the name without the uuid was made by somebody else.
+pub fn device_uuid(name: &DmName) -> DmUuid {
+    let text = format!("ASHLAR-{}", name.as_str());
+    DmUuid::try_from(text).expect("a name of ours is plain and far below 120 bytes")
+}
+
+fn plain_name(text: String) -> DmName {
+    DmName::try_from(text).expect("letters, digits and dashes, below 64 bytes")
+}
+
+/// The volume that a device or a backstore of this name is of.
+pub fn volume_named(name: &str) -> Option<Uuid> {
+    exact_uuid(name.strip_prefix(VOLUME)?)
+}
+
+/// The pool that a device of this name is a part of.
+pub fn pool_named(name: &str) -> Option<Uuid> {
+    let rest = name.strip_prefix(POOL)?;
+    let part = |part: &PoolPart| rest.strip_suffix(&format!("-{part}"));
+    exact_uuid(PoolPart::ALL.iter().find_map(part)?)
+}
+
+/// The volume whose iSCSI target has this name: `iqn.2026-11.io.ashlar:<box>:<volume>`.
+pub fn volume_of_target(iqn: &str) -> Option<Uuid> {
+    volume_after_box(iqn.strip_prefix("iqn.")?)
+}
+
+/// The volume whose NVMe subsystem has this name: `nqn.2026-11.io.ashlar:<box>:<volume>`.
+pub fn volume_of_subsystem(nqn: &str) -> Option<Uuid> {
+    volume_after_box(nqn.strip_prefix("nqn.")?)
+}
+
+fn volume_after_box(rest: &str) -> Option<Uuid> {
+    let (_box, volume) = rest.strip_prefix(AUTHORITY)?.rsplit_once(':')?;
+    exact_uuid(volume)
+}
+
+/// Only the form that is written is read: hyphenated, lower case.
+fn exact_uuid(text: &str) -> Option<Uuid> {
+    let uuid = Uuid::try_parse(text).ok()?;
+    (uuid.hyphenated().to_string() == text).then_some(uuid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+
+    #[test]
+    fn every_name_leads_back_to_its_owner() {
+        let id = exact_uuid(ID).unwrap();
+        assert_eq!(volume_named(volume_device(id).as_str()), Some(id));
+        for part in PoolPart::ALL {
+            assert_eq!(pool_named(pool_device(id, part).as_str()), Some(id));
+        }
+        let target = format!("iqn.2026-11.io.ashlar:box:{ID}");
+        assert_eq!(volume_of_target(&target), Some(id));
+        let subsystem = format!("nqn.2026-11.io.ashlar:box:{ID}");
+        assert_eq!(volume_of_subsystem(&subsystem), Some(id));
+    }
+
+    #[test]
+    fn names_that_are_merely_similar_are_foreign() {
+        for name in [
+            format!("iqn.2026-11.io.ashlar:{ID}"),
+            format!("iqn.2026-11.io.ashlar.other:box:{ID}"),
+            format!("iqn.2003-01.org.linux-iscsi:box:{ID}"),
+            format!("nqn.2026-11.io.ashlar:box:{ID}"),
+            format!("iqn.2026-11.io.ashlar:box:{}", ID.to_uppercase()),
+            "iqn.2026-11.io.ashlar:box:disk".to_owned(),
+        ] {
+            assert_eq!(volume_of_target(&name), None, "{name}");
+        }
+        assert_eq!(volume_named(&format!("ashlar-vol-{ID}-x")), None);
+        assert_eq!(pool_named(&format!("ashlar-pool-{ID}")), None);
+    }
+}

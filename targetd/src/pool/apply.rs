@@ -1,0 +1,116 @@
+//! Taking steps, one after the other. No decisions: those are the plan's.
+
+use ashlar_kernel_iface::block::{
+    Access, BlockDevice, PAYLOAD_START, format_disk, wipe_disk, zero_metadata_superblock,
+};
+use ashlar_kernel_iface::dm::{
+    DmAccess, DmName, PoolFeatures, SuspendFlags, Table, Target, ThinPool,
+};
+use ashlar_targetd_protocol::{Failure, FailureKind};
+use uuid::Uuid;
+
+use super::plan::Plan;
+use super::step::{DiskRef, Step, ThinSpec};
+use crate::kernel::{Kernel, KernelError};
+use crate::ours::{self, PoolPart};
+
+/// A step the kernel refused.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to {step} for pool {pool}: {cause}")]
+pub struct StepError {
+    /// The pool.
+    pub pool: Uuid,
+    /// The step, boxed because it is large.
+    pub step: Box<Step>,
+    /// Why; its text is part of this one's.
+    pub cause: KernelError,
+}
+
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Failure {
+        let errno = error.cause.errno();
+        Failure {
+            kind: errno.map_or(FailureKind::Kernel, |errno| error.step.meaning(errno)),
+            message: error.to_string(),
+        }
+    }
+}
+
+/// Takes the steps in order. The first refusal ends it; what was done stays, and the next plan
+/// goes on from there.
+pub fn apply(kernel: &Kernel, pool: Uuid, plan: &Plan) -> Result<Vec<String>, StepError> {
+    let mut taken = Vec::new();
+    for step in &plan.steps {
+        run(kernel, pool, step).map_err(|cause| StepError {
+            pool,
+            step: Box::new(step.clone()),
+            cause,
+        })?;
+        tracing::info!(%pool, %step, "step");
+        taken.push(step.to_string());
+    }
+    Ok(taken)
+}
+
+fn run(kernel: &Kernel, pool: Uuid, step: &Step) -> Result<(), KernelError> {
+    let name = |part| ours::pool_device(pool, part);
+    let dm = &*kernel.dm;
+    match step {
+        Step::Wipe(disk) => wipe_disk(&*open(kernel, disk)?)?,
+        Step::ClearMetadata(disk) => {
+            zero_metadata_superblock(&*open(kernel, disk)?, PAYLOAD_START)?;
+        }
+        Step::Format(disk, label) => drop(format_disk(&*open(kernel, disk)?, label)?),
+        Step::Activate(part, table) => activate(kernel, &name(*part), table)?,
+        Step::ActivateThin(spec) => {
+            let table = thin_pool_table(kernel, pool, spec)?;
+            activate(kernel, &name(PoolPart::Thin), &table)?;
+        }
+        Step::Reload(spec) => {
+            let table = thin_pool_table(kernel, pool, spec)?;
+            dm.load(&name(PoolPart::Thin), &table, DmAccess::ReadWrite)?;
+            dm.resume(&name(PoolPart::Thin), SuspendFlags::NO_FLUSH)?;
+        }
+        Step::DropSecondTable(part) => drop(dm.clear(&name(*part))?),
+        Step::Resume(part) => drop(dm.resume(&name(*part), SuspendFlags::NO_FLUSH)?),
+        Step::Remove(part) => dm.remove(&name(*part))?,
+    }
+    Ok(())
+}
+
+fn open(kernel: &Kernel, disk: &DiskRef) -> Result<Box<dyn BlockDevice>, KernelError> {
+    Ok(kernel.disks.open(disk.number, Access::Exclusive)?)
+}
+
+/// A device whose table the kernel refuses is not left behind.
+fn activate(kernel: &Kernel, name: &DmName, table: &Table) -> Result<(), KernelError> {
+    kernel.dm.create(name, &ours::device_uuid(name))?;
+    let live = kernel
+        .dm
+        .load(name, table, DmAccess::ReadWrite)
+        .and_then(|_| kernel.dm.resume(name, SuspendFlags::FLUSH));
+    live.map(drop).map_err(|error| {
+        // The first error is the one to tell.
+        let _ = kernel.dm.remove(name);
+        KernelError::from(error)
+    })
+}
+
+fn thin_pool_table(kernel: &Kernel, pool: Uuid, spec: &ThinSpec) -> Result<Table, KernelError> {
+    let number = |part| {
+        let name = ours::pool_device(pool, part);
+        match kernel.dm.info(&name)? {
+            Some(info) => Ok(info.number),
+            None => Err(KernelError::Inactive(name)),
+        }
+    };
+    let target = ThinPool {
+        metadata: number(PoolPart::Meta)?,
+        data: number(PoolPart::Data)?,
+        block: spec.block,
+        low_water_blocks: spec.low_water_blocks,
+        // New blocks are zeroed, and discards free them and go on to the disks.
+        features: PoolFeatures::default(),
+    };
+    Ok(Table::single(spec.size, Target::ThinPool(target)))
+}

@@ -1,0 +1,299 @@
+//! The safety rules of pools. Pure; each has a test with its name.
+
+use std::collections::BTreeSet;
+
+use ashlar_kernel_iface::block::{Disk, DiskContent, MetadataState, PoolLabel};
+use ashlar_kernel_iface::device::DeviceNumber;
+use ashlar_kernel_iface::dm::{Target, ThinPool};
+use ashlar_targetd_protocol::{DesiredPool, FailureKind, PoolFormat, Sectors};
+
+use super::observe::{ActivePart, ObservedContent, ObservedDisk, ObservedPart, ObservedPool};
+use crate::ours::PoolPart;
+use crate::refusal::Refusal;
+
+/// Whether the rules allow going from `observed` to `desired`.
+pub fn check(desired: &DesiredPool, observed: &ObservedPool) -> Result<(), Refusal> {
+    devices_are_ours(observed)?;
+    if desired.absent {
+        return Ok(());
+    }
+    numbers_make_sense(desired)?;
+    match observed.active(PoolPart::Thin) {
+        Some(thin) => standing_pool_is_the_desired_one(desired, observed, thin),
+        None => disks_can_be_used(desired, observed),
+    }
+}
+
+fn refused<T>(kind: FailureKind, reason: String) -> Result<T, Refusal> {
+    Err(Refusal::new(kind, reason))
+}
+
+/// What has a pool's name and is not the pool is left alone.
+fn devices_are_ours(observed: &ObservedPool) -> Result<(), Refusal> {
+    for part in observed.parts.values() {
+        if let ObservedPart::Foreign(what) = part {
+            return refused(FailureKind::Foreign, what.clone());
+        }
+    }
+    Ok(())
+}
+
+fn numbers_make_sense(desired: &DesiredPool) -> Result<(), Refusal> {
+    let id = desired.id;
+    let disks: BTreeSet<_> = desired.disks.iter().collect();
+    if disks.is_empty() || disks.len() != desired.disks.len() {
+        return refused(
+            FailureKind::Refused,
+            format!("pool {id} needs disks, and each only once"),
+        );
+    }
+    let Sectors(block) = desired.block;
+    if !(128..=2_097_152).contains(&block) || !block.is_multiple_of(128) {
+        return refused(
+            FailureKind::Refused,
+            format!("pool {id} cannot have blocks of {}", desired.block),
+        );
+    }
+    if desired.metadata.0 < 4096 || !desired.metadata.0.is_multiple_of(8) {
+        return refused(
+            FailureKind::Refused,
+            format!("pool {id} cannot have metadata of {}", desired.metadata),
+        );
+    }
+    Ok(())
+}
+
+/// The thin pool a device is, if it is one.
+pub(super) fn thin_pool(part: &ActivePart) -> Option<ThinPool> {
+    match part.table.lines() {
+        [line] => match line.target {
+            Target::ThinPool(pool) => Some(pool),
+            Target::Error | Target::Linear(_) | Target::Thin(_) => None,
+        },
+        _ => None,
+    }
+}
+
+/// An active pool is on the desired disks and has the desired block size.
+fn standing_pool_is_the_desired_one(
+    desired: &DesiredPool,
+    observed: &ObservedPool,
+    thin: &ActivePart,
+) -> Result<(), Refusal> {
+    let number = |part| observed.active(part).map(|active| active.number);
+    let id = desired.id;
+    match thin_pool(thin) {
+        Some(pool)
+            if Some(pool.metadata) == number(PoolPart::Meta)
+                && Some(pool.data) == number(PoolPart::Data) =>
+        {
+            if pool.block != desired.block {
+                return refused(
+                    FailureKind::Refused,
+                    format!("pool {id} has blocks of {}, for good", pool.block),
+                );
+            }
+        }
+        _ => {
+            return refused(
+                FailureKind::Foreign,
+                format!("pool {id} is {}, which was not made here", thin.table),
+            );
+        }
+    }
+    let under = observed.active(PoolPart::Data).map(disks_under);
+    let wanted = observed.disks.iter();
+    let wanted: Option<Vec<DeviceNumber>> = wanted
+        .map(|disk| disk.disk.as_ref().ok().map(|disk| disk.number))
+        .collect();
+    // A disk that is gone from the list while the pool runs on it is the kernel's news to tell.
+    if wanted.is_some() && under != wanted {
+        return refused(
+            FailureKind::Refused,
+            format!("pool {id} is active on other disks"),
+        );
+    }
+    Ok(())
+}
+
+fn disks_under(data: &ActivePart) -> Vec<DeviceNumber> {
+    let lines = data.table.lines().iter();
+    lines
+        .filter_map(|line| match line.target {
+            Target::Linear(linear) => Some(linear.device),
+            Target::Error | Target::Thin(_) | Target::ThinPool(_) => None,
+        })
+        .collect()
+}
+
+fn disks_can_be_used(desired: &DesiredPool, observed: &ObservedPool) -> Result<(), Refusal> {
+    let own: BTreeSet<String> = PoolPart::ALL
+        .into_iter()
+        .filter_map(|part| observed.active(part))
+        .map(|active| format!("dm-{}", active.number.minor))
+        .collect();
+    for (index, found) in observed.disks.iter().enumerate() {
+        let disk = disk_is_there(found)?;
+        disk_is_not_in_use(disk, found, &own)?;
+        if let Some(content) = &found.content {
+            disk_may_be_used(desired, index, found, content)?;
+        }
+    }
+    complete_pool_gets_no_blank_disk(desired, observed)?;
+    metadata_is_not_lost(desired, observed)
+}
+
+fn disk_is_there(found: &ObservedDisk) -> Result<&Disk, Refusal> {
+    found
+        .disk
+        .as_ref()
+        .map_err(|error| Refusal::new(FailureKind::Missing, error.to_string()))
+}
+
+/// A disk that something else uses is never taken, whatever the caller says.
+fn disk_is_not_in_use(
+    disk: &Disk,
+    found: &ObservedDisk,
+    own: &BTreeSet<String>,
+) -> Result<(), Refusal> {
+    match disk.users.iter().find(|user| !own.contains(*user)) {
+        Some(user) => refused(
+            FailureKind::InUse,
+            format!("disk {} is in use by {user}", found.id),
+        ),
+        None if disk.read_only => refused(
+            FailureKind::Refused,
+            format!("disk {} is read-only", found.id),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// The label that a disk of the pool carries.
+pub(super) fn label(desired: &DesiredPool, index: usize) -> PoolLabel {
+    // A message of 1 MiB holds far fewer than 2^32 disks.
+    PoolLabel {
+        pool: desired.id,
+        index: index as u32,
+        count: desired.disks.len() as u32,
+        metadata: desired.metadata,
+        block: desired.block,
+    }
+}
+
+fn disk_may_be_used(
+    desired: &DesiredPool,
+    index: usize,
+    found: &ObservedDisk,
+    content: &ObservedContent,
+) -> Result<(), Refusal> {
+    let (id, pool) = (&found.id, desired.id);
+    let holds = match &content.holds {
+        DiskContent::Pool { label: on_disk, .. } | DiskContent::Unfinished(on_disk)
+            if on_disk.pool == pool =>
+        {
+            return label_is_the_desired_one(desired, index, found, content, on_disk);
+        }
+        DiskContent::Pool { label, .. } => format!("a part of pool {}", label.pool),
+        DiskContent::Unfinished(label) => format!("an unfinished part of pool {}", label.pool),
+        DiskContent::Foreign(what) => what.clone(),
+        DiskContent::Blank => return unlabelled(desired, found, content, None),
+    };
+    unlabelled(desired, found, content, Some(holds)).map_err(|refusal| Refusal {
+        reason: format!("disk {id}: {}", refusal.reason),
+        ..refusal
+    })
+}
+
+/// A disk of the pool is put in its place, or not at all.
+fn label_is_the_desired_one(
+    desired: &DesiredPool,
+    index: usize,
+    found: &ObservedDisk,
+    content: &ObservedContent,
+    on_disk: &PoolLabel,
+) -> Result<(), Refusal> {
+    if *on_disk != label(desired, index) {
+        return refused(
+            FailureKind::Refused,
+            format!(
+                "disk {} is number {} of {} of pool {} with metadata of {} and blocks of {}",
+                found.id,
+                on_disk.index,
+                on_disk.count,
+                on_disk.pool,
+                on_disk.metadata,
+                on_disk.block
+            ),
+        );
+    }
+    match content.holds {
+        DiskContent::Unfinished(_) => unlabelled(desired, found, content, None),
+        _ => Ok(()),
+    }
+}
+
+/// Only a pool that is being made gets a disk without its label, and only a wipe takes one that
+/// holds something.
+fn unlabelled(
+    desired: &DesiredPool,
+    found: &ObservedDisk,
+    content: &ObservedContent,
+    holds: Option<String>,
+) -> Result<(), Refusal> {
+    match (desired.format, holds) {
+        (PoolFormat::Never, _) => refused(
+            FailureKind::Missing,
+            format!("disk {} carries no label of pool {}", found.id, desired.id),
+        ),
+        (PoolFormat::BlankOnly, Some(holds)) => {
+            refused(FailureKind::NotBlank, format!("it holds {holds}"))
+        }
+        _ if content.room.is_none() => refused(
+            FailureKind::NoSpace,
+            format!("disk {} is too small for a pool", found.id),
+        ),
+        (PoolFormat::BlankOnly | PoolFormat::Wipe, _) => Ok(()),
+    }
+}
+
+/// The first disk is labelled last. Once it is, a disk without a label was exchanged, and what
+/// was on the one before it is missed.
+fn complete_pool_gets_no_blank_disk(
+    desired: &DesiredPool,
+    observed: &ObservedPool,
+) -> Result<(), Refusal> {
+    let complete = |disk: &&ObservedDisk| match disk.content.as_ref().map(|found| &found.holds) {
+        Some(DiskContent::Pool { label, .. }) => label.pool == desired.id,
+        _ => false,
+    };
+    if observed.disks.first().filter(complete).is_none() {
+        return Ok(());
+    }
+    match observed.disks.iter().find(|disk| !complete(disk)) {
+        Some(disk) => refused(
+            FailureKind::Missing,
+            format!("disk {} carries no label of pool {}", disk.id, desired.id),
+        ),
+        None => Ok(()),
+    }
+}
+
+/// Metadata that reads as zero would become an empty pool; that is right only while the pool is
+/// being made.
+fn metadata_is_not_lost(desired: &DesiredPool, observed: &ObservedPool) -> Result<(), Refusal> {
+    let first = observed
+        .disks
+        .first()
+        .and_then(|disk| disk.content.as_ref());
+    match (desired.format, first.map(|content| content.metadata)) {
+        (PoolFormat::Never, Some(MetadataState::Zero | MetadataState::Unknown)) => refused(
+            FailureKind::Missing,
+            format!(
+                "the metadata of pool {} are gone; a new pool is not made in their place",
+                desired.id
+            ),
+        ),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,117 @@
+//! Pools: observe → plan → check → apply.
+//!
+//! ```text
+//!   disks ─► GPT, labels ─► meta (linear) ─┐
+//!                       └─► data (linear) ─┴─► thin (thin-pool) ─► volumes
+//! ```
+//!
+//! | file      | what |
+//! |-----------|------|
+//! | `observe` | what the kernel and the disks have |
+//! | `check`   | the safety rules, pure |
+//! | `layout`  | where metadata and data lie, pure |
+//! | `plan`    | the steps from one to the other, pure |
+//! | `step`    | one step: how it reads, and what its failure means |
+//! | `apply`   | taking the steps |
+
+mod apply;
+mod check;
+mod layout;
+mod observe;
+mod plan;
+mod step;
+
+use ashlar_kernel_iface::dm::{PoolMode, StatusFreshness, ThinPoolStatus, ThinPoolUsage};
+use ashlar_targetd_protocol::{
+    DesiredPool, Failure, FailureKind, PoolReport, PoolUsage, Report, Sectors,
+};
+use uuid::Uuid;
+
+use crate::kernel::{Kernel, KernelError};
+use crate::locks::KeyLocks;
+use crate::ours::{self, PoolPart};
+
+pub use check::check;
+pub use observe::{ActivePart, ObservedContent, ObservedDisk, ObservedPart, ObservedPool, observe};
+pub use plan::{Plan, plan};
+pub use step::{DiskRef, Step, ThinSpec};
+
+/// All pools. One apply per pool at a time.
+pub struct Pools {
+    kernel: Kernel,
+    locks: KeyLocks<Uuid>,
+}
+
+impl Pools {
+    /// Pools on a kernel.
+    pub fn new(kernel: Kernel) -> Self {
+        Pools {
+            kernel,
+            locks: KeyLocks::default(),
+        }
+    }
+
+    /// Brings a pool to its desired state.
+    pub fn apply(&self, desired: &DesiredPool) -> Result<Report, Failure> {
+        let _alone = self.locks.lock(&desired.id);
+        let observed =
+            observe(&self.kernel, desired).map_err(|error| unobserved(desired.id, &error))?;
+        check(desired, &observed)?;
+        let plan = plan(desired, &observed)?;
+        let steps = apply::apply(&self.kernel, desired.id, &plan)?;
+        tracing::info!(pool = %desired.id, steps = steps.len(), "pool is as desired");
+        Ok(Report {
+            generation: desired.generation,
+            steps,
+        })
+    }
+
+    /// Looks at a pool.
+    pub fn report(&self, id: Uuid) -> Result<PoolReport, Failure> {
+        self.status(id).map_err(|error| unobserved(id, &error))
+    }
+
+    fn status(&self, id: Uuid) -> Result<PoolReport, KernelError> {
+        let parts = observe::observe_parts(&self.kernel, id)?;
+        let Some(ObservedPart::Active(thin)) = parts.get(&PoolPart::Thin) else {
+            return Ok(PoolReport {
+                id,
+                usage: None,
+                degraded: false,
+            });
+        };
+        let block = check::thin_pool(thin).map_or(Sectors(0), |pool| pool.block);
+        let name = ours::pool_device(id, PoolPart::Thin);
+        let status = self.kernel.dm.pool_status(&name, StatusFreshness::AsIs)?;
+        Ok(match status {
+            Some(ThinPoolStatus::Good(usage)) => PoolReport {
+                id,
+                degraded: usage.mode != PoolMode::ReadWrite || usage.needs_check,
+                usage: Some(reported(usage, block)),
+            },
+            Some(ThinPoolStatus::Failed) | None => PoolReport {
+                id,
+                usage: None,
+                degraded: true,
+            },
+        })
+    }
+}
+
+fn reported(usage: ThinPoolUsage, block: Sectors) -> PoolUsage {
+    PoolUsage {
+        transaction_id: usage.transaction_id,
+        metadata_used: usage.metadata_used,
+        metadata_total: usage.metadata_total,
+        data_used: usage.data_used,
+        data_total: usage.data_total,
+        block,
+    }
+}
+
+fn unobserved(pool: Uuid, error: &KernelError) -> Failure {
+    Failure {
+        kind: FailureKind::Kernel,
+        message: format!("failed to observe pool {pool}: {error}"),
+    }
+}

@@ -1,0 +1,184 @@
+//! From what is to what should be, as steps. Pure.
+
+use std::fmt;
+
+use ashlar_kernel_iface::block::{Disk, DiskContent, PoolPartition};
+use ashlar_kernel_iface::dm::Table;
+use ashlar_targetd_protocol::{DesiredPool, FailureKind};
+
+use super::check::{label, thin_pool};
+use super::layout::{self, PoolTables};
+use super::observe::{ActivePart, ObservedDisk, ObservedPart, ObservedPool};
+use super::step::{DiskRef, Step, ThinSpec};
+use crate::ours::PoolPart;
+use crate::refusal::Refusal;
+
+/// The steps in their order: devices that go, disks, devices that come.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
+    }
+}
+
+/// The steps from `observed`, which was checked, to `desired`.
+///
+/// # Errors
+/// When the disks have no room for the pool; nothing was planned then.
+pub fn plan(desired: &DesiredPool, observed: &ObservedPool) -> Result<Plan, Refusal> {
+    if desired.absent {
+        return Ok(Plan {
+            steps: removed(observed),
+        });
+    }
+    if let Some(thin) = observed.active(PoolPart::Thin) {
+        return Ok(Plan {
+            steps: standing(desired, thin),
+        });
+    }
+    let tables = tables(desired, observed)?;
+    let mut steps = stale(observed, &tables);
+    steps.extend(formatted(desired, observed));
+    steps.extend(activated(desired, observed, tables));
+    Ok(Plan { steps })
+}
+
+/// The thin pool goes before what it stands on.
+fn removed(observed: &ObservedPool) -> Vec<Step> {
+    let parts = PoolPart::ALL.into_iter().rev();
+    parts
+        .filter(|part| observed.parts.get(part) != Some(&ObservedPart::Absent))
+        .map(Step::Remove)
+        .collect()
+}
+
+fn standing(desired: &DesiredPool, thin: &ActivePart) -> Vec<Step> {
+    let low_water = thin_pool(thin).map(|pool| pool.low_water_blocks);
+    if low_water != Some(desired.low_water_blocks) {
+        // A table that waits is replaced, and a device that is suspended resumed.
+        return vec![Step::Reload(spec(desired, &thin.table))];
+    }
+    let mut steps = Vec::new();
+    if thin.second_table {
+        steps.push(Step::DropSecondTable(PoolPart::Thin));
+    }
+    if thin.suspended {
+        steps.push(Step::Resume(PoolPart::Thin));
+    }
+    steps
+}
+
+fn spec(desired: &DesiredPool, data: &Table) -> ThinSpec {
+    ThinSpec {
+        size: data.size(),
+        block: desired.block,
+        low_water_blocks: desired.low_water_blocks,
+    }
+}
+
+fn tables(desired: &DesiredPool, observed: &ObservedPool) -> Result<PoolTables, Refusal> {
+    let disks: Option<Vec<_>> = observed.disks.iter().map(placed).collect();
+    disks
+        .and_then(|disks| layout::tables(&disks, desired.metadata, desired.block))
+        .ok_or_else(|| {
+            Refusal::new(
+                FailureKind::NoSpace,
+                format!("the disks have no room for pool {}", desired.id),
+            )
+        })
+}
+
+/// The partition a disk has, or will have.
+fn placed(
+    found: &ObservedDisk,
+) -> Option<(ashlar_kernel_iface::device::DeviceNumber, PoolPartition)> {
+    let (disk, content) = (found.disk.as_ref().ok()?, found.content.as_ref()?);
+    let partition = match content.holds {
+        DiskContent::Pool { partition, .. } if labelled(found) => partition,
+        _ => content.room?,
+    };
+    Some((disk.number, partition))
+}
+
+/// Whether a disk carries a complete label; `check` made sure that it is this pool's, unless it
+/// is to be wiped.
+fn labelled(found: &ObservedDisk) -> bool {
+    matches!(
+        found.content.as_ref().map(|content| &content.holds),
+        Some(DiskContent::Pool { .. })
+    )
+}
+
+/// Devices that were left without a table or with another one, without a thin pool on them.
+fn stale(observed: &ObservedPool, tables: &PoolTables) -> Vec<Step> {
+    let is_stale = |part: &PoolPart| match observed.parts.get(part) {
+        Some(ObservedPart::Empty) => true,
+        Some(ObservedPart::Active(active)) => !usable(*part, active, tables),
+        _ => false,
+    };
+    let parts = PoolPart::ALL.into_iter().rev();
+    parts.filter(is_stale).map(Step::Remove).collect()
+}
+
+fn usable(part: PoolPart, active: &ActivePart, tables: &PoolTables) -> bool {
+    let table = match part {
+        PoolPart::Meta => &tables.meta,
+        PoolPart::Data => &tables.data,
+        PoolPart::Thin => return true,
+    };
+    active.table == *table && !active.second_table && !active.suspended
+}
+
+/// The first disk is labelled last, and its metadata are cleared before: once it carries the
+/// label, whatever stands in the metadata is the pool's.
+fn formatted(desired: &DesiredPool, observed: &ObservedPool) -> Vec<Step> {
+    let pool = desired.id;
+    let mut steps = Vec::new();
+    for (index, found) in observed.disks.iter().enumerate().rev() {
+        let (Ok(disk), Some(content)) = (&found.disk, &found.content) else {
+            continue;
+        };
+        let disk = disk_ref(found, disk);
+        match &content.holds {
+            DiskContent::Pool { label, .. } if label.pool == pool => continue,
+            DiskContent::Unfinished(label) if label.pool == pool => {}
+            DiskContent::Blank => {}
+            DiskContent::Pool { .. } | DiskContent::Unfinished(_) | DiskContent::Foreign(_) => {
+                steps.push(Step::Wipe(disk.clone()));
+            }
+        }
+        if index == 0 {
+            steps.push(Step::ClearMetadata(disk.clone()));
+        }
+        steps.push(Step::Format(disk, label(desired, index)));
+    }
+    steps
+}
+
+fn disk_ref(found: &ObservedDisk, disk: &Disk) -> DiskRef {
+    DiskRef {
+        id: found.id.clone(),
+        number: disk.number,
+    }
+}
+
+fn activated(desired: &DesiredPool, observed: &ObservedPool, tables: PoolTables) -> Vec<Step> {
+    let spec = spec(desired, &tables.data);
+    let mut steps = Vec::new();
+    for (part, table) in [
+        (PoolPart::Meta, tables.meta.clone()),
+        (PoolPart::Data, tables.data.clone()),
+    ] {
+        let usable = |active: &ActivePart| usable(part, active, &tables);
+        if !observed.active(part).is_some_and(usable) {
+            steps.push(Step::Activate(part, table));
+        }
+    }
+    steps.push(Step::ActivateThin(spec));
+    steps
+}

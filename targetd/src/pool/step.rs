@@ -1,0 +1,91 @@
+//! One change of the kernel or of a disk on a pool's way to its desired state.
+
+use std::fmt;
+
+use ashlar_kernel_iface::block::PoolLabel;
+use ashlar_kernel_iface::device::DeviceNumber;
+use ashlar_kernel_iface::dm::Table;
+use ashlar_kernel_iface::tree::Errno;
+use ashlar_targetd_protocol::{DiskId, FailureKind, Sectors};
+
+use crate::ours::PoolPart;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Make a disk blank.
+    Wipe(DiskRef),
+    /// Let the kernel make new metadata on a disk that is not yet labelled.
+    ClearMetadata(DiskRef),
+    /// Write partition table and label.
+    Format(DiskRef, PoolLabel),
+    /// Make one of the two linear devices.
+    Activate(PoolPart, Table),
+    /// Make the thin pool on them.
+    ActivateThin(ThinSpec),
+    /// Give the thin pool a new table with other numbers; I/O pauses for a moment.
+    Reload(ThinSpec),
+    /// Drop a table that was loaded and never used.
+    DropSecondTable(PoolPart),
+    /// Let I/O go on.
+    Resume(PoolPart),
+    /// Remove a device; what is on the disks stays.
+    Remove(PoolPart),
+}
+
+/// A disk, by what identifies it and by its number now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskRef {
+    /// For people.
+    pub id: DiskId,
+    /// For the kernel.
+    pub number: DeviceNumber,
+}
+
+/// A thin pool on the pool's two linear devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ThinSpec {
+    /// Size of the data.
+    pub size: Sectors,
+    /// Size of a block.
+    pub block: Sectors,
+    /// Free blocks below which the kernel raises an event.
+    pub low_water_blocks: u64,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Wipe(disk) => write!(f, "wipe disk {}", disk.id),
+            Step::ClearMetadata(disk) => write!(f, "clear the metadata on disk {}", disk.id),
+            Step::Format(disk, label) => write!(
+                f,
+                "make disk {} number {} of {} of the pool",
+                disk.id, label.index, label.count
+            ),
+            Step::Activate(part, table) => write!(f, "activate the {part} device: {table}"),
+            Step::ActivateThin(spec) => write!(
+                f,
+                "activate the thin pool of {} in blocks of {}, low water at {} blocks",
+                spec.size, spec.block, spec.low_water_blocks
+            ),
+            Step::Reload(spec) => {
+                write!(f, "set the low water to {} blocks", spec.low_water_blocks)
+            }
+            Step::DropSecondTable(part) => write!(f, "drop the unused table of the {part} device"),
+            Step::Resume(part) => write!(f, "resume the {part} device"),
+            Step::Remove(part) => write!(f, "remove the {part} device"),
+        }
+    }
+}
+
+impl Step {
+    /// What the kernel's refusal means to the caller.
+    pub fn meaning(&self, errno: Errno) -> FailureKind {
+        match (self, errno) {
+            (_, Errno::EBUSY) => FailureKind::InUse,
+            (_, Errno::ENXIO | Errno::ENODEV) => FailureKind::Missing,
+            _ => FailureKind::Kernel,
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The ways a volume is exported, one file each.
+//!
+//! A transport is one implementation of [`Transport`] and one line of the table below; the rest
+//! of the daemon goes through [`Transports`]. Each keeps what its shared kernel objects need
+//! (locks per portal address, per nvmet port, per host) and the names of the objects it made,
+//! so that what a volume no longer wants is found without listing all there is.
+
+mod iscsi;
+mod names;
+mod nvme;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use ashlar_kernel_iface::device::DeviceNumber;
+use ashlar_kernel_iface::tree::{Change, Errno, Tree, TreeError};
+use ashlar_targetd_protocol as protocol;
+use ashlar_targetd_protocol::{Exports, FailureKind};
+use uuid::Uuid;
+
+use crate::kernel::{Kernel, KernelError};
+use crate::refusal::Refusal;
+
+/// What a transport has to know of the volume it exports.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject {
+    /// The volume.
+    pub id: Uuid,
+    /// Its device, if that is active now; only then can anything rightly be built on it.
+    pub device: Option<DeviceNumber>,
+    /// Whether this plan makes the device larger.
+    pub grows: bool,
+    /// Whether the caller agreed that hosts are cut off.
+    pub force: bool,
+}
+
+/// What a listing of everything found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Volumes that have an object of ours.
+    pub volumes: BTreeSet<Uuid>,
+    /// What is not ours, in words.
+    pub foreign: Vec<String>,
+}
+
+/// What a transport does before and after the device is made, changed or removed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExportPlan<S> {
+    /// What goes.
+    pub removals: Vec<S>,
+    /// What comes, on an active device.
+    pub additions: Vec<S>,
+}
+
+/// One way to export volumes. `check` and `plan` are pure.
+pub trait Transport: Default + Send + Sync {
+    /// Its name in the protocol.
+    const KIND: protocol::Transport;
+    /// What the agent wants.
+    type Desired;
+    /// What the kernel has.
+    type Observed: Clone + fmt::Debug + Default;
+    /// One change of the kernel.
+    type Step: Clone + fmt::Debug + fmt::Display + PartialEq;
+
+    /// Lists everything there is, and remembers what is ours: at start and on a whole lap only.
+    fn survey(&self, tree: &dyn Tree) -> Result<Survey, TreeError>;
+
+    /// Looks at everything of one volume.
+    fn observe(
+        &self,
+        tree: &dyn Tree,
+        volume: Uuid,
+        desired: Option<&Self::Desired>,
+    ) -> Result<Self::Observed, TreeError>;
+
+    /// Whether hosts can reach the volume.
+    fn exported(observed: &Self::Observed) -> bool;
+
+    /// Whether the safety rules allow going from one to the other.
+    fn check(
+        subject: &Subject,
+        observed: &Self::Observed,
+        desired: Option<&Self::Desired>,
+    ) -> Result<(), Refusal>;
+
+    /// The steps from one to the other.
+    fn plan(
+        subject: &Subject,
+        observed: &Self::Observed,
+        desired: Option<&Self::Desired>,
+    ) -> ExportPlan<Self::Step>;
+
+    /// Takes one step.
+    fn run(&self, step: &Self::Step, kernel: &Kernel, volume: Uuid) -> Result<Change, KernelError>;
+
+    /// What the kernel's refusal of a step means to the caller.
+    fn meaning(step: &Self::Step, errno: Errno) -> FailureKind;
+}
+
+macro_rules! transports {
+    ($($variant:ident { field: $field:ident, implementation: $implementation:ty },)*) => {
+        /// All transports.
+        #[derive(Default)]
+        pub struct Transports {
+            $($field: $implementation,)*
+        }
+
+        /// What the kernel has of a volume's exports.
+        #[derive(Clone, Debug, Default)]
+        pub struct ObservedExports {
+            $($field: <$implementation as Transport>::Observed,)*
+        }
+
+        /// One change of one export.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum ExportStep {
+            $(
+                #[doc = concat!("Of the transport `", stringify!($field), "`.")]
+                $variant(<$implementation as Transport>::Step),
+            )*
+        }
+
+        impl Transports {
+            /// Lists everything there is, and remembers what is ours.
+            pub fn survey(&self, tree: &dyn Tree) -> Result<Survey, TreeError> {
+                let mut all = Survey::default();
+                $(
+                    let one = self.$field.survey(tree)?;
+                    all.volumes.extend(one.volumes);
+                    all.foreign.extend(one.foreign);
+                )*
+                Ok(all)
+            }
+
+            /// Looks at everything of one volume.
+            pub fn observe(
+                &self,
+                tree: &dyn Tree,
+                volume: Uuid,
+                desired: &Exports,
+            ) -> Result<ObservedExports, TreeError> {
+                Ok(ObservedExports {
+                    $($field: self.$field.observe(tree, volume, desired.$field.as_ref())?,)*
+                })
+            }
+
+            /// Takes one step.
+            pub fn run(
+                &self,
+                step: &ExportStep,
+                kernel: &Kernel,
+                volume: Uuid,
+            ) -> Result<Change, KernelError> {
+                match step {
+                    $(ExportStep::$variant(step) => self.$field.run(step, kernel, volume),)*
+                }
+            }
+        }
+
+        impl ObservedExports {
+            /// The transports over which hosts can reach the volume.
+            pub fn exported(&self) -> Vec<protocol::Transport> {
+                let mut exported = Vec::new();
+                $(
+                    if <$implementation>::exported(&self.$field) {
+                        exported.push(<$implementation>::KIND);
+                    }
+                )*
+                exported
+            }
+
+            /// Whether the safety rules allow going to `desired`.
+            pub fn check(&self, subject: &Subject, desired: &Exports) -> Result<(), Refusal> {
+                $(<$implementation>::check(subject, &self.$field, desired.$field.as_ref())?;)*
+                Ok(())
+            }
+
+            /// The steps to `desired`.
+            pub fn plan(&self, subject: &Subject, desired: &Exports) -> ExportPlan<ExportStep> {
+                let mut all = ExportPlan { removals: Vec::new(), additions: Vec::new() };
+                $(
+                    let one = <$implementation>::plan(
+                        subject, &self.$field, desired.$field.as_ref(),
+                    );
+                    all.removals.extend(one.removals.into_iter().map(ExportStep::$variant));
+                    all.additions.extend(one.additions.into_iter().map(ExportStep::$variant));
+                )*
+                all
+            }
+        }
+
+        impl ExportStep {
+            /// What the kernel's refusal means to the caller.
+            pub fn meaning(&self, errno: Errno) -> FailureKind {
+                match self {
+                    $(ExportStep::$variant(step) => <$implementation>::meaning(step, errno),)*
+                }
+            }
+        }
+
+        impl fmt::Display for ExportStep {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(ExportStep::$variant(step) => step.fmt(f),)*
+                }
+            }
+        }
+    };
+}
+
+transports! {
+    Iscsi { field: iscsi, implementation: iscsi::Iscsi },
+    Nvme { field: nvme, implementation: nvme::Nvme },
+}

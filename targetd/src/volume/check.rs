@@ -1,0 +1,84 @@
+//! The safety rules of volumes. Pure; each has a test with its name.
+
+use ashlar_targetd_protocol::{DataState, FailureKind};
+
+use super::Goal;
+use super::observe::{ActiveDevice, ObservedDevice, ObservedVolume};
+use crate::refusal::Refusal;
+use crate::transport::Subject;
+
+/// Whether the rules allow going from `observed` to `goal`.
+pub fn check(goal: &Goal<'_>, subject: &Subject, observed: &ObservedVolume) -> Result<(), Refusal> {
+    tombstone_has_no_exports(goal)?;
+    device_is_ours(goal, observed)?;
+    size_never_shrinks(goal, observed)?;
+    observed.exports.check(subject, goal.exports)?;
+    pool_is_active(goal, observed)
+}
+
+/// Data that hosts may reach is not destroyed.
+fn tombstone_has_no_exports(goal: &Goal<'_>) -> Result<(), Refusal> {
+    match goal.thin {
+        Some(thin) if thin.data == DataState::Tombstone && !goal.exports.is_empty() => {
+            Err(Refusal::new(
+                FailureKind::Refused,
+                format!("volume {} is to be destroyed and exported at once", goal.id),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What has the volume's name and is not the volume is left alone.
+fn device_is_ours(goal: &Goal<'_>, observed: &ObservedVolume) -> Result<(), Refusal> {
+    let foreign = |what: String| Err(Refusal::new(FailureKind::Foreign, what));
+    match (&observed.device, goal.thin) {
+        (ObservedDevice::Foreign(what), _) => foreign(what.clone()),
+        (ObservedDevice::Active(device), Some(thin)) => {
+            let same_pool = observed.pool.is_none_or(|pool| pool == device.pool);
+            if same_pool && device.thin_id == thin.thin_id {
+                return Ok(());
+            }
+            foreign(format!(
+                "device of volume {} is thin device {} of {}, not {} of pool {}",
+                goal.id, device.thin_id, device.pool, thin.thin_id, thin.pool
+            ))
+        }
+        (ObservedDevice::Absent | ObservedDevice::Empty | ObservedDevice::Active(_), _) => Ok(()),
+    }
+}
+
+/// A smaller volume would cut off the end of somebody's data.
+fn size_never_shrinks(goal: &Goal<'_>, observed: &ObservedVolume) -> Result<(), Refusal> {
+    let stays = |device: &&ActiveDevice| goal.needs_device() && device.size > goal.size();
+    match observed.device.active().filter(stays) {
+        Some(device) => Err(Refusal::new(
+            FailureKind::Refused,
+            format!(
+                "volume {} has {}, shrinking it to {} would cut off data",
+                goal.id,
+                device.size,
+                goal.size()
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Creating, activating and destroying take a pool; taking exports away does not.
+fn pool_is_active(goal: &Goal<'_>, observed: &ObservedVolume) -> Result<(), Refusal> {
+    let Some(thin) = goal.thin else {
+        return Ok(());
+    };
+    let needed = match thin.data {
+        DataState::Provision | DataState::Tombstone => true,
+        DataState::Present => goal.needs_device(),
+    };
+    if needed && observed.pool.is_none() {
+        return Err(Refusal::new(
+            FailureKind::Missing,
+            format!("pool {} of volume {} is not active", thin.pool, goal.id),
+        ));
+    }
+    Ok(())
+}
