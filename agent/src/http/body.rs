@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use ashlar_codec::{DecodeError, Limits};
 use ashlar_protocol::{MAX_BODY, MAX_DEPTH, Problem, ProblemCode};
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 
 const LIMITS: Limits = Limits {
@@ -14,22 +14,40 @@ const LIMITS: Limits = Limits {
     depth: MAX_DEPTH,
 };
 
+/// What is read and thrown away of a body that is too large, so that an HTTP/1.1 client has
+/// written it and looks for our answer. A larger one finds its connection closed.
+const MAX_WASTE: usize = 16 * MAX_BODY;
+
 /// Reads a body to its end, within its size and time.
 pub(super) async fn read(body: Incoming, limit: Duration) -> Result<Bytes, Problem> {
-    // One that says at the start that it is too large is not read at all.
-    if body.size_hint().lower() > MAX_BODY as u64 {
-        return Err(too_large());
-    }
-    let malformed = |detail| Problem::new(ProblemCode::MalformedRequest, detail);
-    match tokio::time::timeout(limit, Limited::new(body, MAX_BODY).collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+    match tokio::time::timeout(limit, collect(body)).await {
+        Ok(Ok(Some(body))) => Ok(body),
+        Ok(Ok(None)) => Err(too_large()),
         Ok(Err(_)) => Err(malformed("the body broke off".to_owned())),
         Err(_) => Err(malformed(format!(
             "the body did not arrive within {} s",
             limit.as_secs()
         ))),
     }
+}
+
+/// The body, or `None` when it is too large.
+async fn collect(mut body: Incoming) -> hyper::Result<Option<Bytes>> {
+    let mut kept = BytesMut::new();
+    let mut seen = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        seen += data.len();
+        if seen > MAX_WASTE {
+            break;
+        }
+        if seen <= MAX_BODY {
+            kept.extend_from_slice(&data);
+        }
+    }
+    Ok((seen <= MAX_BODY).then(|| kept.freeze()))
 }
 
 /// Decodes a body into what the route takes.
@@ -46,4 +64,8 @@ fn too_large() -> Problem {
         ProblemCode::BodyTooLarge,
         format!("the body is over the limit of {MAX_BODY} bytes"),
     )
+}
+
+fn malformed(detail: String) -> Problem {
+    Problem::new(ProblemCode::MalformedRequest, detail)
 }

@@ -43,19 +43,20 @@ const MAX_STREAMS: u32 = 128;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_DEADLINE: Duration = Duration::from_secs(15);
 
-/// What a closing connection gets to write its last answers.
-const CLOSING: Duration = Duration::from_secs(5);
-
 /// Serves one connection to its end.
 pub(super) async fn serve(
     shared: Arc<Shared>,
     tcp: TcpStream,
     address: SocketAddr,
     (connected, handshaking): (ConnectionPass, HandshakePass),
-    stop: watch::Receiver<bool>,
+    mut stop: watch::Receiver<bool>,
 ) {
     let limit = shared.listen.handshake_timeout;
-    let outcome = tokio::time::timeout(limit, handshake(&shared, tcp)).await;
+    // A handshake that is dropped half-way takes its socket with it.
+    let outcome = tokio::select! {
+        outcome = tokio::time::timeout(limit, handshake(&shared, tcp)) => outcome,
+        () = told(&mut stop) => return,
+    };
     drop(handshaking);
     match outcome {
         Ok(Ok((tls, peer))) => converse(shared, tls, peer, address, stop).await,
@@ -133,12 +134,15 @@ async fn converse(
         () = clock.expired() => {}
         () = told(&mut stop) => {}
     }
+    if activity.untouched() {
+        return;
+    }
     connection.as_mut().graceful_shutdown();
     // A request may run as long as it waits for the kernel; after the last one, the peer has
-    // a moment to read its answer.
+    // as long to read its answer as it has to write a request.
     let finish = async {
         activity.quiet().await;
-        tokio::time::sleep(CLOSING).await;
+        tokio::time::sleep(shared.listen.request_timeout).await;
     };
     tokio::select! {
         _ = connection => {}
@@ -186,6 +190,12 @@ impl Activity {
             last: AtomicU64::new(0),
             quiet: tokio::sync::Notify::new(),
         }
+    }
+
+    /// Whether there was never a request: there is nothing to finish, and HTTP/2 may still be
+    /// waiting for the peer's first word.
+    fn untouched(&self) -> bool {
+        self.busy.load(Ordering::SeqCst) == 0 && self.last.load(Ordering::SeqCst) == 0
     }
 
     /// Returns when no request is under way.
@@ -238,7 +248,9 @@ impl Clock {
         let left = Duration::from_secs(left).min(Duration::from_secs(10 * 365 * 86_400));
         Clock {
             activity,
-            first_request: listen.request_timeout,
+            // Not later than the idle deadline that a first request would bring about, since
+            // the clock looks again only when it rings.
+            first_request: listen.request_timeout.min(listen.idle_timeout),
             idle: listen.idle_timeout,
             certificate: Instant::now() + left,
         }

@@ -1,19 +1,31 @@
 //! Why a call failed.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_protocol::{Operation, Problem};
 
 /// A call that failed, and how.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{failure}")]
+#[derive(Clone, Debug)]
 pub struct CallError {
     /// What was asked.
     pub operation: Operation,
     /// What came of it.
-    #[source]
     pub failure: Failure,
+}
+
+/// Speaks with the voice of its failure, so that a chain of causes says each thing once.
+impl std::error::Error for CallError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.failure.source()
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.failure.fmt(f)
+    }
 }
 
 /// The three ways to fail: the appliance said no, it was not reached, or it made no sense.

@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::error::Failure;
+use super::first_word::FirstWord;
 use super::{Endpoint, Identity};
 
 pub(super) type Body = Full<Bytes>;
@@ -155,9 +156,16 @@ impl Links {
             .connect(self.endpoint.name(), tcp)
             .await
             .map_err(|error| self.failed("agree on TLS with", error))?;
-        let link = open(tls)
-            .await
-            .map_err(|error| self.failed("speak HTTP with", error))?;
+        let link = match tls.get_ref().1.alpn_protocol() {
+            Some(b"h2") => {
+                let tls = FirstWord::hear(tls)
+                    .await
+                    .map_err(|error| self.failed("be let in by", error))?;
+                open_h2(tls).await
+            }
+            _ => open_h1(FirstWord::silent(tls)).await,
+        };
+        let link = link.map_err(|error| self.failed("speak HTTP with", error))?;
         self.made.fetch_add(1, Ordering::Relaxed);
         Ok(link)
     }
@@ -187,6 +195,19 @@ impl Kept {
 }
 
 impl Link {
+    fn new(
+        sender: Sender,
+        connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
+    ) -> Link {
+        let (tell, end) = watch::channel(None);
+        tokio::spawn(drive(connection, tell));
+        Link {
+            sender,
+            kept: false,
+            end,
+        }
+    }
+
     fn version(&self) -> HttpVersion {
         match self.sender {
             Sender::H1(_) => HttpVersion::H1,
@@ -212,8 +233,7 @@ impl Link {
         }
     }
 
-    /// Why the connection ended, when it did: a refused certificate shows there, after the
-    /// handshake seemed to succeed, and the request only knows that it was cancelled.
+    /// Why the connection ended, when it did: the request only knows that it was cancelled.
     pub(super) async fn cause(&mut self) -> Option<Arc<hyper::Error>> {
         let ended = self.end.wait_for(Option::is_some);
         let ended = tokio::time::timeout(Duration::from_secs(1), ended).await;
@@ -221,29 +241,21 @@ impl Link {
     }
 }
 
-async fn open(tls: TlsStream<TcpStream>) -> hyper::Result<Link> {
-    let is_h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
-    let io = TokioIo::new(tls);
-    let (tell, end) = watch::channel(None);
-    let sender = if is_h2 {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_DEADLINE)
-            .handshake(io)
-            .await?;
-        tokio::spawn(drive(connection, tell));
-        Sender::H2(sender)
-    } else {
-        let (sender, connection) = http1::handshake(io).await?;
-        tokio::spawn(drive(connection, tell));
-        Sender::H1(sender)
-    };
-    Ok(Link {
-        sender,
-        kept: false,
-        end,
-    })
+type Stream = TokioIo<FirstWord<TlsStream<TcpStream>>>;
+
+async fn open_h2(tls: FirstWord<TlsStream<TcpStream>>) -> hyper::Result<Link> {
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_DEADLINE)
+        .handshake(Stream::new(tls))
+        .await?;
+    Ok(Link::new(Sender::H2(sender), connection))
+}
+
+async fn open_h1(tls: FirstWord<TlsStream<TcpStream>>) -> hyper::Result<Link> {
+    let (sender, connection) = http1::handshake(Stream::new(tls)).await?;
+    Ok(Link::new(Sender::H1(sender), connection))
 }
 
 /// Moves the bytes until the connection ends or nobody holds it any more.

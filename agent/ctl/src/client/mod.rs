@@ -17,6 +17,7 @@ mod change;
 mod endpoint;
 mod error;
 mod exchange;
+mod first_word;
 mod identity;
 mod jobs;
 mod links;

@@ -1,0 +1,209 @@
+//! A whole agent on a loopback port, with certificates for everybody.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ashlar_agent::config::{Listen, Tls};
+use ashlar_agent::domain;
+use ashlar_agent::engine::{Engine, EngineOptions, EngineTask};
+use ashlar_agent::http::Server;
+use ashlar_agent::tls::Material;
+use ashlar_ctl::client::HttpVersion;
+use ashlar_ctl::pki::{Directory, Profile, Validity};
+use ashlar_ctl::{Client, Endpoint, Identity};
+use ashlar_protocol::{PoolSpec, Role, VolumeSpec};
+use ashlar_targetd::server::{AllowedPeers, Server as Targetd, SocketOptions};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::kernel::{DISKS, Kernel};
+
+/// An agent that serves until [`Appliance::stop`].
+pub struct Appliance {
+    pub dir: Arc<TempDir>,
+    pub pki: Directory,
+    pub address: SocketAddr,
+    pub material: Material,
+    pub kernel: Arc<Kernel>,
+    targetd: Targetd,
+    stop: watch::Sender<bool>,
+    port: JoinHandle<()>,
+    task: EngineTask,
+}
+
+impl Appliance {
+    pub async fn start() -> Appliance {
+        Appliance::with(|_| {}).await
+    }
+
+    pub async fn with(adjust: impl FnOnce(&mut Listen)) -> Appliance {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let pki = Directory::at(dir.path().join("pki"));
+        pki.init("test CA", Validity::days(1)).unwrap();
+        for role in Role::ALL {
+            let profile = Profile::Client { role: Some(role) };
+            pki.issue(role.as_str(), &profile, Validity::days(1))
+                .unwrap();
+        }
+        let profile = Profile::Server {
+            names: vec!["127.0.0.1".to_owned()],
+        };
+        pki.issue("server", &profile, Validity::days(1)).unwrap();
+        Appliance::on(dir, pki, 0, adjust).await
+    }
+
+    async fn on(
+        dir: Arc<TempDir>,
+        pki: Directory,
+        port: u16,
+        adjust: impl FnOnce(&mut Listen),
+    ) -> Appliance {
+        let (kernel, targetd) = kernel(&dir.path().join("targetd.sock"));
+        let (engine, task) = Engine::start(options(dir.path())).await.unwrap();
+        engine.ready().await;
+        let material = Material::load(files(&pki)).unwrap();
+        let mut listen = Listen {
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            ..Listen::default()
+        };
+        adjust(&mut listen);
+        let server = Server::bind(listen, material.watch(), engine)
+            .await
+            .unwrap();
+        let address = server.address().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        Appliance {
+            dir,
+            pki,
+            address,
+            material,
+            kernel,
+            targetd,
+            stop,
+            port: tokio::spawn(server.run(stopped)),
+            task,
+        }
+    }
+
+    /// Stops, and starts again on the same state and port.
+    pub async fn restart(self) -> Appliance {
+        let (dir, pki, port) = (self.dir.clone(), self.pki.clone(), self.address.port());
+        self.stop().await;
+        Appliance::on(dir, pki, port, |_| {}).await
+    }
+
+    /// Tells the port to stop, and goes on.
+    pub fn begin_stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    pub async fn stop(self) {
+        self.kernel.release();
+        self.begin_stop();
+        self.port.await.unwrap();
+        self.task.stop().await;
+        let targetd = self.targetd;
+        tokio::task::spawn_blocking(|| targetd.stop())
+            .await
+            .unwrap();
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        self.address.to_string().parse().unwrap()
+    }
+
+    pub fn identity(&self, name: &str) -> Identity {
+        let (own, ca) = (self.pki.paths(name), self.pki.paths("ca"));
+        Identity::from_files(&own.certificate, &own.key, &ca.certificate).unwrap()
+    }
+
+    pub fn client(&self, name: &str) -> Client {
+        Client::new(self.endpoint(), &self.identity(name))
+    }
+
+    pub fn client_over(&self, name: &str, version: HttpVersion) -> Client {
+        Client::speaking(self.endpoint(), &self.identity(name), &[version])
+    }
+
+    /// A certificate of the agent's own authority.
+    pub fn issue(&self, name: &str, role: Option<Role>, validity: Validity) {
+        let profile = Profile::Client { role };
+        self.pki.issue(name, &profile, validity).unwrap();
+    }
+
+    /// A pool, for volumes to be in.
+    pub async fn pool(&self) -> Uuid {
+        let id = Uuid::new_v4();
+        let spec = PoolSpec {
+            name: "pool".parse().unwrap(),
+            disks: DISKS.iter().map(|disk| disk.parse().unwrap()).collect(),
+            block_size: None,
+            metadata_size: None,
+            wipe: false,
+        };
+        self.client("admin").pool_create(id, &spec).await.unwrap();
+        id
+    }
+}
+
+/// A volume of 1 GiB.
+pub fn volume(pool: Uuid) -> VolumeSpec {
+    VolumeSpec {
+        name: "volume".parse().unwrap(),
+        pool,
+        size: 1 << 30,
+    }
+}
+
+fn kernel(socket: &Path) -> (Arc<Kernel>, Targetd) {
+    let kernel = Arc::new(Kernel::default());
+    let listener = ashlar_targetd::server::bind(&SocketOptions {
+        path: socket.to_owned(),
+        group: None,
+    })
+    .unwrap();
+    let allowed = AllowedPeers {
+        agent: nix::unistd::Uid::current(),
+    };
+    let targetd = Targetd::spawn(kernel.clone(), listener, allowed).unwrap();
+    (kernel, targetd)
+}
+
+fn options(dir: &Path) -> EngineOptions {
+    EngineOptions {
+        state_dir: dir.join("state"),
+        targetd_socket: dir.join("targetd.sock"),
+        name: "box1".parse().unwrap(),
+        iscsi: served("127.0.0.1:3260"),
+        nvme: served("127.0.0.1:4420"),
+        ready_within: Duration::from_secs(10),
+    }
+}
+
+fn served(portal: &str) -> domain::Listen {
+    domain::Listen {
+        portals: [portal.parse().unwrap()].into(),
+        advertised: Vec::new(),
+    }
+}
+
+fn files(pki: &Directory) -> Tls {
+    let (own, ca) = (pki.paths("server"), pki.paths("ca"));
+    Tls {
+        certificate: own.certificate,
+        key: own.key,
+        client_ca: ca.certificate,
+    }
+}
+
+/// Another authority's directory, whose certificates the agent does not trust.
+pub fn strangers(dir: &Path) -> (Directory, PathBuf) {
+    let path = dir.join("strangers");
+    let pki = Directory::at(&path);
+    pki.init("strangers", Validity::days(1)).unwrap();
+    (pki, path)
+}

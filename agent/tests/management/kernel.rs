@@ -1,0 +1,94 @@
+//! targetd's real server over a kernel that agrees to everything.
+
+use std::sync::{Condvar, Mutex};
+
+use ashlar_targetd::server::Service;
+use ashlar_targetd_protocol::{
+    Bytes, DiskReport, Failure, PROTOCOL_VERSION, PoolReport, PoolUsage, Report, Request, Response,
+    Sectors, VolumeReport,
+};
+
+/// Disks the box has.
+pub const DISKS: [&str; 2] = ["serial-DISK0", "serial-DISK1"];
+
+const BLOCK: Sectors = Sectors(128);
+const DATA_BLOCKS: u64 = 1 << 20;
+
+/// Agrees, at once or when it is let.
+#[derive(Default)]
+pub struct Kernel {
+    held: Mutex<bool>,
+    released: Condvar,
+}
+
+impl Kernel {
+    /// Changes wait from now on.
+    pub fn hold(&self) {
+        *self.held.lock().unwrap() = true;
+    }
+
+    /// They go on.
+    pub fn release(&self) {
+        *self.held.lock().unwrap() = false;
+        self.released.notify_all();
+    }
+
+    fn applied(&self, generation: u64) -> Response {
+        let held = self.held.lock().unwrap();
+        drop(self.released.wait_while(held, |held| *held).unwrap());
+        Response::Applied(Report {
+            generation,
+            steps: Vec::new(),
+        })
+    }
+}
+
+impl Service for Kernel {
+    fn answer(&self, request: Request) -> Result<Response, Failure> {
+        Ok(match request {
+            Request::Hello { .. } => Response::Hello {
+                version: PROTOCOL_VERSION,
+                kernel: "6.12.0-agreeable".to_owned(),
+                features: Vec::new(),
+            },
+            Request::ApplyPool(pool) => self.applied(pool.generation),
+            Request::ApplyVolume(volume) => self.applied(volume.generation),
+            Request::Unexport { .. } => self.applied(0),
+            Request::ObservePool { id } => Response::Pool(PoolReport {
+                id,
+                usage: Some(PoolUsage {
+                    transaction_id: 1,
+                    metadata_used: 10,
+                    metadata_total: 16_384,
+                    data_used: 0,
+                    data_total: DATA_BLOCKS,
+                    block: BLOCK,
+                }),
+                degraded: false,
+            }),
+            Request::ObserveVolume { .. } => Response::Volume(VolumeReport {
+                active: None,
+                mapped: None,
+                exported: Vec::new(),
+            }),
+            Request::ListDisks => Response::Disks(DISKS.iter().map(|id| disk(id)).collect()),
+            Request::ListObjects => Response::Objects {
+                pools: Vec::new(),
+                volumes: Vec::new(),
+                foreign: Vec::new(),
+            },
+        })
+    }
+}
+
+fn disk(id: &str) -> DiskReport {
+    DiskReport {
+        id: id.parse().unwrap(),
+        kernel_name: "vda".to_owned(),
+        size: Bytes(64 << 30),
+        rotational: false,
+        in_use: false,
+        content: None,
+        pool: None,
+    }
+}

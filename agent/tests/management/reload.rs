@@ -1,0 +1,70 @@
+//! Certificates change while connections live.
+
+use ashlar_agent::tls::TlsError;
+use ashlar_ctl::pki::{Profile, Validity};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::appliance::Appliance;
+use crate::raw;
+
+async fn shown(appliance: &Appliance) -> Vec<u8> {
+    let tls = raw::admin(appliance, "h2").await;
+    tls.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+}
+
+fn renew(appliance: &Appliance) -> Vec<u8> {
+    let profile = Profile::Server {
+        names: vec!["127.0.0.1".to_owned()],
+    };
+    let pki = appliance.pki.clone().overwriting(true);
+    let paths = pki.issue("server", &profile, Validity::days(2)).unwrap();
+    CertificateDer::from_pem_file(paths.certificate)
+        .unwrap()
+        .to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewed_certificate_is_shown_and_live_connections_go_on() {
+    let appliance = Appliance::start().await;
+    let client = appliance.client("reader");
+    client.system_show().await.unwrap();
+    let before = shown(&appliance).await;
+
+    let renewed = renew(&appliance);
+    assert_eq!(shown(&appliance).await, before, "only a reload changes it");
+    appliance.material.reload().unwrap();
+    assert_eq!(shown(&appliance).await, renewed);
+
+    client.system_show().await.unwrap();
+    assert_eq!(client.connections_made(), 1);
+    appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_reload_keeps_what_was_in_force() {
+    let appliance = Appliance::start().await;
+    let before = shown(&appliance).await;
+    let own = appliance.pki.paths("admin");
+    let config = raw::config(&appliance.pki, Some(own), &["h2"]);
+    let (server, ca) = (appliance.pki.paths("server"), appliance.pki.paths("ca"));
+
+    let key = std::fs::read(&server.key).unwrap();
+    let reader = appliance.pki.paths("reader").key;
+    std::fs::copy(reader, &server.key).unwrap();
+    let failure = appliance.material.reload().unwrap_err();
+    assert!(matches!(failure, TlsError::Pair { .. }), "{failure:?}");
+    std::fs::write(&server.key, key).unwrap();
+
+    std::fs::write(&ca.certificate, "").unwrap();
+    let failure = appliance.material.reload().unwrap_err();
+    assert!(matches!(failure, TlsError::Empty { .. }), "{failure:?}");
+    std::fs::remove_file(&ca.certificate).unwrap();
+    let failure = appliance.material.reload().unwrap_err();
+    assert!(matches!(failure, TlsError::Read { .. }), "{failure:?}");
+
+    let tls = raw::connect(&appliance, config.into()).await.unwrap();
+    let now = tls.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+    assert_eq!(now, before);
+    appliance.stop().await;
+}
