@@ -48,5 +48,6 @@ pub const HOST_PACKAGES: &[&str] = &[
     "kmod",
     "mmdebstrap",
     "mtools",
+    "systemd",
     "xz-utils",
 ];
