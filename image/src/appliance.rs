@@ -85,8 +85,8 @@ fn cmdline() -> String {
     )
 }
 
-/// Booted from its own disk, the appliance takes no units or passwords from whoever runs the
-/// machine it is in.
+/// Booted from its own disk, the appliance takes no units or passwords from the machine's
+/// firmware tables; only a test, which gives the kernel its command line, can hand it some.
 fn esp_cmdline() -> String {
     format!("{} systemd.import_credentials=no", cmdline())
 }

@@ -2,8 +2,9 @@
 //!
 //! The initiator has it built in. The appliance has not, nor anything else to log in by: there it
 //! is a unit that the service manager takes from the machine's SMBIOS tables. That works only
-//! when the test gives the kernel its command line; booted from its own disk, the appliance
-//! ignores those tables.
+//! when the test gives the kernel its command line: the one on the appliance's own disk turns such
+//! units off. It is no defence against whoever controls the machine's firmware tables, who can
+//! also have the boot loader lengthen that command line.
 //!
 //! A request is one line, a base64 encoded shell command. Its answer is one line: the exit status,
 //! base64 of what it printed, base64 of its complaints, separated by single spaces. The latter
