@@ -5,16 +5,20 @@
 //! kernel-conformance record FILE…   print the files with this kernel's answers
 //! ```
 //!
+//! Files named `*.ops` are operations on configfs, files named `*.dm` on device-mapper and disks.
 //! Scripts named `without-…` are for a kernel whose modules that load on demand are missing,
 //! all others for one that has them loaded and two disks, `/dev/vda` and `/dev/vdb`.
 //!
-//! It makes and removes kernel objects below configfs and opens disks: run it as root on a
+//! It makes and removes kernel objects, and **overwrites the disk `/dev/vda`**: run it as root on a
 //! machine made for that, whose targets serve nobody. Exit status: 0 all agree, 1 some differ,
 //! 2 it could not be tried.
 
 use std::process::ExitCode;
 
-use ashlar_kernel_iface::conformance::Script;
+use ashlar_kernel_iface::block::RealDisks;
+use ashlar_kernel_iface::conformance::{Mismatch, Script};
+use ashlar_kernel_iface::dm::RealDm;
+use ashlar_kernel_iface::dm::conformance::{self as dm, Stage};
 use ashlar_kernel_iface::tree::RealTree;
 
 fn main() -> ExitCode {
@@ -35,34 +39,59 @@ fn main() -> ExitCode {
 }
 
 fn check(files: &[String]) -> Result<bool, String> {
-    let kernel = RealTree::configfs();
     let mut all_agree = true;
     for file in files {
-        let script = read(file)?;
-        let mismatches = script.check(&kernel);
+        let (mismatches, operations) = check_file(file)?;
         for mismatch in &mismatches {
             println!("{file} {mismatch}");
         }
-        let agreeing = script.operations() - mismatches.len();
-        println!(
-            "{file}: {agreeing} of {} answers agree",
-            script.operations()
-        );
+        let agreeing = operations - mismatches.len();
+        println!("{file}: {agreeing} of {operations} answers agree");
         all_agree &= mismatches.is_empty();
     }
     Ok(all_agree)
 }
 
+fn check_file(file: &str) -> Result<(Vec<Mismatch>, usize), String> {
+    if is_dm(file) {
+        return on_dm(file, dm::check);
+    }
+    let script = parse(file)?;
+    let mismatches = script.check(&RealTree::configfs());
+    Ok((mismatches, script.operations()))
+}
+
 fn record(files: &[String]) -> Result<bool, String> {
-    let kernel = RealTree::configfs();
     for file in files {
         println!("### {file}");
-        print!("{}", read(file)?.record(&kernel));
+        let recorded = if is_dm(file) {
+            on_dm(file, dm::record)?
+        } else {
+            parse(file)?.record(&RealTree::configfs())
+        };
+        print!("{recorded}");
     }
     Ok(true)
 }
 
-fn read(file: &str) -> Result<Script, String> {
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
-    Script::parse(&text).map_err(|error| format!("{file}: {error}"))
+fn is_dm(file: &str) -> bool {
+    file.ends_with(".dm")
+}
+
+fn on_dm<T, E: std::fmt::Display>(
+    file: &str,
+    run: impl FnOnce(&mut Stage<'_>, &str) -> Result<T, E>,
+) -> Result<T, String> {
+    let device_mapper = RealDm::open().map_err(|error| error.to_string())?;
+    let disks = RealDisks::new();
+    let mut stage = Stage::new(&device_mapper, &disks);
+    run(&mut stage, &read(file)?).map_err(|error| format!("{file}: {error}"))
+}
+
+fn parse(file: &str) -> Result<Script, String> {
+    Script::parse(&read(file)?).map_err(|error| format!("{file}: {error}"))
+}
+
+fn read(file: &str) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))
 }

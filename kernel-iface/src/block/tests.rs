@@ -284,7 +284,7 @@ fn after_cut(before: &[u8], done: &[Done], cut: usize, mut keep: impl FnMut() ->
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Whichever sectors of a format reached the disk, formatting for the same pool can go on.
     #[test]
@@ -292,7 +292,7 @@ proptest! {
         seed in any::<u64>(),
         logical_block in prop_oneof![Just(512_u64), Just(4096)],
     ) {
-        let disk = MemoryDisk::zeroed(8 * MIB, logical_block);
+        let disk = MemoryDisk::zeroed(4 * MIB, logical_block);
         let before = disk.bytes.borrow().clone();
         format_disk(&disk, &label()).unwrap();
         let done = disk.done.borrow().clone();

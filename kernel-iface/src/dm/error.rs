@@ -9,6 +9,8 @@ use super::DmName;
 pub enum DmOperation {
     /// Ask for the driver's version.
     Version,
+    /// Ask for the version of a target's driver.
+    TargetVersion,
     /// List all devices.
     List,
     /// Create a device.
@@ -39,6 +41,7 @@ impl fmt::Display for DmOperation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             DmOperation::Version => "ask the version of",
+            DmOperation::TargetVersion => "ask the version of target",
             DmOperation::List => "list",
             DmOperation::Create => "create",
             DmOperation::Remove => "remove",

@@ -55,6 +55,7 @@ pub(super) enum Command {
     TableDeps = 11,
     TableStatus = 12,
     TargetMessage = 14,
+    TargetVersion = 17,
 }
 
 /// One call to the driver.

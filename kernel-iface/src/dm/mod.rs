@@ -1,7 +1,7 @@
 //! Device-mapper, by ioctl on its control node.
 //!
 //! [`DeviceMapper`] is what the driver can do; [`RealDm`] is the kernel, and
-//! `ModelDm` an in-process model with the same rules. A device is made in three calls:
+//! [`ModelDm`](crate::model::ModelDm) an in-process model with the same rules. A device is made in three calls:
 //!
 //! ```text
 //!   create ──► (no table) ── load ──► (inactive table) ── resume ──► live ── remove ──► gone
@@ -20,6 +20,7 @@ use std::path::PathBuf;
 
 use crate::device::DeviceNumber;
 
+pub mod conformance;
 mod error;
 mod ioctl;
 mod linear;
@@ -44,6 +45,9 @@ pub use thin_pool::{PoolDiscard, PoolFeatures, PoolMode, ThinPool, ThinPoolStatu
 pub trait DeviceMapper: Send + Sync {
     /// The driver's interface version.
     fn version(&self) -> Result<[u32; 3], DmError>;
+
+    /// The version of a target's driver, which is loaded for it; `None` when there is none.
+    fn target_version(&self, kind: &str) -> Result<Option<[u32; 3]>, DmError>;
 
     /// All devices. Its cost grows with their number: for whole laps and diagnosis only.
     fn list(&self) -> Result<Vec<ListedDevice>, DmError>;

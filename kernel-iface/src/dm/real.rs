@@ -64,6 +64,21 @@ impl DeviceMapper for RealDm {
         Ok(self.control.call(&request)?.version)
     }
 
+    /// The target's kind goes where a device's name does.
+    fn target_version(&self, kind: &str) -> Result<Option<[u32; 3]>, DmError> {
+        let Ok(kind) = kind.parse::<DmName>() else {
+            return Ok(None);
+        };
+        let request = Request::about(DmOperation::TargetVersion, Command::TargetVersion, &kind);
+        match self.control.call(&request) {
+            Ok(answer) => version(&answer.data)
+                .map(Some)
+                .ok_or_else(|| request.malformed("version out of range")),
+            Err(error) if error.errno() == Some(nix::errno::Errno::EINVAL) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     fn list(&self) -> Result<Vec<ListedDevice>, DmError> {
         let request = Request {
             flags: flag::WITH_UUID,
@@ -266,6 +281,11 @@ fn raw_lines(answer: &Answer) -> Option<Vec<RawLine>> {
         at = next;
     }
     Some(lines)
+}
+
+/// `struct dm_target_versions`: the place of the next, then the three numbers.
+fn version(data: &[u8]) -> Option<[u32; 3]> {
+    Some([u32_at(data, 4)?, u32_at(data, 8)?, u32_at(data, 12)?])
 }
 
 /// A device without a live table has no answer at all.

@@ -13,6 +13,10 @@
 //! | `nvmet`      | what they mean below `nvmet/` |
 //! | `socket`     | who listens where |
 //! | `devices`    | the block devices there are and who holds them open |
+//! | `block`      | disks and what they hold |
+//! | `dm`         | device-mapper: tables, loading and resuming them |
+//! | `mapper`     | the same behind the trait the kernel's is behind |
+//! | `thin`       | the metadata of a thin pool |
 //! | `initiator`  | what an initiator that logs in gets to see |
 //! | `fault`      | operations that fail, and a process that dies between two of them |
 //!
@@ -32,14 +36,18 @@
 //! [`PortalGates`](crate::lio::PortalGates)) does not happen here.
 
 mod attribute;
+mod block;
 mod configfs;
 mod devices;
+mod dm;
 mod fault;
 mod initiator;
 mod kind;
 mod lio;
+mod mapper;
 mod nvmet;
 mod socket;
+mod thin;
 mod tree;
 
 use std::collections::BTreeSet;
@@ -48,9 +56,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::tree::Errno;
 
+pub use block::{ModelDisk, ModelDisks};
 pub use devices::{BlockDevice, BlockDevices, Holder};
 pub use fault::Step;
 pub use initiator::{Denied, SeenDisk, SeenNamespace};
+pub use mapper::ModelDm;
 
 use configfs::Nodes;
 use fault::Faults;
@@ -72,6 +82,8 @@ pub enum Module {
     Nvmet,
     /// `nvmet_tcp`: loaded when the first subsystem is linked to a TCP port.
     NvmetTcp,
+    /// `dm_thin_pool`: loaded when the first pool's table is.
+    DmThinPool,
 }
 
 /// A kernel in this process. Clones are handles on the same kernel.
@@ -85,6 +97,8 @@ pub struct ModelState {
     /// The block devices.
     pub devices: BlockDevices,
     faults: Faults,
+    media: block::Media,
+    dm: dm::DmState,
     nodes: Nodes,
     sockets: Sockets,
     missing_modules: BTreeSet<Module>,
@@ -111,6 +125,8 @@ impl ModelKernel {
         let mut state = ModelState {
             devices: BlockDevices::default(),
             faults: Faults::default(),
+            media: block::Media::default(),
+            dm: dm::DmState::default(),
             nodes: Nodes::default(),
             sockets: Sockets::default(),
             missing_modules: modules.iter().copied().collect(),
@@ -159,11 +175,12 @@ impl ModelKernel {
         look(&state)
     }
 
-    /// Loses power and boots again: configfs is empty, nothing is held open. Devices stay; those
-    /// that are tables of device-mapper are that model's to remove.
+    /// Loses power and boots again: configfs is empty, nothing is held open, device-mapper has no
+    /// devices. Disks and what they hold stay.
     pub fn reboot(&self) {
         let mut state = self.lock();
         state.devices.close_all();
+        state.power_off_dm();
         state.nodes = Nodes::default();
         state.sockets.close_all();
         state.dbroot = DBROOT.to_owned();
@@ -215,6 +232,21 @@ impl ModelState {
     /// Whether a module can be loaded.
     pub(crate) fn has_module(&self, module: Module) -> bool {
         !self.missing_modules.contains(&module)
+    }
+
+    /// An operation that can change the kernel: counted, logged, and failed when a test says so.
+    fn step(
+        &mut self,
+        line: String,
+        change: impl FnOnce(&mut ModelState) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        self.faults.alive()?;
+        let outcome = match self.faults.before(&line) {
+            Ok(()) => change(self),
+            Err(errno) => Err(errno),
+        };
+        self.faults.after(line, outcome);
+        outcome
     }
 
     /// A number that was not drawn before.

@@ -1,0 +1,345 @@
+//! Recorded operations on device-mapper and disks: what the real kernel answered.
+//!
+//! A script is a text file of one operation a line, each with the answer a real kernel gave:
+//!
+//! ```text
+//! create meta ASHLAR-meta = ok
+//! load meta 0 8192 linear @/vda 2048 = ok
+//! resume meta = ok
+//! info meta = live
+//! message pool create_thin 1 = EEXIST
+//! table meta live = 0 8192 linear @/vda 2048
+//! ```
+//!
+//! `@/vda` stands for the number of a disk, `@meta` for that of a device-mapper device, so that a
+//! script holds on any machine. [`check`] performs the operations on whatever is behind the
+//! traits and tells the answers that differ; [`record`] writes them down.
+
+use std::collections::BTreeMap;
+
+use ashlar_targetd_protocol::{Bytes, Sectors, ThinId};
+
+use super::{
+    DeviceMapper, DmAccess, DmError, DmInfo, DmName, PoolMessage, PoolMode, StatusFreshness,
+    SuspendFlags, Table, TableSlot, Target, TargetStatus, ThinPoolStatus, ThinStatus,
+};
+use crate::block::{
+    Access, BlockDevice, BlockError, Disks, MetadataState, metadata_state, zero_metadata_superblock,
+};
+use crate::conformance::{Mismatch, ScriptError};
+use crate::device::DeviceNumber;
+
+/// The kernel a script runs on.
+pub struct Stage<'a> {
+    dm: &'a dyn DeviceMapper,
+    disks: &'a dyn Disks,
+    /// Devices the script keeps open.
+    open: BTreeMap<String, Box<dyn BlockDevice>>,
+}
+
+/// Performs a script's operations in order. Answers those that went otherwise than recorded,
+/// and how many there were.
+pub fn check(stage: &mut Stage<'_>, script: &str) -> Result<(Vec<Mismatch>, usize), ScriptError> {
+    let mut mismatches = Vec::new();
+    let mut operations = 0;
+    for (index, line) in script.lines().enumerate() {
+        let Some((operation, recorded)) = operation(line) else {
+            continue;
+        };
+        operations += 1;
+        let answer = stage.answer(index + 1, operation)?;
+        if answer != recorded {
+            mismatches.push(Mismatch {
+                line: index + 1,
+                operation: operation.to_owned(),
+                recorded: recorded.to_owned(),
+                answer,
+            });
+        }
+    }
+    Ok((mismatches, operations))
+}
+
+/// Performs a script's operations in order and answers the script with what they answered.
+pub fn record(stage: &mut Stage<'_>, script: &str) -> Result<String, ScriptError> {
+    let mut text = String::new();
+    for (index, line) in script.lines().enumerate() {
+        match operation(line) {
+            Some((operation, _)) => {
+                let answer = stage.answer(index + 1, operation)?;
+                text.push_str(&format!("{operation} = {answer}\n"));
+            }
+            None => text.push_str(&format!("{line}\n")),
+        }
+    }
+    Ok(text)
+}
+
+/// The operation of a line and its recorded answer; `None` for comments and empty lines.
+fn operation(line: &str) -> Option<(&str, &str)> {
+    let line = line.trim();
+    if line.is_empty() || line.starts_with('#') {
+        return None;
+    }
+    let (operation, recorded) = line.split_once(" =").unwrap_or((line, ""));
+    Some((operation.trim(), recorded.trim()))
+}
+
+/// How an operation ended: an answer, or an errno by name.
+type Answer = Result<String, String>;
+
+impl<'a> Stage<'a> {
+    /// A stage with nothing open.
+    pub fn new(dm: &'a dyn DeviceMapper, disks: &'a dyn Disks) -> Self {
+        Stage {
+            dm,
+            disks,
+            open: BTreeMap::new(),
+        }
+    }
+
+    fn answer(&mut self, line: usize, operation: &str) -> Result<String, ScriptError> {
+        let malformed = |reason: &str| ScriptError {
+            line,
+            reason: format!("{reason}: {operation:?}"),
+        };
+        let (verb, rest) = operation.split_once(' ').ok_or(malformed("no object"))?;
+        let (object, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+        let answer = match verb {
+            "open" | "open-exclusive" | "close" | "zero" | "scribble" | "metadata" => {
+                let device = self.number(object).ok_or(malformed("no such device"))?;
+                self.on_disk(verb, object, device)
+            }
+            _ => {
+                let name = object.parse().map_err(|_| malformed("no name"))?;
+                self.on_device(verb, &name, rest)
+                    .ok_or(malformed("not an operation"))?
+            }
+        };
+        Ok(answer.unwrap_or_else(|errno| errno))
+    }
+
+    /// `None` for what is no operation, or does not parse.
+    fn on_device(&self, verb: &str, name: &DmName, rest: &str) -> Option<Answer> {
+        let flags = SuspendFlags::FLUSH;
+        Some(match verb {
+            "create" => ok(self.dm.create(name, &rest.parse().ok()?)),
+            "remove" => ok(self.dm.remove(name)),
+            "load" => ok(self.dm.load(name, &self.table(rest)?, DmAccess::ReadWrite)),
+            "load-ro" => ok(self.dm.load(name, &self.table(rest)?, DmAccess::ReadOnly)),
+            "clear" => ok(self.dm.clear(name)),
+            "suspend" => ok(self.dm.suspend(name, flags)),
+            "resume" => ok(self.dm.resume(name, flags)),
+            "info" => said(self.dm.info(name), |info| describe(info.as_ref())),
+            "table" => {
+                let slot = match rest {
+                    "live" => TableSlot::Live,
+                    "inactive" => TableSlot::Inactive,
+                    _ => return None,
+                };
+                said(self.dm.table(name, slot), |table| self.print(table))
+            }
+            "status" => said(self.dm.status(name, StatusFreshness::Committed), statuses),
+            "deps" => said(self.dm.deps(name), |deps| {
+                let names = deps.iter().map(|device| self.symbol(*device));
+                nothing_or(names.collect::<Vec<_>>().join(" "))
+            }),
+            "message" => ok(self.dm.message(name, &message(rest)?)),
+            _ => return None,
+        })
+    }
+
+    fn on_disk(&mut self, verb: &str, object: &str, device: DeviceNumber) -> Answer {
+        let exclusive = || self.disks.open(device, Access::Exclusive);
+        let outcome = match verb {
+            "open" => self.disks.open(device, Access::Read).map(Some),
+            "open-exclusive" => exclusive().map(Some),
+            "zero" => exclusive()
+                .and_then(|device| zero_metadata_superblock(&*device, Bytes(0)))
+                .map(|()| None),
+            "scribble" => exclusive()
+                .and_then(|device| device.write_at(Bytes(0), &[7; 4096]))
+                .map(|()| None),
+            "metadata" => {
+                let state = self
+                    .disks
+                    .open(device, Access::Read)
+                    .and_then(|device| metadata_state(&*device, Bytes(0)));
+                return state.map(state_name).map_err(|error| block_errno(&error));
+            }
+            _ => {
+                self.open.remove(object);
+                Ok(None)
+            }
+        };
+        let opened = outcome.map_err(|error| block_errno(&error))?;
+        self.open
+            .extend(opened.map(|device| (object.to_owned(), device)));
+        Ok("ok".to_owned())
+    }
+
+    /// `@/vda`, `@meta` or a plain number.
+    fn number(&self, reference: &str) -> Option<DeviceNumber> {
+        let Some(name) = reference.strip_prefix('@') else {
+            return reference.parse().ok();
+        };
+        match name.strip_prefix('/') {
+            Some(disk) => {
+                let disks = self.disks.list().ok()?;
+                let named = disks.iter().find(|found| found.kernel_name == disk);
+                named.map(|disk| disk.number)
+            }
+            None => self
+                .dm
+                .info(&name.parse().ok()?)
+                .ok()?
+                .map(|info| info.number),
+        }
+    }
+
+    fn symbol(&self, number: DeviceNumber) -> String {
+        let devices = self.dm.list().unwrap_or_default();
+        let disks = self.disks.list().unwrap_or_default();
+        let device = devices.iter().find(|device| device.number == number);
+        let disk = disks.iter().find(|disk| disk.number == number);
+        match (device, disk) {
+            (Some(device), _) => format!("@{}", device.name),
+            (None, Some(disk)) => format!("@/{}", disk.kernel_name),
+            (None, None) => number.to_string(),
+        }
+    }
+
+    /// Lines of `LENGTH KIND PARAMETERS` after the start, separated by `;`; `empty` for none.
+    fn table(&self, text: &str) -> Option<Table> {
+        if text == "empty" {
+            return Some(Table::default());
+        }
+        let line = |line: &str| {
+            let mut words = line.split_ascii_whitespace();
+            let (_start, length) = (words.next()?, words.next()?.parse().ok()?);
+            let kind = words.next()?;
+            let params: Option<Vec<String>> = words
+                .map(|word| match word.starts_with('@') {
+                    true => self.number(word).map(|number| number.to_string()),
+                    false => Some(word.to_owned()),
+                })
+                .collect();
+            Some((Sectors(length), Target::parse(kind, &params?.join(" "))?))
+        };
+        let lines: Option<Vec<_>> = text.split(';').map(line).collect();
+        lines.map(Table::stacked)
+    }
+
+    fn print(&self, table: Table) -> String {
+        let text = table.to_string();
+        let words = text.split(' ').map(|word| {
+            let number = word.parse::<DeviceNumber>();
+            number.map_or(word.to_owned(), |number| self.symbol(number))
+        });
+        nothing_or(words.collect::<Vec<_>>().join(" "))
+    }
+}
+
+fn ok<T>(outcome: Result<T, DmError>) -> Answer {
+    said(outcome, |_| "ok".to_owned())
+}
+
+fn said<T>(outcome: Result<T, DmError>, say: impl FnOnce(T) -> String) -> Answer {
+    match outcome {
+        Ok(value) => Ok(say(value)),
+        Err(error) => Err(error
+            .errno()
+            .map_or(error.to_string(), |errno| format!("{errno:?}"))),
+    }
+}
+
+fn block_errno(error: &BlockError) -> String {
+    error
+        .errno()
+        .map_or(error.to_string(), |errno| format!("{errno:?}"))
+}
+
+fn nothing_or(text: String) -> String {
+    let text = text.trim();
+    if text.is_empty() {
+        "(nothing)".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+fn describe(info: Option<&DmInfo>) -> String {
+    let Some(info) = info else {
+        return "absent".to_owned();
+    };
+    let flags = [
+        (info.live, "live"),
+        (info.inactive, "inactive"),
+        (info.suspended, "suspended"),
+        (info.read_only, "read-only"),
+    ];
+    let set = flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name);
+    let mut words: Vec<String> = set.map(str::to_owned).collect();
+    if info.open_count > 0 {
+        words.push(format!("open {}", info.open_count));
+    }
+    nothing_or(words.join(" "))
+}
+
+/// Metadata blocks are left out: how many a pool uses depends on its size.
+fn statuses(statuses: Vec<TargetStatus>) -> String {
+    let words = statuses.iter().map(|status| match status {
+        TargetStatus::Plain => "plain".to_owned(),
+        TargetStatus::ThinPool(ThinPoolStatus::Failed) => "pool failed".to_owned(),
+        TargetStatus::ThinPool(ThinPoolStatus::Good(usage)) => format!(
+            "pool transaction {} data {}/{} {} {:?}{}",
+            usage.transaction_id,
+            usage.data_used,
+            usage.data_total,
+            match usage.mode {
+                PoolMode::ReadWrite => "rw",
+                PoolMode::OutOfDataSpace => "out_of_data_space",
+                PoolMode::ReadOnly => "ro",
+            },
+            usage.discard,
+            if usage.error_if_no_space {
+                " error_if_no_space"
+            } else {
+                ""
+            },
+        ),
+        TargetStatus::Thin(ThinStatus::Failed) => "thin failed".to_owned(),
+        TargetStatus::Thin(ThinStatus::NotOpen) => "thin not open".to_owned(),
+        TargetStatus::Thin(ThinStatus::Good { mapped, .. }) => {
+            format!("thin mapped {}", mapped.0)
+        }
+    });
+    nothing_or(words.collect::<Vec<_>>().join("; "))
+}
+
+fn state_name(state: MetadataState) -> String {
+    match state {
+        MetadataState::Zero => "zero",
+        MetadataState::Formatted => "formatted",
+        MetadataState::Unknown => "unknown",
+    }
+    .to_owned()
+}
+
+fn message(text: &str) -> Option<PoolMessage> {
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let id = |word: &str| ThinId::try_from(word.parse::<u64>().ok()?).ok();
+    match words.as_slice() {
+        ["create_thin", one] => id(one).map(PoolMessage::CreateThin),
+        ["create_snap", one, origin] => Some(PoolMessage::CreateSnapshot {
+            id: id(one)?,
+            origin: id(origin)?,
+        }),
+        ["delete", one] => id(one).map(PoolMessage::Delete),
+        ["set_transaction_id", from, to] => Some(PoolMessage::SetTransactionId {
+            from: from.parse().ok()?,
+            to: to.parse().ok()?,
+        }),
+        _ => None,
+    }
+}

@@ -1,0 +1,380 @@
+//! Disks: sparse bytes in memory, behind the same trait as the kernel's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ashlar_targetd_protocol::{Bytes, DiskId, Sectors};
+
+use super::{BlockDevice as Entry, Holder, ModelKernel, ModelState};
+use crate::block::{
+    Access, BlockDevice, BlockError, BlockOperation, Disk, DiskLookupError, Disks, check_span,
+    disk_by_id,
+};
+use crate::device::DeviceNumber;
+use crate::tree::Errno;
+
+/// The driver number of the model's disks, that of virtio on many machines.
+const DISK_MAJOR: u32 = 254;
+/// Each disk has room for fifteen partitions.
+const MINORS: u32 = 16;
+const PAGE: u64 = 4096;
+
+/// A disk to put into the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelDisk {
+    /// What identifies it.
+    pub id: Option<DiskId>,
+    /// Its size.
+    pub size: Bytes,
+    /// 512 bytes or 4 KiB.
+    pub logical_block: Bytes,
+}
+
+impl ModelDisk {
+    /// A blank disk with this serial number and 512-byte blocks.
+    ///
+    /// # Panics
+    ///
+    /// If the serial number has characters that disk ids have not.
+    pub fn new(serial: &str, size: Bytes) -> Self {
+        let id = format!("serial-{serial}").parse();
+        ModelDisk {
+            id: Some(id.expect("the serial number of a model disk is plain")),
+            size,
+            logical_block: Bytes(512),
+        }
+    }
+}
+
+/// The disks there are and what they hold; what was never written is zero.
+#[derive(Debug, Default)]
+pub(crate) struct Media {
+    disks: BTreeMap<DeviceNumber, Medium>,
+}
+
+#[derive(Debug)]
+struct Medium {
+    disk: ModelDisk,
+    kernel_name: String,
+    pages: BTreeMap<u64, Box<[u8; PAGE as usize]>>,
+}
+
+impl Medium {
+    /// Calls `visit` with each page the stretch touches: its index, the range within the page
+    /// and the range within the stretch.
+    fn pages(
+        at: u64,
+        length: usize,
+        mut visit: impl FnMut(u64, std::ops::Range<usize>, std::ops::Range<usize>),
+    ) {
+        let mut done = 0;
+        while done < length {
+            let position = at + done as u64;
+            let within = (position % PAGE) as usize;
+            let part = (PAGE as usize - within).min(length - done);
+            visit(position / PAGE, within..within + part, done..done + part);
+            done += part;
+        }
+    }
+
+    fn read(&self, at: u64, buffer: &mut [u8]) {
+        Self::pages(at, buffer.len(), |page, within, part| {
+            match self.pages.get(&page) {
+                Some(bytes) => buffer[part].copy_from_slice(&bytes[within]),
+                None => buffer[part].fill(0),
+            }
+        });
+    }
+
+    fn write(&mut self, at: u64, data: &[u8]) {
+        Self::pages(at, data.len(), |page, within, part| {
+            let fresh = || Box::new([0; PAGE as usize]);
+            let bytes = self.pages.entry(page).or_insert_with(fresh);
+            bytes[within].copy_from_slice(&data[part]);
+        });
+    }
+
+    /// What is discarded reads as zero here, which real disks need not promise.
+    fn discard(&mut self, at: u64, length: u64) {
+        let (first, last) = (at.div_ceil(PAGE), (at + length) / PAGE);
+        let gone: Vec<u64> = self
+            .pages
+            .range(first..last.max(first))
+            .map(|(page, _)| *page)
+            .collect();
+        gone.iter().for_each(|page| drop(self.pages.remove(page)));
+    }
+}
+
+impl ModelKernel {
+    /// Plugs in a disk: `/dev/vda`, then `/dev/vdb`, and so on.
+    pub fn add_disk(&self, disk: ModelDisk) -> DeviceNumber {
+        let mut state = self.lock();
+        let place = state.media.disks.len() as u32;
+        let number = DeviceNumber {
+            major: DISK_MAJOR,
+            minor: place * MINORS,
+        };
+        let kernel_name = format!("vd{}", letters(place));
+        let node = format!("/dev/{kernel_name}");
+        state
+            .devices
+            .add(number, Entry::new(Sectors::within(disk.size)));
+        state.devices.name(node, number);
+        let medium = Medium {
+            disk,
+            kernel_name,
+            pages: BTreeMap::new(),
+        };
+        state.media.disks.insert(number, medium);
+        number
+    }
+
+    /// The number of a disk that was plugged in.
+    pub fn disk_number(&self, id: &DiskId) -> Result<DeviceNumber, DiskLookupError> {
+        disk_by_id(&self.lock().plugged(), id).map(|disk| disk.number)
+    }
+
+    /// The disks as the kernel offers them.
+    pub fn disks(&self) -> ModelDisks {
+        ModelDisks(self.clone())
+    }
+}
+
+/// `a` to `z`, then `aa` and on, as the kernel names its disks.
+fn letters(place: u32) -> String {
+    let last = char::from(b'a' + (place % 26) as u8);
+    match place / 26 {
+        0 => last.to_string(),
+        rest => format!("{}{last}", letters(rest - 1)),
+    }
+}
+
+impl ModelState {
+    fn plugged(&self) -> Vec<Disk> {
+        let disk = |(number, medium): (&DeviceNumber, &Medium)| {
+            let entry = self.devices.device(*number)?;
+            Some(Disk {
+                kernel_name: medium.kernel_name.clone(),
+                number: *number,
+                id: medium.disk.id.clone(),
+                size: medium.disk.size,
+                logical_block: medium.disk.logical_block,
+                rotational: false,
+                read_only: entry.read_only,
+                removable: false,
+                users: self.users(*number, entry),
+            })
+        };
+        self.media.disks.iter().filter_map(disk).collect()
+    }
+
+    fn users(&self, number: DeviceNumber, entry: &Entry) -> Vec<String> {
+        match entry.holder() {
+            None => Vec::new(),
+            Some(Holder::DeviceMapper) => self.dm.holders(number),
+            Some(Holder::Backstore(path)) => vec![path.clone()],
+            Some(Holder::Other(who)) => vec![who.clone()],
+        }
+    }
+
+    /// The size of a logical block, and the disk and offset that really hold a stretch.
+    pub(super) fn place(
+        &self,
+        device: DeviceNumber,
+        at: u64,
+    ) -> Result<(DeviceNumber, u64), Errno> {
+        if self.media.disks.contains_key(&device) {
+            return Ok((device, at));
+        }
+        let (below, at) = self.dm.below(device, at).ok_or(Errno::EIO)?;
+        self.place(below, at)
+    }
+
+    /// Reads a device or what it stands on. Thin devices hold nothing in the model: `EIO`.
+    pub(super) fn read_media(
+        &self,
+        device: DeviceNumber,
+        at: u64,
+        buffer: &mut [u8],
+    ) -> Result<(), Errno> {
+        let (disk, at) = self.place(device, at)?;
+        let medium = self.media.disks.get(&disk).ok_or(Errno::EIO)?;
+        medium.read(at, buffer);
+        Ok(())
+    }
+
+    /// Writes a device or what it stands on.
+    pub(super) fn write_media(
+        &mut self,
+        device: DeviceNumber,
+        at: u64,
+        data: &[u8],
+    ) -> Result<(), Errno> {
+        let (disk, at) = self.place(device, at)?;
+        let medium = self.media.disks.get_mut(&disk).ok_or(Errno::EIO)?;
+        medium.write(at, data);
+        Ok(())
+    }
+
+    fn discard_media(&mut self, device: DeviceNumber, at: u64, length: u64) -> Result<(), Errno> {
+        let (disk, at) = self.place(device, at)?;
+        let medium = self.media.disks.get_mut(&disk).ok_or(Errno::EIO)?;
+        medium.discard(at, length);
+        Ok(())
+    }
+}
+
+/// The model kernel's disks.
+#[derive(Clone)]
+pub struct ModelDisks(ModelKernel);
+
+impl Disks for ModelDisks {
+    fn list(&self) -> Result<Vec<Disk>, BlockError> {
+        let state = self.0.lock();
+        state.faults.alive().map_err(|errno| BlockError::Sysfs {
+            path: "/sys/block".into(),
+            errno,
+        })?;
+        Ok(state.plugged())
+    }
+
+    fn open(
+        &self,
+        device: DeviceNumber,
+        access: Access,
+    ) -> Result<Box<dyn BlockDevice>, BlockError> {
+        let refused = |errno| BlockError::Refused {
+            operation: BlockOperation::Open,
+            device,
+            errno,
+        };
+        let mut state = self.0.lock();
+        state.faults.alive().map_err(refused)?;
+        if state.devices.device(device).is_none() {
+            return Err(BlockError::Sysfs {
+                path: device.sysfs(),
+                errno: Errno::ENOENT,
+            });
+        }
+        match access {
+            Access::Read => state.devices.open(device, false),
+            Access::Exclusive => {
+                // Each opening is a holder of its own, unlike a driver's.
+                let holder = Holder::Other(format!("opener {}", state.draw()));
+                state.devices.open_exclusive(device, &holder, true)
+            }
+        }
+        .map_err(refused)?;
+        let sectors = state.devices.device(device).map(|entry| entry.sectors);
+        let block = state.place(device, 0).ok();
+        let block = block.and_then(|(disk, _)| state.media.disks.get(&disk));
+        let opened = OpenDevice {
+            logical_block: block.map_or(Bytes(512), |medium| medium.disk.logical_block),
+            size: sectors.unwrap_or_default().bytes(),
+            kernel: self.0.clone(),
+            number: device,
+            access,
+        };
+        Ok(Box::new(opened))
+    }
+}
+
+/// A device open in the model; closed when dropped, as a file is.
+struct OpenDevice {
+    kernel: ModelKernel,
+    number: DeviceNumber,
+    access: Access,
+    size: Bytes,
+    logical_block: Bytes,
+}
+
+impl fmt::Debug for OpenDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "model device {} ({:?})", self.number, self.access)
+    }
+}
+
+impl Drop for OpenDevice {
+    fn drop(&mut self) {
+        let mut state = self.kernel.lock();
+        match self.access {
+            Access::Read => state.devices.close(self.number),
+            Access::Exclusive => state.devices.close_exclusive(self.number),
+        }
+    }
+}
+
+impl OpenDevice {
+    fn refused(&self, operation: BlockOperation, errno: Errno) -> BlockError {
+        BlockError::Refused {
+            operation,
+            device: self.number,
+            errno,
+        }
+    }
+
+    fn step(
+        &self,
+        operation: BlockOperation,
+        line: String,
+        change: impl FnOnce(&mut ModelState) -> Result<(), Errno>,
+    ) -> Result<(), BlockError> {
+        let outcome = self.kernel.lock().step(line, change);
+        outcome.map_err(|errno| self.refused(operation, errno))
+    }
+
+    fn check_writable(&self, operation: BlockOperation) -> Result<(), BlockError> {
+        match self.access {
+            Access::Exclusive => Ok(()),
+            Access::Read => Err(self.refused(operation, Errno::EBADF)),
+        }
+    }
+}
+
+impl BlockDevice for OpenDevice {
+    fn number(&self) -> DeviceNumber {
+        self.number
+    }
+
+    fn size(&self) -> Bytes {
+        self.size
+    }
+
+    fn logical_block(&self) -> Bytes {
+        self.logical_block
+    }
+
+    fn read_at(&self, at: Bytes, buffer: &mut [u8]) -> Result<(), BlockError> {
+        check_span(self, BlockOperation::Read, at, buffer.len() as u64)?;
+        let state = self.kernel.lock();
+        let read = state
+            .faults
+            .alive()
+            .and_then(|()| state.read_media(self.number, at.0, buffer));
+        read.map_err(|errno| self.refused(BlockOperation::Read, errno))
+    }
+
+    fn write_at(&self, at: Bytes, data: &[u8]) -> Result<(), BlockError> {
+        check_span(self, BlockOperation::Write, at, data.len() as u64)?;
+        self.check_writable(BlockOperation::Write)?;
+        let line = format!("disk {} write {} at {}", self.number, data.len(), at.0);
+        self.step(BlockOperation::Write, line, |state| {
+            state.write_media(self.number, at.0, data)
+        })
+    }
+
+    fn discard(&self, at: Bytes, length: Bytes) -> Result<(), BlockError> {
+        check_span(self, BlockOperation::Discard, at, length.0)?;
+        self.check_writable(BlockOperation::Discard)?;
+        let line = format!("disk {} discard {} at {}", self.number, length.0, at.0);
+        self.step(BlockOperation::Discard, line, |state| {
+            state.discard_media(self.number, at.0, length.0)
+        })
+    }
+
+    fn flush(&self) -> Result<(), BlockError> {
+        let line = format!("disk {} flush", self.number);
+        self.step(BlockOperation::Flush, line, |_| Ok(()))
+    }
+}

@@ -1,0 +1,520 @@
+//! Device-mapper: devices, their tables, and what loading and resuming one does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ashlar_targetd_protocol::{Sectors, ThinId};
+
+use super::thin::PoolMetadata;
+use super::{BlockDevice, Holder, ModelState, Module};
+use crate::device::DeviceNumber;
+use crate::dm::{
+    DmAccess, DmInfo, DmName, DmUuid, ListedDevice, PoolMessage, Table, TableLine, TableSlot,
+    Target, TargetStatus, Thin, ThinPool, ThinPoolStatus,
+};
+use crate::tree::Errno;
+
+/// The driver number device-mapper usually gets.
+const DM_MAJOR: u32 = 253;
+/// A block of thin metadata, and the mark dm-thin leaves in the first.
+const METADATA_BLOCK: usize = 4096;
+const THIN_MAGIC: [u8; 8] = 27_022_010_u64.to_le_bytes();
+/// Bounds of a pool's block size in sectors, which is also a multiple of the least.
+const LEAST_BLOCK: u64 = 128;
+const MOST_BLOCK: u64 = 2_097_152;
+
+/// All devices, and the metadata of all pools.
+#[derive(Debug, Default)]
+pub(crate) struct DmState {
+    devices: BTreeMap<DmName, Device>,
+    /// By the disk and the place on it where the metadata begin.
+    pools: BTreeMap<(DeviceNumber, u64), PoolMetadata>,
+}
+
+#[derive(Debug)]
+struct Device {
+    uuid: DmUuid,
+    number: DeviceNumber,
+    live: Option<Loaded>,
+    inactive: Option<Loaded>,
+    suspended: bool,
+    /// Devices below, each opened once however many lines name it.
+    opened: BTreeSet<DeviceNumber>,
+}
+
+#[derive(Clone, Debug)]
+struct Loaded {
+    table: Table,
+    access: DmAccess,
+}
+
+impl Device {
+    /// The tables that keep devices below open.
+    fn loaded(&self) -> impl Iterator<Item = &Loaded> {
+        self.live.iter().chain(&self.inactive)
+    }
+
+    fn lines(&self) -> impl Iterator<Item = &TableLine> {
+        self.loaded().flat_map(|loaded| loaded.table.lines())
+    }
+
+    /// The pool this device is, with its length.
+    fn live_pool(&self) -> Option<(ThinPool, Sectors)> {
+        match self.live.as_ref()?.table.lines() {
+            [
+                TableLine {
+                    length,
+                    target: Target::ThinPool(pool),
+                    ..
+                },
+            ] => Some((*pool, *length)),
+            _ => None,
+        }
+    }
+}
+
+/// The devices a target stands on, in the order the kernel lists them.
+fn below(target: &Target) -> Vec<DeviceNumber> {
+    match target {
+        Target::Error => vec![],
+        Target::Linear(linear) => vec![linear.device],
+        Target::ThinPool(pool) => vec![pool.metadata, pool.data],
+        Target::Thin(thin) => vec![thin.pool],
+    }
+}
+
+impl DmState {
+    fn device(&self, name: &DmName) -> Result<&Device, Errno> {
+        self.devices.get(name).ok_or(Errno::ENXIO)
+    }
+
+    fn device_mut(&mut self, name: &DmName) -> Result<&mut Device, Errno> {
+        self.devices.get_mut(name).ok_or(Errno::ENXIO)
+    }
+
+    fn by_number(&self, number: DeviceNumber) -> Option<&Device> {
+        self.devices.values().find(|device| device.number == number)
+    }
+
+    fn free_number(&self) -> DeviceNumber {
+        let taken = |minor| {
+            self.devices
+                .values()
+                .any(|device| device.number.minor == minor)
+        };
+        let minor = (0..).find(|minor| !taken(*minor));
+        DeviceNumber {
+            major: DM_MAJOR,
+            minor: minor.expect("there are fewer devices than numbers"),
+        }
+    }
+
+    /// The names of devices that hold another open.
+    pub(super) fn holders(&self, number: DeviceNumber) -> Vec<String> {
+        let above = self
+            .devices
+            .values()
+            .filter(|device| device.opened.contains(&number));
+        above
+            .map(|device| format!("dm-{}", device.number.minor))
+            .collect()
+    }
+
+    /// Where a byte of a live device made of linear stretches really is.
+    pub(super) fn below(&self, number: DeviceNumber, at: u64) -> Option<(DeviceNumber, u64)> {
+        let live = self.by_number(number)?.live.as_ref()?;
+        live.table.lines().iter().find_map(|line| {
+            let within = at.checked_sub(line.start.bytes().0)?;
+            match line.target {
+                Target::Linear(linear) if within < line.length.bytes().0 => {
+                    Some((linear.device, linear.offset.bytes().0 + within))
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// Whether any table of any device names a thin device.
+    fn thin_in_use(&self, pool: DeviceNumber, id: ThinId) -> bool {
+        let named = Target::Thin(Thin { pool, id });
+        self.devices
+            .values()
+            .any(|device| device.lines().any(|line| line.target == named))
+    }
+}
+
+impl ModelState {
+    /// Every table is gone, and with it every device; metadata stay, being on disk.
+    pub(super) fn power_off_dm(&mut self) {
+        for device in std::mem::take(&mut self.dm.devices).into_values() {
+            // Nothing is open after a power cut; a device without a table has no entry.
+            let _ = self.devices.remove(device.number);
+        }
+    }
+
+    pub(super) fn dm_list(&self) -> Vec<ListedDevice> {
+        let listed = |(name, device): (&DmName, &Device)| ListedDevice {
+            name: name.to_string(),
+            uuid: device.uuid.to_string(),
+            number: device.number,
+        };
+        self.dm.devices.iter().map(listed).collect()
+    }
+
+    pub(super) fn dm_table(&self, name: &DmName, slot: TableSlot) -> Result<Table, Errno> {
+        let device = self.dm.device(name)?;
+        let loaded = match slot {
+            TableSlot::Live => device.live.as_ref(),
+            TableSlot::Inactive => device.inactive.as_ref(),
+        };
+        Ok(loaded
+            .map(|loaded| loaded.table.clone())
+            .unwrap_or_default())
+    }
+
+    pub(super) fn dm_suspend(&mut self, name: &DmName) -> Result<(), Errno> {
+        self.dm.device_mut(name)?.suspended = true;
+        Ok(())
+    }
+
+    pub(super) fn dm_write_thin(
+        &mut self,
+        pool: &DmName,
+        id: ThinId,
+        blocks: u64,
+    ) -> Result<(), Errno> {
+        let (pool, _) = self.dm.device(pool)?.live_pool().ok_or(Errno::EINVAL)?;
+        self.metadata_mut(&pool)?.write_thin(id, blocks)
+    }
+
+    pub(super) fn dm_info(&self, name: &DmName) -> Result<DmInfo, Errno> {
+        let device = self.dm.device(name)?;
+        let entry = self.devices.device(device.number);
+        let read_only = |loaded: &Loaded| loaded.access == DmAccess::ReadOnly;
+        Ok(DmInfo {
+            name: name.clone(),
+            uuid: device.uuid.to_string(),
+            number: device.number,
+            open_count: entry.map_or(0, BlockDevice::opens),
+            event_nr: 0,
+            live: device.live.is_some(),
+            inactive: device.inactive.is_some(),
+            suspended: device.suspended,
+            read_only: device.live.as_ref().is_some_and(read_only),
+        })
+    }
+
+    pub(super) fn dm_create(&mut self, name: &DmName, uuid: &DmUuid) -> Result<(), Errno> {
+        let taken = |(other, device): (&DmName, &Device)| other == name || device.uuid == *uuid;
+        if self.dm.devices.iter().any(taken) {
+            return Err(Errno::EBUSY);
+        }
+        let device = Device {
+            uuid: uuid.clone(),
+            number: self.dm.free_number(),
+            live: None,
+            inactive: None,
+            suspended: false,
+            opened: BTreeSet::new(),
+        };
+        self.dm.devices.insert(name.clone(), device);
+        Ok(())
+    }
+
+    pub(super) fn dm_remove(&mut self, name: &DmName) -> Result<(), Errno> {
+        let number = self.dm.device(name)?.number;
+        // A device that never had a table has no entry to be open.
+        if self.devices.remove(number) == Err(Errno::EBUSY) {
+            return Err(Errno::EBUSY);
+        }
+        if let Some(device) = self.dm.devices.remove(name) {
+            for below in device.opened {
+                self.devices.close_exclusive(below);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn dm_load(
+        &mut self,
+        name: &DmName,
+        table: &Table,
+        access: DmAccess,
+    ) -> Result<(), Errno> {
+        let number = self.dm.device(name)?.number;
+        let lines = table.lines();
+        if lines.is_empty() || lines.iter().any(|line| line.length.0 == 0) {
+            return Err(Errno::EINVAL);
+        }
+        let mut fresh = Vec::new();
+        let first = self.devices.device(number).is_none();
+        let constructed = lines
+            .iter()
+            .try_for_each(|line| self.construct(name, line, access, &mut fresh));
+        // The kernel works out the limits of I/O at the first load, and then at each resume.
+        let outcome = constructed.and_then(|()| match first {
+            true => self.check_rooms(table),
+            false => Ok(()),
+        });
+        if outcome.is_err() {
+            fresh
+                .iter()
+                .for_each(|below| self.devices.close_exclusive(*below));
+            return outcome;
+        }
+        if first {
+            self.devices.add(number, BlockDevice::new(Sectors(0)));
+            self.devices
+                .name(format!("/dev/dm-{}", number.minor), number);
+        }
+        let device = self.dm.device_mut(name)?;
+        device.opened.extend(fresh);
+        device.inactive = Some(Loaded {
+            table: table.clone(),
+            access,
+        });
+        self.close_unneeded(name)
+    }
+
+    /// Opens what a line stands on and checks what its target checks.
+    fn construct(
+        &mut self,
+        name: &DmName,
+        line: &TableLine,
+        access: DmAccess,
+        fresh: &mut Vec<DeviceNumber>,
+    ) -> Result<(), Errno> {
+        if let Target::ThinPool(pool) = &line.target
+            && pool.metadata == pool.data
+        {
+            return Err(Errno::EINVAL);
+        }
+        for below in below(&line.target) {
+            self.open_below(name, below, access, fresh)?;
+        }
+        match &line.target {
+            Target::Error | Target::Linear(_) => Ok(()),
+            Target::ThinPool(pool) => self.construct_pool(name, pool),
+            Target::Thin(thin) => self.construct_thin(thin),
+        }
+    }
+
+    fn open_below(
+        &mut self,
+        name: &DmName,
+        below: DeviceNumber,
+        access: DmAccess,
+        fresh: &mut Vec<DeviceNumber>,
+    ) -> Result<(), Errno> {
+        let device = self.dm.device(name)?;
+        if below == device.number {
+            return Err(Errno::EINVAL);
+        }
+        if device.opened.contains(&below) || fresh.contains(&below) {
+            return Ok(());
+        }
+        let write = access == DmAccess::ReadWrite;
+        self.devices
+            .open_exclusive(below, &Holder::DeviceMapper, write)?;
+        fresh.push(below);
+        Ok(())
+    }
+
+    fn check_rooms(&self, table: &Table) -> Result<(), Errno> {
+        let room = |line: &TableLine| match &line.target {
+            Target::Error | Target::Thin(_) => Ok(()),
+            Target::Linear(linear) => self.check_room(linear.device, linear.offset, line.length),
+            Target::ThinPool(pool) => self.check_room(pool.data, Sectors(0), line.length),
+        };
+        table.lines().iter().try_for_each(room)
+    }
+
+    /// `EINVAL` for a stretch that leaves the device.
+    fn check_room(&self, on: DeviceNumber, at: Sectors, length: Sectors) -> Result<(), Errno> {
+        let there = self
+            .devices
+            .device(on)
+            .map_or(Sectors(0), |entry| entry.sectors);
+        let end = at.0.checked_add(length.0);
+        if end.is_some_and(|end| end <= there.0) {
+            Ok(())
+        } else {
+            Err(Errno::EINVAL)
+        }
+    }
+
+    fn construct_pool(&mut self, name: &DmName, pool: &ThinPool) -> Result<(), Errno> {
+        let sizes = LEAST_BLOCK..=MOST_BLOCK;
+        if !sizes.contains(&pool.block.0) || !pool.block.0.is_multiple_of(LEAST_BLOCK) {
+            return Err(Errno::EINVAL);
+        }
+        if !self.has_module(Module::DmThinPool) {
+            return Err(Errno::EINVAL);
+        }
+        let is_same = |line: &TableLine| match &line.target {
+            Target::ThinPool(other) => other.metadata == pool.metadata,
+            _ => false,
+        };
+        let other =
+            |(holder, device): (&DmName, &Device)| holder != name && device.lines().any(is_same);
+        if self.dm.devices.iter().any(other) {
+            return Err(Errno::EBUSY);
+        }
+        // A table for a pool that is there already changes its length, not its block size.
+        let already = self.dm.device(name)?.lines().any(is_same);
+        let metadata = self.open_metadata(pool)?;
+        if !already && metadata.block != pool.block {
+            return Err(Errno::EINVAL);
+        }
+        Ok(())
+    }
+
+    /// Reads the superblock, and formats metadata whose first block is zero.
+    fn open_metadata(&mut self, pool: &ThinPool) -> Result<&mut PoolMetadata, Errno> {
+        let mut block = [0; METADATA_BLOCK];
+        self.read_media(pool.metadata, 0, &mut block)?;
+        let place = self.place(pool.metadata, 0)?;
+        if block.iter().all(|byte| *byte == 0) {
+            block[32..40].copy_from_slice(&THIN_MAGIC);
+            self.write_media(pool.metadata, 0, &block)?;
+            self.dm
+                .pools
+                .insert(place, PoolMetadata::format(pool.block));
+        } else if block[32..40] != THIN_MAGIC {
+            return Err(Errno::ENOTBLK);
+        }
+        self.dm.pools.get_mut(&place).ok_or(Errno::ENOTBLK)
+    }
+
+    fn construct_thin(&mut self, thin: &Thin) -> Result<(), Errno> {
+        let device = self.dm.by_number(thin.pool).ok_or(Errno::EINVAL)?;
+        let (pool, _) = device.live_pool().ok_or(Errno::EINVAL)?;
+        if device.suspended {
+            return Err(Errno::EINVAL);
+        }
+        if self.metadata(&pool)?.has(thin.id) {
+            Ok(())
+        } else {
+            Err(Errno::ENODATA)
+        }
+    }
+
+    fn metadata(&self, pool: &ThinPool) -> Result<&PoolMetadata, Errno> {
+        let place = self.place(pool.metadata, 0)?;
+        self.dm.pools.get(&place).ok_or(Errno::EIO)
+    }
+
+    fn metadata_mut(&mut self, pool: &ThinPool) -> Result<&mut PoolMetadata, Errno> {
+        let place = self.place(pool.metadata, 0)?;
+        self.dm.pools.get_mut(&place).ok_or(Errno::EIO)
+    }
+
+    pub(super) fn dm_clear(&mut self, name: &DmName) -> Result<(), Errno> {
+        self.dm.device_mut(name)?.inactive = None;
+        self.close_unneeded(name)
+    }
+
+    /// Closes devices below that no table of a device names any more.
+    fn close_unneeded(&mut self, name: &DmName) -> Result<(), Errno> {
+        let device = self.dm.device_mut(name)?;
+        let needed: BTreeSet<_> = device
+            .lines()
+            .flat_map(|line| below(&line.target))
+            .collect();
+        let unneeded: Vec<_> = device.opened.difference(&needed).copied().collect();
+        device.opened = needed;
+        for below in unneeded {
+            self.devices.close_exclusive(below);
+        }
+        Ok(())
+    }
+
+    pub(super) fn dm_resume(&mut self, name: &DmName) -> Result<(), Errno> {
+        let device = self.dm.device_mut(name)?;
+        let next = device.inactive.take();
+        if let Some(next) = &next {
+            // Until the new table is found good.
+            device.suspended = true;
+            let rooms = self.check_rooms(&next.table);
+            if rooms.is_err() {
+                self.close_unneeded(name)?;
+                return rooms;
+            }
+        }
+        let device = self.dm.device_mut(name)?;
+        if let Some(next) = next {
+            device.live = Some(next);
+        } else if device.live.is_none() {
+            let answer = if device.suspended {
+                Err(Errno::EINVAL)
+            } else {
+                Ok(())
+            };
+            return answer;
+        }
+        let (number, pool) = (device.number, device.live_pool());
+        let (size, access) = match &device.live {
+            Some(live) => (live.table.size(), live.access),
+            None => return Err(Errno::EINVAL),
+        };
+        self.close_unneeded(name)?;
+        let entry = self.devices.device_mut(number)?;
+        entry.sectors = size;
+        entry.read_only = access == DmAccess::ReadOnly;
+        if let Some((pool, length)) = pool {
+            self.metadata_mut(&pool)?.resize(length)?;
+        }
+        self.dm.device_mut(name)?.suspended = false;
+        Ok(())
+    }
+
+    pub(super) fn dm_message(&mut self, name: &DmName, message: &PoolMessage) -> Result<(), Errno> {
+        let device = self.dm.device(name)?;
+        let (number, pool) = (device.number, device.live_pool());
+        let (pool, _) = pool.ok_or(Errno::EINVAL)?;
+        let used = match *message {
+            PoolMessage::Delete(id) => self.dm.thin_in_use(number, id).then_some(id),
+            _ => None,
+        };
+        self.metadata_mut(&pool)?
+            .message(message, |id| used == Some(id))
+    }
+
+    pub(super) fn dm_status(&self, name: &DmName) -> Result<Vec<TargetStatus>, Errno> {
+        let device = self.dm.device(name)?;
+        let lines = device.live.iter().flat_map(|live| live.table.lines());
+        lines
+            .map(|line| match &line.target {
+                Target::Error | Target::Linear(_) => Ok(TargetStatus::Plain),
+                Target::ThinPool(pool) => {
+                    let size = self
+                        .devices
+                        .device(pool.metadata)
+                        .ok_or(Errno::EIO)?
+                        .sectors;
+                    let usage = self.metadata(pool)?.usage(pool, size);
+                    Ok(TargetStatus::ThinPool(ThinPoolStatus::Good(usage)))
+                }
+                Target::Thin(thin) => {
+                    let pool = self.dm.by_number(thin.pool).and_then(Device::live_pool);
+                    let (pool, _) = pool.ok_or(Errno::EIO)?;
+                    let status = self.metadata(&pool)?.thin_status(thin.id);
+                    Ok(TargetStatus::Thin(status))
+                }
+            })
+            .collect()
+    }
+
+    pub(super) fn dm_deps(&self, name: &DmName) -> Result<Vec<DeviceNumber>, Errno> {
+        let device = self.dm.device(name)?;
+        let mut deps = Vec::new();
+        for line in device.live.iter().flat_map(|live| live.table.lines()) {
+            for number in below(&line.target) {
+                if !deps.contains(&number) {
+                    // The kernel lists the last opened first.
+                    deps.insert(0, number);
+                }
+            }
+        }
+        Ok(deps)
+    }
+}
