@@ -5,20 +5,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_protocol::{Problem, ProblemCode};
-use ashlar_targetd_protocol::{Request, Response};
+use ashlar_protocol::Problem;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::time::Instant;
-use uuid::Uuid;
 
-use super::failure::{Remedy, Trouble, trouble};
+use super::attempt::End;
+use super::failure::{Remedy, Trouble};
 use super::ledger::{Ledger, Next};
-use super::render;
 use crate::domain::record::Unit;
 use crate::domain::settle::Span;
 use crate::domain::{Intent, Site};
-use crate::targetd::{CallError, IN_FLIGHT, Targetd};
+use crate::targetd::{IN_FLIGHT, Targetd};
 
 /// Units being applied at once. A few calls are left for those who only look.
 const APPLIES: usize = IN_FLIGHT - 4;
@@ -64,17 +62,10 @@ pub(super) struct Shared {
     pub(super) ledger: Arc<Ledger>,
     pub(super) targetd: Targetd,
     pub(super) site: Arc<Site>,
-    permits: Semaphore,
+    pub(super) permits: Semaphore,
     stopped: watch::Receiver<bool>,
     /// What is older was promised by an earlier process, and is never taken back.
     pub(super) promised: u64,
-}
-
-/// How an attempt ended.
-enum Attempt {
-    Settled(Option<u64>),
-    Forgotten,
-    Failed(Trouble),
 }
 
 impl Reconciler {
@@ -123,11 +114,11 @@ impl Reconciler {
             if !self.shared.targetd.up().await {
                 return;
             }
-            let span = self.shared.ledger.begin(unit);
-            let outcome = match self.attempt(unit, span.tried).await {
-                Attempt::Failed(trouble) => Err(trouble),
-                Attempt::Forgotten => Ok(()),
-                Attempt::Settled(capacity) => match desk.settle(unit, span.tried, capacity).await {
+            let (span, end) = self.attempt(unit).await;
+            let outcome = match end {
+                End::Failed(trouble) => Err(trouble),
+                End::Forgotten => Ok(()),
+                End::Settled(capacity) => match desk.settle(unit, span.tried, capacity).await {
                     Ok(()) => Ok(()),
                     Err(DeskError::Stopping) => return,
                     Err(DeskError::Problem(problem)) => Err(Trouble {
@@ -205,132 +196,6 @@ impl Reconciler {
         tokio::select! {
             () = tokio::time::sleep(failing.pause()) => {}
             () = wake.notified() => {}
-        }
-        Ok(())
-    }
-
-    async fn attempt(&self, unit: Unit, tried: u64) -> Attempt {
-        let object = unit.object();
-        let failed = |error: CallError| Attempt::Failed(trouble(object, &error));
-        match unit {
-            Unit::Pool(id) => match self.apply_pool(id, tried).await {
-                Ok(Some(capacity)) => Attempt::Settled(capacity),
-                Ok(None) => Attempt::Forgotten,
-                Err(error) => failed(error),
-            },
-            Unit::Volume(id) => {
-                if let Err(problem) = self.pool_of(id).await {
-                    let remedy = Remedy::Withdraw;
-                    return Attempt::Failed(Trouble { problem, remedy });
-                }
-                self.apply_volume(id, tried, failed).await
-            }
-        }
-    }
-
-    async fn apply_volume(
-        &self,
-        id: Uuid,
-        tried: u64,
-        failed: impl Fn(CallError) -> Attempt,
-    ) -> Attempt {
-        let Ok(_permit) = self.shared.permits.acquire().await else {
-            return failed(CallError::Lost);
-        };
-        let rendered = {
-            let intent = self.shared.intent.read().await;
-            render::volume(&intent, &self.shared.site, id, tried)
-        };
-        let desired = match rendered {
-            Ok(Some(desired)) => desired,
-            Ok(None) => return Attempt::Forgotten,
-            Err(problem) => {
-                let remedy = Remedy::Withdraw;
-                return Attempt::Failed(Trouble { problem, remedy });
-            }
-        };
-        let request = Request::ApplyVolume(Box::new(desired));
-        match self.shared.targetd.call(request).await {
-            Ok(Response::Applied(report)) => {
-                tracing::debug!(volume = %id, generation = tried, steps = ?report.steps, "applied");
-                Attempt::Settled(None)
-            }
-            Ok(_) => failed(CallError::Unexpected {
-                request: "apply-volume",
-            }),
-            Err(error) => failed(error),
-        }
-    }
-
-    /// Applies a pool and learns its capacity; `None` when it was forgotten.
-    async fn apply_pool(&self, id: Uuid, tried: u64) -> Result<Option<Option<u64>>, CallError> {
-        let permit = self.shared.permits.acquire().await;
-        let _permit = permit.map_err(|_| CallError::Lost)?;
-        let desired = {
-            let intent = self.shared.intent.read().await;
-            match intent.pool(id) {
-                Some(entry) => render::pool(id, &entry.record, tried),
-                None => return Ok(None),
-            }
-        };
-        let absent = desired.absent;
-        let request = Request::ApplyPool(Box::new(desired));
-        match self.shared.targetd.call(request).await {
-            Ok(Response::Applied(report)) => {
-                tracing::info!(pool = %id, generation = tried, steps = ?report.steps, "applied");
-            }
-            // It never was, and trying again would not help; its disks are free for another.
-            Err(CallError::Failed(failure)) if absent && !failure.kind.retryable() => {
-                tracing::warn!(pool = %id, %failure, "a withdrawn pool is forgotten as it is");
-            }
-            Err(error) => return Err(error),
-            Ok(_) => {
-                return Err(CallError::Unexpected {
-                    request: "apply-pool",
-                });
-            }
-        }
-        if absent {
-            return Ok(Some(None));
-        }
-        self.capacity(id).await.map(|capacity| Some(Some(capacity)))
-    }
-
-    async fn capacity(&self, id: Uuid) -> Result<u64, CallError> {
-        let unexpected = CallError::Unexpected {
-            request: "observe-pool",
-        };
-        match self
-            .shared
-            .targetd
-            .call(Request::ObservePool { id })
-            .await?
-        {
-            Response::Pool(report) => {
-                let usage = report.usage.ok_or(unexpected)?;
-                Ok(usage.data_total.saturating_mul(usage.block.bytes().0))
-            }
-            _ => Err(unexpected),
-        }
-    }
-
-    /// Waits until the pool of a volume was tried.
-    async fn pool_of(&self, volume: Uuid) -> Result<(), Problem> {
-        let pool = {
-            let intent = self.shared.intent.read().await;
-            match intent.volume(volume) {
-                Some(entry) => entry.record.pool,
-                None => return Ok(()),
-            }
-        };
-        let unit = Unit::Pool(pool);
-        while !self.shared.ledger.settled(unit) {
-            if let Some(problem) = self.shared.ledger.problem(unit) {
-                let detail = format!("pool {pool} is not online: {}", problem.detail);
-                let object = Unit::Volume(volume).object();
-                return Err(Problem::new(ProblemCode::WrongState, detail).about(object));
-            }
-            self.shared.ledger.attempted(unit).await;
         }
         Ok(())
     }

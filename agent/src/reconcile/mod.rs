@@ -16,6 +16,7 @@
 //! Nothing is polled: a driver runs because something changed, or because the last attempt
 //! failed and its pause is over.
 
+mod attempt;
 mod driver;
 mod failure;
 mod lap;
