@@ -8,8 +8,8 @@
 //! ```
 //!
 //! What only follows from the kernel's state (`settle`) is staged and rides along with the
-//! next commit, or one of its own when the inbox is quiet: a crash before that makes the next
-//! first lap find it out again.
+//! next commit, or one of its own before long: a crash before that makes the next first lap
+//! find it out again.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,7 +33,7 @@ use crate::targetd::Targetd;
 const BATCH: usize = 128;
 /// Messages waiting. Two batches: one being committed and one to follow.
 const QUEUE: usize = 2 * BATCH;
-/// Quiet after which staged changes that nobody waits for are committed.
+/// Longest time for which staged changes that nobody waits for are left to ride along.
 const QUIET: Duration = Duration::from_millis(100);
 /// Free bytes on the state disk below which it is reported.
 const LOW: u64 = 64 << 20;
@@ -79,6 +79,8 @@ enum Message {
         tell: Tell<Result<bool, DeskError>>,
     },
     Health(Tell<StoreHealth>),
+    /// What was staged some time ago is made durable, if nothing took it along.
+    Flush,
     Stop,
 }
 
@@ -97,6 +99,11 @@ impl StoreDesk {
     pub(super) fn new() -> (StoreDesk, Inbox) {
         let (inbox, messages) = mpsc::channel(QUEUE);
         (StoreDesk { inbox }, Inbox(messages))
+    }
+
+    /// A handle that does not keep the thread running.
+    pub(super) fn downgrade(&self) -> WeakDesk {
+        WeakDesk(self.inbox.downgrade())
     }
 
     pub(super) async fn command(
@@ -179,6 +186,16 @@ impl Desk for StoreDesk {
     }
 }
 
+/// A [`StoreDesk`] that does not keep the thread running.
+#[derive(Clone, Debug)]
+pub(super) struct WeakDesk(mpsc::WeakSender<Message>);
+
+impl WeakDesk {
+    fn upgrade(&self) -> Option<StoreDesk> {
+        self.0.upgrade().map(|inbox| StoreDesk { inbox })
+    }
+}
+
 /// The receiving end of a [`StoreDesk`].
 pub(super) struct Inbox(mpsc::Receiver<Message>);
 
@@ -190,8 +207,11 @@ pub(super) struct Clerk {
     pub(super) reconciler: Reconciler,
     pub(super) targetd: Targetd,
     pub(super) site: Arc<Site>,
-    pub(super) desk: Arc<dyn Desk>,
+    /// Weak, so that the thread ends with the last of those who could ask.
+    pub(super) desk: WeakDesk,
     pub(super) runtime: Handle,
+    /// Whether a flush is on its way.
+    pub(super) flushing: bool,
 }
 
 /// What one batch has come to so far.
@@ -200,6 +220,8 @@ struct Round {
     held: Vec<Held>,
     wanted: Vec<(Unit, u64)>,
     durable: bool,
+    /// Something was staged that nobody waits for.
+    lazy: bool,
     stop: bool,
 }
 
@@ -207,15 +229,11 @@ impl Clerk {
     /// Serves until told to stop, or until nobody is left to ask; then closes the store.
     pub(super) fn run(mut self, inbox: Inbox) {
         let Inbox(mut messages) = inbox;
-        let mut lazy = false;
-        while let Some(first) = self.next(&mut messages, lazy) {
-            let Some(first) = first else {
-                self.commit();
-                lazy = false;
-                continue;
-            };
+        while let Some(first) = messages.blocking_recv() {
             let round = self.round(first, &mut messages);
-            lazy = !round.durable && (lazy || !round.held.is_empty());
+            if round.lazy && !round.durable {
+                self.flush_soon();
+            }
             let stop = round.stop;
             self.answer(round.held);
             if stop {
@@ -228,18 +246,19 @@ impl Clerk {
         }
     }
 
-    /// The next message; `Some(None)` when the inbox was quiet with something staged.
-    fn next(&self, messages: &mut mpsc::Receiver<Message>, lazy: bool) -> Option<Option<Message>> {
-        if !lazy {
-            return messages.blocking_recv().map(Some);
+    /// Has staged changes committed before long, even if nothing else comes.
+    fn flush_soon(&mut self) {
+        if std::mem::replace(&mut self.flushing, true) {
+            return;
         }
-        let quiet = self
-            .runtime
-            .block_on(async { tokio::time::timeout(QUIET, messages.recv()).await });
-        match quiet {
-            Ok(message) => message.map(Some),
-            Err(_elapsed) => Some(None),
-        }
+        let desk = self.desk.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(QUIET).await;
+            if let Some(desk) = desk.upgrade() {
+                // An error means that the store was closed, and everything committed.
+                drop(desk.inbox.send(Message::Flush).await);
+            }
+        });
     }
 
     /// Takes `first` and what else is there, and makes it durable.
@@ -262,8 +281,10 @@ impl Clerk {
         // Still locked, so that nobody sees a change before the ledger knows of it.
         for (unit, generation) in round.wanted.drain(..) {
             if self.ledger.want(unit, generation) {
-                let desk = Arc::clone(&self.desk);
-                self.reconciler.launch(unit, desk, &self.runtime);
+                // Without a desk the engine is gone, and the next one does it.
+                if let Some(desk) = self.desk.upgrade() {
+                    self.reconciler.launch(unit, Arc::new(desk), &self.runtime);
+                }
             }
         }
         round
@@ -291,6 +312,7 @@ impl Clerk {
             } => {
                 let edits = settle::settle(intent, unit, generation, capacity);
                 let result = self.stage(intent, &edits).map_err(DeskError::from);
+                round.lazy |= !edits.is_empty();
                 round.held.push(Held::Settled(tell, result));
             }
             Message::Undo {
@@ -314,6 +336,10 @@ impl Clerk {
             Message::Health(tell) => {
                 // The asker may have gone.
                 drop(tell.send(self.health()));
+            }
+            Message::Flush => {
+                self.flushing = false;
+                round.durable = true;
             }
             Message::Stop => round.stop = true,
         }

@@ -78,9 +78,17 @@ impl Engine {
     /// # Errors
     /// When the store does not open or holds what this version cannot read.
     pub async fn start(options: EngineOptions) -> Result<(Engine, EngineTask), StartError> {
+        Engine::start_on(options, Options::default()).await
+    }
+
+    /// [`Engine::start`] with sizes of the store chosen.
+    pub(super) async fn start_on(
+        options: EngineOptions,
+        sizes: Options,
+    ) -> Result<(Engine, EngineTask), StartError> {
         let (dir, nvme) = (options.state_dir.clone(), options.nvme.portals.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            let (mut store, mut intent) = load(&dir)?;
+            let (mut store, mut intent) = load(&dir, sizes)?;
             let (record, news) = found(&intent, &nvme, &mut OsRandom);
             if let Some(edit) = news {
                 store.stage(batch(std::slice::from_ref(&edit)).map_err(StartError::Site)?)?;
@@ -122,8 +130,9 @@ impl Engine {
             reconciler: reconciler.clone(),
             targetd: targetd.clone(),
             site: Arc::clone(&site),
-            desk: Arc::new(desk.clone()),
+            desk: desk.downgrade(),
             runtime: Handle::current(),
+            flushing: false,
         };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -155,8 +164,8 @@ impl Engine {
 }
 
 /// Opens the store and reads the intent back from it.
-fn load(dir: &Path) -> Result<(Store, Intent), StartError> {
-    let (store, report) = Store::open(dir, Options::default())?;
+fn load(dir: &Path, sizes: Options) -> Result<(Store, Intent), StartError> {
+    let (store, report) = Store::open(dir, sizes)?;
     tracing::info!(?report, "store opened");
     let mut intent = Intent::default();
     for entry in store.load() {

@@ -1,7 +1,8 @@
 //! A targetd for tests: the real protocol over a real socket, above a kernel of maps.
 //!
 //! It keeps the rules that the agent relies on: a volume needs its pool active, a thin device
-//! is created only when provisioning, and unknown volumes can be unexported.
+//! is created only when provisioning, no generation is older than the one before, and unknown
+//! volumes can be unexported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub(crate) struct Kernel {
     /// Every call but greetings, in order of arrival.
     pub(crate) calls: Vec<Request>,
     pub(crate) version: Option<u32>,
+    /// Generation and number of accesses last accepted, while this targetd lives.
+    accepted: BTreeMap<Uuid, (u64, usize)>,
     rules: Vec<Rule>,
 }
 
@@ -126,6 +129,7 @@ impl FakeTargetd {
     /// Comes back.
     pub(crate) fn resume(&mut self) {
         let listener = UnixListener::bind(&self.socket).unwrap();
+        self.kernel().accepted.clear();
         let kernel = Arc::clone(&self.kernel);
         let serving = tokio::spawn(async move {
             let mut streams = tokio::task::JoinSet::new();
@@ -252,6 +256,7 @@ impl Kernel {
     }
 
     fn apply_volume(&mut self, desired: DesiredVolume) -> Result<Response, Failure> {
+        self.accept(&desired)?;
         let thin = (desired.pool, desired.thin_id);
         if !self.pools.contains_key(&desired.pool) {
             return Err(failure(FailureKind::Missing, "the pool is not active"));
@@ -275,6 +280,29 @@ impl Kernel {
             false => self.exported.insert(desired.id, desired),
         };
         Ok(applied(generation))
+    }
+
+    /// An older intent is refused, and so is one that takes access away at an equal generation.
+    fn accept(&mut self, desired: &DesiredVolume) -> Result<(), Failure> {
+        let iscsi = desired
+            .exports
+            .iscsi
+            .as_ref()
+            .map_or(0, |e| e.initiators.len());
+        let nvme = desired.exports.nvme.as_ref().map_or(0, |e| e.hosts.len());
+        let next = (desired.generation, iscsi + nvme);
+        match self.accepted.get(&desired.id) {
+            Some((generation, _)) if next.0 < *generation => {
+                Err(failure(FailureKind::Refused, "stale generation"))
+            }
+            Some((generation, accesses)) if next.0 == *generation && next.1 < *accesses => Err(
+                failure(FailureKind::Refused, "access lost at an equal generation"),
+            ),
+            _ => {
+                self.accepted.insert(desired.id, next);
+                Ok(())
+            }
+        }
     }
 
     fn observe_pool(&self, id: Uuid) -> PoolReport {

@@ -5,6 +5,7 @@ use ashlar_targetd_protocol::{FailureKind, Request};
 
 use super::rig::*;
 use crate::engine::{Answer, Command, Outcome};
+use crate::store::Options;
 use crate::targetd::fake::Behaviour;
 
 const MIB: u64 = 1 << 20;
@@ -235,4 +236,54 @@ async fn a_targetd_that_dies_in_the_middle_is_asked_again() {
         Outcome::Removed
     );
     assert!(rig.fake.kernel().thin.is_empty());
+}
+
+#[tokio::test]
+async fn a_full_state_disk_refuses_the_change_and_keeps_nothing_of_it() {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    let Rig {
+        dir,
+        fake,
+        engine,
+        task,
+    } = rig;
+    drop(engine);
+    task.stop().await;
+    // No disk has this much room.
+    let full = Options {
+        reserve_bytes: u64::MAX,
+        ..Options::default()
+    };
+    let (engine, task) = start_on(&dir.path().join("state"), &fake, full).await;
+    let rig = Rig {
+        dir,
+        fake,
+        engine,
+        task,
+    };
+    let before = rig.engine.shared.intent.read().await.clone();
+    rig.fake.kernel().calls.clear();
+    for command in [
+        volume(id(2), MIB),
+        host(id(0xb2), 2),
+        attach(id(3), id(1), HOST, Transport::Iscsi),
+        Command::VolumeDelete { id: id(1) },
+    ] {
+        let problem = rig.ask(command).await.unwrap_err();
+        assert_eq!(
+            (problem.code, problem.retryable),
+            (ProblemCode::StateDiskFull, true)
+        );
+    }
+    assert_eq!(*rig.engine.shared.intent.read().await, before);
+    let applies = rig
+        .fake
+        .kernel()
+        .calls
+        .iter()
+        .filter(|call| applies_volume(call))
+        .count();
+    assert_eq!(applies, 0);
+    assert!(rig.engine.volume(id(1)).await.is_ok());
 }

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::domain::Listen;
 use crate::engine::{Answer, Command, Engine, EngineOptions, EngineTask, Outcome, RequestContext};
+use crate::store::Options;
 use crate::targetd::fake::FakeTargetd;
 
 /// Long enough for a busy machine, never reached by a test that passes.
@@ -32,6 +33,14 @@ pub(super) struct Rig {
 }
 
 pub(super) async fn start(state: &Path, fake: &FakeTargetd) -> (Engine, EngineTask) {
+    start_on(state, fake, Options::default()).await
+}
+
+pub(super) async fn start_on(
+    state: &Path,
+    fake: &FakeTargetd,
+    sizes: Options,
+) -> (Engine, EngineTask) {
     let portals = |text: &str| [text.parse().unwrap()].into();
     let options = EngineOptions {
         state_dir: state.to_owned(),
@@ -47,7 +56,7 @@ pub(super) async fn start(state: &Path, fake: &FakeTargetd) -> (Engine, EngineTa
         },
         ready_within: Duration::from_secs(5),
     };
-    let (engine, task) = Engine::start(options).await.unwrap();
+    let (engine, task) = Engine::start_on(options, sizes).await.unwrap();
     engine.ready().await;
     (engine, task)
 }
