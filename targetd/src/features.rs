@@ -1,6 +1,6 @@
 //! What this kernel can do for us.
 //!
-//! Modules are loaded by the system at boot; nothing is loaded for the sake of looking.
+//! Modules are loaded by the system at boot.
 
 use ashlar_kernel_iface::tree::TreePath;
 use ashlar_targetd_protocol::FeatureReport;
@@ -12,7 +12,7 @@ type Probe = fn(&Kernel) -> Result<(), String>;
 
 const PROBES: [(&str, Probe); 4] = [
     ("device-mapper", device_mapper),
-    ("thin-pool", |kernel| module(kernel, "dm_thin_pool")),
+    ("thin-pool", thin_pool),
     ("iscsi", iscsi),
     ("nvme-tcp", nvme_tcp),
 ];
@@ -31,6 +31,14 @@ fn device_mapper(kernel: &Kernel) -> Result<(), String> {
     match version {
         [4, ..] => Ok(()),
         other => Err(format!("device-mapper speaks version {other:?}, not 4")),
+    }
+}
+
+fn thin_pool(kernel: &Kernel) -> Result<(), String> {
+    match kernel.dm.target_version("thin-pool") {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err("kernel module dm_thin_pool is not there".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

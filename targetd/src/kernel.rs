@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ashlar_kernel_iface::block::{BlockError, Disks, RealDisks};
 use ashlar_kernel_iface::dm::{DeviceMapper, DmError, DmName, RealDm};
+use ashlar_kernel_iface::model::ModelKernel;
 use ashlar_kernel_iface::tree::{Errno, RealTree, Tree, TreeError};
 
 /// The parts of the kernel that are read and written. Clones are handles on the same kernel.
@@ -19,6 +20,9 @@ pub struct Kernel {
     pub disks: Arc<dyn Disks>,
     /// Its modules.
     pub modules: Arc<dyn Modules>,
+    /// Whether steps that do not wait for each other are taken at once. A model takes them in
+    /// order, so that its log and its faults are the same each time.
+    pub at_once: bool,
 }
 
 /// What a kernel says of itself.
@@ -44,6 +48,19 @@ impl Modules for RunningKernel {
     }
 }
 
+/// The model has what it does not refuse.
+struct Modelled;
+
+impl Modules for Modelled {
+    fn release(&self) -> String {
+        "model".to_owned()
+    }
+
+    fn loaded(&self, _module: &str) -> bool {
+        true
+    }
+}
+
 impl Kernel {
     /// The running kernel.
     ///
@@ -55,7 +72,19 @@ impl Kernel {
             dm: Arc::new(RealDm::open()?),
             disks: Arc::new(RealDisks::new()),
             modules: Arc::new(RunningKernel),
+            at_once: true,
         })
+    }
+
+    /// A model in this process.
+    pub fn model(model: &ModelKernel) -> Self {
+        Kernel {
+            tree: Arc::new(model.clone()),
+            dm: Arc::new(model.dm()),
+            disks: Arc::new(model.disks()),
+            modules: Arc::new(Modelled),
+            at_once: false,
+        }
     }
 
     /// configfs, borrowed.

@@ -176,6 +176,11 @@ impl<'t> Backstore<'t> {
         }
     }
 
+    /// Whether its HBA directory exists, which a backstore half made or half removed can leave.
+    pub fn has_hba(&self) -> Result<bool, TreeError> {
+        self.tree.exists(&self.id.hba_path())
+    }
+
     /// Closes the device and removes the backstore, and its HBA directory if it was the last
     /// there. "In use" says that a LUN still links to it.
     pub fn remove(&self) -> Result<Change, TreeError> {

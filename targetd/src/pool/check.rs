@@ -127,10 +127,11 @@ fn disks_under(data: &ActivePart) -> Vec<DeviceNumber> {
 }
 
 fn disks_can_be_used(desired: &DesiredPool, observed: &ObservedPool) -> Result<(), Refusal> {
-    let own: BTreeSet<String> = PoolPart::ALL
-        .into_iter()
-        .filter_map(|part| observed.active(part))
-        .map(|active| format!("dm-{}", active.number.minor))
+    let own: BTreeSet<String> = observed
+        .parts
+        .values()
+        .filter_map(ObservedPart::number)
+        .map(|number| format!("dm-{}", number.minor))
         .collect();
     for (index, found) in observed.disks.iter().enumerate() {
         let disk = disk_is_there(found)?;

@@ -30,8 +30,8 @@ pub enum ObservedPart {
     Absent,
     /// Something has its name and is not it, in words.
     Foreign(String),
-    /// It was made and never got a table: whoever made it died.
-    Empty,
+    /// It was made and its table never went live: whoever made it died.
+    Empty(DeviceNumber),
     /// It is active.
     Active(ActivePart),
 }
@@ -77,6 +77,17 @@ impl ObservedPool {
         match self.parts.get(&part) {
             Some(ObservedPart::Active(active)) => Some(active),
             _ => None,
+        }
+    }
+}
+
+impl ObservedPart {
+    /// Its number, if it is ours.
+    pub fn number(&self) -> Option<DeviceNumber> {
+        match self {
+            ObservedPart::Empty(number) => Some(*number),
+            ObservedPart::Active(active) => Some(active.number),
+            ObservedPart::Absent | ObservedPart::Foreign(_) => None,
         }
     }
 }
@@ -131,7 +142,7 @@ fn observe_part(kernel: &Kernel, pool: Uuid, part: PoolPart) -> Result<ObservedP
         return Ok(ObservedPart::Foreign(what));
     }
     if !info.live {
-        return Ok(ObservedPart::Empty);
+        return Ok(ObservedPart::Empty(info.number));
     }
     match kernel.dm.table(&name, TableSlot::Live) {
         Ok(table) => Ok(ObservedPart::Active(ActivePart {

@@ -117,7 +117,7 @@ fn labelled(found: &ObservedDisk) -> bool {
 /// Devices that were left without a table or with another one, without a thin pool on them.
 fn stale(observed: &ObservedPool, tables: &PoolTables) -> Vec<Step> {
     let is_stale = |part: &PoolPart| match observed.parts.get(part) {
-        Some(ObservedPart::Empty) => true,
+        Some(ObservedPart::Empty(_)) => true,
         Some(ObservedPart::Active(active)) => !usable(*part, active, tables),
         _ => false,
     };

@@ -52,6 +52,8 @@ pub struct Iscsi {
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     backstore: Option<BackstoreState>,
+    /// The backstore's directory is there without it: whoever made or removed it died.
+    remains: bool,
     targets: BTreeMap<Iqn, TargetState>,
 }
 
@@ -186,8 +188,11 @@ impl Transport for Iscsi {
                 None => self.names.remove(volume, &name),
             }
         }
+        let handle = lio.backstore(&BackstoreId::for_volume(volume));
+        let backstore = handle.observe()?;
         Ok(Observed {
-            backstore: lio.backstore(&BackstoreId::for_volume(volume)).observe()?,
+            remains: backstore.is_none() && handle.has_hba()?,
+            backstore,
             targets,
         })
     }
@@ -225,20 +230,23 @@ impl Transport for Iscsi {
         desired: Option<&IscsiExport>,
     ) -> ExportPlan<Step> {
         let mut removals = Vec::new();
+        let mut leftovers = Vec::new();
         for (name, target) in &observed.targets {
             match kept(subject, observed, desired, name) {
                 Some(export) => removals.extend(trimmed(export, target)),
-                None => removals.extend(removed(name, target)),
+                None => {
+                    removals.extend(emptied(name, target));
+                    leftovers.push(Step::RemoveTarget(name.clone()));
+                }
             }
         }
-        if observed.backstore.is_some()
-            && (desired.is_none() || !backstore_usable(subject, observed))
-        {
+        if backstore_goes(subject, observed, desired.is_some()) {
             removals.push(Step::RemoveBackstore);
         }
         let additions = desired.map(|export| added(subject, observed, export));
         ExportPlan {
             removals,
+            leftovers,
             additions: additions.unwrap_or_default(),
         }
     }
@@ -368,6 +376,14 @@ fn kept<'a>(
     })
 }
 
+/// Whether there is a backstore, or something of one, that nobody wants or that cannot be used.
+fn backstore_goes(subject: &Subject, observed: &Observed, wanted: bool) -> bool {
+    match &observed.backstore {
+        Some(_) => !wanted || !backstore_usable(subject, observed),
+        None => observed.remains && !wanted,
+    }
+}
+
 /// Whether the backstore can stay: it has the volume's device open, or none yet, and nobody
 /// learned a wrong serial number from it.
 fn backstore_usable(subject: &Subject, observed: &Observed) -> bool {
@@ -397,8 +413,8 @@ fn trimmed(export: &IscsiExport, target: &TargetState) -> Vec<Step> {
     steps
 }
 
-/// What goes when a target goes.
-fn removed(name: &Iqn, target: &TargetState) -> Vec<Step> {
+/// What goes before a target can.
+fn emptied(name: &Iqn, target: &TargetState) -> Vec<Step> {
     let mut steps = Vec::new();
     for tpg in target.tpgs.values() {
         if tpg.enabled {
@@ -412,7 +428,6 @@ fn removed(name: &Iqn, target: &TargetState) -> Vec<Step> {
             steps.push(Step::RemoveLun(name.clone()));
         }
     }
-    steps.push(Step::RemoveTarget(name.clone()));
     steps
 }
 

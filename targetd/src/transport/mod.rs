@@ -46,8 +46,10 @@ pub struct Survey {
 /// What a transport does before and after the device is made, changed or removed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportPlan<S> {
-    /// What goes.
+    /// What goes, before the device does.
     pub removals: Vec<S>,
+    /// What goes too and does not hold the device, so that neither waits for the other.
+    pub leftovers: Vec<S>,
     /// What comes, on an active device.
     pub additions: Vec<S>,
 }
@@ -178,12 +180,17 @@ macro_rules! transports {
 
             /// The steps to `desired`.
             pub fn plan(&self, subject: &Subject, desired: &Exports) -> ExportPlan<ExportStep> {
-                let mut all = ExportPlan { removals: Vec::new(), additions: Vec::new() };
+                let mut all = ExportPlan {
+                    removals: Vec::new(),
+                    leftovers: Vec::new(),
+                    additions: Vec::new(),
+                };
                 $(
                     let one = <$implementation>::plan(
                         subject, &self.$field, desired.$field.as_ref(),
                     );
                     all.removals.extend(one.removals.into_iter().map(ExportStep::$variant));
+                    all.leftovers.extend(one.leftovers.into_iter().map(ExportStep::$variant));
                     all.additions.extend(one.additions.into_iter().map(ExportStep::$variant));
                 )*
                 all

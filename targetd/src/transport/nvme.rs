@@ -221,6 +221,7 @@ impl Transport for Nvme {
         let additions = desired.map(|export| added(subject, observed, export));
         ExportPlan {
             removals,
+            leftovers: Vec::new(),
             additions: additions.unwrap_or_default(),
         }
     }

@@ -40,6 +40,7 @@ pub use observe::{ActiveDevice, ObservedDevice, ObservedVolume, observe};
 pub use plan::{Plan, plan, subject};
 pub use step::Step;
 
+use apply::Applier;
 use generations::Generations;
 
 /// What a volume should be, as far as it concerns the kernel.
@@ -168,7 +169,12 @@ impl Volumes {
         let subject = subject(goal, &observed);
         check(goal, &subject, &observed)?;
         let plan = plan(goal, &subject, &observed);
-        let taken = apply::apply(&self.kernel, &self.transports, goal.id, &plan)?;
+        let applier = Applier {
+            kernel: &self.kernel,
+            transports: &self.transports,
+            volume: goal.id,
+        };
+        let taken = applier.apply(&plan)?;
         tracing::info!(volume = %goal.id, steps = taken.len(), "volume is as desired");
         Ok(taken)
     }

@@ -7,19 +7,38 @@ use ashlar_targetd_protocol::DataState;
 use super::observe::{ActiveDevice, ObservedDevice, ObservedVolume};
 use super::step::Step;
 use super::{Goal, ThinGoal};
-use crate::transport::Subject;
+use crate::transport::{ExportStep, Subject};
 
-/// The steps in their order: exports that go, the device, exports that come; at last the data,
-/// if it goes.
+/// The steps in their order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// The steps.
-    pub steps: Vec<Step>,
+    /// Exports that go, and with them what holds the device.
+    pub removals: Vec<Step>,
+    /// What is left of those exports. It waits in the kernel, and so does the device, so both
+    /// are done at once.
+    pub leftovers: Vec<Step>,
+    /// The device, and at last the data, if that goes.
+    pub device: Vec<Step>,
+    /// Exports that come.
+    pub additions: Vec<Step>,
+}
+
+impl Plan {
+    /// All steps.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        let device = self.leftovers.iter().chain(&self.device);
+        self.removals.iter().chain(device).chain(&self.additions)
+    }
+
+    /// Whether all is as it should be.
+    pub fn is_empty(&self) -> bool {
+        self.steps().next().is_none()
+    }
 }
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
+        self.steps().try_for_each(|step| writeln!(f, "{step}"))
     }
 }
 
@@ -37,10 +56,13 @@ pub fn subject(goal: &Goal<'_>, observed: &ObservedVolume) -> Subject {
 /// The steps from `observed` to `goal`.
 pub fn plan(goal: &Goal<'_>, subject: &Subject, observed: &ObservedVolume) -> Plan {
     let exports = observed.exports.plan(subject, goal.exports);
-    let mut steps: Vec<Step> = exports.removals.into_iter().map(Step::Export).collect();
-    steps.extend(device_steps(goal, observed));
-    steps.extend(exports.additions.into_iter().map(Step::Export));
-    Plan { steps }
+    let steps = |steps: Vec<ExportStep>| steps.into_iter().map(Step::Export).collect();
+    Plan {
+        removals: steps(exports.removals),
+        leftovers: steps(exports.leftovers),
+        device: device_steps(goal, observed),
+        additions: steps(exports.additions),
+    }
 }
 
 fn device_steps(goal: &Goal<'_>, observed: &ObservedVolume) -> Vec<Step> {
