@@ -1,0 +1,69 @@
+//! What the main plans do, step by step and call by call, kept as text to be read.
+//!
+//! `UPDATE_GOLDEN=1` writes the files anew.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use ashlar_targetd_protocol::{Failure, PoolFormat, Report};
+
+use crate::wanted::*;
+use crate::world::{DISKS, World};
+
+/// The steps reported, then the kernel calls they were made of.
+fn transcript(world: &World, apply: impl FnOnce() -> Result<Report, Failure>) -> String {
+    world.kernel.take_log();
+    let report = apply().unwrap();
+    let mut text = String::from("steps:\n");
+    for step in &report.steps {
+        writeln!(text, "  {step}").unwrap();
+    }
+    text.push_str("\nkernel:\n");
+    for call in world.kernel.take_log() {
+        writeln!(text, "  {call}").unwrap();
+    }
+    text
+}
+
+fn check(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, found).unwrap();
+    }
+    let kept = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(kept, found, "{name} is not what happens any more");
+}
+
+#[test]
+fn the_main_plans_read_as_they_are_kept() {
+    let world = World::bare();
+    let disks = &DISKS[..1];
+    let pool_of = |format| pool(1, disks, format);
+    let step = |name: &str, wanted: Wanted| {
+        check(name, &transcript(&world, || world.apply(&wanted)));
+    };
+    let pool_step = |name: &str, desired| {
+        check(name, &transcript(&world, || world.apply_pool(&desired)));
+    };
+    pool_step("pool-create.txt", pool_of(PoolFormat::BlankOnly));
+    step("volume-create.txt", volume(1).new_data());
+    step("volume-attach-iscsi.txt", volume(1).iscsi(&["alpha"]));
+    step(
+        "volume-attach-nvme.txt",
+        volume(1).iscsi(&["alpha"]).nvme(&["beta"]),
+    );
+    step(
+        "volume-grow.txt",
+        volume(1).sized(16).iscsi(&["alpha"]).nvme(&["beta"]),
+    );
+    step(
+        "volume-detach-iscsi.txt",
+        volume(1).sized(16).nvme(&["beta"]),
+    );
+    step("volume-detach-last.txt", volume(1).sized(16));
+    step("volume-delete.txt", volume(1).tombstone());
+    pool_step("pool-deactivate.txt", absent(pool_of(PoolFormat::Never)));
+    pool_step("pool-activate.txt", pool_of(PoolFormat::Never));
+}

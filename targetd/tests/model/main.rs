@@ -1,0 +1,11 @@
+//! targetd on the model kernel: every rule of safety by its name, and properties that hold from
+//! any state to any other.
+
+mod concurrency;
+mod golden;
+mod pools;
+mod properties;
+mod rules;
+mod volumes;
+mod wanted;
+mod world;

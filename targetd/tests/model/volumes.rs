@@ -1,0 +1,226 @@
+//! What initiators see of volumes as they come, grow and go.
+
+use ashlar_kernel_iface::model::Denied;
+use ashlar_targetd_protocol::{ChapCredentials, DhchapKey, Sectors};
+
+use crate::wanted::*;
+use crate::world::World;
+
+#[test]
+fn a_new_volume_costs_one_message_and_no_device() {
+    let world = World::pooled();
+    let report = world.apply(&volume(1).new_data()).unwrap();
+    assert_eq!(report.steps.len(), 1, "{:?}", report.steps);
+    assert_eq!(world.volume(&volume(1)).active, None);
+    let again = world.apply(&volume(1).new_data()).unwrap();
+    assert_eq!(again.steps, Vec::<String>::new());
+}
+
+#[test]
+fn an_initiator_logs_in_with_its_own_secret_and_sees_the_disk() {
+    let world = World::pooled();
+    world
+        .apply(&volume(1).new_data().iscsi(&["alpha"]))
+        .unwrap();
+    let login = |host: &str, chap: Option<ChapCredentials>| {
+        let at = portal(0).socket();
+        world
+            .kernel
+            .iscsi_login(at, &target(1), &initiator(host), chap.as_ref())
+    };
+    let disks = login("alpha", Some(chap("alpha", 1))).unwrap();
+    assert_eq!(disks[&0].serial, volume_id(1).simple().to_string());
+    assert!(!disks[&0].write_protected);
+    assert_eq!(
+        login("alpha", Some(chap("alpha", 2))),
+        Err(Denied::Authentication)
+    );
+    assert_eq!(login("alpha", None), Err(Denied::Authentication));
+    assert_eq!(login("beta", None), Err(Denied::NotAllowed));
+}
+
+#[test]
+fn a_host_connects_with_its_own_key_and_sees_the_namespace() {
+    let world = World::pooled();
+    world.apply(&volume(1).new_data().nvme(&["alpha"])).unwrap();
+    let connect = |host: &str, key: Option<DhchapKey>| {
+        let at = port(0).socket();
+        world
+            .kernel
+            .nvme_connect(at, &subsystem(1), &nvme_host(host), key.as_ref())
+    };
+    let seen = connect("alpha", Some(key(1))).unwrap();
+    assert_eq!(seen[&1].uuid, volume_id(1).to_string());
+    assert_eq!(
+        seen[&1].nguid.replace('-', ""),
+        volume_id(1).simple().to_string()
+    );
+    assert_eq!(connect("alpha", Some(key(2))), Err(Denied::Authentication));
+    assert_eq!(connect("beta", Some(key(1))), Err(Denied::NotAllowed));
+}
+
+#[test]
+fn a_host_without_authentication_does_not_open_the_door_for_others() {
+    let world = World::pooled();
+    let hosts = [("open", None), ("alpha", Some(1))];
+    let wanted = volume(1)
+        .new_data()
+        .iscsi_at(&[0], hosts)
+        .nvme_at(&[0], hosts);
+    world.apply(&wanted).unwrap();
+    let login = |host: &str| {
+        let at = portal(0).socket();
+        world
+            .kernel
+            .iscsi_login(at, &target(1), &initiator(host), None)
+    };
+    assert!(login("open").is_ok());
+    assert_eq!(login("alpha"), Err(Denied::Authentication));
+    let connect = |host: &str| {
+        let at = port(0).socket();
+        world
+            .kernel
+            .nvme_connect(at, &subsystem(1), &nvme_host(host), None)
+    };
+    assert!(connect("open").is_ok());
+    assert_eq!(connect("alpha"), Err(Denied::Authentication));
+}
+
+#[test]
+fn a_changed_secret_replaces_the_old_one() {
+    let world = World::pooled();
+    let with = |version| {
+        let hosts = [("alpha", Some(version))];
+        volume(1)
+            .new_data()
+            .iscsi_at(&[0], hosts)
+            .nvme_at(&[0], hosts)
+    };
+    world.apply(&with(1)).unwrap();
+    world.apply(&with(2)).unwrap();
+    let kernel = &world.kernel;
+    let login = |version| {
+        let chap = chap("alpha", version);
+        kernel.iscsi_login(
+            portal(0).socket(),
+            &target(1),
+            &initiator("alpha"),
+            Some(&chap),
+        )
+    };
+    assert_eq!(login(1), Err(Denied::Authentication));
+    assert!(login(2).is_ok());
+    let connect = |version| {
+        let key = key(version);
+        kernel.nvme_connect(
+            port(0).socket(),
+            &subsystem(1),
+            &nvme_host("alpha"),
+            Some(&key),
+        )
+    };
+    assert_eq!(connect(1), Err(Denied::Authentication));
+    assert!(connect(2).is_ok());
+}
+
+#[test]
+fn both_transports_share_one_device_and_grow_with_it() {
+    let world = World::pooled();
+    let wanted = |mib| volume(1).sized(mib).iscsi(&["alpha"]).nvme(&["beta"]);
+    world.apply(&wanted(8).new_data()).unwrap();
+    let report = world.apply(&wanted(16)).unwrap();
+    assert_eq!(
+        report.steps,
+        [
+            format!("grow the device to {} sectors", 16 * MIB),
+            format!(
+                "announce the size of namespace 1 of subsystem {}",
+                subsystem(1)
+            ),
+        ]
+    );
+    let seen = world.volume(&volume(1));
+    assert_eq!(seen.active, Some(Sectors(16 * MIB)));
+    assert_eq!(seen.exported.len(), 2);
+}
+
+#[test]
+fn the_last_detach_deactivates_the_device() {
+    let world = World::pooled();
+    let empty = world.picture();
+    world
+        .apply(&volume(1).new_data().iscsi(&["alpha"]).nvme(&["beta"]))
+        .unwrap();
+    world.apply(&volume(1).nvme(&["beta"])).unwrap();
+    assert!(world.volume(&volume(1)).active.is_some());
+    world.apply(&volume(1)).unwrap();
+    assert_eq!(world.volume(&volume(1)).active, None);
+    assert_eq!(world.picture(), empty);
+}
+
+#[test]
+fn ports_and_hosts_stay_while_another_volume_uses_them() {
+    let world = World::pooled();
+    world.apply(&volume(1).new_data().nvme(&["alpha"])).unwrap();
+    world.apply(&volume(2).new_data().nvme(&["alpha"])).unwrap();
+    world.apply(&volume(1)).unwrap();
+    let connect = |n| {
+        let at = port(0).socket();
+        let key = key(1);
+        world
+            .kernel
+            .nvme_connect(at, &subsystem(n), &nvme_host("alpha"), Some(&key))
+    };
+    assert_eq!(connect(1), Err(Denied::NoTarget));
+    assert!(connect(2).is_ok());
+}
+
+#[test]
+fn a_restart_changes_nothing() {
+    let world = World::pooled();
+    let wanted = || volume(1).iscsi(&["alpha"]).nvme(&["alpha"]);
+    world.apply(&wanted().new_data()).unwrap();
+    world.kernel.take_log();
+    world.restart();
+    assert_eq!(world.apply(&wanted()).unwrap().steps, Vec::<String>::new());
+    let log = world.kernel.take_log();
+    let changes: Vec<_> = log.iter().filter(|call| call.outcome.is_ok()).collect();
+    assert!(changes.is_empty(), "{changes:?}");
+}
+
+#[test]
+fn a_power_cut_loses_nothing_that_the_next_lap_does_not_bring_back() {
+    let world = World::pooled();
+    let wanted = || volume(1).iscsi(&["alpha"]).nvme(&["beta"]);
+    world.apply(&wanted().new_data()).unwrap();
+    let before = world.picture();
+    world.reboot();
+    let pool = pool(
+        1,
+        &crate::world::DISKS,
+        ashlar_targetd_protocol::PoolFormat::Never,
+    );
+    world.apply_pool(&pool).unwrap();
+    world.apply(&wanted()).unwrap();
+    assert_eq!(world.picture(), before);
+}
+
+#[test]
+fn an_older_name_of_the_target_goes_when_the_new_one_comes() {
+    let world = World::pooled();
+    let mut renamed = volume(1).iscsi(&["alpha"]).nvme(&["alpha"]);
+    let name = format!("iqn.2026-11.io.ashlar:new:{}", volume_id(1));
+    renamed.0.exports.iscsi.as_mut().unwrap().target = name.parse().unwrap();
+    let name = format!("nqn.2026-11.io.ashlar:new:{}", volume_id(1));
+    renamed.0.exports.nvme.as_mut().unwrap().subsystem = name.parse().unwrap();
+    world
+        .apply(&volume(1).new_data().iscsi(&["alpha"]).nvme(&["alpha"]))
+        .unwrap();
+    world.restart();
+    world.apply(&renamed).unwrap();
+    let old = world
+        .picture()
+        .into_iter()
+        .filter(|name| name.contains(":box:"));
+    assert_eq!(old.count(), 0);
+}

@@ -1,0 +1,185 @@
+//! Desired states, built in a few words.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ashlar_targetd_protocol::{
+    ChapCredentials, ChapName, ChapSecret, DataState, DesiredPool, DesiredVolume, DhchapKey,
+    Exports, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId,
+    PortalAddr, Sectors, ThinId,
+};
+use uuid::Uuid;
+
+/// 1 MiB.
+pub const MIB: u64 = 2048;
+pub const PORTALS: [&str; 2] = ["192.0.2.1:3260", "[2001:db8::1]:3260"];
+pub const PORTS: [&str; 2] = ["192.0.2.1:4420", "[2001:db8::1]:4420"];
+
+pub fn pool_id(n: u128) -> Uuid {
+    Uuid::from_u128(0x0a00_0000_0000_4000_8000_0000_0000_0000 + n)
+}
+
+pub fn volume_id(n: u32) -> Uuid {
+    Uuid::from_u128(0x0b00_0000_0000_4000_8000_0000_0000_0000 + u128::from(n))
+}
+
+pub fn target(n: u32) -> Iqn {
+    let name = format!("iqn.2026-11.io.ashlar:box:{}", volume_id(n));
+    name.parse().unwrap()
+}
+
+pub fn subsystem(n: u32) -> Nqn {
+    let name = format!("nqn.2026-11.io.ashlar:box:{}", volume_id(n));
+    name.parse().unwrap()
+}
+
+pub fn initiator(host: &str) -> Iqn {
+    format!("iqn.2026-11.org.example:{host}").parse().unwrap()
+}
+
+pub fn nvme_host(host: &str) -> Nqn {
+    format!("nqn.2026-11.org.example:{host}").parse().unwrap()
+}
+
+pub fn chap(host: &str, version: u32) -> ChapCredentials {
+    ChapCredentials {
+        name: ChapName::try_from(host.to_owned()).unwrap(),
+        secret: ChapSecret::try_from(format!("Secret{version:06}")).unwrap(),
+    }
+}
+
+pub fn key(version: u32) -> DhchapKey {
+    let letter = char::from(b'A' + (version % 26) as u8);
+    DhchapKey::try_from(format!("DHHC-1:00:{}:", letter.to_string().repeat(48))).unwrap()
+}
+
+pub fn portal(index: usize) -> PortalAddr {
+    PORTALS[index].parse().unwrap()
+}
+
+pub fn port(index: usize) -> PortalAddr {
+    PORTS[index].parse().unwrap()
+}
+
+/// A volume in pool 1, present, of 8 MiB, without exports.
+pub struct Wanted(pub DesiredVolume);
+
+pub fn volume(n: u32) -> Wanted {
+    Wanted(DesiredVolume {
+        id: volume_id(n),
+        generation: 0,
+        pool: pool_id(1),
+        thin_id: ThinId::try_from(u64::from(n)).unwrap(),
+        size: Sectors(8 * MIB),
+        data: DataState::Present,
+        exports: Exports::default(),
+        force: false,
+    })
+}
+
+impl Wanted {
+    pub fn new_data(mut self) -> Self {
+        self.0.data = DataState::Provision;
+        self
+    }
+
+    pub fn tombstone(mut self) -> Self {
+        self.0.data = DataState::Tombstone;
+        self
+    }
+
+    pub fn sized(mut self, mib: u64) -> Self {
+        self.0.size = Sectors(mib * MIB);
+        self
+    }
+
+    pub fn forced(mut self) -> Self {
+        self.0.force = true;
+        self
+    }
+
+    pub fn at_generation(mut self, generation: u64) -> Self {
+        self.0.generation = generation;
+        self
+    }
+
+    /// Over iSCSI at the first portal, to these hosts with their first secrets.
+    pub fn iscsi(self, hosts: &[&str]) -> Self {
+        let hosts = hosts.iter().map(|host| (*host, Some(1)));
+        self.iscsi_at(&[0], hosts)
+    }
+
+    /// Over iSCSI at these portals, to hosts with this version of their secrets, or none.
+    pub fn iscsi_at<'h>(
+        mut self,
+        portals: &[usize],
+        hosts: impl IntoIterator<Item = (&'h str, Option<u32>)>,
+    ) -> Self {
+        let acl = |(host, version): (&str, Option<u32>)| {
+            let chap = version.map(|version| chap(host, version));
+            (initiator(host), IscsiAcl { chap, mutual: None })
+        };
+        let name = format!("iqn.2026-11.io.ashlar:box:{}", self.0.id);
+        self.0.exports.iscsi = Some(IscsiExport {
+            target: name.parse().unwrap(),
+            portals: portals
+                .iter()
+                .map(|index| portal(*index))
+                .collect::<BTreeSet<_>>(),
+            initiators: hosts.into_iter().map(acl).collect(),
+        });
+        self
+    }
+
+    /// Over NVMe/TCP at the first port, to these hosts with their first keys.
+    pub fn nvme(self, hosts: &[&str]) -> Self {
+        let hosts = hosts.iter().map(|host| (*host, Some(1)));
+        self.nvme_at(&[0], hosts)
+    }
+
+    /// Over NVMe/TCP at these ports, to hosts with this version of their keys, or none.
+    pub fn nvme_at<'h>(
+        mut self,
+        ports: &[usize],
+        hosts: impl IntoIterator<Item = (&'h str, Option<u32>)>,
+    ) -> Self {
+        let host = |(host, version): (&str, Option<u32>)| {
+            let keys = NvmeHost {
+                key: version.map(key),
+                controller_key: None,
+            };
+            (nvme_host(host), keys)
+        };
+        let name = format!("nqn.2026-11.io.ashlar:box:{}", self.0.id);
+        let ports = ports
+            .iter()
+            .map(|index| (PortId::try_from(*index as u64 + 1).unwrap(), port(*index)));
+        self.0.exports.nvme = Some(NvmeExport {
+            subsystem: name.parse().unwrap(),
+            ports: ports.collect::<BTreeMap<_, _>>(),
+            hosts: hosts.into_iter().map(host).collect(),
+        });
+        self
+    }
+}
+
+/// A pool on these disks.
+pub fn pool(n: u128, disks: &[&str], format: PoolFormat) -> DesiredPool {
+    let disk = |serial: &&str| PoolDisk {
+        id: format!("serial-{serial}").parse().unwrap(),
+    };
+    DesiredPool {
+        id: pool_id(n),
+        generation: 1,
+        disks: disks.iter().map(disk).collect(),
+        metadata: Sectors(4 * MIB),
+        block: Sectors(128),
+        low_water_blocks: 16,
+        format,
+        absent: false,
+    }
+}
+
+pub fn absent(mut pool: DesiredPool) -> DesiredPool {
+    pool.absent = true;
+    pool
+}
