@@ -18,16 +18,31 @@
 use std::collections::BTreeMap;
 
 use ashlar_targetd_protocol::{Bytes, Sectors, ThinId};
+use uuid::Uuid;
 
 use super::{
-    DeviceMapper, DmAccess, DmError, DmInfo, DmName, PoolMessage, PoolMode, StatusFreshness,
-    SuspendFlags, Table, TableSlot, Target, TargetStatus, ThinPoolStatus, ThinStatus,
+    DeviceMapper, DmAccess, DmName, PoolMessage, StatusFreshness, SuspendFlags, Table, TableSlot,
+    Target,
 };
 use crate::block::{
-    Access, BlockDevice, BlockError, Disks, MetadataState, metadata_state, zero_metadata_superblock,
+    Access, BlockDevice, BlockError, Disks, PoolLabel, format_disk, metadata_state, probe,
+    wipe_disk, zero_metadata_superblock,
 };
 use crate::conformance::{Mismatch, ScriptError};
 use crate::device::DeviceNumber;
+
+use answer::{Answer, block_errno, content, describe, nothing_or, ok, said, state_name, statuses};
+
+mod answer;
+
+/// What `format` writes.
+const LABEL: PoolLabel = PoolLabel {
+    pool: Uuid::from_u128(0xa5),
+    index: 0,
+    count: 1,
+    metadata: Sectors(8192),
+    block: Sectors(128),
+};
 
 /// The kernel a script runs on.
 pub struct Stage<'a> {
@@ -85,9 +100,6 @@ fn operation(line: &str) -> Option<(&str, &str)> {
     Some((operation.trim(), recorded.trim()))
 }
 
-/// How an operation ended: an answer, or an errno by name.
-type Answer = Result<String, String>;
-
 impl<'a> Stage<'a> {
     /// A stage with nothing open.
     pub fn new(dm: &'a dyn DeviceMapper, disks: &'a dyn Disks) -> Self {
@@ -105,17 +117,23 @@ impl<'a> Stage<'a> {
         };
         let (verb, rest) = operation.split_once(' ').ok_or(malformed("no object"))?;
         let (object, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-        let answer = match verb {
-            "open" | "open-exclusive" | "close" | "zero" | "scribble" | "metadata" => {
+        if verb == "target" {
+            let version = self.dm.target_version(object);
+            let there = said(version, |version| version.is_some().to_string());
+            return Ok(there.unwrap_or_else(|errno| errno));
+        }
+        // Disks go by number, devices by name; only the latter also have verbs of their own.
+        let answer = match object.starts_with('@') {
+            true => {
                 let device = self.number(object).ok_or(malformed("no such device"))?;
                 self.on_disk(verb, object, device)
             }
-            _ => {
+            false => {
                 let name = object.parse().map_err(|_| malformed("no name"))?;
                 self.on_device(verb, &name, rest)
-                    .ok_or(malformed("not an operation"))?
             }
         };
+        let answer = answer.ok_or(malformed("not an operation"))?;
         Ok(answer.unwrap_or_else(|errno| errno))
     }
 
@@ -149,33 +167,63 @@ impl<'a> Stage<'a> {
         })
     }
 
-    fn on_disk(&mut self, verb: &str, object: &str, device: DeviceNumber) -> Answer {
-        let exclusive = || self.disks.open(device, Access::Exclusive);
-        let outcome = match verb {
-            "open" => self.disks.open(device, Access::Read).map(Some),
-            "open-exclusive" => exclusive().map(Some),
-            "zero" => exclusive()
-                .and_then(|device| zero_metadata_superblock(&*device, Bytes(0)))
-                .map(|()| None),
-            "scribble" => exclusive()
-                .and_then(|device| device.write_at(Bytes(0), &[7; 4096]))
-                .map(|()| None),
-            "metadata" => {
-                let state = self
-                    .disks
-                    .open(device, Access::Read)
-                    .and_then(|device| metadata_state(&*device, Bytes(0)));
-                return state.map(state_name).map_err(|error| block_errno(&error));
-            }
-            _ => {
+    fn on_disk(&mut self, verb: &str, object: &str, device: DeviceNumber) -> Option<Answer> {
+        let answer = match verb {
+            "open" => self.keep_open(object, device, Access::Read),
+            "open-exclusive" => self.keep_open(object, device, Access::Exclusive),
+            "close" => {
                 self.open.remove(object);
-                Ok(None)
+                Ok(())
             }
+            "zero" => self.change(device, |disk| zero_metadata_superblock(disk, Bytes(0))),
+            "scribble" => self.change(device, |disk| disk.write_at(Bytes(0), &[7; 4096])),
+            "discard" => self.change(device, |disk| disk.discard(Bytes(4 << 20), Bytes(1 << 20))),
+            "format" => self.change(device, |disk| format_disk(disk, &LABEL).map(drop)),
+            "wipe" => self.change(device, wipe_disk),
+            "metadata" => {
+                let state = self.look(device, |disk| metadata_state(disk, Bytes(0)));
+                return Some(state.map(state_name));
+            }
+            "probe" => return Some(self.look(device, probe).map(|found| content(&found))),
+            "size" => {
+                let size = self.look(device, |disk| Ok(disk.size()));
+                return Some(size.map(|size| size.to_string()));
+            }
+            _ => return None,
         };
-        let opened = outcome.map_err(|error| block_errno(&error))?;
-        self.open
-            .extend(opened.map(|device| (object.to_owned(), device)));
-        Ok("ok".to_owned())
+        Some(answer.map(|()| "ok".to_owned()))
+    }
+
+    fn keep_open(
+        &mut self,
+        object: &str,
+        device: DeviceNumber,
+        access: Access,
+    ) -> Result<(), String> {
+        let opened = self.disks.open(device, access);
+        let opened = opened.map_err(|error| block_errno(&error))?;
+        self.open.insert(object.to_owned(), opened);
+        Ok(())
+    }
+
+    fn look<T>(
+        &self,
+        device: DeviceNumber,
+        look: impl FnOnce(&dyn BlockDevice) -> Result<T, BlockError>,
+    ) -> Result<T, String> {
+        let opened = self.disks.open(device, Access::Read);
+        let answer = opened.and_then(|disk| look(&*disk));
+        answer.map_err(|error| block_errno(&error))
+    }
+
+    fn change(
+        &self,
+        device: DeviceNumber,
+        change: impl FnOnce(&dyn BlockDevice) -> Result<(), BlockError>,
+    ) -> Result<(), String> {
+        let opened = self.disks.open(device, Access::Exclusive);
+        let answer = opened.and_then(|disk| change(&*disk));
+        answer.map_err(|error| block_errno(&error))
     }
 
     /// `@/vda`, `@meta` or a plain number.
@@ -238,92 +286,6 @@ impl<'a> Stage<'a> {
         });
         nothing_or(words.collect::<Vec<_>>().join(" "))
     }
-}
-
-fn ok<T>(outcome: Result<T, DmError>) -> Answer {
-    said(outcome, |_| "ok".to_owned())
-}
-
-fn said<T>(outcome: Result<T, DmError>, say: impl FnOnce(T) -> String) -> Answer {
-    match outcome {
-        Ok(value) => Ok(say(value)),
-        Err(error) => Err(error
-            .errno()
-            .map_or(error.to_string(), |errno| format!("{errno:?}"))),
-    }
-}
-
-fn block_errno(error: &BlockError) -> String {
-    error
-        .errno()
-        .map_or(error.to_string(), |errno| format!("{errno:?}"))
-}
-
-fn nothing_or(text: String) -> String {
-    let text = text.trim();
-    if text.is_empty() {
-        "(nothing)".to_owned()
-    } else {
-        text.to_owned()
-    }
-}
-
-fn describe(info: Option<&DmInfo>) -> String {
-    let Some(info) = info else {
-        return "absent".to_owned();
-    };
-    let flags = [
-        (info.live, "live"),
-        (info.inactive, "inactive"),
-        (info.suspended, "suspended"),
-        (info.read_only, "read-only"),
-    ];
-    let set = flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name);
-    let mut words: Vec<String> = set.map(str::to_owned).collect();
-    if info.open_count > 0 {
-        words.push(format!("open {}", info.open_count));
-    }
-    nothing_or(words.join(" "))
-}
-
-/// Metadata blocks are left out: how many a pool uses depends on its size.
-fn statuses(statuses: Vec<TargetStatus>) -> String {
-    let words = statuses.iter().map(|status| match status {
-        TargetStatus::Plain => "plain".to_owned(),
-        TargetStatus::ThinPool(ThinPoolStatus::Failed) => "pool failed".to_owned(),
-        TargetStatus::ThinPool(ThinPoolStatus::Good(usage)) => format!(
-            "pool transaction {} data {}/{} {} {:?}{}",
-            usage.transaction_id,
-            usage.data_used,
-            usage.data_total,
-            match usage.mode {
-                PoolMode::ReadWrite => "rw",
-                PoolMode::OutOfDataSpace => "out_of_data_space",
-                PoolMode::ReadOnly => "ro",
-            },
-            usage.discard,
-            if usage.error_if_no_space {
-                " error_if_no_space"
-            } else {
-                ""
-            },
-        ),
-        TargetStatus::Thin(ThinStatus::Failed) => "thin failed".to_owned(),
-        TargetStatus::Thin(ThinStatus::NotOpen) => "thin not open".to_owned(),
-        TargetStatus::Thin(ThinStatus::Good { mapped, .. }) => {
-            format!("thin mapped {}", mapped.0)
-        }
-    });
-    nothing_or(words.collect::<Vec<_>>().join("; "))
-}
-
-fn state_name(state: MetadataState) -> String {
-    match state {
-        MetadataState::Zero => "zero",
-        MetadataState::Formatted => "formatted",
-        MetadataState::Unknown => "unknown",
-    }
-    .to_owned()
 }
 
 fn message(text: &str) -> Option<PoolMessage> {
