@@ -123,7 +123,8 @@ impl<'m> Initiator<'m> {
     pub fn hash(&mut self, device: &Device, mib: u32) -> anyhow::Result<String> {
         let node = device.node();
         self.check(&format!(
-            "set -o pipefail; dd if={node} bs=1M count={mib} iflag=direct status=none | sha256sum"
+            "dd if={node} of=/run/read bs=1M count={mib} iflag=direct status=none && \
+             sha256sum < /run/read && rm /run/read"
         ))
         .map(|line| first_word(&line))
     }
@@ -169,7 +170,7 @@ impl<'m> Initiator<'m> {
     }
 
     fn appears(&mut self, node: String) -> anyhow::Result<Device> {
-        self.check(&format!("udevadm wait --timeout=60 '{node}'"))
+        self.check(&format!("udevadm wait --settle --timeout=60 '{node}'"))
             .with_context(|| format!("{node} did not appear"))?;
         Ok(Device(node))
     }

@@ -2,14 +2,14 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use ashlar_ctl::Client;
 use ashlar_image::StateFile;
 use ashlar_vm::{
-    Accelerator, Boot, Disk, Forward, Machine, Settings, StorageLink, await_listener, free_port,
-    free_udp_pair,
+    Accelerator, Boot, Disk, Forward, Machine, Settings, StorageLink, free_port, free_udp_pair,
 };
 
 use crate::{ISCSI_PORT, MANAGEMENT_PORT, NVME_PORT, Parts, Pki};
@@ -147,9 +147,13 @@ impl Site {
         })
     }
 
-    /// Waits until the management port serves.
+    /// Waits until the agent answers a request.
     pub fn await_management(&self) -> anyhow::Result<()> {
-        await_listener(self.ports.management, READY_LIMIT)
+        let client = self.client("admin")?;
+        // Callers may be in a runtime, where waiting for another one is not allowed.
+        let answered = thread::spawn(move || answers(&client)).join();
+        answered
+            .map_err(|_| anyhow!("the waiting thread panicked"))?
             .with_context(|| format!("see {}", self.appliance.console().display()))
     }
 
@@ -170,6 +174,24 @@ impl Site {
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+}
+
+/// QEMU accepts connections to a forwarded port long before anybody in the guest does, so only an
+/// answer counts.
+fn answers(client: &Client) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let begin = Instant::now();
+        loop {
+            match client.system_show().await {
+                Ok(_) => return Ok(()),
+                Err(error) if begin.elapsed() > READY_LIMIT => return Err(error.into()),
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    })
 }
 
 /// What the box is given at the factory: who it is and whom it trusts.

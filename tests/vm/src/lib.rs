@@ -22,7 +22,7 @@ mod shell;
 pub use accelerator::Accelerator;
 pub use machine::{Boot, Disk, Forward, Machine, Settings, StorageLink};
 pub use payload::pack;
-pub use ports::{await_listener, free_port, free_udp_pair};
+pub use ports::{free_port, free_udp_pair};
 pub use shell::{Output, Shell};
 
 /// Debian packages this needs on the host.
