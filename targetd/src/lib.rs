@@ -21,6 +21,7 @@
 //! | [`prepare`]   | what is done once, at start |
 //! | [`ours`]      | the names by which our kernel objects are known |
 //! | [`locks`]     | one at a time per object; the order that cannot deadlock |
+//! | [`generations`] | which intent is the newest |
 //! | [`refusal`]   | what the safety rules forbid |
 //! | [`kernel`]    | the kernel, real or modelled |
 //!
@@ -29,6 +30,7 @@
 
 pub mod disks;
 pub mod features;
+pub mod generations;
 pub mod kernel;
 pub mod locks;
 pub mod objects;

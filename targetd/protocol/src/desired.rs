@@ -104,6 +104,13 @@ impl Exports {
     pub fn is_empty(&self) -> bool {
         self.iscsi.is_none() && self.nvme.is_none()
     }
+
+    /// How many hosts have access, once for each transport.
+    pub fn accesses(&self) -> usize {
+        let iscsi = self.iscsi.iter().map(|export| export.initiators.len());
+        let nvme = self.nvme.iter().map(|export| export.hosts.len());
+        iscsi.chain(nvme).sum()
+    }
 }
 
 /// One iSCSI target with portal group 1 and LUN 0.

@@ -27,6 +27,7 @@ use ashlar_targetd_protocol::{
 };
 use uuid::Uuid;
 
+use crate::generations::{Generations, Intent};
 use crate::kernel::{Kernel, KernelError};
 use crate::locks::KeyLocks;
 use crate::ours::{self, PoolPart};
@@ -40,6 +41,7 @@ pub use step::{DiskRef, Step, ThinSpec};
 pub struct Pools {
     kernel: Kernel,
     locks: KeyLocks<Uuid>,
+    generations: Generations,
 }
 
 impl Pools {
@@ -48,12 +50,19 @@ impl Pools {
         Pools {
             kernel,
             locks: KeyLocks::default(),
+            generations: Generations::default(),
         }
     }
 
     /// Brings a pool to its desired state.
     pub fn apply(&self, desired: &DesiredPool) -> Result<Report, Failure> {
         let _alone = self.locks.lock(&desired.id);
+        let intent = Intent {
+            generation: desired.generation,
+            accesses: 0,
+            last: desired.absent,
+        };
+        self.generations.accept(desired.id, intent)?;
         let observed =
             observe(&self.kernel, desired).map_err(|error| unobserved(desired.id, &error))?;
         check(desired, &observed)?;

@@ -183,9 +183,8 @@ impl Transport for Iscsi {
         names.extend(desired.map(|export| export.target.clone()));
         let mut targets = BTreeMap::new();
         for name in names {
-            match lio.target(&name).observe()? {
-                Some(state) => drop(targets.insert(name, state)),
-                None => self.names.remove(volume, &name),
+            if let Some(state) = lio.target(&name).observe()? {
+                targets.insert(name, state);
             }
         }
         let handle = lio.backstore(&BackstoreId::for_volume(volume));

@@ -167,9 +167,8 @@ impl Transport for Nvme {
         names.extend(desired.map(|export| export.subsystem.clone()));
         let mut observed = Observed::default();
         for name in names {
-            match observe_subsystem(nvmet, &name)? {
-                Some(found) => drop(observed.subsystems.insert(name, found)),
-                None => self.names.remove(volume, &name),
+            if let Some(found) = observe_subsystem(nvmet, &name)? {
+                observed.subsystems.insert(name, found);
             }
         }
         for host in desired.iter().flat_map(|export| export.hosts.keys()) {

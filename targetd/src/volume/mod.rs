@@ -6,18 +6,16 @@
 //!   kernel ─► Observed ────┘  (rules)  (steps)  (kernel)
 //! ```
 //!
-//! | file          | what |
-//! |---------------|------|
-//! | `observe`     | what the kernel has |
-//! | `check`       | the safety rules, pure |
-//! | `plan`        | the steps from one to the other, pure |
-//! | `step`        | one step: how it reads, and what its failure means |
-//! | `apply`       | taking the steps |
-//! | `generations` | which intent is the newest |
+//! | file      | what |
+//! |-----------|------|
+//! | `observe` | what the kernel has |
+//! | `check`   | the safety rules, pure |
+//! | `plan`    | the steps from one to the other, pure |
+//! | `step`    | one step: how it reads, and what its failure means |
+//! | `apply`   | taking the steps |
 
 mod apply;
 mod check;
-mod generations;
 mod observe;
 mod plan;
 mod step;
@@ -30,6 +28,7 @@ use ashlar_targetd_protocol::{
 };
 use uuid::Uuid;
 
+use crate::generations::{Generations, Intent};
 use crate::kernel::{Kernel, KernelError};
 use crate::locks::KeyLocks;
 use crate::ours;
@@ -41,7 +40,6 @@ pub use plan::{Plan, plan, subject};
 pub use step::Step;
 
 use apply::Applier;
-use generations::Generations;
 
 /// What a volume should be, as far as it concerns the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +125,12 @@ impl Volumes {
     /// Brings a volume to its desired state.
     pub fn apply(&self, desired: &DesiredVolume) -> Result<Report, Failure> {
         let _alone = self.locks.lock(&desired.id);
-        self.generations.accept(desired)?;
+        let intent = Intent {
+            generation: desired.generation,
+            accesses: desired.exports.accesses(),
+            last: desired.data == DataState::Tombstone,
+        };
+        self.generations.accept(desired.id, intent)?;
         let steps = self.reconcile(&Goal::of(desired))?;
         Ok(Report {
             generation: desired.generation,

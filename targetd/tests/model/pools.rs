@@ -66,6 +66,15 @@ fn an_absent_pool_keeps_its_content() {
 }
 
 #[test]
+fn a_stale_generation_of_a_pool_is_refused() {
+    let world = World::bare();
+    let mut newer = new();
+    newer.generation = 5;
+    world.apply_pool(&newer).unwrap();
+    refused(&world, &absent(standing()), FailureKind::Refused);
+}
+
+#[test]
 fn a_pool_in_use_is_not_deactivated() {
     let world = World::pooled();
     world
