@@ -10,7 +10,7 @@ use ashlar_protocol::{
 };
 use uuid::Uuid;
 
-use crate::appliance::{Appliance, volume};
+use ashlar_inprocess::{Appliance, volume};
 
 fn host(iqn: &str) -> HostSpec {
     HostSpec {

@@ -7,8 +7,8 @@ use http_body_util::Full;
 use hyper::Request;
 use uuid::Uuid;
 
-use crate::appliance::Appliance;
 use crate::raw::{self, Sender};
+use ashlar_inprocess::Appliance;
 
 const ID: &str = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
 

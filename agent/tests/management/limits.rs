@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-use crate::appliance::{Appliance, volume};
 use crate::raw;
+use ashlar_inprocess::{Appliance, volume};
 
 /// Far longer than any deadline set here.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -1,10 +1,9 @@
 //! The management port over real sockets, with the real engine and store and a kernel that
 //! agrees to everything.
 
-mod appliance;
 mod client;
+mod daemon;
 mod input;
-mod kernel;
 mod limits;
 mod raw;
 mod reload;

@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::appliance::Appliance;
+use ashlar_inprocess::Appliance;
 
 /// A TLS configuration of ours, for one of the agent's certificates or none.
 pub fn config(pki: &Directory, own: Option<Paths>, protocols: &[&str]) -> ClientConfig {

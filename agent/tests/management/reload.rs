@@ -5,8 +5,8 @@ use ashlar_ctl::pki::{Profile, Validity};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
-use crate::appliance::Appliance;
 use crate::raw;
+use ashlar_inprocess::Appliance;
 
 async fn shown(appliance: &Appliance) -> Vec<u8> {
     let tls = raw::admin(appliance, "h2").await;

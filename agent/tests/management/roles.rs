@@ -6,9 +6,9 @@ use http_body_util::Full;
 use hyper::Request;
 use uuid::Uuid;
 
-use crate::appliance::Appliance;
 use crate::raw::{self, Answer, Sender};
 use ashlar_ctl::pki::Validity;
+use ashlar_inprocess::Appliance;
 
 /// Asks for a route; its body is an empty map, which no route takes.
 async fn ask(sender: &mut Sender, route: &Route) -> Answer {

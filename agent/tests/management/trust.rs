@@ -10,8 +10,8 @@ use rustls::HandshakeKind;
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::appliance::{Appliance, strangers};
 use crate::raw;
+use ashlar_inprocess::{Appliance, strangers};
 
 /// What a call's failure says, cause by cause.
 async fn refusal(client: Client) -> String {

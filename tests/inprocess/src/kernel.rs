@@ -1,8 +1,9 @@
 //! targetd's real server over a kernel that agrees to everything.
 
-use std::sync::{Condvar, Mutex};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
 
-use ashlar_targetd::server::Service;
+use ashlar_targetd::server::{AllowedPeers, Server, Service, SocketOptions};
 use ashlar_targetd_protocol::{
     Bytes, DiskReport, Failure, PROTOCOL_VERSION, PoolReport, PoolUsage, Report, Request, Response,
     Sectors, VolumeReport,
@@ -91,4 +92,19 @@ fn disk(id: &str) -> DiskReport {
         content: None,
         pool: None,
     }
+}
+
+/// Serves a kernel at `socket`.
+pub fn serve(socket: &Path) -> (Arc<Kernel>, Server) {
+    let kernel = Arc::new(Kernel::default());
+    let listener = ashlar_targetd::server::bind(&SocketOptions {
+        path: socket.to_owned(),
+        group: None,
+    })
+    .unwrap();
+    let allowed = AllowedPeers {
+        agent: nix::unistd::Uid::current(),
+    };
+    let server = Server::spawn(kernel.clone(), listener, allowed).unwrap();
+    (kernel, server)
 }

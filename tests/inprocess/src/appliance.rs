@@ -14,20 +14,25 @@ use ashlar_ctl::client::HttpVersion;
 use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{Client, Endpoint, Identity};
 use ashlar_protocol::{PoolSpec, Role, VolumeSpec};
-use ashlar_targetd::server::{AllowedPeers, Server as Targetd, SocketOptions};
+use ashlar_targetd::server::Server as Targetd;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::kernel::{DISKS, Kernel};
+use super::kernel::{DISKS, Kernel, serve};
 
 /// An agent that serves until [`Appliance::stop`].
 pub struct Appliance {
+    /// All its files.
     pub dir: Arc<TempDir>,
+    /// Its authority, with an identity for each role, called as the role.
     pub pki: Directory,
+    /// Where its management port is.
     pub address: SocketAddr,
+    /// Its certificates.
     pub material: Material,
+    /// What is beneath its targetd.
     pub kernel: Arc<Kernel>,
     targetd: Targetd,
     stop: watch::Sender<bool>,
@@ -36,10 +41,12 @@ pub struct Appliance {
 }
 
 impl Appliance {
+    /// Starts one as it comes.
     pub async fn start() -> Appliance {
         Appliance::with(|_| {}).await
     }
 
+    /// Starts one whose management port is configured otherwise.
     pub async fn with(adjust: impl FnOnce(&mut Listen)) -> Appliance {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let pki = Directory::at(dir.path().join("pki"));
@@ -62,7 +69,7 @@ impl Appliance {
         port: u16,
         adjust: impl FnOnce(&mut Listen),
     ) -> Appliance {
-        let (kernel, targetd) = kernel(&dir.path().join("targetd.sock"));
+        let (kernel, targetd) = serve(&dir.path().join("targetd.sock"));
         let (engine, task) = Engine::start(options(dir.path())).await.unwrap();
         engine.ready().await;
         let material = Material::load(files(&pki)).unwrap();
@@ -101,6 +108,7 @@ impl Appliance {
         self.stop.send_replace(true);
     }
 
+    /// Stops and waits for the end.
     pub async fn stop(self) {
         self.kernel.release();
         self.begin_stop();
@@ -112,19 +120,23 @@ impl Appliance {
             .unwrap();
     }
 
+    /// Where clients connect.
     pub fn endpoint(&self) -> Endpoint {
         self.address.to_string().parse().unwrap()
     }
 
+    /// An identity of its authority, by name.
     pub fn identity(&self, name: &str) -> Identity {
         let (own, ca) = (self.pki.paths(name), self.pki.paths("ca"));
         Identity::from_files(&own.certificate, &own.key, &ca.certificate).unwrap()
     }
 
+    /// A client with that identity.
     pub fn client(&self, name: &str) -> Client {
         Client::new(self.endpoint(), &self.identity(name))
     }
 
+    /// The same over one version of HTTP.
     pub fn client_over(&self, name: &str, version: HttpVersion) -> Client {
         Client::speaking(self.endpoint(), &self.identity(name), &[version])
     }
@@ -135,18 +147,23 @@ impl Appliance {
         self.pki.issue(name, &profile, validity).unwrap();
     }
 
-    /// A pool, for volumes to be in.
+    /// Creates a pool, for volumes to be in.
     pub async fn pool(&self) -> Uuid {
         let id = Uuid::new_v4();
-        let spec = PoolSpec {
-            name: "pool".parse().unwrap(),
-            disks: DISKS.iter().map(|disk| disk.parse().unwrap()).collect(),
-            block_size: None,
-            metadata_size: None,
-            wipe: false,
-        };
-        self.client("admin").pool_create(id, &spec).await.unwrap();
+        let created = self.client("admin").pool_create(id, &pool()).await;
+        created.expect("the kernel agrees to pools");
         id
+    }
+}
+
+/// A pool of all disks.
+pub fn pool() -> PoolSpec {
+    PoolSpec {
+        name: "pool".parse().expect("a name"),
+        disks: DISKS.map(|disk| disk.parse().expect("a disk id")).into(),
+        block_size: None,
+        metadata_size: None,
+        wipe: false,
     }
 }
 
@@ -157,20 +174,6 @@ pub fn volume(pool: Uuid) -> VolumeSpec {
         pool,
         size: 1 << 30,
     }
-}
-
-fn kernel(socket: &Path) -> (Arc<Kernel>, Targetd) {
-    let kernel = Arc::new(Kernel::default());
-    let listener = ashlar_targetd::server::bind(&SocketOptions {
-        path: socket.to_owned(),
-        group: None,
-    })
-    .unwrap();
-    let allowed = AllowedPeers {
-        agent: nix::unistd::Uid::current(),
-    };
-    let targetd = Targetd::spawn(kernel.clone(), listener, allowed).unwrap();
-    (kernel, targetd)
 }
 
 fn options(dir: &Path) -> EngineOptions {

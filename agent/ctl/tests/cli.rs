@@ -1,0 +1,273 @@
+//! `ashlarctl` against an agent.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+
+use ashlar_inprocess::{Appliance, DISKS};
+use serde_json::Value;
+
+/// A shell with the environment that the help text suggests.
+struct Shell {
+    appliance: Appliance,
+    role: &'static str,
+}
+
+impl Shell {
+    async fn new() -> Shell {
+        Shell {
+            appliance: Appliance::start().await,
+            role: "admin",
+        }
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let (own, ca) = (
+            self.appliance.pki.paths(self.role),
+            self.appliance.pki.paths("ca"),
+        );
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ashlarctl"));
+        command
+            .args(line.split_whitespace())
+            .env("ASHLAR_ENDPOINT", self.appliance.address.to_string())
+            .env("ASHLAR_CERT", own.certificate)
+            .env("ASHLAR_KEY", own.key)
+            .env("ASHLAR_CA", ca.certificate);
+        command
+    }
+
+    fn run(&self, line: &str) -> Output {
+        self.command(line).output().unwrap()
+    }
+
+    /// What it prints when it does what it should.
+    fn done(&self, line: &str) -> String {
+        let output = self.run(line);
+        assert!(output.status.success(), "{line}: {output:?}");
+        assert!(output.stderr.is_empty(), "{line}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, line: &str) -> Value {
+        serde_json::from_str(&self.done(&format!("{line} -o json"))).unwrap()
+    }
+
+    /// What it complains of when it fails.
+    fn failed(&self, line: &str, code: i32) -> String {
+        let output = self.run(line);
+        assert_eq!(output.status.code(), Some(code), "{line}: {output:?}");
+        assert!(output.stdout.is_empty(), "{line}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_day() {
+    let shell = Shell::new().await;
+    let disks = shell.json("disk list");
+    assert_eq!(disks[0]["id"], DISKS[0]);
+    let create = format!("pool create fast --disk {} --disk {}", DISKS[0], DISKS[1]);
+    assert_eq!(shell.json(&create)["state"], "online");
+
+    let volume = shell.json("volume create db1 --pool fast --size 10GiB");
+    assert_eq!(volume["size"], 10_u64 << 30);
+    let id = volume["id"].as_str().unwrap();
+    assert_eq!(shell.json(&format!("volume show {id}"))["name"], "db1");
+    let nqn = "nqn.2014-08.org.nvmexpress:uuid:8d5e0c3a-0000-4000-8000-000000000001";
+    shell.done(&format!("host create web --nqn {nqn}"));
+    let connection = shell.json("volume attach db1 web --transport nvme-tcp");
+    assert_eq!(connection["state"], "ready");
+    assert_eq!(connection["nvme"]["uuid"], id);
+    assert_eq!(
+        shell
+            .json("connection list --volume db1")
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+
+    let told = shell.failed("volume delete db1", 1);
+    assert!(told.contains("in-use"), "{told}");
+    assert_eq!(
+        shell.json("volume extend db1 --size 12GiB")["size"],
+        12_u64 << 30
+    );
+    shell.done("volume detach db1 web");
+    assert_eq!(shell.json("connection list"), Value::Array(Vec::new()));
+    shell.done("volume detach-all db1");
+    shell.done("volume delete db1");
+    shell.done("host delete web");
+    assert_eq!(shell.json("volume list"), Value::Array(Vec::new()));
+    assert_eq!(shell.json("system health")["status"], "ok");
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_for_people_and_for_awk() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.done("volume create db1 --pool pool --size 1536MiB");
+    let table = shell.done("volume list");
+    let lines: Vec<Vec<&str>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(lines.len(), 2, "{table}");
+    assert_eq!(
+        lines[0],
+        ["ID", "NAME", "SIZE", "STATE", "CONNECTIONS", "POOL"]
+    );
+    assert_eq!(lines[1][1..6], ["db1", "1.5", "GiB", "available", "0"]);
+    assert!(!table.contains('\u{1b}'), "no colours in a pipe");
+
+    let shown = shell.done("system show");
+    assert!(
+        shown
+            .lines()
+            .any(|line| line.split_whitespace().eq(["name", "box1"])),
+        "{shown}"
+    );
+    assert!(shell.done("system health").contains("store"));
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_printed_once_and_read_from_a_file_or_stdin() {
+    let shell = Shell::new().await;
+    let created = shell.json("host create web --iqn iqn.2026-11.io.example:web");
+    let secret = created["secrets"]["chap"]["secret"].as_str().unwrap();
+    assert!((12..=16).contains(&secret.len()));
+    for line in ["host show web", "host list", "job list"] {
+        let shown = shell.done(line) + &shell.done(&format!("{line} -o json"));
+        assert!(!shown.contains(secret), "{line}");
+    }
+
+    let given = r#"{"chap": {"name": "web2", "secret": "hunter2hunter2"}}"#;
+    let line = "host create web2 --iqn iqn.2026-11.io.example:web2 --secrets-file -";
+    let mut command = shell.command(line);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(given.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert!(
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .contains("hunter2hunter2")
+    );
+
+    let file = shell.appliance.dir.path().join("secrets.json");
+    for bad in [
+        r#"{"chap": "hunter2hunter2"}"#,
+        r#"{"chap": {"name": "x", "secret": "hunter2"}}"#,
+    ] {
+        std::fs::write(&file, bad).unwrap();
+        let told = shell.failed(
+            &format!("host create web3 --secrets-file {}", file.display()),
+            1,
+        );
+        assert!(told.contains("line 1"), "{told}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_must_mean_one_thing() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    for _ in 0..2 {
+        shell.done("volume create twin --pool pool --size 1GiB");
+    }
+    let told = shell.failed("volume delete twin", 1);
+    assert!(told.contains("2 volumes are called \"twin\""), "{told}");
+    let told = shell.failed("volume delete nobody", 1);
+    assert!(told.contains("no volume is called \"nobody\""), "{told}");
+    let told = shell.failed("volume create v --pool nowhere --size 1GiB", 1);
+    assert!(told.contains("no pool"), "{told}");
+    assert_eq!(shell.json("volume list").as_array().unwrap().len(), 2);
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_can_be_left_to_itself_and_waited_for() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.appliance.kernel.hold();
+    let job = shell.json("volume create db1 --pool pool --size 1GiB --no-wait");
+    let id = job["id"].as_str().unwrap();
+    assert_eq!(
+        (&job["state"], &job["operation"]),
+        (&"running".into(), &"volume-create".into())
+    );
+    let told = shell.failed(
+        &format!("volume delete {} --no-wait", uuid::Uuid::new_v4()),
+        1,
+    );
+    assert!(told.contains("not-found"), "{told}");
+
+    shell.appliance.kernel.release();
+    assert_eq!(shell.json(&format!("job wait {id}"))["state"], "succeeded");
+    assert_eq!(shell.json("volume show db1")["state"], "available");
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_request_is_done_once() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    let (request, id) = (uuid::Uuid::new_v4(), uuid::Uuid::new_v4());
+    let line =
+        format!("volume create db1 --pool pool --size 1GiB --id {id} --request-id {request}");
+    assert_eq!(shell.json(&line), shell.json(&line));
+    let other = line.replace("1GiB", "2GiB");
+    let told = shell.failed(&other, 1);
+    assert!(told.contains("request-id-reused"), "{told}");
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_say_who_said_no_and_why() {
+    let mut shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.role = "reader";
+    let told = shell.failed("volume create v --pool pool --size 1GiB", 1);
+    assert!(told.contains("takes the role operator"), "{told}");
+
+    let mut command = shell.command("system show");
+    let output = command
+        .env("ASHLAR_ENDPOINT", "127.0.0.1:1")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("failed to connect to 127.0.0.1:1: "),
+        "{told}"
+    );
+
+    for (line, word) in [
+        ("volume create v --pool p --size 10elephants", "10GiB"),
+        ("volume create v --size 1GiB", "--pool"),
+        ("host create h --iqn IQN", "iSCSI name"),
+        ("volume attach v h --transport fc", "iscsi or nvme-tcp"),
+        ("system show -o yaml", "json"),
+        ("system show --endpoint http://x", "endpoint"),
+        ("volume", "Usage"),
+    ] {
+        let told = shell.failed(line, 2);
+        assert!(told.contains(word), "{line}: {told}");
+    }
+    let mut command = shell.command("system show");
+    let output = command.env_remove("ASHLAR_CERT").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    shell.appliance.stop().await;
+}
