@@ -1,5 +1,6 @@
 //! `ashlar-targetd`: carries out what the agent wants of the kernel.
 
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use ashlar_targetd::{Kernel, Targetd};
 use clap::Parser;
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Group, Uid, User};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -71,17 +72,23 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// To the journal where there is one, else to standard error.
+/// To the journal where there is one, else to standard error. `ASHLAR_LOG` is the least level:
+/// `error`, `warn`, `info` (the default), `debug` or `trace`.
 fn start_logging() {
-    let filter = EnvFilter::try_from_env("ASHLAR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let registry = tracing_subscriber::registry().with(filter);
+    let level = std::env::var("ASHLAR_LOG").ok();
+    let level = level.and_then(|level| level.parse().ok());
+    let registry = tracing_subscriber::registry().with(level.unwrap_or(LevelFilter::INFO));
     let journal = std::env::var_os("JOURNAL_STREAM")
         .and_then(|_| tracing_journald::layer().ok())
         .map(|layer| layer.with_field_prefix(None));
     match journal {
         Some(layer) => registry.with(layer).init(),
         None => registry
-            .with(tracing_subscriber::fmt::layer().with_writer(std::io::stderr))
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_ansi(io::stderr().is_terminal())
+                    .with_writer(io::stderr),
+            )
             .init(),
     }
 }

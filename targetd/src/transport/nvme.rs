@@ -142,11 +142,13 @@ impl Transport for Nvme {
     type Step = Step;
 
     fn survey(&self, tree: &dyn Tree) -> Result<Survey, TreeError> {
+        let nvmet = Nvmet::new(tree);
         let mut survey = Survey::default();
-        for name in Nvmet::new(tree).subsystems()? {
+        for name in nvmet.subsystems()? {
             let owner = ours::volume_of_subsystem(name.as_str());
             match (owner, name.as_str().parse::<Nqn>()) {
                 (Some(volume), Ok(nqn)) => {
+                    announce(&nvmet.subsystem(&nqn));
                     self.names.add(volume, &nqn);
                     survey.volumes.insert(volume);
                 }
@@ -278,6 +280,15 @@ impl Transport for Nvme {
             (_, Errno::EBUSY | Errno::ENOTEMPTY) => FailureKind::InUse,
             _ => FailureKind::Kernel,
         }
+    }
+}
+
+/// Whoever let the device grow may have died before hosts were told, and the size that hosts
+/// were told cannot be read back. The kernel tells them only if it differs.
+fn announce(subsystem: &Subsystem<'_>) {
+    if let Err(error) = subsystem.namespace(nsid()).revalidate_size() {
+        // Nothing is exported there, or it is going away.
+        tracing::debug!(%error, "no size to announce");
     }
 }
 
