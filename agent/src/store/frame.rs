@@ -14,6 +14,8 @@ const VERSION: u32 = 1;
 pub(super) const FILE_HEAD: usize = 16;
 /// Bytes of a frame before its payload.
 pub(super) const FRAME_HEAD: usize = 32;
+/// No store gets this far; a number beyond it is damage, and one past it can be counted.
+pub(super) const LAST_GENERATION: u64 = u64::MAX >> 1;
 /// Largest payload of one frame.
 pub(super) const MAX_PAYLOAD: usize = 16 << 20;
 

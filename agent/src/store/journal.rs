@@ -221,6 +221,7 @@ impl Scan {
 }
 
 fn record_at(bytes: &[u8], offset: usize) -> Option<(Frame<'_>, Batch)> {
-    let frame = Frame::parse(&bytes[offset..]).filter(|frame| frame.kind == Kind::Record)?;
-    Some((frame, Batch::decode(frame.payload)?))
+    let frame = Frame::parse(&bytes[offset..])?;
+    let record = frame.kind == Kind::Record && frame.generation <= frame::LAST_GENERATION;
+    Some((frame, record.then(|| Batch::decode(frame.payload))??))
 }

@@ -223,7 +223,7 @@ impl Store {
 fn numbered(names: &[String], prefix: &str) -> Vec<u64> {
     let numbers = names.iter().filter_map(|name| name.strip_prefix(prefix));
     let mut numbers: Vec<u64> = numbers.filter_map(|number| number.parse().ok()).collect();
-    numbers.retain(|number| *number > 0);
+    numbers.retain(|number| (1..=frame::LAST_GENERATION).contains(number));
     numbers.sort_unstable();
     numbers
 }

@@ -189,6 +189,16 @@ fn a_damaged_journal_without_a_copy_is_refused_or_only_its_end_is_torn() {
     );
 }
 
+#[test]
+fn a_file_numbered_beyond_every_generation_is_none_of_ours() {
+    let (prepared, held) = filled(50);
+    for name in ["journal", "checkpoint"] {
+        fs::write(prepared.path().join(format!("{name}-{}", u64::MAX)), b"").unwrap();
+    }
+    let (store, _) = open(prepared.path());
+    goes_on("beyond", store, &held, prepared.path());
+}
+
 /// A place in the last segment with promised records before and behind it.
 fn middle_of_the_journal(dir: &Path) -> (PathBuf, u64) {
     let last = dir.join(files(dir, "journal-").pop().unwrap());
