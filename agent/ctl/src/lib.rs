@@ -4,8 +4,10 @@
 //! |------------|------|
 //! | [`client`] | typed calls over mutual TLS |
 //! | [`pki`]    | a small certificate authority for labs |
+//! | [`size`]   | sizes as people write and read them |
 
 pub mod client;
 pub mod pki;
+pub mod size;
 
 pub use client::{CallError, Change, Client, Endpoint, Identity};

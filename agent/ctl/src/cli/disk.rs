@@ -5,7 +5,7 @@ use clap::Subcommand;
 
 use super::output::{self, Facts, or_dash};
 use super::session::Session;
-use super::size::human;
+use ashlar_ctl::size::human;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {

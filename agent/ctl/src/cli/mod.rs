@@ -15,7 +15,6 @@ mod pki;
 mod pool;
 mod progress;
 mod session;
-mod size;
 mod system;
 mod volume;
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::output::{self, Facts, or_dash, word};
 use super::session::{Named, Session, resolve};
-use super::size::{Size, human};
+use ashlar_ctl::size::{Size, human};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {

@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::access::Format;
 use super::output::{self, Facts, or_dash, word};
 use super::session::Session;
-use super::size::human;
+use ashlar_ctl::size::human;
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::output::{self, Facts, word};
 use super::session::{Named, Session, resolve};
-use super::size::{Size, human};
 use super::{connection, host, pool};
+use ashlar_ctl::size::{Size, human};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
