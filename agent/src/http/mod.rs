@@ -22,3 +22,20 @@ mod reply;
 mod routing;
 
 pub use listener::{BindError, Server};
+
+use ashlar_protocol::{Operation, Problem, Role};
+use hyper::http::request::Parts;
+use uuid::Uuid;
+
+/// What the head of a request asks for, and the id in its path. All that is decided before the
+/// body is read, in one call without a connection, for throwing anything at it.
+#[doc(hidden)]
+pub fn understand(head: &Parts, role: Role) -> Result<(Operation, Option<Uuid>), Problem> {
+    headers::request_id(&head.headers)?;
+    let matched = routing::find(head.method.as_str(), head.uri.path(), role)?;
+    headers::check_accept(&head.headers)?;
+    query::parse(matched.route.operation, head.uri.query())?;
+    headers::wait(&head.headers)?;
+    headers::check_content_type(&head.headers)?;
+    Ok((matched.route.operation, matched.id))
+}

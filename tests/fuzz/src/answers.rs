@@ -1,0 +1,176 @@
+//! Reply bodies, as a client decodes them.
+
+use ashlar_codec::Limits;
+use ashlar_protocol::{
+    Capabilities, Check, Connection, ConnectionState, Disk, Health, HealthStatus, Host,
+    HostCreated, HostSecrets, IscsiAccess, Job, JobState, NvmeAccess, Operation, Page, Pool,
+    PoolState, Problem, ProblemCode, System, Transport, Volume, VolumeState,
+};
+
+use crate::round_trip::round_trip;
+use crate::seed::{self, cbor, id, word};
+
+const LIMITS: Limits = Limits {
+    bytes: 4 << 20,
+    depth: 16,
+};
+
+/// Decodes the bytes as every kind of answer.
+///
+/// # Panics
+/// When an answer decodes and does not survive the way out and back.
+pub fn run(data: &[u8]) {
+    round_trip::<Problem>(data, &LIMITS);
+    round_trip::<System>(data, &LIMITS);
+    round_trip::<Health>(data, &LIMITS);
+    round_trip::<Page<Disk>>(data, &LIMITS);
+    round_trip::<Page<Pool>>(data, &LIMITS);
+    round_trip::<Page<Volume>>(data, &LIMITS);
+    round_trip::<HostCreated>(data, &LIMITS);
+    round_trip::<Connection>(data, &LIMITS);
+    round_trip::<Job>(data, &LIMITS);
+}
+
+/// One of each.
+pub fn seeds() -> Vec<Vec<u8>> {
+    let problem = Problem::new(ProblemCode::InUse, "volume 7 has 2 connections");
+    let problem = problem.about(seed::object());
+    vec![
+        cbor(&problem),
+        // As others write it: a language tag, an unknown standard key, a foreign entry.
+        b"\xa4\x21\x62hi\x26\x62en\x63key\x01\x72urn:ashlar:problem\xa2\x64code\x68not-blank\x69retryable\xf4".to_vec(),
+        cbor(&system()),
+        cbor(&Health {
+            status: HealthStatus::Degraded,
+            checks: vec![Check {
+                name: "targetd".to_owned(),
+                status: HealthStatus::Failed,
+                detail: Some("not connected".to_owned()),
+            }],
+        }),
+        cbor(&page(disk())),
+        cbor(&page(pool())),
+        cbor(&page(volume())),
+        cbor(&HostCreated {
+            host: host(),
+            secrets: HostSecrets {
+                chap: Some(seed::chap()),
+                dhchap: Some(seed::dhchap()),
+                ..HostSecrets::default()
+            },
+        }),
+        cbor(&connection()),
+        cbor(&Job {
+            id: id(9),
+            operation: Operation::VolumeCreate,
+            object: seed::object(),
+            state: JobState::Failed,
+            problem: Some(problem),
+            created: 1_790_000_000,
+        }),
+    ]
+}
+
+fn page<T>(item: T) -> Page<T> {
+    Page {
+        items: vec![item],
+        next: Some("a6e4EJ2tQdGAtADAT9QwAQ".to_owned()),
+    }
+}
+
+fn system() -> System {
+    System {
+        id: id(0),
+        name: word("box1"),
+        version: "0.1.0".to_owned(),
+        protocol: 1,
+        kernel: Some("6.12".to_owned()),
+        capabilities: Capabilities {
+            transports: vec![Transport::Iscsi, Transport::NvmeTcp],
+            volume_granularity: 1 << 20,
+            volume_max: 1 << 48,
+            online_extend: true,
+            multiattach: true,
+            page_max: 1000,
+            body_max: 65_536,
+        },
+    }
+}
+
+fn disk() -> Disk {
+    Disk {
+        id: word("serial-A1"),
+        kernel_name: "vdb".to_owned(),
+        size: 1 << 33,
+        rotational: false,
+        in_use: true,
+        content: Some("an XFS file system".to_owned()),
+        pool: Some(id(1)),
+    }
+}
+
+fn pool() -> Pool {
+    Pool {
+        id: id(1),
+        name: word("fast"),
+        disks: vec![word("serial-A1")],
+        block_size: 65_536,
+        metadata_size: 2 << 20,
+        state: PoolState::Online,
+        capacity: Some(1 << 33),
+        used: Some(1 << 20),
+        metadata_used: Some(4096),
+        provisioned: 1 << 34,
+        volumes: 3,
+        generation: 12,
+    }
+}
+
+fn volume() -> Volume {
+    Volume {
+        id: id(7),
+        name: word("db1"),
+        pool: id(1),
+        size: 1 << 30,
+        state: VolumeState::Available,
+        connections: 2,
+        created: 1_790_000_000,
+        generation: 13,
+    }
+}
+
+fn host() -> Host {
+    let spec = seed::host();
+    Host {
+        id: id(3),
+        name: spec.name,
+        iqn: spec.iqn,
+        nqn: spec.nqn,
+        authentication: spec.authentication,
+        connections: 1,
+        generation: 14,
+    }
+}
+
+fn connection() -> Connection {
+    Connection {
+        id: id(5),
+        volume: id(7),
+        host: id(3),
+        transport: Transport::Iscsi,
+        state: ConnectionState::Ready,
+        iscsi: Some(IscsiAccess {
+            target: word("iqn.2026-11.io.ashlar:box:7"),
+            lun: 0.try_into().expect("a LUN"),
+            portals: vec![word("192.0.2.1:3260")],
+            serial: "6ba7b810".to_owned(),
+        }),
+        nvme: Some(NvmeAccess {
+            subsystem: word("nqn.2026-11.io.ashlar:box:7"),
+            nsid: 1.try_into().expect("a namespace"),
+            uuid: id(7),
+            portals: vec![word("[2001:db8::1]:4420")],
+        }),
+        generation: 15,
+    }
+}

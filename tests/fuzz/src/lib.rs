@@ -1,0 +1,82 @@
+//! What every decoder of bytes from outside must keep to, whatever the bytes.
+//!
+//! Each module takes arbitrary bytes into one decoder and panics when a rule breaks. `cargo test`
+//! runs all of them on stable Rust over seeds and deterministic mutations of them;
+//! `libfuzzer/` runs the same functions for as long as one likes, guided by coverage.
+//!
+//! | module          | what takes the bytes |
+//! |-----------------|----------------------|
+//! | [`codec`]       | the CBOR codec |
+//! | [`bodies`]      | the agent, as a request's body |
+//! | [`answers`]     | a client, as a reply's body |
+//! | [`head`]        | the agent, as a request's method, target and headers |
+//! | [`certificate`] | the agent, as a client's certificate |
+//! | [`calls`]       | targetd, as calls |
+//! | [`service`]     | targetd, as all that comes over a connection |
+//! | [`replies`]     | the agent, as all that targetd answers |
+//! | [`records`]     | the agent, as stored records |
+//! | [`journal`]     | the store, as files that were damaged |
+//! | [`forged`]      | the store, as files of sound frames with any content |
+//! | [`disk`]        | targetd, as what a disk holds |
+//! | [`mapper`]      | targetd, as tables and status of device-mapper |
+//! | [`words`]       | whoever reads names, addresses and sizes |
+
+pub mod answers;
+pub mod bodies;
+pub mod calls;
+pub mod certificate;
+pub mod codec;
+pub mod disk;
+pub mod forged;
+pub mod head;
+pub mod journal;
+pub mod mapper;
+pub mod records;
+pub mod replies;
+pub mod seed;
+pub mod service;
+pub mod words;
+
+mod round_trip;
+
+/// One decoder under test.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: the module's, and the libFuzzer binary's.
+    pub name: &'static str,
+    /// Takes the bytes; panics when a rule breaks.
+    pub run: fn(&[u8]),
+    /// Inputs from which others are made.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+    /// Mutations that a test run can afford.
+    pub rounds: u32,
+}
+
+macro_rules! targets {
+    ($($module:ident $rounds:literal;)*) => {
+        /// All of them.
+        pub const TARGETS: &[Target] = &[$(Target {
+            name: stringify!($module),
+            run: $module::run,
+            seeds: $module::seeds,
+            rounds: $rounds,
+        },)*];
+    };
+}
+
+targets! {
+    codec       60000;
+    bodies      60000;
+    answers     30000;
+    head        60000;
+    certificate 60000;
+    calls       60000;
+    service     3000;
+    replies     1000;
+    records     20000;
+    journal     200;
+    forged      400;
+    disk        40;
+    mapper      60000;
+    words       60000;
+}
