@@ -1,7 +1,7 @@
 //! `ashlar-agent [--config FILE] [--check]`
 //!
 //! ```text
-//! configuration ── TLS files ── store ── port bound ── targetd greeted, or not in time ── READY
+//! configuration ── TLS files ── store ── port bound ── first lap done, or not in time ── READY
 //!    SIGHUP: certificates again; live connections go on
 //!    SIGTERM, SIGINT: STOPPING ── port closed ── requests finish ── store closed
 //! ```
@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info};
 
-/// Longest wait for targetd before we serve without it.
+/// Longest wait for the first lap before we say that we are ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
 const USAGE: &str = "\

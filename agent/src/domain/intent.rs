@@ -4,6 +4,7 @@
 //! from the records alone. Every edit costs the logarithm of what is there at most.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included};
 
 use ashlar_targetd_protocol::{DiskId, Iqn, Nqn};
 use uuid::Uuid;
@@ -140,13 +141,15 @@ impl Intent {
         &self.requests
     }
 
-    /// Requests of the generations in `range`, oldest first.
+    /// Requests of the generations after `after` up to and with `upto`, oldest first.
     pub fn requests_between(
         &self,
-        range: impl std::ops::RangeBounds<u64>,
+        after: u64,
+        upto: u64,
     ) -> impl Iterator<Item = (Uuid, &RequestRecord)> {
+        // A range that ends before it begins would panic.
         self.requests_by_age
-            .range(range)
+            .range((Excluded(after.min(upto)), Included(upto)))
             .filter_map(|(_, id)| Some((*id, self.requests.get(id)?)))
     }
 
@@ -161,7 +164,6 @@ impl Intent {
         volume: Uuid,
         after: Option<Uuid>,
     ) -> impl Iterator<Item = (Uuid, &ConnectionRecord)> {
-        use std::ops::Bound::{Excluded, Included};
         let from = match after {
             Some(after) => Excluded((volume, after)),
             None => Included((volume, Uuid::nil())),
@@ -263,6 +265,7 @@ impl Intent {
                 self.requests_by_age.insert(request.generation, *id);
                 self.requests.insert(*id, request.clone());
             }
+            Record::Answer(..) => {}
         }
         Ok(())
     }
@@ -289,6 +292,7 @@ impl Intent {
             Key::Volume(id) => self.remove_volume(id),
             Key::Connection(id) => self.remove_connection(id),
             Key::Request(id) => self.remove_request(id),
+            Key::Answer(_) => {}
         }
     }
 

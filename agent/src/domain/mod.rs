@@ -22,12 +22,14 @@
 //! | [`secrets`]| generated secrets |
 //! | [`site`]   | the box itself |
 //! | [`view`]   | the intent as clients see it |
+//! | [`outcome`]| what a change is answered with |
 
 pub mod change;
 pub mod command;
 pub mod decide;
 pub mod intent;
 pub mod names;
+pub mod outcome;
 pub mod record;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -40,6 +42,7 @@ pub use change::{Change, Decision, Edit, Reply};
 pub use command::{Command, RequestContext};
 pub use decide::{Facts, decide};
 pub use intent::Intent;
+pub use outcome::{Outcome, outcome};
 pub use record::{Key, Record, Unit};
 pub use secrets::{OsRandom, Random};
 pub use site::{Listen, Site};

@@ -14,6 +14,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::domain::change::Reply;
+use crate::domain::outcome::Outcome;
+
 /// The schema this version writes.
 pub const SCHEMA: u32 = 1;
 
@@ -164,6 +167,17 @@ pub struct RequestRecord {
     pub failed: Option<Box<Problem>>,
 }
 
+impl RequestRecord {
+    /// What to tell the client once all is done.
+    pub fn reply(&self) -> Reply {
+        Reply {
+            operation: self.operation,
+            object: self.object,
+            made: self.made,
+        }
+    }
+}
+
 /// What is reconciled as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -210,6 +224,8 @@ pub enum Key {
     Connection(Uuid),
     /// A request.
     Request(Uuid),
+    /// What a request was answered with.
+    Answer(Uuid),
 }
 
 /// A record with its key.
@@ -231,6 +247,8 @@ pub enum Record {
     Connection(Uuid, ConnectionRecord),
     /// A request.
     Request(Uuid, RequestRecord),
+    /// What a request was answered with. Read when it is repeated; the intent does without.
+    Answer(Uuid, Outcome),
 }
 
 /// Why stored bytes are not a record.
@@ -270,6 +288,7 @@ impl Key {
             Key::Volume(id) => (0x30, Some(id)),
             Key::Connection(id) => (0x40, Some(id)),
             Key::Request(id) => (0x50, Some(id)),
+            Key::Answer(id) => (0x51, Some(id)),
         };
         let mut bytes = vec![kind];
         bytes.extend(id.iter().flat_map(|id| id.as_bytes()));
@@ -298,6 +317,7 @@ impl Key {
             0x30 => Ok(Key::Volume(id)),
             0x40 => Ok(Key::Connection(id)),
             0x50 => Ok(Key::Request(id)),
+            0x51 => Ok(Key::Answer(id)),
             _ => Err(unknown()),
         }
     }
@@ -327,6 +347,7 @@ impl Record {
             Record::Volume(id, _) => Key::Volume(*id),
             Record::Connection(id, _) => Key::Connection(*id),
             Record::Request(id, _) => Key::Request(*id),
+            Record::Answer(id, _) => Key::Answer(*id),
         }
     }
 
@@ -344,6 +365,7 @@ impl Record {
             Record::Volume(_, r) => encode(r),
             Record::Connection(_, r) => encode(r),
             Record::Request(_, r) => encode(r),
+            Record::Answer(_, r) => encode(r),
         }
     }
 
@@ -362,6 +384,7 @@ impl Record {
             Key::Volume(id) => Record::Volume(id, decode(key, value)?),
             Key::Connection(id) => Record::Connection(id, decode(key, value)?),
             Key::Request(id) => Record::Request(id, decode(key, value)?),
+            Key::Answer(id) => Record::Answer(id, decode(key, value)?),
         })
     }
 }

@@ -209,7 +209,7 @@ fn concluded(
     let failed = Some(Box::new(problem.clone()));
     edits.extend(
         intent
-            .requests_between(span.applied + 1..=span.tried)
+            .requests_between(span.applied, span.tried)
             .filter(|(_, request)| request.unit == Some(unit) && request.failed.is_none())
             .filter(|(_, request)| operations.contains(&request.operation))
             .map(|(id, request)| {

@@ -15,15 +15,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ashlar_protocol::{Problem, ProblemCode};
-use ashlar_targetd_protocol::DiskReport;
+use ashlar_targetd_protocol::{DiskReport, PoolReport};
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, mpsc, oneshot};
+use uuid::Uuid;
 
 use super::stopping;
 use crate::domain::record::Unit;
 use crate::domain::settle::{self, Span};
+use crate::domain::view::Look;
 use crate::domain::{
-    Command, Decision, Edit, Facts, Intent, OsRandom, Reply, RequestContext, Site, decide,
+    Command, Decision, Edit, Facts, Intent, Key, OsRandom, Outcome, Record, Reply, RequestContext,
+    Site, decide, outcome,
 };
 use crate::reconcile::{Desk, DeskAnswer, DeskError, Ledger, Reconciler, Settled};
 use crate::store::{Batch, StageError, Store};
@@ -47,6 +50,8 @@ pub(super) struct StoreDesk {
 /// A command that was taken.
 pub(super) struct Taken {
     pub(super) reply: Reply,
+    /// What it was answered with when it was first asked.
+    pub(super) stored: Option<Box<Outcome>>,
     /// Resolves when the kernel has it; absent when it has it already.
     pub(super) waiting: Option<oneshot::Receiver<Settled>>,
 }
@@ -67,8 +72,8 @@ enum Message {
     },
     Settle {
         unit: Unit,
-        generation: u64,
-        capacity: Option<u64>,
+        span: Span,
+        report: Option<PoolReport>,
         tell: Tell<Result<(), DeskError>>,
     },
     Undo {
@@ -88,10 +93,18 @@ type Undo = fn(&Intent, Unit, Span, &Problem) -> Vec<Edit>;
 
 /// An answer, held back until its change is durable.
 enum Held {
-    Taken(Tell<Result<Taken, Problem>>, Reply, Option<(Unit, u64)>),
+    Taken(Tell<Result<Taken, Problem>>, Accepted),
     Refused(Tell<Result<Taken, Problem>>, Problem),
     Settled(Tell<Result<(), DeskError>>, Result<(), DeskError>),
     Undone(Tell<Result<bool, DeskError>>, Result<bool, DeskError>),
+}
+
+/// What was decided about a command.
+struct Accepted {
+    reply: Reply,
+    stored: Option<Box<Outcome>>,
+    /// The generation of which unit the kernel is to have first.
+    wait: Option<(Unit, u64)>,
 }
 
 impl StoreDesk {
@@ -164,13 +177,13 @@ impl StoreDesk {
 }
 
 impl Desk for StoreDesk {
-    fn settle(&self, unit: Unit, generation: u64, capacity: Option<u64>) -> DeskAnswer<()> {
+    fn settle(&self, unit: Unit, span: Span, report: Option<PoolReport>) -> DeskAnswer<()> {
         let (tell, told) = oneshot::channel();
         self.ask(
             Message::Settle {
                 unit,
-                generation,
-                capacity,
+                span,
+                report,
                 tell,
             },
             told,
@@ -299,21 +312,22 @@ impl Clerk {
                 tell,
             } => {
                 let held = match self.decide(intent, &command, &context, &disks, round) {
-                    Ok((reply, wait)) => Held::Taken(tell, reply, wait),
+                    Ok(accepted) => Held::Taken(tell, accepted),
                     Err(problem) => Held::Refused(tell, problem),
                 };
                 round.held.push(held);
             }
             Message::Settle {
                 unit,
-                generation,
-                capacity,
+                span,
+                report,
                 tell,
             } => {
-                let edits = settle::settle(intent, unit, generation, capacity);
-                let result = self.stage(intent, &edits).map_err(DeskError::from);
-                round.lazy |= !edits.is_empty();
-                round.held.push(Held::Settled(tell, result));
+                let result = self.settle(intent, unit, span, report);
+                round.lazy = true;
+                round
+                    .held
+                    .push(Held::Settled(tell, result.map_err(DeskError::from)));
             }
             Message::Undo {
                 unit,
@@ -345,8 +359,43 @@ impl Clerk {
         }
     }
 
-    /// Decides a command and stages its change. Answers with the reply, and with what to wait
-    /// for if the kernel is not there yet.
+    /// Takes over that the kernel has a unit, and keeps the answers of those who asked for it.
+    fn settle(
+        &mut self,
+        intent: &mut Intent,
+        unit: Unit,
+        span: Span,
+        report: Option<PoolReport>,
+    ) -> Result<(), Problem> {
+        let usage = report.as_ref().and_then(|report| report.usage);
+        let capacity = usage.map(|u| u.data_total.saturating_mul(u.block.bytes().0));
+        let edits = settle::settle(intent, unit, span.tried, capacity);
+        self.stage(intent, &edits)?;
+        let look = report.map_or(Look::Gone, Look::Report);
+        let asked = intent.requests_between(span.applied, span.tried);
+        let asked = asked.filter(|(_, request)| request.unit == Some(unit));
+        let answers: Vec<Edit> = asked
+            .filter(|(_, request)| request.failed.is_none())
+            .filter_map(|(id, request)| self.answer_of(intent, id, request.reply(), &look))
+            .collect();
+        self.keep(intent, &answers);
+        Ok(())
+    }
+
+    /// Stores answers. Without one, a repeated request is answered with its object as it is.
+    fn keep(&mut self, intent: &mut Intent, answers: &[Edit]) {
+        if let Err(problem) = self.stage(intent, answers) {
+            tracing::warn!(%problem, "an answer could not be kept");
+        }
+    }
+
+    /// The answer to a request, to be stored; none when its object is gone again.
+    fn answer_of(&self, intent: &Intent, id: Uuid, reply: Reply, look: &Look) -> Option<Edit> {
+        let outcome = outcome(intent, &self.site, reply, look).ok()?;
+        Some(Edit::put(Record::Answer(id, outcome)))
+    }
+
+    /// Decides a command and stages its change.
     fn decide(
         &mut self,
         intent: &mut Intent,
@@ -354,7 +403,7 @@ impl Clerk {
         context: &RequestContext,
         disks: &[DiskReport],
         round: &mut Round,
-    ) -> Result<(Reply, Option<(Unit, u64)>), Problem> {
+    ) -> Result<Accepted, Problem> {
         let ledger = Arc::clone(&self.ledger);
         let pending: Vec<Unit> = round.wanted.iter().map(|(unit, _)| *unit).collect();
         let settled = |unit| ledger.settled(unit) && !pending.contains(&unit);
@@ -368,16 +417,63 @@ impl Clerk {
             trouble: &|unit| ledger.problem(unit),
         };
         match decide(intent, command, &facts, &mut OsRandom)? {
-            Decision::Repeat(id) => repeated(intent, id),
+            Decision::Repeat(id) => self.repeated(intent, id),
             Decision::Change(change, reply) => {
                 self.stage(intent, &change.edits)?;
                 round.durable = true;
                 let wait = change.unit.map(|unit| (unit, change.generation));
                 round.wanted.extend(wait);
+                if wait.is_none() {
+                    let answer = self.answer_of(intent, context.id, reply, &Look::Gone);
+                    self.keep(intent, answer.as_slice());
+                }
                 tracing::info!(request = %context.id, subject = context.subject,
                     object = %reply.object, operation = ?reply.operation,
                     generation = change.generation, "accepted");
-                Ok((reply, wait))
+                Ok(Accepted {
+                    reply,
+                    stored: None,
+                    wait,
+                })
+            }
+        }
+    }
+
+    /// The answer to a request that was taken before.
+    fn repeated(&mut self, intent: &Intent, id: Uuid) -> Result<Accepted, Problem> {
+        let record = intent
+            .request(id)
+            .ok_or_else(|| super::internal("a repeated request has no record"))?;
+        if let Some(problem) = &record.failed {
+            return Err((**problem).clone());
+        }
+        // What was staged shows in the store once it is committed.
+        self.commit();
+        let wait = record.unit.map(|unit| (unit, record.generation));
+        let reply = record.reply();
+        let stored = self.stored_answer(id);
+        Ok(Accepted {
+            reply,
+            stored,
+            wait,
+        })
+    }
+
+    fn stored_answer(&self, id: Uuid) -> Option<Box<Outcome>> {
+        let key = Key::Answer(id).bytes();
+        let value = match self.store.get(&key) {
+            Ok(value) => value?,
+            Err(error) => {
+                tracing::error!(%error, request = %id, "an answer cannot be read");
+                return None;
+            }
+        };
+        match Record::parse(&key, &value) {
+            Ok(Record::Answer(_, outcome)) => Some(Box::new(outcome)),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::error!(%error, request = %id, "an answer cannot be read");
+                None
             }
         }
     }
@@ -415,9 +511,20 @@ impl Clerk {
         for held in held {
             // Whoever asked may have gone.
             match held {
-                Held::Taken(tell, reply, wait) => {
+                Held::Taken(
+                    tell,
+                    Accepted {
+                        reply,
+                        stored,
+                        wait,
+                    },
+                ) => {
                     let waiting = wait.map(|(unit, generation)| self.ledger.wait(unit, generation));
-                    drop(tell.send(Ok(Taken { reply, waiting })));
+                    drop(tell.send(Ok(Taken {
+                        reply,
+                        stored,
+                        waiting,
+                    })));
                 }
                 Held::Refused(tell, problem) => drop(tell.send(Err(problem))),
                 Held::Settled(tell, result) => drop(tell.send(result)),
@@ -437,22 +544,6 @@ impl Clerk {
         };
         StoreHealth { trouble }
     }
-}
-
-/// The answer to a request that was taken before.
-fn repeated(intent: &Intent, id: uuid::Uuid) -> Result<(Reply, Option<(Unit, u64)>), Problem> {
-    let record = intent
-        .request(id)
-        .ok_or_else(|| super::internal("a repeated request has no record"))?;
-    if let Some(problem) = &record.failed {
-        return Err((**problem).clone());
-    }
-    let reply = Reply {
-        operation: record.operation,
-        object: record.object,
-        made: record.made,
-    };
-    Ok((reply, record.unit.map(|unit| (unit, record.generation))))
 }
 
 /// One journal record of those edits.

@@ -22,7 +22,7 @@ mod start;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode};
+use ashlar_protocol::{ObjectRef, Problem, ProblemCode};
 use ashlar_targetd_protocol::{DiskReport, Request, Response};
 use tokio::sync::{RwLock, watch};
 
@@ -30,8 +30,9 @@ use crate::domain::{Intent, Site};
 use crate::reconcile::Ledger;
 use crate::targetd::{CallError, Targetd};
 
+pub use crate::domain::Outcome;
 pub use crate::domain::command::{Command, RequestContext};
-pub use answer::{Answer, Outcome};
+pub use answer::Answer;
 pub use options::EngineOptions;
 pub use page::PageQuery;
 pub use start::{EngineTask, StartError};
@@ -71,7 +72,14 @@ impl Engine {
             _ => Vec::new(),
         };
         let taken = self.shared.desk.command(command, context, disks).await?;
-        let Taken { reply, waiting } = taken;
+        let Taken {
+            reply,
+            stored,
+            waiting,
+        } = taken;
+        if let Some(outcome) = stored {
+            return Ok(Answer::Done(*outcome));
+        }
         if let Some(waiting) = waiting {
             match tokio::time::timeout(wait, waiting).await {
                 Ok(Ok(Ok(()))) => {}
@@ -83,7 +91,8 @@ impl Engine {
         self.done(request, reply).await.map(Answer::Done)
     }
 
-    /// Resolves once the store is open and targetd has greeted, or a bounded time has passed.
+    /// Resolves once the first lap has brought the kernel to the intent, or a bounded time has
+    /// passed.
     pub async fn ready(&self) {
         let mut ready = self.shared.ready.clone();
         // An error means that the engine stopped, which ends the wait as well.
@@ -110,11 +119,6 @@ fn stopping() -> Problem {
 
 fn internal(detail: &str) -> Problem {
     Problem::new(ProblemCode::Internal, detail)
-}
-
-fn missing(kind: ObjectKind, id: uuid::Uuid) -> Problem {
-    let object = ObjectRef { kind, id };
-    Problem::new(ProblemCode::NotFound, format!("{object} does not exist")).about(object)
 }
 
 #[cfg(test)]

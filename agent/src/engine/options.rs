@@ -20,6 +20,6 @@ pub struct EngineOptions {
     pub iscsi: Listen,
     /// Where NVMe/TCP is served; no portals, no NVMe/TCP.
     pub nvme: Listen,
-    /// Longest wait for targetd before the engine counts as ready without it.
+    /// Longest wait for the first lap before the engine counts as ready without it.
     pub ready_within: Duration,
 }

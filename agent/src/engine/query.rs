@@ -11,8 +11,9 @@ use ashlar_protocol::{
 use ashlar_targetd_protocol::{DiskReport, Request, Response};
 use uuid::Uuid;
 
+use super::Engine;
 use super::page::{PageQuery, after, page};
-use super::{Engine, missing};
+use crate::domain::outcome::missing;
 use crate::domain::record::{ConnectionRecord, RequestRecord, Unit};
 use crate::domain::view::{self, Look, Progress};
 

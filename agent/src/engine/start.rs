@@ -12,7 +12,7 @@ use super::{Engine, EngineOptions, Shared};
 use crate::domain::intent::Dangling;
 use crate::domain::record::RecordError;
 use crate::domain::site::found;
-use crate::domain::{Edit, Intent, OsRandom, Record, Site};
+use crate::domain::{Edit, Intent, Key, OsRandom, Record, Site};
 use crate::reconcile::{Desk, Ledger, Reconciler};
 use crate::store::{CommitError, IndexError, OpenError, Options, StageError, Store};
 use crate::targetd::Targetd;
@@ -138,8 +138,8 @@ impl Engine {
             .name("store".to_owned())
             .spawn(move || clerk.run(inbox))
             .map_err(StartError::Thread)?;
+        let ready = when_ready(reconciler.clone(), ready_within);
         run_laps(reconciler, Arc::new(desk.clone()), stopped);
-        let ready = when_ready(targetd.clone(), ready_within);
         let task = EngineTask {
             desk: desk.clone(),
             ledger: Arc::clone(&ledger),
@@ -170,7 +170,10 @@ fn load(dir: &Path, sizes: Options) -> Result<(Store, Intent), StartError> {
     let mut intent = Intent::default();
     for entry in store.load() {
         let (key, value) = entry?;
-        intent.apply(&Edit::put(Record::parse(&key, &value)?))?;
+        // Answers are read when their requests are repeated.
+        if !matches!(Key::parse(&key)?, Key::Answer(_)) {
+            intent.apply(&Edit::put(Record::parse(&key, &value)?))?;
+        }
     }
     Ok((store, intent))
 }
@@ -185,12 +188,15 @@ fn run_laps(reconciler: Reconciler, desk: Arc<dyn Desk>, mut stopped: watch::Rec
     });
 }
 
-/// Tells when targetd has greeted, or `within` has passed.
-fn when_ready(targetd: Targetd, within: std::time::Duration) -> watch::Receiver<bool> {
+/// Tells when the first lap is done, or `within` has passed.
+fn when_ready(reconciler: Reconciler, within: std::time::Duration) -> watch::Receiver<bool> {
     let (tell, ready) = watch::channel(false);
     tokio::spawn(async move {
-        if tokio::time::timeout(within, targetd.up()).await.is_err() {
-            tracing::warn!("going on without targetd");
+        if tokio::time::timeout(within, reconciler.first_lap())
+            .await
+            .is_err()
+        {
+            tracing::warn!("serving before the first lap is done");
         }
         tell.send_replace(true);
     });

@@ -1,7 +1,7 @@
 //! One attempt at bringing the kernel to the intent of one unit.
 
 use ashlar_protocol::{Problem, ProblemCode};
-use ashlar_targetd_protocol::{DesiredPool, DesiredVolume, Request, Response};
+use ashlar_targetd_protocol::{DesiredPool, DesiredVolume, PoolReport, Request, Response};
 use uuid::Uuid;
 
 use super::driver::Reconciler;
@@ -14,8 +14,8 @@ use crate::targetd::CallError;
 
 /// How an attempt ended.
 pub(super) enum End {
-    /// The kernel has it; a pool's capacity in bytes.
-    Settled(Option<u64>),
+    /// The kernel has it; and of a pool, this.
+    Settled(Option<PoolReport>),
     /// There is nothing left to bring about.
     Forgotten,
     /// It does not.
@@ -92,7 +92,7 @@ impl Reconciler {
         }
     }
 
-    /// Applies a pool and learns its capacity.
+    /// Applies a pool and looks at it.
     async fn apply_pool(&self, desired: DesiredPool) -> Result<End, CallError> {
         let (pool, absent) = (desired.id, desired.absent);
         let request = Request::ApplyPool(Box::new(desired));
@@ -107,9 +107,9 @@ impl Reconciler {
         match absent {
             true => Ok(End::Settled(None)),
             false => self
-                .capacity(pool)
+                .look(pool)
                 .await
-                .map(|capacity| End::Settled(Some(capacity))),
+                .map(|report| End::Settled(Some(report))),
         }
     }
 
@@ -124,21 +124,17 @@ impl Reconciler {
         }
     }
 
-    async fn capacity(&self, id: Uuid) -> Result<u64, CallError> {
-        let unexpected = CallError::Unexpected {
-            request: "observe-pool",
-        };
-        let looked = self
+    async fn look(&self, id: Uuid) -> Result<PoolReport, CallError> {
+        match self
             .shared
             .targetd
             .call(Request::ObservePool { id })
-            .await?;
-        match looked {
-            Response::Pool(report) => {
-                let usage = report.usage.ok_or(unexpected)?;
-                Ok(usage.data_total.saturating_mul(usage.block.bytes().0))
-            }
-            _ => Err(unexpected),
+            .await?
+        {
+            Response::Pool(report) if report.usage.is_some() => Ok(report),
+            _ => Err(CallError::Unexpected {
+                request: "observe-pool",
+            }),
         }
     }
 

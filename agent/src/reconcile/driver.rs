@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_protocol::Problem;
+use ashlar_targetd_protocol::PoolReport;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::time::Instant;
@@ -29,8 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the store thread does for drivers.
 pub trait Desk: Send + Sync + 'static {
-    /// The kernel has `unit` as of `generation`; `capacity` is a pool's.
-    fn settle(&self, unit: Unit, generation: u64, capacity: Option<u64>) -> DeskAnswer<()>;
+    /// The kernel has what was asked of `unit` in `span`; `report` is a pool's.
+    fn settle(&self, unit: Unit, span: Span, report: Option<PoolReport>) -> DeskAnswer<()>;
     /// Takes back what was added in `span`; whether there was anything.
     fn withdraw(&self, unit: Unit, span: Span, problem: Problem) -> DeskAnswer<bool>;
     /// Gives back what was to be taken in `span`; whether there was anything.
@@ -66,6 +67,8 @@ pub(super) struct Shared {
     stopped: watch::Receiver<bool>,
     /// What is older was promised by an earlier process, and is never taken back.
     pub(super) promised: u64,
+    /// Laps done.
+    pub(super) laps: watch::Sender<u64>,
 }
 
 impl Reconciler {
@@ -87,6 +90,7 @@ impl Reconciler {
             permits,
             stopped,
             promised,
+            laps: watch::channel(0).0,
         };
         Reconciler {
             shared: Arc::new(shared),
@@ -118,7 +122,7 @@ impl Reconciler {
             let outcome = match end {
                 End::Failed(trouble) => Err(trouble),
                 End::Forgotten => Ok(()),
-                End::Settled(capacity) => match desk.settle(unit, span.tried, capacity).await {
+                End::Settled(report) => match desk.settle(unit, self.recent(span), report).await {
                     Ok(()) => Ok(()),
                     Err(DeskError::Stopping) => return,
                     Err(DeskError::Problem(problem)) => Err(Trouble {
@@ -145,6 +149,12 @@ impl Reconciler {
         }
     }
 
+    /// Of a span, what this process was asked for.
+    fn recent(&self, span: Span) -> Span {
+        let applied = span.applied.max(self.shared.promised);
+        Span { applied, ..span }
+    }
+
     /// Does what can be done about a failure, and pauses if that is all.
     async fn remedy(
         &self,
@@ -156,10 +166,7 @@ impl Reconciler {
     ) -> Result<(), DeskError> {
         let Trouble { problem, remedy } = trouble;
         failing.again();
-        let recent = Span {
-            applied: span.applied.max(self.shared.promised),
-            ..span
-        };
+        let recent = self.recent(span);
         let given_up = match remedy {
             Remedy::Retry => failing.longer_than(PATIENCE),
             Remedy::Restore => failing.longer_than(GRACE),

@@ -33,6 +33,13 @@ impl Reconciler {
         }
     }
 
+    /// Resolves when the first lap is done.
+    pub async fn first_lap(&self) {
+        let mut laps = self.shared.laps.subscribe();
+        // The sender is ours, so this ends with the wait alone.
+        drop(laps.wait_for(|laps| *laps > 0).await);
+    }
+
     /// Runs a lap for every stream to targetd, until there will be none.
     pub async fn laps(self, desk: Arc<dyn Desk>) {
         let mut link = self.shared.targetd.link();
@@ -46,7 +53,10 @@ impl Reconciler {
             };
             seen = epoch;
             match self.lap(&desk).await {
-                Ok(units) => tracing::info!(units, "lap done"),
+                Ok(units) => {
+                    tracing::info!(units, "lap done");
+                    self.shared.laps.send_modify(|laps| *laps += 1);
+                }
                 Err(error) => tracing::warn!(%error, "lap broken off"),
             }
         }
@@ -54,16 +64,7 @@ impl Reconciler {
 
     /// Pools first, then volumes; then what the kernel has and nobody knows.
     async fn lap(&self, desk: &Arc<dyn Desk>) -> Result<usize, CallError> {
-        let Response::Objects {
-            pools,
-            volumes,
-            foreign,
-        } = self.shared.targetd.call(Request::ListObjects).await?
-        else {
-            return Err(CallError::Unexpected {
-                request: "list-objects",
-            });
-        };
+        let (pools, volumes, foreign) = self.objects().await?;
         let round = {
             let intent = self.shared.intent.read().await;
             Round::new(&intent, &pools, &volumes)
@@ -86,6 +87,26 @@ impl Reconciler {
         }
         self.shared.ledger.meet(strangers);
         Ok(units)
+    }
+
+    /// Pools and volumes in the kernel, and strangers. A kernel that cannot list its objects
+    /// may still take some.
+    async fn objects(&self) -> Result<(Vec<Uuid>, Vec<Uuid>, Vec<String>), CallError> {
+        match self.shared.targetd.call(Request::ListObjects).await {
+            Ok(Response::Objects {
+                pools,
+                volumes,
+                foreign,
+            }) => Ok((pools, volumes, foreign)),
+            Ok(_) => Err(CallError::Unexpected {
+                request: "list-objects",
+            }),
+            Err(CallError::Failed(failure)) => {
+                let unknown = format!("the kernel's objects are unknown: {failure}");
+                Ok((Vec::new(), Vec::new(), vec![unknown]))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn volumes(&self, volumes: BTreeSet<Uuid>, generation: u64, desk: &Arc<dyn Desk>) {

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::domain::change::{Change, Decision, Edit, Reply};
 use crate::domain::command::{Command, RequestContext};
 use crate::domain::intent::Intent;
+use crate::domain::outcome::missing;
 use crate::domain::record::{Record, Unit};
 use crate::domain::secrets::Random;
 
@@ -135,15 +136,6 @@ fn check_online(object: ObjectRef, pool: Uuid, facts: &Facts<'_>) -> Result<(), 
 
 fn refuse(code: ProblemCode, object: ObjectRef, detail: impl Into<String>) -> Problem {
     Problem::new(code, detail).about(object)
-}
-
-fn missing(kind: ObjectKind, id: Uuid) -> Problem {
-    let object = ObjectRef { kind, id };
-    refuse(
-        ProblemCode::NotFound,
-        object,
-        format!("{object} does not exist"),
-    )
 }
 
 fn taken(kind: ObjectKind, id: Uuid) -> Problem {

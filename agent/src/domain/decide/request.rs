@@ -30,9 +30,8 @@ pub(super) fn repeated(
 /// Room for one more.
 pub(super) fn evictions(intent: &Intent) -> impl Iterator<Item = Edit> {
     let excess = (intent.requests().len() + 1).saturating_sub(KEPT_REQUESTS);
-    intent
-        .oldest_requests(excess)
-        .map(|id| Edit::Remove(Key::Request(id)))
+    let oldest = intent.oldest_requests(excess);
+    oldest.flat_map(|id| [Key::Request(id), Key::Answer(id)].map(Edit::Remove))
 }
 
 pub(super) fn record(

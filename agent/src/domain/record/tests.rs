@@ -1,7 +1,7 @@
 //! `golden/v1` holds a key and a value of each kind in hexadecimal. What a released version
 //! wrote must be read for ever; when one of these fails, the schema changed.
 
-use ashlar_protocol::{ObjectKind, ProblemCode};
+use ashlar_protocol::{ObjectKind, ProblemCode, Volume, VolumeState};
 
 use super::*;
 
@@ -71,6 +71,19 @@ fn samples() -> Vec<(Record, &'static str)> {
             Problem::new(ProblemCode::InUse, "still used").about(object),
         )),
     };
+    let answer = Outcome::Volume {
+        volume: Volume {
+            id: id(3),
+            name: "data".parse().unwrap(),
+            pool: id(1),
+            size: 10 << 30,
+            state: VolumeState::Available,
+            connections: 0,
+            created: 1_800_000_000,
+            generation: 5,
+        },
+        created: true,
+    };
     let ports = [("[::]:4420".parse().unwrap(), PortId::try_from(1).unwrap())];
     let site = BoxRecord {
         id: id(0xb0),
@@ -102,6 +115,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Request(id(5), request),
             include_str!("../golden/v1/request.hex"),
+        ),
+        (
+            Record::Answer(id(5), answer),
+            include_str!("../golden/v1/answer.hex"),
         ),
     ]
 }

@@ -15,7 +15,7 @@ fn apply(world: &mut World, edits: &[Edit]) {
 }
 
 fn failed(world: &World, generation: u64) -> bool {
-    let mut requests = world.intent.requests_between(generation..=generation);
+    let mut requests = world.intent.requests_between(generation - 1, generation);
     requests.next().unwrap().1.failed.is_some()
 }
 

@@ -130,6 +130,31 @@ async fn a_repeated_request_gets_the_same_answer_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_repeated_request_gets_the_same_answer_after_its_object_is_gone() {
+    let rig = Rig::furnished().await;
+    let create = |v| rig.ask_as(id(v + 100), volume(id(v), MIB), LONG);
+    let (first, second) = (create(1).await.unwrap(), create(2).await.unwrap());
+    let attached = attach(id(3), id(1), HOST, Transport::Iscsi);
+    let connection = rig.ask_as(id(103), attached.clone(), LONG).await.unwrap();
+    let known = rig.ask_as(id(104), host(HOST, 0), LONG).await.unwrap();
+    rig.outcome(extend(id(1), 2 * MIB)).await;
+    rig.outcome(Command::VolumeDetachAll { id: id(1) }).await;
+    rig.ask_as(id(105), Command::VolumeDelete { id: id(1) }, LONG)
+        .await
+        .unwrap();
+    rig.outcome(Command::HostDelete { id: HOST }).await;
+
+    let rig = rig.kill().await;
+    let again = |n, command| rig.ask_as(id(n), command, LONG);
+    assert_eq!(again(101, volume(id(1), MIB)).await.unwrap(), first);
+    assert_eq!(again(102, volume(id(2), MIB)).await.unwrap(), second);
+    assert_eq!(again(103, attached).await.unwrap(), connection);
+    assert_eq!(again(104, host(HOST, 0)).await.unwrap(), known);
+    let deleted = again(105, Command::VolumeDelete { id: id(1) }).await;
+    assert_eq!(deleted, Ok(Answer::Done(Outcome::Removed)));
+}
+
+#[tokio::test]
 async fn a_hosts_secrets_are_told_to_the_request_that_made_it_alone() {
     let rig = Rig::empty().await;
     let secrets = |answer| match answer {
