@@ -1,0 +1,264 @@
+//! An appliance in this process: the real agent and the real targetd, with TLS between client
+//! and agent and a socket between agent and targetd, on the model kernel.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use ashlar_agent::config::{Config, Tls};
+use ashlar_agent::engine::{Engine, EngineOptions};
+use ashlar_agent::http::Server as ManagementPort;
+use ashlar_agent::tls::Material;
+use ashlar_ctl::pki::{Directory, Profile, Validity};
+use ashlar_kernel_iface::model::{ModelDisk, ModelKernel};
+use ashlar_protocol::Role;
+use ashlar_targetd::server::{SocketOptions, bind};
+use ashlar_targetd::{AllowedPeers, Kernel, Server, Targetd};
+use ashlar_targetd_protocol::Bytes;
+use nix::unistd::geteuid;
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::kernel;
+use crate::runner::{Answer, Appliance};
+use crate::scenario::{Accident, Request};
+use crate::wire::Wire;
+
+/// Size of each of the two disks, as in the virtual machine.
+const DISK_SIZE: Bytes = Bytes(8 << 30);
+
+/// How long a killed agent's threads may take to let go of the store.
+const LET_GO: Duration = Duration::from_secs(20);
+
+/// An appliance on the model kernel.
+pub struct Model {
+    folder: TempDir,
+    /// The kernel, for looking at and for faults.
+    pub kernel: ModelKernel,
+    targetd: Option<Server>,
+    agent: Option<Agent>,
+    wires: BTreeMap<String, Wire>,
+}
+
+impl Model {
+    /// Switches an appliance on, with two blank disks.
+    pub fn boot() -> anyhow::Result<Model> {
+        let folder = tempfile::tempdir()?;
+        make_certificates(&folder.path().join("pki"))?;
+        let kernel = ModelKernel::new();
+        kernel.add_disk(ModelDisk::new("DISK0", DISK_SIZE));
+        kernel.add_disk(ModelDisk::new("DISK1", DISK_SIZE));
+        let mut model = Model {
+            folder,
+            kernel,
+            targetd: None,
+            agent: None,
+            wires: BTreeMap::new(),
+        };
+        model.start_targetd()?;
+        model.start_agent()?;
+        Ok(model)
+    }
+
+    fn start_targetd(&mut self) -> anyhow::Result<()> {
+        let listener = bind(&SocketOptions {
+            path: self.socket(),
+            group: None,
+        })?;
+        let dbroot = self.folder.path().join("reservations");
+        let targetd = Targetd::start(Kernel::model(&self.kernel), &dbroot)?;
+        let allowed = AllowedPeers { agent: geteuid() };
+        self.targetd = Some(Server::spawn(Arc::new(targetd), listener, allowed)?);
+        Ok(())
+    }
+
+    fn stop_targetd(&mut self) {
+        if let Some(server) = self.targetd.take() {
+            server.stop();
+        }
+    }
+
+    fn start_agent(&mut self) -> anyhow::Result<()> {
+        let config = self.config()?;
+        let begin = Instant::now();
+        let agent = loop {
+            match Agent::start(&config) {
+                Ok(agent) => break agent,
+                // The one before was killed, not stopped, and may not have let go yet.
+                Err(_) if begin.elapsed() < LET_GO => thread::sleep(Duration::from_millis(20)),
+                Err(error) => return Err(error),
+            }
+        };
+        let address = agent.address.to_string();
+        self.wires = ["admin", "operator", "reader", "roleless"]
+            .into_iter()
+            .map(|who| Ok((who.to_owned(), Wire::new(&address, &self.pki(), who)?)))
+            .collect::<anyhow::Result<_>>()?;
+        self.agent = Some(agent);
+        Ok(())
+    }
+
+    /// The defaults, with everything that is a place in our own folder.
+    fn config(&self) -> anyhow::Result<Config> {
+        let path = self.folder.path().join("agent.toml");
+        std::fs::write(&path, "name = \"model\"\n")?;
+        let mut config = Config::read(&path)?;
+        config.state_dir = self.folder.path().join("store");
+        config.targetd_socket = self.socket();
+        config.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.tls = Tls {
+            certificate: self.pki().join("server.pem"),
+            key: self.pki().join("server.key"),
+            client_ca: self.pki().join("ca.pem"),
+        };
+        Ok(config)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("targetd.sock")
+    }
+
+    fn pki(&self) -> PathBuf {
+        self.folder.path().join("pki")
+    }
+
+    fn power_cut(&mut self) -> anyhow::Result<()> {
+        self.agent = None;
+        self.stop_targetd();
+        self.kernel.reboot();
+        self.start_targetd()?;
+        self.start_agent()
+    }
+}
+
+impl Appliance for Model {
+    async fn exchange(&mut self, identity: &str, request: &Request) -> anyhow::Result<Answer> {
+        let wire = self
+            .wires
+            .get(identity)
+            .with_context(|| format!("no identity {identity}"))?;
+        wire.exchange(request).await
+    }
+
+    async fn kernel(&mut self) -> anyhow::Result<Vec<String>> {
+        kernel::view(&self.kernel, &self.kernel.dm())
+    }
+
+    async fn accident(&mut self, accident: Accident) -> anyhow::Result<()> {
+        match accident {
+            Accident::KillAgent => {
+                self.agent = None;
+                self.start_agent()
+            }
+            Accident::KillTargetd => {
+                self.stop_targetd();
+                self.start_targetd()
+            }
+            Accident::PowerCut => self.power_cut(),
+        }
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        self.agent = None;
+        self.stop_targetd();
+    }
+}
+
+/// An agent on a thread of its own. Dropping it ends its tasks wherever they are.
+struct Agent {
+    address: SocketAddr,
+    end: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Agent {
+    fn start(config: &Config) -> anyhow::Result<Agent> {
+        let (tell, told) = mpsc::channel();
+        let (end, ended) = watch::channel(false);
+        let config = config.clone();
+        let thread = thread::spawn(move || {
+            let outcome = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(anyhow::Error::from)
+                .and_then(|runtime| {
+                    let result = runtime.block_on(serve(config, &tell, ended));
+                    // Not a stop: tasks are dropped where they are.
+                    runtime.shutdown_background();
+                    result
+                });
+            if let Err(error) = outcome {
+                // The starter may have its answer already.
+                let _ = tell.send(Err(error));
+            }
+        });
+        let address = told
+            .recv()
+            .map_err(|_| anyhow!("the agent's thread ended"))??;
+        Ok(Agent {
+            address,
+            end,
+            thread: Some(thread),
+        })
+    }
+}
+
+async fn serve(
+    config: Config,
+    tell: &mpsc::Sender<anyhow::Result<SocketAddr>>,
+    mut ended: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let material = Material::load(config.tls.clone())?;
+    let options = EngineOptions {
+        state_dir: config.state_dir.clone(),
+        targetd_socket: config.targetd_socket.clone(),
+        name: config.box_name(),
+        iscsi: config.iscsi.to_domain(),
+        nvme: config.nvme.to_domain(),
+        ready_within: Duration::from_secs(10),
+    };
+    let (engine, _task) = Engine::start(options).await?;
+    let port = ManagementPort::bind(config.listen, material.watch(), engine.clone()).await?;
+    let address = port.address()?;
+    let (_never, running) = watch::channel(false);
+    tokio::spawn(port.run(running));
+    engine.ready().await;
+    // The starter waits for this.
+    let _ = tell.send(Ok(address));
+    // An error means that the appliance is gone, which is an end too.
+    let _ = ended.wait_for(|end| *end).await;
+    Ok(())
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.end.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // It ended by itself or by our word; a panic was printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn make_certificates(folder: &Path) -> anyhow::Result<()> {
+    let directory = Directory::at(folder);
+    let validity = Validity::days(1);
+    directory.init("model", validity)?;
+    let names = vec!["127.0.0.1".to_owned()];
+    directory.issue("server", &Profile::Server { names }, validity)?;
+    for (name, role) in [
+        ("admin", Some(Role::Admin)),
+        ("operator", Some(Role::Operator)),
+        ("reader", Some(Role::Reader)),
+        ("roleless", None),
+    ] {
+        directory.issue(name, &Profile::Client { role }, validity)?;
+    }
+    Ok(())
+}
