@@ -172,10 +172,7 @@ impl Config {
 
     /// The box's label: the configured one, else the host name.
     pub fn box_name(&self) -> Name {
-        let host = || {
-            let host = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-            host.trim().parse().ok()
-        };
+        let host = || nix::unistd::gethostname().ok()?.to_str()?.parse().ok();
         let fallback = || "ashlar".parse().expect("six letters are a name");
         self.name.clone().or_else(host).unwrap_or_else(fallback)
     }
@@ -225,7 +222,7 @@ impl Default for Config {
     fn default() -> Self {
         let mut config = Config {
             name: None,
-            state_dir: "/var/lib/ashlar".into(),
+            state_dir: "/var/lib/ashlar/store".into(),
             targetd_socket: "/run/ashlar/targetd.sock".into(),
             listen: Listen::default(),
             tls: Tls::default(),

@@ -23,6 +23,9 @@ use tracing::{error, info};
 /// Longest wait for the first lap before we say that we are ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
+/// What requests get to finish when we stop.
+const FINISH: Duration = Duration::from_secs(3);
+
 const USAGE: &str = "\
 ashlar-agent: the management daemon of an Ashlar appliance
 
@@ -115,7 +118,7 @@ async fn serve(config: Config, material: Material) -> anyhow::Result<()> {
         .address()
         .context("failed to ask for our own address")?;
     let (stop, stopped) = watch::channel(false);
-    let port = tokio::spawn(server.run(stopped));
+    let mut port = tokio::spawn(server.run(stopped));
 
     engine.ready().await;
     notify::ready();
@@ -127,8 +130,14 @@ async fn serve(config: Config, material: Material) -> anyhow::Result<()> {
     info!("stopping");
     watchdog.abort();
     stop.send_replace(true);
-    port.await.context("the management port broke")?;
+    // What still waits for the kernel after that is told that the agent is stopping.
+    let early = tokio::time::timeout(FINISH, &mut port).await;
     task.stop().await;
+    match early {
+        Ok(ended) => ended,
+        Err(_late) => port.await,
+    }
+    .context("the management port broke")?;
     info!("stopped");
     Ok(())
 }

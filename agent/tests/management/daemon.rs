@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{Client, Identity};
-use ashlar_protocol::{HealthStatus, Role};
+use ashlar_protocol::{HealthStatus, ProblemCode, Role, VolumeState};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+use uuid::Uuid;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_ashlar-agent");
 
@@ -133,6 +134,42 @@ async fn systemd_hears_of_each_stage_and_signals_are_answered() {
     assert_eq!(place.told(), "STOPPING=1\n");
     let output = daemon.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", told(&output));
+    targetd.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_wait_for_the_kernel_and_loses_nothing() {
+    let place = Place::new();
+    let (kernel, targetd) = ashlar_inprocess::serve(&place.path("targetd.sock"));
+    let config = place.configure("");
+    let daemon = place.command(&config).spawn().unwrap();
+    assert_eq!(place.told(), "READY=1\n");
+    let (client, pool, id) = (place.client(), Uuid::new_v4(), Uuid::new_v4());
+    let spec = ashlar_inprocess::pool();
+    client.pool_create(pool, &spec).await.unwrap();
+
+    kernel.hold();
+    let creating = client.clone();
+    let spec = ashlar_inprocess::volume(pool);
+    let create = tokio::spawn(async move { creating.volume_create(id, &spec).await });
+    let begun = async { while client.volume_show(id).await.is_err() {} };
+    tokio::time::timeout(PATIENCE, begun).await.unwrap();
+    signal(&daemon, Signal::SIGTERM);
+    let told = create.await.unwrap().unwrap_err();
+    assert_eq!(told.problem().unwrap().code, ProblemCode::Stopping);
+    let output = daemon.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", self::told(&output));
+    assert_eq!(place.told(), "STOPPING=1\n");
+
+    kernel.release();
+    let daemon = place.command(&config).spawn().unwrap();
+    assert_eq!(place.told(), "READY=1\n");
+    let created =
+        async { while client.volume_show(id).await.unwrap().state != VolumeState::Available {} };
+    tokio::time::timeout(PATIENCE, created).await.unwrap();
+    signal(&daemon, Signal::SIGTERM);
+    let output = daemon.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", self::told(&output));
     targetd.stop();
 }
 
