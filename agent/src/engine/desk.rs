@@ -37,7 +37,7 @@ const BATCH: usize = 128;
 /// Messages waiting. Two batches: one being committed and one to follow.
 const QUEUE: usize = 2 * BATCH;
 /// Longest time for which staged changes that nobody waits for are left to ride along.
-const QUIET: Duration = Duration::from_millis(100);
+const QUIET: Duration = Duration::from_secs(1);
 /// Free bytes on the state disk below which it is reported.
 const LOW: u64 = 64 << 20;
 
