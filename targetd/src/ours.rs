@@ -14,6 +14,9 @@ const AUTHORITY: &str = "2026-11.io.ashlar:";
 const VOLUME: &str = "ashlar-vol-";
 const POOL: &str = "ashlar-pool-";
 
+/// The target that keeps the portals of this box open; see the iSCSI transport.
+pub const PORTAL_KEEPER: &str = "iqn.2026-11.io.ashlar:portals";
+
 /// One of the devices a pool is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PoolPart {

@@ -10,9 +10,18 @@
 //! ```
 //!
 //! The portal group lets nobody in before it is enabled, and it is enabled last.
+//!
+//! **The portals' keeper.** All portal groups on one address share a socket and a login thread,
+//! which the kernel makes with the first and drops with the last. A process that is killed while
+//! the kernel starts that thread makes it fail and leak the socket (seen on Linux 6.12: "Unable
+//! to create kthread: iscsi_np"), and the address is lost until the next boot. So the first
+//! portal on an address is that of a target of our own, without LUN, ACL and session, which is
+//! never enabled, never listed to initiators, and never goes: the address is bound once per boot,
+//! not with every volume that happens to be the first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Mutex;
 
 use ashlar_kernel_iface::lio::{
     AclState, Backstore, BackstoreId, BackstoreState, DeviceAttribute, Lio, PortalGates, Target,
@@ -46,6 +55,8 @@ const ATTRIBUTES: [(TpgAttribute, i64); 6] = [
 pub struct Iscsi {
     names: Names<Iqn>,
     gates: PortalGates,
+    /// Addresses on which the keeper is known to have a portal.
+    kept_open: Mutex<BTreeSet<PortalAddr>>,
 }
 
 /// What the kernel has of a volume over iSCSI.
@@ -160,6 +171,7 @@ impl Transport for Iscsi {
                     self.names.add(volume, &iqn);
                     survey.volumes.insert(volume);
                 }
+                _ if name.as_str() == ours::PORTAL_KEEPER => {}
                 _ => survey.foreign.push(format!("iSCSI target {name}")),
             }
         }
@@ -283,7 +295,10 @@ impl Transport for Iscsi {
             Step::Restrict(target) => handle.restrict(target)?,
             Step::CreateLun(target) => handle.create_lun(target)?,
             Step::Admit(target, initiator, acl) => handle.admit(target, initiator, acl)?,
-            Step::OpenPortal(target, at) => self.gates.create(&handle.tpg(target).portal(*at))?,
+            Step::OpenPortal(target, at) => {
+                self.keep_open(handle.lio, *at)?;
+                self.gates.create(&handle.tpg(target).portal(*at))?
+            }
             Step::Enable(target) => handle.tpg(target).enable()?,
         })
     }
@@ -298,6 +313,26 @@ impl Transport for Iscsi {
             (_, Errno::EBUSY | Errno::ENOTEMPTY) => FailureKind::InUse,
             _ => FailureKind::Kernel,
         }
+    }
+}
+
+impl Iscsi {
+    /// Binds an address for good, before the first volume uses it.
+    fn keep_open(&self, lio: Lio<'_>, at: PortalAddr) -> Result<(), TreeError> {
+        let mut kept = self
+            .kept_open
+            .lock()
+            .expect("nothing panics while holding this lock");
+        if kept.contains(&at) {
+            return Ok(());
+        }
+        let keeper = ours::PORTAL_KEEPER.parse().expect("a valid iSCSI name");
+        let target = lio.target(&keeper);
+        let made = target.create()?.or(target.tpg(tag()).create()?);
+        let bound = made.or(self.gates.create(&target.tpg(tag()).portal(at))?);
+        tracing::debug!(%at, change = ?bound, "portal kept open");
+        kept.insert(at);
+        Ok(())
     }
 }
 

@@ -148,7 +148,7 @@ impl Transport for Nvme {
             let owner = ours::volume_of_subsystem(name.as_str());
             match (owner, name.as_str().parse::<Nqn>()) {
                 (Some(volume), Ok(nqn)) => {
-                    announce(&nvmet.subsystem(&nqn));
+                    announce(&nvmet.subsystem(&nqn).namespace(nsid()));
                     self.names.add(volume, &nqn);
                     survey.volumes.insert(volume);
                 }
@@ -174,6 +174,8 @@ impl Transport for Nvme {
             }
         }
         for host in desired.iter().flat_map(|export| export.hosts.keys()) {
+            // Another volume may be making or removing it.
+            let _alone = self.hosts.lock(host);
             if let Some(state) = nvmet.host(host).observe()? {
                 observed.hosts.insert(host.clone(), state);
             }
@@ -285,9 +287,14 @@ impl Transport for Nvme {
 
 /// Whoever let the device grow may have died before hosts were told, and the size that hosts
 /// were told cannot be read back. The kernel tells them only if it differs.
-fn announce(subsystem: &Subsystem<'_>) {
-    if let Err(error) = subsystem.namespace(nsid()).revalidate_size() {
-        // Nothing is exported there, or it is going away.
+fn announce(namespace: &Namespace<'_>) {
+    let announced = match namespace.observe() {
+        Ok(Some(state)) if state.enabled => namespace.revalidate_size(),
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = announced {
+        // It is going away.
         tracing::debug!(%error, "no size to announce");
     }
 }

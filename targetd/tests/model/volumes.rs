@@ -248,3 +248,26 @@ fn growth_that_nobody_announced_is_announced_at_the_next_start() {
     };
     assert_eq!(log.iter().filter(announced).count(), 1, "{log:?}");
 }
+
+#[test]
+fn an_address_is_bound_once_and_kept_while_volumes_come_and_go() {
+    let world = World::pooled();
+    world
+        .apply(&volume(1).new_data().iscsi(&["alpha"]))
+        .unwrap();
+    world.apply(&volume(1)).unwrap();
+    assert_eq!(world.objects().2, Vec::<String>::new());
+    let keeper = ashlar_targetd::ours::PORTAL_KEEPER.parse().unwrap();
+    let login = world
+        .kernel
+        .iscsi_login(portal(0).socket(), &keeper, &initiator("alpha"), None);
+    assert_eq!(login, Err(Denied::NoTarget));
+    world.restart();
+    world.kernel.take_log();
+    world.apply(&volume(1).iscsi(&["alpha"])).unwrap();
+    let log = world.kernel.take_log();
+    let made = |call: &&ashlar_kernel_iface::model::Step| {
+        call.outcome.is_ok() && call.operation.contains("/np/")
+    };
+    assert_eq!(log.iter().filter(made).count(), 1, "{log:?}");
+}

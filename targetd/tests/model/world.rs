@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use ashlar_kernel_iface::dm::DeviceMapper;
 use ashlar_kernel_iface::model::{ModelDisk, ModelKernel, Module};
 use ashlar_kernel_iface::tree::{EntryKind, Tree, TreePath};
+use ashlar_targetd::ours::PORTAL_KEEPER;
 use ashlar_targetd::{Kernel, Service, Targetd};
 use ashlar_targetd_protocol::{
     Bytes, DesiredPool, DiskReport, Failure, PoolFormat, PoolReport, Report, Request, Response,
@@ -130,7 +131,7 @@ impl World {
     }
 
     /// The names of everything there is in configfs and device-mapper: objects, links and where
-    /// they lead.
+    /// they lead. The portals' keeper is left out: it stays when all else goes.
     pub fn picture(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         for root in ["target", "nvmet"] {
@@ -140,6 +141,7 @@ impl World {
         for device in self.kernel.dm().list().unwrap() {
             names.insert(format!("device {} {}", device.name, device.uuid));
         }
+        names.retain(|name| !name.contains(PORTAL_KEEPER));
         names
     }
 }
