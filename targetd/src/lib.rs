@@ -15,7 +15,7 @@
 //! | [`server`]    | the socket: who may connect, calls in, replies out |
 //! | [`targetd`]   | what answers the requests |
 //! | [`volume`]    | a volume: its thin device and its exports |
-//! | [`transport`] | the ways to export a volume, one file each |
+//! | [`transport`] | the ways to export a volume, one module each |
 //! | [`pool`]      | a pool: its disks and the devices on them |
 //! | [`disks`], [`objects`], [`features`] | what is there |
 //! | [`prepare`]   | what is done once, at start |

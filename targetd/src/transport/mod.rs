@@ -1,4 +1,4 @@
-//! The ways a volume is exported, one file each.
+//! The ways a volume is exported, one module each.
 //!
 //! A transport is one implementation of [`Transport`] and one line of the table below; the rest
 //! of the daemon goes through [`Transports`]. Each keeps what its shared kernel objects need

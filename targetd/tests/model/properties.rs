@@ -114,7 +114,7 @@ fn reached(specs: &[Spec]) -> (World, u64) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn any_state_converges_to_any_other_and_then_stands_still(

@@ -1,0 +1,170 @@
+//! From what is to what should be over iSCSI. Pure.
+
+use std::collections::BTreeMap;
+
+use ashlar_kernel_iface::lio::{
+    AclState, BackstoreId, BackstoreState, DeviceAttribute, ObservedChap, TargetState,
+    TpgAttribute, TpgState,
+};
+use ashlar_targetd_protocol::{ChapCredentials, Iqn, IscsiAcl, IscsiExport};
+use uuid::Uuid;
+
+use super::step::Step;
+use super::{ATTRIBUTES, Observed, lun, serial, tag};
+use crate::transport::Subject;
+
+/// The desired export, if this target is its and can stay.
+pub(super) fn kept<'a>(
+    subject: &Subject,
+    observed: &Observed,
+    desired: Option<&'a IscsiExport>,
+    name: &Iqn,
+) -> Option<&'a IscsiExport> {
+    desired.filter(|export| {
+        export.target == *name
+            && (observed.backstore.is_none() || backstore_usable(subject, observed))
+    })
+}
+
+/// Whether there is a backstore, or something of one, that nobody wants or that cannot be used.
+pub(super) fn backstore_goes(subject: &Subject, observed: &Observed, wanted: bool) -> bool {
+    match &observed.backstore {
+        Some(_) => !wanted || !backstore_usable(subject, observed),
+        None => observed.remains && !wanted,
+    }
+}
+
+/// Whether the backstore can stay: it has the volume's device open, or none yet, and nobody
+/// learned a wrong serial number from it.
+pub(super) fn backstore_usable(subject: &Subject, observed: &Observed) -> bool {
+    observed.backstore.as_ref().is_some_and(|backstore| {
+        let device = !backstore.enabled || backstore.device == subject.device;
+        let named = !backstore.exported || backstore.unit_serial == serial(subject.id);
+        device && named && !backstore.read_only
+    })
+}
+
+/// The LUN links to the volume's own backstore.
+pub(super) fn lun_right(volume: Uuid, tpg: &TpgState) -> bool {
+    tpg.luns.get(&lun()) == Some(&Some(BackstoreId::for_volume(volume)))
+}
+
+/// What goes from a target that stays.
+pub(super) fn trimmed(export: &IscsiExport, target: &TargetState) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let name = &export.target;
+    for tpg in target.tpgs.values() {
+        let gone = |(initiator, _): &(&Iqn, &AclState)| !export.initiators.contains_key(*initiator);
+        let acls = tpg.acls.iter().filter(gone);
+        steps.extend(acls.map(|(initiator, _)| Step::RemoveAcl(name.clone(), initiator.clone())));
+        let portals = tpg.portals.difference(&export.portals);
+        steps.extend(portals.map(|at| Step::ClosePortal(name.clone(), *at)));
+    }
+    steps
+}
+
+/// What goes before a target can.
+pub(super) fn emptied(name: &Iqn, target: &TargetState) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for tpg in target.tpgs.values() {
+        if tpg.enabled {
+            steps.push(Step::Disable(name.clone()));
+        }
+        let acls = tpg.acls.keys();
+        steps.extend(acls.map(|initiator| Step::RemoveAcl(name.clone(), initiator.clone())));
+        let portals = tpg.portals.iter();
+        steps.extend(portals.map(|at| Step::ClosePortal(name.clone(), *at)));
+        if tpg.luns.contains_key(&lun()) {
+            steps.push(Step::RemoveLun(name.clone()));
+        }
+    }
+    steps
+}
+
+/// What comes.
+pub(super) fn added(subject: &Subject, observed: &Observed, export: &IscsiExport) -> Vec<Step> {
+    let mut steps = backstore_steps(subject, observed);
+    let name = &export.target;
+    let standing = kept(subject, observed, Some(export), name)
+        .and_then(|_| observed.targets.get(name)?.tpgs.get(&tag()));
+    let Some(tpg) = standing else {
+        steps.push(Step::CreateTarget(name.clone()));
+        steps.push(Step::Restrict(name.clone()));
+        steps.push(Step::CreateLun(name.clone()));
+        steps.extend(admitted(export, &BTreeMap::new()));
+        let portals = export.portals.iter();
+        steps.extend(portals.map(|at| Step::OpenPortal(name.clone(), *at)));
+        steps.push(Step::Enable(name.clone()));
+        return steps;
+    };
+    let restricted =
+        |(attribute, value): &(TpgAttribute, i64)| tpg.attributes.get(attribute) == Some(value);
+    if !ATTRIBUTES.iter().all(restricted) {
+        steps.push(Step::Restrict(name.clone()));
+    }
+    if !lun_right(subject.id, tpg) {
+        steps.push(Step::CreateLun(name.clone()));
+    }
+    steps.extend(admitted(export, &tpg.acls));
+    let portals = export.portals.difference(&tpg.portals);
+    steps.extend(portals.map(|at| Step::OpenPortal(name.clone(), *at)));
+    if !tpg.enabled {
+        steps.push(Step::Enable(name.clone()));
+    }
+    steps
+}
+
+pub(super) fn backstore_steps(subject: &Subject, observed: &Observed) -> Vec<Step> {
+    let standing = observed
+        .backstore
+        .as_ref()
+        .filter(|_| backstore_usable(subject, observed));
+    let mut steps = Vec::new();
+    if standing.is_none() {
+        steps.push(Step::CreateBackstore);
+    }
+    if !standing.is_some_and(|backstore| backstore.enabled) {
+        steps.push(Step::OpenBackstore);
+    }
+    let serial = serial(subject.id);
+    if standing.is_none_or(|backstore| backstore.unit_serial != serial) {
+        steps.push(Step::SetSerial(serial));
+    }
+    let discards = |backstore: &BackstoreState| {
+        backstore.attributes.get(&DeviceAttribute::EmulateTpu) == Some(&1)
+    };
+    if !standing.is_some_and(discards) {
+        steps.push(Step::AllowDiscard);
+    }
+    steps
+}
+
+/// The initiators whose ACL is not as desired.
+pub(super) fn admitted(export: &IscsiExport, acls: &BTreeMap<Iqn, AclState>) -> Vec<Step> {
+    let wanting = export.initiators.iter().filter(|(initiator, acl)| {
+        !acls
+            .get(*initiator)
+            .is_some_and(|state| acl_right(state, acl))
+    });
+    wanting
+        .map(|(initiator, acl)| Step::Admit(export.target.clone(), initiator.clone(), acl.clone()))
+        .collect()
+}
+
+pub(super) fn acl_right(state: &AclState, acl: &IscsiAcl) -> bool {
+    let same = |desired: &Option<ChapCredentials>, observed: &Option<ObservedChap>| match (
+        desired, observed,
+    ) {
+        (Some(desired), Some(observed)) => observed.is(desired),
+        (None, None) => true,
+        _ => false,
+    };
+    let mapped = state
+        .mapped_luns
+        .get(&lun())
+        .is_some_and(|mapped| mapped.lun == Some(lun()) && mapped.write_protected == Some(false));
+    state.authentication == Some(acl.chap.is_some())
+        && same(&acl.chap, &state.chap)
+        && same(&acl.mutual, &state.mutual_chap)
+        && mapped
+}

@@ -1,0 +1,95 @@
+//! One change of an iSCSI export.
+
+use std::fmt;
+
+use ashlar_kernel_iface::tree::Errno;
+use ashlar_targetd_protocol::{FailureKind, Iqn, IscsiAcl, PortalAddr};
+
+/// One change.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// End all sessions, let nobody in.
+    Disable(Iqn),
+    /// Take the LUN from an initiator, end its session, forget it.
+    RemoveAcl(Iqn, Iqn),
+    /// Stop listening for this target.
+    ClosePortal(Iqn, PortalAddr),
+    /// Take the backstore out of the portal group.
+    RemoveLun(Iqn),
+    /// Remove portal group and target.
+    RemoveTarget(Iqn),
+    /// Close the device and remove the backstore.
+    RemoveBackstore,
+    /// Make a backstore, without a device.
+    CreateBackstore,
+    /// Let the backstore open the volume's device.
+    OpenBackstore,
+    /// Give initiators the serial number by which they know the disk again.
+    SetSerial(String),
+    /// Let initiators free blocks they no longer use.
+    AllowDiscard,
+    /// Make the target and its portal group, disabled.
+    CreateTarget(Iqn),
+    /// Listed initiators only, with CHAP.
+    Restrict(Iqn),
+    /// Make LUN 0 on the backstore.
+    CreateLun(Iqn),
+    /// List an initiator, with its credentials, and show it LUN 0.
+    Admit(Iqn, Iqn, IscsiAcl),
+    /// Listen for this target.
+    OpenPortal(Iqn, PortalAddr),
+    /// Let initiators log in.
+    Enable(Iqn),
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Disable(target) => write!(f, "disable target {target}"),
+            Step::RemoveAcl(target, initiator) => {
+                write!(f, "remove initiator {initiator} from target {target}")
+            }
+            Step::ClosePortal(target, at) => write!(f, "close portal {at} of target {target}"),
+            Step::RemoveLun(target) => write!(f, "remove LUN 0 of target {target}"),
+            Step::RemoveTarget(target) => write!(f, "remove target {target}"),
+            Step::RemoveBackstore => write!(f, "remove the backstore"),
+            Step::CreateBackstore => write!(f, "create the backstore"),
+            Step::OpenBackstore => write!(f, "open the device in the backstore"),
+            Step::SetSerial(serial) => write!(f, "set the backstore's serial number to {serial}"),
+            Step::AllowDiscard => write!(f, "allow discards on the backstore"),
+            Step::CreateTarget(target) => write!(f, "create target {target}"),
+            Step::Restrict(target) => {
+                write!(
+                    f,
+                    "restrict target {target} to listed initiators, with CHAP"
+                )
+            }
+            Step::CreateLun(target) => write!(f, "create LUN 0 of target {target}"),
+            Step::Admit(target, initiator, acl) => {
+                let how = match (&acl.chap, &acl.mutual) {
+                    (None, _) => "without authentication",
+                    (Some(_), None) => "with CHAP",
+                    (Some(_), Some(_)) => "with mutual CHAP",
+                };
+                write!(f, "admit initiator {initiator} to target {target} {how}")
+            }
+            Step::OpenPortal(target, at) => write!(f, "open portal {at} of target {target}"),
+            Step::Enable(target) => write!(f, "enable target {target}"),
+        }
+    }
+}
+
+impl Step {
+    /// What the kernel's refusal means to the caller.
+    pub(super) fn meaning(&self, errno: Errno) -> FailureKind {
+        match (self, errno) {
+            (Step::OpenPortal(..), _) => FailureKind::Address,
+            // Neither directory is there before its module is.
+            (Step::CreateBackstore | Step::CreateTarget(_), Errno::ENOENT | Errno::EINVAL) => {
+                FailureKind::Unsupported
+            }
+            (_, Errno::EBUSY | Errno::ENOTEMPTY) => FailureKind::InUse,
+            _ => FailureKind::Kernel,
+        }
+    }
+}
