@@ -1,7 +1,8 @@
 //! What the agent and targetd say to each other, and the words they share.
 //!
 //! The agent holds the intent, targetd holds the privilege. Between them runs one
-//! carries an id chosen by the agent; replies come back in any order.
+//! AF_UNIX stream of framed messages. Every call carries an id chosen by the agent; replies come
+//! back in any order.
 //!
 //! The whole privileged vocabulary is the enum [`Request`]. It speaks of *objects*
 //! (one volume with its exports, one pool on its disks) and of their **desired**
