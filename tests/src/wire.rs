@@ -16,6 +16,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::contract;
 use crate::runner::Answer;
 use crate::scenario::{Request, from_cbor, to_cbor};
 
@@ -61,13 +62,15 @@ impl Wire {
         })
     }
 
-    /// Sends a scenario's request and reads its answer as JSON.
+    /// Sends a scenario's request and reads its answer as JSON. Both must be as the contract says.
     pub async fn exchange(&self, request: &Request) -> anyhow::Result<Answer> {
         let body = match &request.body {
             Some(json) => Bytes::from(ashlar_codec::to_vec(&to_cbor(json))?),
             None => Bytes::new(),
         };
-        let reply = self.send(request, MEDIA_TYPE, body).await?;
+        let reply = self.send(request, MEDIA_TYPE, body.clone()).await?;
+        let (method, path) = (&request.method, &request.path);
+        contract::check(method, path, &body, reply.status, &reply.body)?;
         let json = if reply.body.is_empty() {
             serde_json::Value::Null
         } else {

@@ -23,6 +23,33 @@ pub fn all() -> Vec<Scenario> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use ashlar_protocol::ROUTES;
+
+    use crate::contract::route;
+    use crate::scenario::Action;
+
+    /// Each exchange of a scenario is held to the contract, so this is what makes the contract
+    /// cover real requests and replies of every route.
+    #[test]
+    fn every_route_succeeds_in_some_scenario() {
+        let mut seen = BTreeSet::new();
+        for step in super::all().into_iter().flat_map(|s| s.steps) {
+            if let Action::Request(request) = step.action
+                && request.status < 300
+            {
+                let route = route(&request.method, &request.path).expect("it succeeds");
+                seen.insert((route.method, route.path));
+            }
+        }
+        let missing: Vec<_> = ROUTES
+            .iter()
+            .filter(|route| !seen.contains(&(route.method, route.path)))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
     #[test]
     fn every_file_parses() {
         let scenarios = super::all();
