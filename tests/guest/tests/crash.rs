@@ -14,8 +14,8 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 const WORKERS: usize = 6;
-const KILLS: u32 = 12;
-const POWER_CUTS: u32 = 3;
+/// Two kills, then a power cut, and so on.
+const ROUNDS: u32 = 9;
 
 /// What clients were told, and so may count on.
 #[derive(Default)]
@@ -38,7 +38,7 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() -> anyhow::Resu
     let client = guest.site.client("admin")?.waiting(Duration::from_secs(60));
     let (pool, host) = prepare(&client).await?;
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for round in 0..KILLS + POWER_CUTS {
+    for round in 0..ROUNDS {
         let load = Arc::new(Load {
             client: client.clone(),
             pool,
@@ -51,7 +51,8 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() -> anyhow::Resu
             workers.spawn(Arc::clone(&load).work());
         }
         tokio::time::sleep(Duration::from_millis(500 + random.next() % 2500)).await;
-        let what = if round % 5 == 4 {
+        load.stop.store(true, Ordering::Relaxed);
+        let what = if round % 3 == 2 {
             tokio::task::block_in_place(|| guest.power_cycle())?;
             "power"
         } else {
@@ -64,7 +65,6 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() -> anyhow::Resu
                 .check(&format!("systemctl start {unit}"))?;
             unit
         };
-        load.stop.store(true, Ordering::Relaxed);
         while let Some(worker) = workers.join_next().await {
             worker?;
         }

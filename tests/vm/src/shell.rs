@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -26,6 +26,8 @@ pub struct Output {
 /// The root shell of a guest.
 pub struct Shell {
     stream: BufReader<UnixStream>,
+    /// What has come of a line whose rest has not.
+    partial: String,
     socket: PathBuf,
 }
 
@@ -37,6 +39,7 @@ impl Shell {
             .with_context(|| format!("failed to connect to {}", socket.display()))?;
         let mut shell = Shell {
             stream: BufReader::new(stream),
+            partial: String::new(),
             socket: socket.to_owned(),
         };
         shell.greet(deadline)?;
@@ -45,7 +48,7 @@ impl Shell {
 
     /// Runs a command; its status is the caller's to judge.
     pub fn run(&mut self, command: &str, limit: Duration) -> anyhow::Result<Output> {
-        self.stream.get_ref().set_read_timeout(Some(limit))?;
+        self.patience(limit)?;
         self.send(command)?;
         let line = self
             .line()
@@ -67,23 +70,30 @@ impl Shell {
     }
 
     /// The guest opens its end when it gets there; until then QEMU drops what is sent, so the
-    /// greeting is repeated. Each repetition has its own number, so that late answers are told
-    /// from the one that counts.
+    /// greeting is repeated until one is answered. A slow guest may have several to answer then:
+    /// all of them are, before anything else is said.
     fn greet(&mut self, deadline: Instant) -> anyhow::Result<()> {
-        self.stream
-            .get_ref()
-            .set_read_timeout(Some(Duration::from_millis(500)))?;
-        let mut last = 0;
-        while Instant::now() < deadline {
-            last += 1;
-            self.send(&format!("echo hello {last}"))?;
-            while let Ok(line) = self.line() {
-                if parse(&line).is_ok_and(|output| output.stdout == format!("hello {last}\n")) {
-                    return Ok(());
-                }
-            }
+        self.patience(Duration::from_millis(500))?;
+        let (mut sent, mut answered) = (0, 0);
+        while answered == 0 && Instant::now() < deadline {
+            sent += 1;
+            self.send(&format!("echo {sent}"))?;
+            answered = self.line().map_or(0, |line| greeting(&line));
         }
-        bail!("no shell answered on {}", self.socket.display())
+        self.patience(deadline.saturating_duration_since(Instant::now()))?;
+        while answered < sent {
+            let line = self.line();
+            answered = greeting(
+                &line.with_context(|| format!("no shell answered on {}", self.socket.display()))?,
+            );
+        }
+        Ok(())
+    }
+
+    /// How long a read waits. Zero would be for ever.
+    fn patience(&self, limit: Duration) -> anyhow::Result<()> {
+        let limit = limit.max(Duration::from_millis(1));
+        Ok(self.stream.get_ref().set_read_timeout(Some(limit))?)
     }
 
     fn send(&mut self, command: &str) -> anyhow::Result<()> {
@@ -93,10 +103,18 @@ impl Shell {
     }
 
     fn line(&mut self) -> anyhow::Result<String> {
-        let mut line = String::new();
-        ensure!(self.stream.read_line(&mut line)? > 0, "the machine is off");
-        Ok(line)
+        let count = self.stream.read_line(&mut self.partial)?;
+        ensure!(count > 0, "the machine is off");
+        Ok(std::mem::take(&mut self.partial))
     }
+}
+
+/// The number of the greeting that a line answers; 0 when it answers none.
+fn greeting(line: &str) -> u64 {
+    let output = parse(line).ok();
+    output
+        .and_then(|output| output.stdout.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 fn parse(line: &str) -> anyhow::Result<Output> {
