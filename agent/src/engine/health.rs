@@ -3,7 +3,7 @@
 use ashlar_protocol::{Check, Health, HealthStatus, PoolState};
 
 use super::Engine;
-use super::desk::StoreHealth;
+use super::keeper::StoreHealth;
 use crate::domain::view;
 use crate::targetd::Link;
 

@@ -12,8 +12,10 @@
 //! durable, so neither a query nor a driver ever sees what a power cut could take back.
 
 mod answer;
+mod clerk;
 mod desk;
 mod health;
+mod keeper;
 mod options;
 mod page;
 mod query;

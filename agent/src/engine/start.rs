@@ -7,7 +7,9 @@ use std::thread::JoinHandle;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, watch};
 
-use super::desk::{Clerk, StoreDesk, batch};
+use super::clerk::Clerk;
+use super::desk::StoreDesk;
+use super::keeper::{Keeper, batch};
 use super::{Engine, EngineOptions, Shared};
 use crate::domain::intent::Dangling;
 use crate::domain::record::RecordError;
@@ -124,7 +126,7 @@ impl Engine {
 
         let (desk, inbox) = StoreDesk::new();
         let clerk = Clerk {
-            store,
+            keeper: Keeper::new(store),
             intent: Arc::clone(&intent),
             ledger: Arc::clone(&ledger),
             reconciler: reconciler.clone(),

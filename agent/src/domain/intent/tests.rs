@@ -4,6 +4,8 @@ use ashlar_protocol::{Problem, ProblemCode, Transport};
 use proptest::prelude::*;
 
 use super::*;
+use crate::domain::Edit;
+use crate::domain::record::{Key, Record, VolumePhase};
 use crate::domain::record::{PoolPhase, Unit};
 use crate::domain::samples::*;
 use crate::domain::settle::{Span, restore, settle, withdraw};

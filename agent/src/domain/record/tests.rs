@@ -3,7 +3,9 @@
 
 use ashlar_protocol::{ObjectKind, ProblemCode, Volume, VolumeState};
 
+use super::stored::Versioned;
 use super::*;
+use crate::domain::outcome::Outcome;
 
 fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)

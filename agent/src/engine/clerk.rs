@@ -1,0 +1,335 @@
+//! The store thread: deciding, making durable, publishing.
+//!
+//! ```text
+//! inbox ── up to BATCH messages ──► write lock ─► decide, stage, apply  (each)
+//!                                                 commit: one fsync      (once)
+//!                                                 ledger.want            (each)
+//!                                   unlock ─────► answer                 (each)
+//! ```
+//!
+//! What only follows from the kernel's state (`settle`) is staged and rides along with the
+//! next commit, or one of its own before long: a crash before that makes the next first lap
+//! find it out again.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ashlar_protocol::Problem;
+use ashlar_targetd_protocol::{DiskReport, PoolReport};
+use tokio::runtime::Handle;
+use tokio::sync::{RwLock, mpsc};
+use uuid::Uuid;
+
+use super::desk::{Inbox, Message, Taken, Tell, WeakDesk};
+use super::keeper::Keeper;
+use crate::domain::record::Unit;
+use crate::domain::settle::{self, Span};
+use crate::domain::view::Look;
+use crate::domain::{
+    Command, Decision, Edit, Facts, Intent, OsRandom, Outcome, Record, Reply, RequestContext, Site,
+    decide, outcome,
+};
+use crate::reconcile::{DeskError, Ledger, Reconciler};
+use crate::targetd::Targetd;
+
+/// Messages taken per commit. Twice the units in flight, so that a full house is one batch.
+pub(super) const BATCH: usize = 128;
+/// Longest time for which staged changes that nobody waits for are left to ride along.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// What the store thread owns.
+pub(super) struct Clerk {
+    pub(super) keeper: Keeper,
+    pub(super) intent: Arc<RwLock<Intent>>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) reconciler: Reconciler,
+    pub(super) targetd: Targetd,
+    pub(super) site: Arc<Site>,
+    /// Weak, so that the thread ends with the last of those who could ask.
+    pub(super) desk: WeakDesk,
+    pub(super) runtime: Handle,
+    /// Whether a flush is on its way.
+    pub(super) flushing: bool,
+}
+
+/// An answer, held back until its change is durable.
+enum Held {
+    Taken(Tell<Result<Taken, Problem>>, Accepted),
+    Refused(Tell<Result<Taken, Problem>>, Problem),
+    Settled(Tell<Result<(), DeskError>>, Result<(), DeskError>),
+    Undone(Tell<Result<bool, DeskError>>, Result<bool, DeskError>),
+}
+
+/// What was decided about a command.
+struct Accepted {
+    reply: Reply,
+    stored: Option<Box<Outcome>>,
+    /// The generation of which unit the kernel is to have first.
+    wait: Option<(Unit, u64)>,
+}
+
+/// What one batch has come to so far.
+#[derive(Default)]
+struct Round {
+    held: Vec<Held>,
+    wanted: Vec<(Unit, u64)>,
+    durable: bool,
+    /// Something was staged that nobody waits for.
+    lazy: bool,
+    stop: bool,
+}
+
+impl Clerk {
+    /// Serves until told to stop, or until nobody is left to ask; then closes the store.
+    pub(super) fn run(mut self, inbox: Inbox) {
+        let Inbox(mut messages) = inbox;
+        while let Some(first) = messages.blocking_recv() {
+            let round = self.round(first, &mut messages);
+            if round.lazy && !round.durable {
+                self.flush_soon();
+            }
+            let stop = round.stop;
+            self.answer(round.held);
+            if stop {
+                break;
+            }
+        }
+        drop(messages);
+        if let Err(error) = self.keeper.close() {
+            tracing::error!(%error, "the store did not close; the next start repairs it");
+        }
+    }
+
+    /// Has staged changes committed before long, even if nothing else comes.
+    fn flush_soon(&mut self) {
+        if std::mem::replace(&mut self.flushing, true) {
+            return;
+        }
+        let desk = self.desk.clone();
+        self.runtime.spawn(async move {
+            tokio::time::sleep(QUIET).await;
+            if let Some(desk) = desk.upgrade() {
+                desk.flush().await;
+            }
+        });
+    }
+
+    /// Takes `first` and what else is there, and makes it durable.
+    fn round(&mut self, first: Message, messages: &mut mpsc::Receiver<Message>) -> Round {
+        let lock = Arc::clone(&self.intent);
+        let mut intent = lock.blocking_write();
+        let mut round = Round::default();
+        let mut next = Some(first);
+        let mut count = 0;
+        while let Some(message) = next.take() {
+            self.take(&mut intent, message, &mut round);
+            count += 1;
+            if count < BATCH && !round.stop {
+                next = messages.try_recv().ok();
+            }
+        }
+        if round.durable {
+            self.keeper.commit();
+        }
+        // Still locked, so that nobody sees a change before the ledger knows of it.
+        for (unit, generation) in round.wanted.drain(..) {
+            if self.ledger.want(unit, generation) {
+                // Without a desk the engine is gone, and the next one does it.
+                if let Some(desk) = self.desk.upgrade() {
+                    self.reconciler.launch(unit, Arc::new(desk), &self.runtime);
+                }
+            }
+        }
+        round
+    }
+
+    fn take(&mut self, intent: &mut Intent, message: Message, round: &mut Round) {
+        match message {
+            Message::Command {
+                command,
+                context,
+                disks,
+                tell,
+            } => {
+                let held = match self.decide(intent, &command, &context, &disks, round) {
+                    Ok(accepted) => Held::Taken(tell, accepted),
+                    Err(problem) => Held::Refused(tell, problem),
+                };
+                round.held.push(held);
+            }
+            Message::Settle {
+                unit,
+                span,
+                report,
+                tell,
+            } => {
+                let result = self.settle(intent, unit, span, report);
+                round.lazy = true;
+                round
+                    .held
+                    .push(Held::Settled(tell, result.map_err(DeskError::from)));
+            }
+            Message::Undo {
+                unit,
+                span,
+                problem,
+                undo,
+                tell,
+            } => {
+                let edits = undo(intent, unit, span, &problem);
+                let result = self
+                    .keeper
+                    .stage(intent, &edits)
+                    .map(|()| !edits.is_empty());
+                if let Ok(true) = result {
+                    round.durable = true;
+                    round.wanted.push((unit, intent.generation()));
+                    tracing::warn!(object = %unit.object(), %problem, "a change was taken back");
+                }
+                round
+                    .held
+                    .push(Held::Undone(tell, result.map_err(DeskError::from)));
+            }
+            Message::Health(tell) => {
+                // The asker may have gone.
+                drop(tell.send(self.keeper.health()));
+            }
+            Message::Flush => {
+                self.flushing = false;
+                round.durable = true;
+            }
+            Message::Stop => round.stop = true,
+        }
+    }
+
+    /// Takes over that the kernel has a unit, and keeps the answers of those who asked for it.
+    fn settle(
+        &mut self,
+        intent: &mut Intent,
+        unit: Unit,
+        span: Span,
+        report: Option<PoolReport>,
+    ) -> Result<(), Problem> {
+        let usage = report.as_ref().and_then(|report| report.usage);
+        let capacity = usage.map(|u| u.data_total.saturating_mul(u.block.bytes().0));
+        let edits = settle::settle(intent, unit, span.tried, capacity);
+        self.keeper.stage(intent, &edits)?;
+        let look = report.map_or(Look::Gone, Look::Report);
+        let asked = intent.requests_between(span.applied, span.tried);
+        let asked = asked.filter(|(_, request)| request.unit == Some(unit));
+        let answers: Vec<Edit> = asked
+            .filter(|(_, request)| request.failed.is_none())
+            .filter_map(|(id, request)| self.answer_of(intent, id, request.reply(), &look))
+            .collect();
+        self.keep(intent, &answers);
+        Ok(())
+    }
+
+    /// Stores answers. Without one, a repeated request is answered with its object as it is.
+    fn keep(&mut self, intent: &mut Intent, answers: &[Edit]) {
+        if let Err(problem) = self.keeper.stage(intent, answers) {
+            tracing::warn!(%problem, "an answer could not be kept");
+        }
+    }
+
+    /// The answer to a request, to be stored; none when its object is gone again.
+    fn answer_of(&self, intent: &Intent, id: Uuid, reply: Reply, look: &Look) -> Option<Edit> {
+        let outcome = outcome(intent, &self.site, reply, look).ok()?;
+        Some(Edit::put(Record::Answer(id, outcome)))
+    }
+
+    /// Decides a command and stages its change.
+    fn decide(
+        &mut self,
+        intent: &mut Intent,
+        command: &Command,
+        context: &RequestContext,
+        disks: &[DiskReport],
+        round: &mut Round,
+    ) -> Result<Accepted, Problem> {
+        let ledger = Arc::clone(&self.ledger);
+        let pending: Vec<Unit> = round.wanted.iter().map(|(unit, _)| *unit).collect();
+        let settled = |unit| ledger.settled(unit) && !pending.contains(&unit);
+        let facts = Facts {
+            request: context,
+            now: now(),
+            kernel: self.targetd.is_up(),
+            disks,
+            transports: &self.site.transports(),
+            settled: &settled,
+            trouble: &|unit| ledger.problem(unit),
+        };
+        match decide(intent, command, &facts, &mut OsRandom)? {
+            Decision::Repeat(id) => self.repeated(intent, id),
+            Decision::Change(change, reply) => {
+                self.keeper.stage(intent, &change.edits)?;
+                round.durable = true;
+                let wait = change.unit.map(|unit| (unit, change.generation));
+                round.wanted.extend(wait);
+                if wait.is_none() {
+                    let answer = self.answer_of(intent, context.id, reply, &Look::Gone);
+                    self.keep(intent, answer.as_slice());
+                }
+                tracing::info!(request = %context.id, subject = context.subject,
+                    object = %reply.object, operation = ?reply.operation,
+                    generation = change.generation, "accepted");
+                Ok(Accepted {
+                    reply,
+                    stored: None,
+                    wait,
+                })
+            }
+        }
+    }
+
+    /// The answer to a request that was taken before.
+    fn repeated(&mut self, intent: &Intent, id: Uuid) -> Result<Accepted, Problem> {
+        let record = intent
+            .request(id)
+            .ok_or_else(|| super::internal("a repeated request has no record"))?;
+        if let Some(problem) = &record.failed {
+            return Err((**problem).clone());
+        }
+        // What was staged shows in the store once it is committed.
+        self.keeper.commit();
+        let wait = record.unit.map(|unit| (unit, record.generation));
+        let reply = record.reply();
+        let stored = self.keeper.answer(id);
+        Ok(Accepted {
+            reply,
+            stored,
+            wait,
+        })
+    }
+
+    fn answer(&self, held: Vec<Held>) {
+        for held in held {
+            // Whoever asked may have gone.
+            match held {
+                Held::Taken(
+                    tell,
+                    Accepted {
+                        reply,
+                        stored,
+                        wait,
+                    },
+                ) => {
+                    let waiting = wait.map(|(unit, generation)| self.ledger.wait(unit, generation));
+                    drop(tell.send(Ok(Taken {
+                        reply,
+                        stored,
+                        waiting,
+                    })));
+                }
+                Held::Refused(tell, problem) => drop(tell.send(Err(problem))),
+                Held::Settled(tell, result) => drop(tell.send(result)),
+                Held::Undone(tell, result) => drop(tell.send(result)),
+            }
+        }
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
