@@ -1,6 +1,6 @@
 //! The safety rules of volumes. Pure; each has a test with its name.
 
-use ashlar_targetd_protocol::{DataState, FailureKind};
+use ashlar_targetd_protocol::{DataState, FailureKind, SECTOR};
 
 use super::Goal;
 use super::observe::{ActiveDevice, ObservedDevice, ObservedVolume};
@@ -10,6 +10,7 @@ use crate::transport::Subject;
 /// Whether the rules allow going from `observed` to `goal`.
 pub fn check(goal: &Goal<'_>, subject: &Subject, observed: &ObservedVolume) -> Result<(), Refusal> {
     tombstone_has_no_exports(goal)?;
+    size_is_possible(goal)?;
     device_is_ours(goal, observed)?;
     size_never_shrinks(goal, observed)?;
     observed.exports.check(subject, goal.exports)?;
@@ -23,6 +24,22 @@ fn tombstone_has_no_exports(goal: &Goal<'_>) -> Result<(), Refusal> {
             Err(Refusal::new(
                 FailureKind::Refused,
                 format!("volume {} is to be destroyed and exported at once", goal.id),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The kernel does not ask: it takes a table of any length and counts its bytes in 63 bits.
+fn size_is_possible(goal: &Goal<'_>) -> Result<(), Refusal> {
+    const LARGEST: u64 = i64::MAX as u64 / SECTOR;
+    match goal.thin {
+        Some(thin)
+            if thin.data != DataState::Tombstone && !(1..=LARGEST).contains(&thin.size.0) =>
+        {
+            Err(Refusal::new(
+                FailureKind::Refused,
+                format!("volume {} cannot have {}", goal.id, thin.size),
             ))
         }
         _ => Ok(()),

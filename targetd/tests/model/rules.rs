@@ -245,6 +245,17 @@ fn shrinking_is_refused() {
 }
 
 #[test]
+fn a_size_no_device_can_have_is_refused() {
+    let world = World::pooled();
+    for size in [0, i64::MAX as u64 / 512 + 1, u64::MAX] {
+        let mut wanted = volume(1).new_data().iscsi(&["alpha"]);
+        wanted.0.size = Sectors(size);
+        refused(&world, &wanted, FailureKind::Refused);
+    }
+    assert_eq!(world.volume(&volume(1)).active, None);
+}
+
+#[test]
 fn a_stale_generation_is_refused() {
     let world = World::pooled();
     world
