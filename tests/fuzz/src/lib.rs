@@ -13,6 +13,7 @@
 //! | [`certificate`] | the agent, as a client's certificate |
 //! | [`calls`]       | targetd, as calls |
 //! | [`service`]     | targetd, as all that comes over a connection |
+//! | [`requests`]    | targetd, as what it is to do to a kernel |
 //! | [`replies`]     | the agent, as all that targetd answers |
 //! | [`records`]     | the agent, as stored records |
 //! | [`journal`]     | the store, as files that were damaged |
@@ -33,6 +34,7 @@ pub mod journal;
 pub mod mapper;
 pub mod records;
 pub mod replies;
+pub mod requests;
 pub mod seed;
 pub mod service;
 pub mod words;
@@ -65,18 +67,19 @@ macro_rules! targets {
 }
 
 targets! {
-    codec       60000;
-    bodies      60000;
-    answers     30000;
-    head        60000;
-    certificate 60000;
-    calls       60000;
+    codec       40000;
+    bodies      30000;
+    answers     15000;
+    head        40000;
+    certificate 30000;
+    calls       30000;
     service     3000;
+    requests    150;
     replies     1000;
-    records     20000;
+    records     8000;
     journal     200;
     forged      400;
-    disk        40;
-    mapper      60000;
-    words       60000;
+    disk        100;
+    mapper      30000;
+    words       30000;
 }
