@@ -47,6 +47,7 @@ pub(crate) struct World {
     pub(crate) behind: BTreeSet<Unit>,
     pub(crate) troubled: BTreeMap<Unit, Problem>,
     pub(crate) requests: u128,
+    pub(crate) disks: Vec<DiskReport>,
 }
 
 impl World {
@@ -58,6 +59,7 @@ impl World {
             behind: BTreeSet::new(),
             troubled: BTreeMap::new(),
             requests: 0xf000,
+            disks: disks(),
         }
     }
 
@@ -90,13 +92,12 @@ impl World {
             digest: digest(command),
             subject: "tester".to_owned(),
         };
-        let disks = disks();
         let settled = |unit| !self.behind.contains(&unit);
         let facts = Facts {
             request: &request,
             now: 1_800_000_000,
             kernel: self.kernel,
-            disks: &disks,
+            disks: &self.disks,
             transports: &self.transports,
             settled: &settled,
             trouble: &|unit| self.troubled.get(&unit).cloned(),

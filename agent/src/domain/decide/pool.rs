@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use ashlar_protocol::{ObjectKind, ObjectRef, PoolSpec, Problem, ProblemCode};
+use ashlar_targetd_protocol::DiskReport;
 use uuid::Uuid;
 
 use super::{Facts, Verdict, busy, kernel_away, refuse, taken};
@@ -124,9 +125,33 @@ fn room(object: ObjectRef, spec: &PoolSpec, facts: &Facts<'_>) -> Result<u64, Pr
             let detail = format!("this box has no disk {id}");
             return Err(refuse(ProblemCode::NotFound, object, detail));
         };
+        check_free(object, spec, disk)?;
         room = room.saturating_add(disk.size.0.saturating_sub(DISK_OVERHEAD));
     }
     Ok(room)
+}
+
+/// A new pool takes nothing away: not from who uses a disk, and what is on it only when told
+/// to. What is left of a pool of this very id looks like this one, half made, and would show
+/// up in its volumes.
+fn check_free(object: ObjectRef, spec: &PoolSpec, disk: &DiskReport) -> Result<(), Problem> {
+    let id = &disk.id;
+    if disk.in_use {
+        let detail = format!("disk {id} is in use");
+        return Err(refuse(ProblemCode::InUse, object, detail));
+    }
+    match &disk.content {
+        Some(holds) if !spec.wipe => {
+            let detail = format!("disk {id} holds {holds}");
+            Err(refuse(ProblemCode::NotBlank, object, detail))
+        }
+        Some(holds) if disk.pool == Some(object.id) => {
+            let detail =
+                format!("disk {id} holds {holds} of this very id; a new pool takes another id");
+            Err(refuse(ProblemCode::NotBlank, object, detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn lay_out(

@@ -106,6 +106,27 @@ fn a_pool_takes_one_to_64_disks_each_once_and_no_others_pool() {
 }
 
 #[test]
+fn a_pool_takes_no_disk_in_use_and_none_that_holds_something_unless_wiped() {
+    let mut world = World::empty();
+    world.disks[1].content = Some("an ext4 file system".to_owned());
+    refuses(&mut world, pool_with(|_| ()), NotBlank, "ext4");
+    let wiped = pool_with(|spec| spec.wipe = true);
+    assert!(world.decide(&wiped).is_ok());
+    world.disks[1].in_use = true;
+    refuses(&mut world, wiped, InUse, "serial-DISK1 is in use");
+}
+
+#[test]
+fn a_pool_does_not_take_over_what_an_unknown_pool_of_its_id_left() {
+    let mut world = World::empty();
+    world.disks[1].content = Some("disk 1 of 1 of a pool".to_owned());
+    world.disks[1].pool = Some(id(1));
+    refuses(&mut world, pool_with(|_| ()), NotBlank, "of a pool");
+    let wiped = pool_with(|spec| spec.wipe = true);
+    refuses(&mut world, wiped, NotBlank, "another id");
+}
+
+#[test]
 fn block_and_metadata_sizes_have_their_ranges() {
     let world = &mut World::furnished();
     for bad in [0, 1, 65_535, 65_537, (1 << 30) + 65_536] {
