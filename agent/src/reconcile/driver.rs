@@ -176,7 +176,11 @@ impl Reconciler {
             "an attempt failed");
         let changed = match (given_up, remedy) {
             (false, _) => Ok(false),
-            (true, Remedy::Restore) => desk.restore(unit, recent, problem.clone()).await,
+            // Without anything to give back, what was added is what cannot be had.
+            (true, Remedy::Restore) => match desk.restore(unit, recent, problem.clone()).await {
+                Ok(false) => desk.withdraw(unit, recent, problem.clone()).await,
+                restored => restored,
+            },
             (true, Remedy::Retry | Remedy::Withdraw) => {
                 desk.withdraw(unit, recent, problem.clone()).await
             }

@@ -19,7 +19,7 @@ pub struct Trouble {
 pub enum Remedy {
     /// The same again, after a pause.
     Retry,
-    /// The same again for a while; then what is in use stays.
+    /// The same again for a while; then what is in use stays, and what was added is taken back.
     Restore,
     /// What was added is taken back.
     Withdraw,

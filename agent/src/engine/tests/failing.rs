@@ -114,6 +114,43 @@ async fn a_pool_that_cannot_be_made_is_forgotten_and_leaves_the_kernel() {
 }
 
 #[tokio::test]
+async fn a_pool_on_disks_in_use_is_forgotten_and_they_are_not_formatted_once_free() {
+    let rig = Rig::empty().await;
+    let formats = |request: &Request| matches!(request, Request::ApplyPool(pool) if !pool.absent);
+    rig.fake
+        .rule(usize::MAX, Behaviour::Fail(FailureKind::InUse), formats);
+    let problem = rig.ask(pool(POOL, &["serial-DISK0"])).await.unwrap_err();
+    assert_eq!(problem.code, ProblemCode::InUse);
+    assert_eq!(
+        rig.engine.pool(POOL).await.unwrap_err().code,
+        ProblemCode::NotFound
+    );
+    rig.fake.obey();
+    let rig = rig.restart().await;
+    assert!(rig.fake.kernel().pools.is_empty());
+    rig.outcome(pool(id(0xa1), &["serial-DISK0"])).await;
+}
+
+#[tokio::test]
+async fn a_connection_refused_because_of_something_in_use_does_not_come_later() {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    let exports =
+        |request: &Request| matches!(request, Request::ApplyVolume(v) if !v.exports.is_empty());
+    rig.fake
+        .rule(usize::MAX, Behaviour::Fail(FailureKind::InUse), exports);
+    let problem = rig
+        .ask(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await
+        .unwrap_err();
+    assert_eq!(problem.code, ProblemCode::InUse);
+    assert_eq!(
+        rig.engine.connection(id(2)).await.unwrap_err().code,
+        ProblemCode::NotFound
+    );
+}
+
+#[tokio::test]
 async fn a_passing_failure_is_tried_again_until_it_passes() {
     let rig = Rig::furnished().await;
     rig.fake
