@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `settle` follows from what the kernel has and may be repeated, so its edits need not be
-//! durable before anyone acts on them. `withdraw` and `restore` must be.
+//! durable before anyone acts on them, but for a pool's: one in the making is withdrawn when
+//! it cannot be had, one that was made never is. `withdraw` and `restore` must be durable.
 
 use ashlar_protocol::{Operation, Problem};
 use uuid::Uuid;
@@ -104,6 +105,12 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, problem: &Problem) -> V
         Unit::Pool(id) => withdraw_pool(intent, id, span, generation),
         Unit::Volume(id) => withdraw_volume(intent, id, span, generation),
     };
+    // No process told anyone of a pool before it was made.
+    let applied = match unit {
+        Unit::Pool(_) => 0,
+        Unit::Volume(_) => span.applied,
+    };
+    let span = Span { applied, ..span };
     let operations = [
         Operation::PoolCreate,
         Operation::VolumeCreate,
@@ -114,7 +121,7 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, problem: &Problem) -> V
 
 fn withdraw_pool(intent: &Intent, id: Uuid, span: Span, generation: u64) -> Vec<Edit> {
     match intent.pool(id).map(|entry| &entry.record) {
-        Some(pool) if pool.phase == PoolPhase::Creating && span.contains(pool.generation) => {
+        Some(pool) if pool.phase == PoolPhase::Creating && pool.generation <= span.tried => {
             let phase = PoolPhase::Withdrawn;
             let record = PoolRecord {
                 phase,

@@ -165,6 +165,8 @@ impl Clerk {
             } => {
                 let result = self.settle(intent, unit, span, report);
                 round.lazy = true;
+                // What is not durable here is made once more, or withdrawn.
+                round.durable |= matches!(unit, Unit::Pool(_));
                 round
                     .held
                     .push(Held::Settled(tell, result.map_err(DeskError::from)));

@@ -78,6 +78,50 @@ async fn the_first_lap_formats_no_pool_and_creates_no_thin_device() {
 }
 
 #[tokio::test]
+async fn a_pool_that_cannot_be_made_after_a_kill_gives_its_disks_back() {
+    let rig = Rig::empty().await;
+    let applies = |request: &Request| matches!(request, Request::ApplyPool(p) if !p.absent);
+    rig.fake
+        .rule(usize::MAX, Behaviour::Fail(FailureKind::Kernel), applies);
+    let asked = rig
+        .ask_as(
+            id(9),
+            pool(POOL, &["serial-DISK0"]),
+            Duration::from_millis(20),
+        )
+        .await;
+    assert!(matches!(asked, Ok(Answer::Accepted(_))));
+    rig.fake.obey();
+    rig.fake
+        .rule(usize::MAX, Behaviour::Fail(FailureKind::Missing), applies);
+    let rig = rig.kill().await;
+    settled(&rig.engine, Unit::Pool(POOL)).await;
+    assert_eq!(
+        rig.engine.pool(POOL).await.unwrap_err().code,
+        ProblemCode::NotFound
+    );
+    let job = rig.engine.job(id(9)).await.unwrap();
+    assert_eq!(job.state, JobState::Failed);
+    rig.fake.obey();
+    rig.outcome(pool(id(0xa1), &["serial-DISK0"])).await;
+}
+
+#[tokio::test]
+async fn a_pool_that_was_made_is_never_forgotten_after_a_kill() {
+    let mut rig = Rig::empty().await;
+    rig.outcome(pool(POOL, &["serial-DISK0"])).await;
+    rig.fake.reboot();
+    let applies = |request: &Request| matches!(request, Request::ApplyPool(_));
+    rig.fake
+        .rule(usize::MAX, Behaviour::Fail(FailureKind::Missing), applies);
+    let rig = rig.kill().await;
+    assert_eq!(
+        rig.engine.pool(POOL).await.unwrap().state,
+        PoolState::Offline
+    );
+}
+
+#[tokio::test]
 async fn a_creation_under_way_is_finished_after_a_kill() {
     let rig = Rig::furnished().await;
     let hold = Behaviour::Hold(Arc::new(Notify::new()));
