@@ -160,7 +160,8 @@ fn withdraw_volume(intent: &Intent, id: Uuid, span: Span, generation: u64) -> Ve
 /// Hosts still use what `unit` was to take from them in `span`: they keep it, and the requests
 /// to take it have failed. Nothing to do when nothing was to be taken.
 pub fn restore(intent: &Intent, unit: Unit, span: Span, problem: &Problem) -> Vec<Edit> {
-    let generation = intent.generation() + 1;
+    // One that the kernel has: what comes back is nothing new that could be withdrawn.
+    let generation = span.applied;
     let edits = match unit {
         Unit::Pool(_) => Vec::new(),
         Unit::Volume(id) => {

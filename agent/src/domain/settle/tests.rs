@@ -188,3 +188,17 @@ fn a_host_that_did_not_let_go_is_given_back_its_connection_unless_it_was_to_be_c
         []
     );
 }
+
+#[test]
+fn what_was_given_back_to_a_host_is_nothing_new_that_could_be_withdrawn() {
+    let mut world = World::furnished();
+    let applied = world.intent.generation();
+    world.does(Command::ConnectionDelete { id: CONNECTION });
+    let unit = Unit::Volume(VOLUME);
+    let tried = world.intent.generation();
+    let edits = restore(&world.intent, unit, Span { applied, tried }, &problem());
+    apply(&mut world, &edits);
+    let tried = world.intent.generation();
+    let edits = withdraw(&world.intent, unit, Span { applied, tried }, &problem());
+    assert_eq!(edits, []);
+}
