@@ -21,15 +21,19 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<
 
 /// Takes the offending string out of serde's message.
 ///
-/// A client that puts a CHAP secret where a number belongs gets it quoted by serde, and the
-/// message ends up in our log.
+/// A client that puts a CHAP secret where a number or a choice belongs gets it quoted by serde,
+/// and the message ends up in our log.
 fn without_value(message: String) -> String {
-    const OPEN: &str = "string \"";
-    let Some(open) = message.find(OPEN) else {
+    let (what, quote) = match message.starts_with("unknown variant `") {
+        true => ("unknown variant", '`'),
+        false => ("string", '"'),
+    };
+    let Some(start) = message.find(&format!("{what} {quote}")) else {
         return message;
     };
-    match message.rfind("\", expected") {
-        Some(close) => format!("{}string{}", &message[..open], &message[close + 1..]),
-        None => message[..open].to_owned() + "string",
+    let end = start + what.len();
+    match message.rfind(&format!("{quote}, expected")) {
+        Some(close) if close > end => format!("{}{}", &message[..end], &message[close + 1..]),
+        _ => message[..end].to_owned(),
     }
 }

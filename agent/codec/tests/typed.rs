@@ -59,6 +59,24 @@ fn a_string_in_the_wrong_place_is_not_repeated() {
 }
 
 #[test]
+fn a_string_that_is_no_choice_is_not_repeated() {
+    #[derive(Debug, Serialize, Deserialize)]
+    enum Choice {
+        Left,
+        Right,
+    }
+    for secret in [
+        "hunter2",
+        "hunter2`, expected `b",
+        "a string \"hunter2\", expected",
+    ] {
+        let bytes = to_vec(&secret).unwrap();
+        let shown = decode::<Choice>(&bytes).unwrap_err().to_string();
+        assert_eq!(shown, ".: unknown variant, expected `Left` or `Right`");
+    }
+}
+
+#[test]
 fn unknown_and_missing_fields_are_named() {
     let unknown = to_vec(&BTreeMap::from([("nmae", 1)])).unwrap();
     let (_, reason) = content(decode::<Host>(&unknown).unwrap_err());

@@ -8,8 +8,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::names::NameError;
-
 /// Why a secret was refused. Never holds the secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} is not valid: {rule}")]
@@ -121,27 +119,22 @@ impl ChapName {
 }
 
 impl TryFrom<String> for ChapName {
-    type Error = NameError;
+    /// Without the text: who mixes up name and secret must not find the secret in a log.
+    type Error = SecretError;
 
-    fn try_from(value: String) -> Result<Self, NameError> {
+    fn try_from(value: String) -> Result<Self, SecretError> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.:_@".contains(&b);
-        if value.is_empty() || value.len() > 223 {
-            Err(NameError::new("CHAP name", &value, "1 to 223 bytes"))
+        let rule = if value.is_empty() || value.len() > 223 {
+            "1 to 223 bytes"
         } else if !value.bytes().all(plain) {
-            Err(NameError::new(
-                "CHAP name",
-                &value,
-                "letters, digits, '-', '.', ':', '_' and '@' only",
-            ))
+            "letters, digits, '-', '.', ':', '_' and '@' only"
         } else if value.starts_with("NULL") {
-            Err(NameError::new(
-                "CHAP name",
-                &value,
-                "does not begin with 'NULL', which the kernel reads as no name",
-            ))
+            "does not begin with 'NULL', which the kernel reads as no name"
         } else {
-            Ok(ChapName(value))
-        }
+            return Ok(ChapName(value));
+        };
+        let what = "CHAP name";
+        Err(SecretError { what, rule })
     }
 }
 
@@ -174,6 +167,8 @@ mod tests {
         assert!(!format!("{credentials:?} {credentials:#?}").contains("hunter2"));
         let refused = ChapSecret::try_from("short".to_owned()).unwrap_err();
         assert!(!refused.to_string().contains("short"));
+        let mixed_up = ChapName::try_from("hunter2!hunter2".to_owned()).unwrap_err();
+        assert!(!mixed_up.to_string().contains("hunter2"));
     }
 
     #[test]
