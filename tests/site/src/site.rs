@@ -29,6 +29,11 @@ pub struct Options {
     pub memory: u32,
     /// A folder whose content the appliance is to have; see [`Site::unpack`].
     pub payload: Option<PathBuf>,
+    /// Whether the data disks come before the system's, so that the first of them is `/dev/vda`.
+    /// Not with [`Start::Firmware`], which boots from the first disk.
+    pub data_disks_first: bool,
+    /// Further words for the kernel's command line. [`Start::Firmware`] takes none.
+    pub cmdline: String,
 }
 
 /// How the appliance starts.
@@ -50,6 +55,8 @@ impl Default for Options {
             start: Start::Direct,
             memory: 1536,
             payload: None,
+            data_disks_first: false,
+            cmdline: String::new(),
         }
     }
 }
@@ -217,17 +224,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn appliance(&mut self, system: PathBuf) -> anyhow::Result<Settings> {
-        let mut disks = vec![disk(system, "SYSTEM", false)];
-        for number in 0..self.options.disks {
-            let image = self.folder.join(format!("disk{number}.img"));
-            File::create(&image)?.set_len(self.options.disk_size)?;
-            disks.push(disk(image, &format!("DISK{number}"), false));
-        }
-        disks.extend(
-            self.payload
-                .iter()
-                .map(|p| disk(p.clone(), "PAYLOAD", true)),
-        );
+        let disks = self.appliance_disks(system)?;
         let built = &self.parts.appliance;
         let (boot, extra) = match self.options.start {
             Start::Firmware => (Boot::Firmware, Vec::new()),
@@ -236,9 +233,10 @@ impl Builder<'_> {
                     kernel: built.kernel.clone(),
                     initrd: built.initrd.clone(),
                     cmdline: format!(
-                        "{} mitigations=off {}",
+                        "{} mitigations=off {} {}",
                         built.cmdline,
-                        ashlar_image::TEST_SHELL_CMDLINE
+                        ashlar_image::TEST_SHELL_CMDLINE,
+                        self.options.cmdline
                     ),
                 };
                 (boot, ashlar_image::test_shell_qemu_args())
@@ -264,6 +262,23 @@ impl Builder<'_> {
             }),
             extra,
         })
+    }
+
+    fn appliance_disks(&self, system: PathBuf) -> anyhow::Result<Vec<Disk>> {
+        let mut disks = Vec::new();
+        for number in 0..self.options.disks {
+            let image = self.folder.join(format!("disk{number}.img"));
+            File::create(&image)?.set_len(self.options.disk_size)?;
+            disks.push(disk(image, &format!("DISK{number}"), false));
+        }
+        let place = match self.options.data_disks_first {
+            true => disks.len(),
+            false => 0,
+        };
+        disks.insert(place, disk(system, "SYSTEM", false));
+        let payload = self.payload.iter();
+        disks.extend(payload.map(|archive| disk(archive.clone(), "PAYLOAD", true)));
+        Ok(disks)
     }
 
     fn initiator(&mut self) -> Settings {

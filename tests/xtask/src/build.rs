@@ -18,6 +18,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ashlar-targetd", "ashlar-targetd"),
     ("ashlar-bench", "ashlar-bench"),
     ("ashlar-tests", "ashlar-kernel-view"),
+    ("ashlar-kernel-iface", "kernel-conformance"),
 ];
 
 /// The workspace's root.
