@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 use nix::unistd::geteuid;
 
-/// Packages beyond those that images and machines name themselves.
-const OWN_PACKAGES: &[&str] = &["libiscsi-bin", "qemu-block-extra"];
+/// Packages beyond those that images and machines name themselves: libiscsi within QEMU's tools
+/// for the demo, `systemd-analyze` for the units' hardening.
+const OWN_PACKAGES: &[&str] = &["qemu-block-extra", "systemd"];
 
 /// Installs what is missing by apt, saying what; where that may not be done, says how to.
 pub fn prepare() -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 use anyhow::Context;
 
 use crate::build::{cargo, check, parts};
+use crate::host;
 
 /// Which tests to run; all by default.
 #[derive(clap::Args)]
@@ -20,6 +21,7 @@ pub struct Arguments {
 
 /// Runs them.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    host::prepare()?;
     if !arguments.vm {
         quick()?;
     }
