@@ -12,10 +12,8 @@
 //! | [`contract`] | real traffic against `protocol.cddl` |
 //! | [`wire`]     | a bare client that can send what no well-made client would |
 //! | [`model`]    | an appliance in this process, on the model kernel |
-//! | [`kernel`]   | what the kernel holds, in words |
 
 pub mod contract;
-pub mod kernel;
 pub mod model;
 pub mod runner;
 pub mod scenario;

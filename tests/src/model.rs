@@ -23,7 +23,6 @@ use nix::unistd::geteuid;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::kernel;
 use crate::runner::{Answer, Appliance};
 use crate::scenario::{Accident, Request};
 use crate::wire::Wire;
@@ -145,7 +144,7 @@ impl Appliance for Model {
     }
 
     async fn kernel(&mut self) -> anyhow::Result<Vec<String>> {
-        kernel::view(&self.kernel, &self.kernel.dm())
+        ashlar_kernel_view::view(&self.kernel, &self.kernel.dm())
     }
 
     async fn accident(&mut self, accident: Accident) -> anyhow::Result<()> {

@@ -29,7 +29,7 @@ pub trait Appliance {
         request: &Request,
     ) -> impl Future<Output = anyhow::Result<Answer>>;
 
-    /// What the kernel holds of ours, as [`crate::kernel::view`] puts it.
+    /// What the kernel holds of ours, as [`ashlar_kernel_view::view`] puts it.
     fn kernel(&mut self) -> impl Future<Output = anyhow::Result<Vec<String>>>;
 
     /// Causes an accident and returns when the management port answers again.

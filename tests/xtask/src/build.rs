@@ -17,7 +17,7 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("ashlar-agent", "ashlar-agent"),
     ("ashlar-targetd", "ashlar-targetd"),
     ("ashlar-bench", "ashlar-bench"),
-    ("ashlar-tests", "ashlar-kernel-view"),
+    ("ashlar-kernel-view", "ashlar-kernel-view"),
     ("ashlar-kernel-iface", "kernel-conformance"),
 ];
 

@@ -4,7 +4,7 @@ use ashlar_kernel_iface::dm::RealDm;
 use ashlar_kernel_iface::tree::RealTree;
 
 fn main() -> anyhow::Result<()> {
-    for line in ashlar_tests::kernel::view(&RealTree::configfs(), &RealDm::open()?)? {
+    for line in ashlar_kernel_view::view(&RealTree::configfs(), &RealDm::open()?)? {
         println!("{line}");
     }
     Ok(())
