@@ -19,16 +19,20 @@ pub fn from_slice<T: DeserializeOwned>(bytes: &[u8], limits: &Limits) -> Result<
     })
 }
 
-/// Takes the offending string out of serde's message.
+/// Takes the offending string or number out of serde's message.
 ///
-/// A client that puts a CHAP secret where a number or a choice belongs gets it quoted by serde,
-/// and the message ends up in our log.
+/// A client that puts a CHAP secret where something else belongs, or writes one of digits
+/// without quotes, gets it quoted by serde, and the message ends up in our log.
 fn without_value(message: String) -> String {
-    let (what, quote) = match message.starts_with("unknown variant `") {
-        true => ("unknown variant", '`'),
-        false => ("string", '"'),
-    };
-    let Some(start) = message.find(&format!("{what} {quote}")) else {
+    const KINDS: [(&str, char); 4] = [
+        ("unknown variant", '`'),
+        ("string", '"'),
+        ("integer", '`'),
+        ("floating point", '`'),
+    ];
+    // The first is serde's own; others may stand in the value.
+    let found = |(what, quote)| Some((message.find(&format!("{what} {quote}"))?, what, quote));
+    let Some((start, what, quote)) = KINDS.into_iter().filter_map(found).min() else {
         return message;
     };
     let end = start + what.len();

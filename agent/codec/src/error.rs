@@ -107,7 +107,7 @@ pub enum DecodeError {
         field: String,
         /// Where decoding stopped; 0 when unknown.
         offset: u64,
-        /// What was expected; string values of the input are left out.
+        /// What was expected; strings and numbers of the input are left out.
         reason: String,
     },
 }

@@ -59,6 +59,20 @@ fn a_string_in_the_wrong_place_is_not_repeated() {
 }
 
 #[test]
+fn a_number_in_the_wrong_place_is_not_repeated() {
+    let whole = to_vec(&BTreeMap::from([("name", -123_456_789_012_i64)])).unwrap();
+    let broken = to_vec(&BTreeMap::from([("name", 123_456_789_012.5)])).unwrap();
+    for (bytes, kind) in [(whole, "integer"), (broken, "floating point")] {
+        let shown = decode::<Host>(&bytes).unwrap_err().to_string();
+        assert!(
+            shown.contains(&format!("{kind}, expected a string")),
+            "{shown}"
+        );
+        assert!(!shown.contains("123"), "{shown}");
+    }
+}
+
+#[test]
 fn a_string_that_is_no_choice_is_not_repeated() {
     #[derive(Debug, Serialize, Deserialize)]
     enum Choice {
