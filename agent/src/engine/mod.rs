@@ -61,7 +61,8 @@ impl Engine {
     ///
     /// # Errors
     /// When a rule forbids it or the kernel cannot have it; then nothing of it remains, but
-    /// for removals, which are never taken back once they began.
+    /// for removals, which are never taken back once they began, and for a larger size, which
+    /// is tried again until the kernel has it.
     pub async fn execute(
         &self,
         command: Command,
