@@ -92,7 +92,8 @@ pub struct Mismatch {
 }
 
 /// Whether `actual` has everything `expected` names. Objects may have more fields; arrays may
-/// not have more items; `"*"` stands for anything present.
+/// not have more items, unless `"..."` comes first: then each item must be among those there.
+/// `"*"` stands for anything present.
 pub fn expect_subset(expected: &Json, actual: &Json) -> Result<(), Mismatch> {
     subset(expected, actual, "answer")
 }
@@ -118,6 +119,14 @@ fn subset(expected: &Json, actual: &Json, path: &str) -> Result<(), Mismatch> {
                 (_, found) => subset(value, found.unwrap_or(&Json::Null), &path),
             }
         }),
+        (Json::Array(items), Json::Array(got)) if items.first() == Some(&Json::from("...")) => {
+            items
+                .iter()
+                .skip(1)
+                .all(|item| got.iter().any(|found| subset(item, found, path).is_ok()))
+                .then_some(())
+                .ok_or_else(mismatch)
+        }
         (Json::Array(items), Json::Array(got)) if items.len() == got.len() => items
             .iter()
             .zip(got)
@@ -153,5 +162,7 @@ mod tests {
         assert_eq!(error.to_string(), "answer.a.b[1]: expected 3, got 2");
         assert!(expect_subset(&json!({"d": "*"}), &actual).is_err());
         assert!(expect_subset(&json!({"a": {"b": [1]}}), &actual).is_err());
+        assert!(expect_subset(&json!({"a": {"b": ["...", 2]}}), &actual).is_ok());
+        assert!(expect_subset(&json!({"a": {"b": ["...", 3]}}), &actual).is_err());
     }
 }
