@@ -5,6 +5,7 @@
 //! the attributes written are those that the product needs.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -169,7 +170,7 @@ fn iscsi_export(number: u32, node: &Path) -> anyhow::Result<()> {
     make(&tpg)?;
     set(&format!("{tpg}/attrib/authentication"), "1")?;
     set(&format!("{tpg}/attrib/generate_node_acls"), "0")?;
-    make(&format!("{tpg}/np/{PORTAL}"))?;
+    listen(&tpg)?;
     make(&format!("{tpg}/lun/lun_0"))?;
     link(&backstore, &format!("{tpg}/lun/lun_0/backstore"))?;
     let acl = format!("{tpg}/acls/{INITIATOR}");
@@ -179,6 +180,18 @@ fn iscsi_export(number: u32, node: &Path) -> anyhow::Result<()> {
     make(&format!("{acl}/lun_0"))?;
     link(&format!("{tpg}/lun/lun_0"), &format!("{acl}/lun_0/lun"))?;
     set(&format!("{tpg}/enable"), "1")
+}
+
+/// A thread that takes its target off the shared portal restarts the kernel's login thread;
+/// meanwhile the portal is EINVAL to everybody else, and has to be asked for again.
+fn listen(tpg: &str) -> anyhow::Result<()> {
+    let path = format!("{tpg}/np/{PORTAL}");
+    loop {
+        match fs::create_dir(at(&path)) {
+            Err(error) if error.kind() == ErrorKind::InvalidInput => thread::yield_now(),
+            outcome => return outcome.with_context(|| format!("mkdir {path}")),
+        }
+    }
 }
 
 fn iscsi_unexport(number: u32) -> anyhow::Result<()> {

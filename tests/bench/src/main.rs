@@ -43,7 +43,7 @@ struct Arguments {
     #[arg(long)]
     pool: Uuid,
     /// Volumes per serial measurement.
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 12)]
     cycles: u32,
     /// Volumes in flight in the concurrent measurement.
     #[arg(long, default_value_t = 32)]
