@@ -14,15 +14,18 @@
 //! | [`tls`]       | certificates, and who a peer is |
 //! | [`http`]      | the management port |
 //! | [`engine`]    | commands and queries |
+//! | [`data`]      | moving what volumes hold |
 //! | [`domain`]    | the rules |
 //! | [`store`]     | what is durable |
 //! | [`reconcile`] | making the kernel as intended |
 //! | [`targetd`]   | speaking to the privileged daemon |
+//! | [`thin`]      | what is mapped, shared and changed |
 //!
 //! One asynchronous thread does the network; the store has a thread, because it waits for the
 //! disk.
 
 pub mod config;
+pub mod data;
 pub mod domain;
 pub mod engine;
 pub mod http;
@@ -31,4 +34,5 @@ pub mod reconcile;
 pub mod store;
 pub mod targetd;
 pub mod telemetry;
+pub mod thin;
 pub mod tls;

@@ -37,6 +37,8 @@ pub struct ApplianceInputs {
     pub agent: PathBuf,
     /// The privileged daemon.
     pub targetd: PathBuf,
+    /// What the agent starts to read a disk image of a stranger's.
+    pub convert: PathBuf,
     /// Where builds are kept; made if missing.
     pub cache: PathBuf,
 }
@@ -67,7 +69,8 @@ pub fn appliance(inputs: &ApplianceInputs) -> Result<Appliance, BuildError> {
         .with_file(&boot.kernel)?
         .with_file(&boot.initrd)?
         .with_file(&inputs.agent)?
-        .with_file(&inputs.targetd)?;
+        .with_file(&inputs.targetd)?
+        .with_file(&inputs.convert)?;
     let entry = cache.entry("appliance-disk", &key, |partial| {
         build(&tree, &boot, inputs, partial)
     })?;
@@ -101,6 +104,7 @@ fn build(
     overlay::apply(&stage)?;
     stage.add("usr/sbin/ashlar-agent", 0o755, &inputs.agent)?;
     stage.add("usr/sbin/ashlar-targetd", 0o755, &inputs.targetd)?;
+    stage.add("usr/sbin/ashlar-convert", 0o755, &inputs.convert)?;
     let modules = boot.modules.closure(MODULES)?;
     boot.modules.install(&modules, stage.root())?;
     let path = partial.join("disk.img");

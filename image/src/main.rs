@@ -35,6 +35,9 @@ struct Flash {
     /// The privileged daemon
     #[arg(long, value_name = "FILE")]
     targetd: PathBuf,
+    /// The reader of disk images
+    #[arg(long, value_name = "FILE")]
+    convert: PathBuf,
     /// Where to write the disk
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -46,11 +49,13 @@ fn main() -> Result<()> {
         Image::Appliance(Flash {
             agent,
             targetd,
+            convert,
             out,
         }) => {
             let built = ashlar_image::appliance(&ApplianceInputs {
                 agent,
                 targetd,
+                convert,
                 cache,
             })?;
             copy(&built, &out)?;

@@ -40,6 +40,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../appliance/etc/systemd/network/20-storage.network"),
     ),
     (
+        "etc/systemd/system/run-blkio.mount",
+        include_str!("../appliance/etc/systemd/system/run-blkio.mount"),
+    ),
+    (
         "etc/systemd/system/ashlar-targetd.service",
         include_str!("../appliance/etc/systemd/system/ashlar-targetd.service"),
     ),
@@ -156,6 +160,10 @@ const LINKS: &[(&str, &str)] = &[
     (
         "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
         "/usr/lib/systemd/system/systemd-networkd.service",
+    ),
+    (
+        "etc/systemd/system/sysinit.target.wants/run-blkio.mount",
+        "/etc/systemd/system/run-blkio.mount",
     ),
     (
         "etc/systemd/system/default.target",

@@ -52,3 +52,31 @@ fn the_unit_that_writes_configfs_keeps_the_machines_network() {
         "configfs would be read-only"
     );
 }
+
+/// Limits of the root group are version 1's, which has the controller only as long as no unit has
+/// asked version 2 for it.
+#[test]
+fn no_unit_takes_the_controller_of_limits() {
+    let units = [
+        include_str!("../appliance/etc/systemd/system/ashlar-targetd.service"),
+        include_str!("../appliance/etc/systemd/system/ashlar-agent.service"),
+    ];
+    let asking = [
+        "IOAccounting=",
+        "IOWeight=",
+        "StartupIOWeight=",
+        "IODevice",
+        "IOReadBandwidthMax=",
+        "IOWriteBandwidthMax=",
+        "IOReadIOPSMax=",
+        "IOWriteIOPSMax=",
+        "Delegate=",
+    ];
+    for line in units.iter().flat_map(|unit| unit.lines()) {
+        let asks = asking.iter().any(|setting| line.starts_with(setting));
+        assert!(
+            !asks,
+            "{line} takes the controller away from run-blkio.mount"
+        );
+    }
+}

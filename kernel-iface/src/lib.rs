@@ -9,6 +9,7 @@
 //! | [`model`]   | a kernel in this process, with the real rules |
 //! | [`conformance`] | recorded operations that hold the model to the kernel |
 //! | [`block`]   | disks: what they hold, our partition and label on them |
+//! | [`blkio`]   | how much I/O a device may do |
 //! | [`device`]  | block devices as the kernel numbers them |
 //!
 //! Nothing here decides: the types say what a kernel object is, read it back into plain
@@ -16,6 +17,7 @@
 //! or [`Unchanged`](tree::Change). What should exist, and in which order it comes and goes,
 //! is targetd's. Nothing is torn down on drop.
 
+pub mod blkio;
 pub mod block;
 pub mod conformance;
 pub mod device;

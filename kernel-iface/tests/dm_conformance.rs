@@ -9,6 +9,7 @@ use ashlar_kernel_iface::model::{ModelDisk, ModelKernel};
 use ashlar_targetd_protocol::Bytes;
 
 const DEVICE_MAPPER: &str = include_str!("kernel-ops/device-mapper.dm");
+const SNAPSHOTS: &str = include_str!("kernel-ops/snapshots.dm");
 const DISKS: &str = include_str!("kernel-ops/disks.dm");
 
 /// A kernel with the disks the script expects: two of 256 MiB, without use.
@@ -35,6 +36,11 @@ fn assert_agrees(script: &str, at_least: usize) {
 #[test]
 fn the_models_device_mapper_answers_as_the_kernels_did() {
     assert_agrees(DEVICE_MAPPER, 243);
+}
+
+#[test]
+fn the_models_snapshots_answer_as_the_kernels_did() {
+    assert_agrees(SNAPSHOTS, 110);
 }
 
 #[test]

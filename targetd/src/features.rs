@@ -2,6 +2,7 @@
 //!
 //! Modules are loaded by the system at boot.
 
+use ashlar_kernel_iface::blkio::Blkio;
 use ashlar_kernel_iface::tree::TreePath;
 use ashlar_targetd_protocol::FeatureReport;
 
@@ -10,11 +11,12 @@ use crate::kernel::Kernel;
 /// Whether one facility can be used; the error says why not.
 type Probe = fn(&Kernel) -> Result<(), String>;
 
-const PROBES: [(&str, Probe); 4] = [
+const PROBES: [(&str, Probe); 5] = [
     ("device-mapper", device_mapper),
     ("thin-pool", thin_pool),
     ("iscsi", iscsi),
     ("nvme-tcp", nvme_tcp),
+    ("blkio", blkio),
 ];
 
 /// Looks at every facility.
@@ -53,6 +55,14 @@ fn nvme_tcp(kernel: &Kernel) -> Result<(), String> {
     module(kernel, "nvmet")?;
     module(kernel, "nvmet_tcp")?;
     directory(kernel, &TreePath::fixed("nvmet/subsystems"))
+}
+
+fn blkio(kernel: &Kernel) -> Result<(), String> {
+    match Blkio::new(&*kernel.blkio).is_there() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("cgroup v1's blkio controller is not mounted at /run/blkio".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn module(kernel: &Kernel, name: &str) -> Result<(), String> {

@@ -5,15 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ashlar_kernel_iface::block::{BlockError, Disks, RealDisks};
-use ashlar_kernel_iface::dm::{DeviceMapper, DmError, DmName, RealDm};
+use ashlar_kernel_iface::device::DeviceNumber;
+use ashlar_kernel_iface::dm::{DeviceMapper, DmError, DmInfo, DmName, RealDm};
 use ashlar_kernel_iface::model::ModelKernel;
 use ashlar_kernel_iface::tree::{Errno, RealTree, Tree, TreeError};
+use ashlar_targetd_protocol::{Sectors, ThinId};
 
 /// The parts of the kernel that are read and written. Clones are handles on the same kernel.
 #[derive(Clone)]
 pub struct Kernel {
     /// configfs.
     pub tree: Arc<dyn Tree>,
+    /// Control groups: what is mounted below `/run`.
+    pub blkio: Arc<dyn Tree>,
     /// Device-mapper.
     pub dm: Arc<dyn DeviceMapper>,
     /// The disks.
@@ -69,6 +73,7 @@ impl Kernel {
     pub fn running() -> Result<Self, KernelError> {
         Ok(Kernel {
             tree: Arc::new(RealTree::configfs()),
+            blkio: Arc::new(RealTree::new("/run")),
             dm: Arc::new(RealDm::open()?),
             disks: Arc::new(RealDisks::new()),
             modules: Arc::new(RunningKernel),
@@ -80,6 +85,7 @@ impl Kernel {
     pub fn model(model: &ModelKernel) -> Self {
         Kernel {
             tree: Arc::new(model.clone()),
+            blkio: Arc::new(model.clone()),
             dm: Arc::new(model.dm()),
             disks: Arc::new(model.disks()),
             modules: Arc::new(Modelled),
@@ -94,10 +100,17 @@ impl Kernel {
 
     /// The node of a device-mapper device.
     pub fn node(&self, name: &DmName) -> Result<PathBuf, KernelError> {
-        match self.dm.info(name)? {
-            Some(info) => Ok(info.node()),
-            None => Err(KernelError::Inactive(name.clone())),
-        }
+        self.active(name).map(|info| info.node())
+    }
+
+    /// The number of a device-mapper device.
+    pub fn number(&self, name: &DmName) -> Result<DeviceNumber, KernelError> {
+        self.active(name).map(|info| info.number)
+    }
+
+    fn active(&self, name: &DmName) -> Result<DmInfo, KernelError> {
+        let info = self.dm.info(name)?;
+        info.ok_or_else(|| KernelError::Inactive(name.clone()))
     }
 }
 
@@ -116,6 +129,14 @@ pub enum KernelError {
     /// On a device that should be active and is not.
     #[error("device {0} is not active")]
     Inactive(DmName),
+    /// On a thin device that should be new and holds data.
+    #[error("thin device {id} is there already and holds {mapped}")]
+    Occupied {
+        /// The thin device.
+        id: ThinId,
+        /// What it holds.
+        mapped: Sectors,
+    },
 }
 
 impl KernelError {
@@ -126,6 +147,7 @@ impl KernelError {
             KernelError::Dm(error) => error.errno(),
             KernelError::Block(error) => error.errno(),
             KernelError::Inactive(_) => Some(Errno::ENXIO),
+            KernelError::Occupied { .. } => None,
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! There are two levels, and nobody who holds a lock of the second takes another lock:
 //!
-//! 1. an **object** (a volume, a pool), held for a whole observe, plan, apply;
+//! 1. an **object** (a volume, a snapshot, a pool), held for a whole observe, plan, apply; who
+//!    needs several takes them together, in their order;
 //! 2. a **shared kernel object** (an nvmet port, an nvmet host, the gates of portal addresses),
 //!    held for one step.
 //!
@@ -33,6 +34,12 @@ pub struct KeyGuard<'a, K: Ord> {
 }
 
 impl<K: Ord + Clone> KeyLocks<K> {
+    /// Holds several keys, waiting for each in turn. As everyone takes them in the order of the
+    /// set, nobody waits in a circle; who holds any must not come back for more.
+    pub fn lock_all(&self, keys: &BTreeSet<K>) -> Vec<KeyGuard<'_, K>> {
+        keys.iter().map(|key| self.lock(key)).collect()
+    }
+
     /// Waits until nobody holds the key, and holds it.
     pub fn lock(&self, key: &K) -> KeyGuard<'_, K> {
         let mut held = self.held();
@@ -83,6 +90,22 @@ mod tests {
                         let _guard = locks.lock(&1);
                         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
                         inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert!(locks.held().is_empty());
+    }
+
+    #[test]
+    fn who_needs_several_never_waits_in_a_circle() {
+        let locks = KeyLocks::default();
+        thread::scope(|scope| {
+            for keys in [[1, 2], [2, 3], [3, 1]] {
+                let (locks, keys) = (&locks, BTreeSet::from(keys));
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        assert_eq!(locks.lock_all(&keys).len(), 2);
                     }
                 });
             }

@@ -17,6 +17,8 @@ pub struct Objects {
     pub pools: BTreeSet<Uuid>,
     /// Volumes with a device or anything of an export.
     pub volumes: BTreeSet<Uuid>,
+    /// Snapshots with a device.
+    pub snapshots: BTreeSet<Uuid>,
     /// What is not ours, in words.
     pub foreign: Vec<String>,
 }
@@ -26,6 +28,7 @@ impl From<Objects> for Response {
         Response::Objects {
             pools: objects.pools.into_iter().collect(),
             volumes: objects.volumes.into_iter().collect(),
+            snapshots: objects.snapshots.into_iter().collect(),
             foreign: objects.foreign,
         }
     }
@@ -35,23 +38,28 @@ impl From<Objects> for Response {
 pub fn list(kernel: &Kernel, transports: &Transports) -> Result<Objects, KernelError> {
     let survey = transports.survey(kernel.tree())?;
     let mut objects = Objects {
-        pools: BTreeSet::new(),
         volumes: survey.volumes,
         foreign: survey.foreign,
+        ..Objects::default()
     };
     for device in kernel.dm.list()? {
-        let volume = ours::volume_named(&device.name);
-        let pool = ours::pool_named(&device.name);
-        match (is_ours(&device.name, &device.uuid), volume, pool) {
-            (true, Some(volume), _) => drop(objects.volumes.insert(volume)),
-            (true, None, Some(pool)) => drop(objects.pools.insert(pool)),
-            _ => objects.foreign.push(format!("device {}", device.name)),
-        }
+        objects.note(&device.name, &device.uuid);
     }
     Ok(objects)
 }
 
-fn is_ours(name: &str, uuid: &str) -> bool {
-    name.parse()
-        .is_ok_and(|name| ours::device_uuid(&name).as_str() == uuid)
+impl Objects {
+    fn note(&mut self, name: &str, uuid: &str) {
+        let ours = ours::is_marked(name, uuid);
+        if let Some(volume) = ours::volume_named(name).filter(|_| ours) {
+            self.volumes.insert(volume);
+        } else if let Some(snapshot) = ours::snapshot_named(name).filter(|_| ours) {
+            self.snapshots.insert(snapshot);
+        } else if let Some(pool) = ours::pool_named(name).filter(|_| ours) {
+            self.pools.insert(pool);
+        } else if !ours || ours::probe_named(name).is_none() {
+            // A probe of ours is gone in a moment.
+            self.foreign.push(format!("device {name}"));
+        }
+    }
 }

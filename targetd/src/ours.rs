@@ -12,6 +12,8 @@ use uuid::Uuid;
 /// What follows `iqn.` and `nqn.` in the names of our targets and subsystems.
 const AUTHORITY: &str = "2026-11.io.ashlar:";
 const VOLUME: &str = "ashlar-vol-";
+const SNAPSHOT: &str = "ashlar-snap-";
+const PROBE: &str = "ashlar-probe-";
 const POOL: &str = "ashlar-pool-";
 
 /// The target that keeps the portals of this box open; see the iSCSI transport.
@@ -48,6 +50,17 @@ pub fn volume_device(volume: Uuid) -> DmName {
     plain_name(format!("{VOLUME}{volume}"))
 }
 
+/// The device of a snapshot.
+pub fn snapshot_device(snapshot: Uuid) -> DmName {
+    plain_name(format!("{SNAPSHOT}{snapshot}"))
+}
+
+/// The device by which a look is taken at what a new volume's thin device holds. It is there for
+/// a moment only.
+pub fn probe_device(volume: Uuid) -> DmName {
+    plain_name(format!("{PROBE}{volume}"))
+}
+
 /// A device of a pool.
 pub fn pool_device(pool: Uuid, part: PoolPart) -> DmName {
     plain_name(format!("{POOL}{pool}-{part}"))
@@ -67,6 +80,22 @@ fn plain_name(text: String) -> DmName {
 /// The volume that a device or a backstore of this name is of.
 pub fn volume_named(name: &str) -> Option<Uuid> {
     exact_uuid(name.strip_prefix(VOLUME)?)
+}
+
+/// The snapshot that a device of this name is of.
+pub fn snapshot_named(name: &str) -> Option<Uuid> {
+    exact_uuid(name.strip_prefix(SNAPSHOT)?)
+}
+
+/// The volume that a device of this name was to look at.
+pub fn probe_named(name: &str) -> Option<Uuid> {
+    exact_uuid(name.strip_prefix(PROBE)?)
+}
+
+/// Whether a device was made here: it has the uuid that follows from its name.
+pub fn is_marked(name: &str, uuid: &str) -> bool {
+    name.parse()
+        .is_ok_and(|name: DmName| device_uuid(&name).as_str() == uuid)
 }
 
 /// The pool that a device of this name is a part of.
@@ -107,6 +136,8 @@ mod tests {
     fn every_name_leads_back_to_its_owner() {
         let id = exact_uuid(ID).unwrap();
         assert_eq!(volume_named(volume_device(id).as_str()), Some(id));
+        assert_eq!(snapshot_named(snapshot_device(id).as_str()), Some(id));
+        assert_eq!(probe_named(probe_device(id).as_str()), Some(id));
         for part in PoolPart::ALL {
             assert_eq!(pool_named(pool_device(id, part).as_str()), Some(id));
         }

@@ -1,6 +1,6 @@
 //! What the safety rules forbid.
 
-use ashlar_targetd_protocol::{Failure, FailureKind};
+use ashlar_targetd_protocol::{Accesses, Failure, FailureKind};
 
 /// A desired state that is not carried out, although the kernel might.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,6 +10,8 @@ pub struct Refusal {
     pub kind: FailureKind,
     /// Which rule, about which object.
     pub reason: String,
+    /// The hosts that use what they were to lose, if that is the rule.
+    pub users: Accesses,
 }
 
 impl Refusal {
@@ -17,6 +19,7 @@ impl Refusal {
         Refusal {
             kind,
             reason: reason.into(),
+            users: Accesses::default(),
         }
     }
 }
@@ -26,6 +29,7 @@ impl From<Refusal> for Failure {
         Failure {
             kind: refusal.kind,
             message: refusal.reason,
+            users: refusal.users,
         }
     }
 }

@@ -3,23 +3,33 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use ashlar_targetd_protocol::{Failure, FailureKind, PROTOCOL_VERSION, Request, Response};
+use ashlar_kernel_iface::tree::TreeError;
+use ashlar_targetd_protocol::{
+    Counted, Failure, FailureKind, PROTOCOL_VERSION, Report, Request, Response,
+};
+use uuid::Uuid;
 
 use crate::features::features;
 use crate::kernel::{Kernel, KernelError};
-use crate::pool::Pools;
+use crate::locks::KeyLocks;
+use crate::pool::{Metadata, Pools};
 use crate::prepare::{PrepareError, prepare};
-use crate::server::Service;
+use crate::qos::Limiter;
+use crate::server::{Answer, Caller, Service};
+use crate::snapshots::Snapshots;
 use crate::transport::Transports;
 use crate::volume::Volumes;
-use crate::{disks, objects};
+use crate::{counters, disks, objects, thin};
 
 /// Everything this daemon does for a kernel, without the socket.
 pub struct Targetd {
     kernel: Kernel,
     transports: Arc<Transports>,
     pools: Pools,
+    metadata: Metadata,
     volumes: Volumes,
+    snapshots: Snapshots,
+    limiter: Limiter,
 }
 
 /// Why it could not begin.
@@ -31,22 +41,52 @@ pub enum StartError {
     /// What is there could not be listed.
     #[error("failed to list the exports that exist")]
     Survey(#[source] KernelError),
+    /// What a killed process left could not be looked for.
+    #[error("failed to list the devices that exist")]
+    Leftovers(#[source] KernelError),
+    /// The limits that exist could not be listed.
+    #[error("failed to list the limits that exist")]
+    Limits(#[source] TreeError),
 }
 
 impl Targetd {
-    /// Prepares the kernel and learns what is there. Nothing that exists is changed.
+    /// Prepares the kernel and learns what is there. Nothing that exists is changed, but for
+    /// devices that a killed process made for a moment of its own.
     pub fn start(kernel: Kernel, dbroot: &Path) -> Result<Self, StartError> {
         prepare(&kernel, dbroot)?;
+        thin::remove_probes(&kernel).map_err(StartError::Leftovers)?;
         let transports = Arc::new(Transports::default());
         transports
             .survey(kernel.tree())
             .map_err(|error| StartError::Survey(error.into()))?;
+        let objects = Arc::new(KeyLocks::default());
+        let limiter = Limiter::learn(kernel.clone()).map_err(StartError::Limits)?;
         Ok(Targetd {
             pools: Pools::new(kernel.clone()),
-            volumes: Volumes::new(kernel.clone(), Arc::clone(&transports)),
+            volumes: Volumes::new(
+                kernel.clone(),
+                Arc::clone(&transports),
+                limiter.clone(),
+                Arc::clone(&objects),
+            ),
+            snapshots: Snapshots::new(kernel.clone(), objects),
+            limiter,
+            metadata: Metadata::new(kernel.clone()),
             transports,
             kernel,
         })
+    }
+
+    /// Takes an orphan out of the kernel, a volume or a snapshot.
+    fn unexport(&self, id: Uuid) -> Result<Report, Failure> {
+        let mut report = self.volumes.unexport(id)?;
+        report.steps.extend(self.snapshots.deactivate(id)?);
+        Ok(report)
+    }
+
+    /// The limits of volumes.
+    pub fn limiter(&self) -> &Limiter {
+        &self.limiter
     }
 
     fn hello(&self) -> Response {
@@ -59,30 +99,57 @@ impl Targetd {
 }
 
 impl Service for Targetd {
-    fn answer(&self, request: Request) -> Result<Response, Failure> {
-        let result = match request {
+    fn answer(&self, caller: Caller, request: Request) -> Result<Answer, Failure> {
+        self.carry_out(caller, request)
+            .inspect_err(|failure| tracing::warn!(kind = ?failure.kind, "{failure}"))
+    }
+
+    fn gone(&self, caller: Caller) {
+        self.metadata.let_go(caller);
+    }
+}
+
+impl Targetd {
+    fn carry_out(&self, caller: Caller, request: Request) -> Result<Answer, Failure> {
+        let response = match request {
             Request::Hello { .. } => Ok(self.hello()),
             Request::ApplyPool(desired) => self.pools.apply(&desired).map(Response::Applied),
             Request::ApplyVolume(desired) => self.volumes.apply(&desired).map(Response::Applied),
-            Request::ObservePool { id } => self.pools.report(id).map(Response::Pool),
-            Request::ObserveVolume { id, pool, .. } => {
-                self.volumes.report(id, pool).map(Response::Volume)
+            Request::ApplySnapshots(desired) => {
+                self.snapshots.apply(&desired).map(Response::Applied)
             }
+            Request::ObservePool { id } => self.pools.report(id).map(Response::Pool),
+            Request::ObserveVolume { id, .. } => self.volumes.report(id).map(Response::Volume),
+            Request::ReadCounters(counted) => counters::read(&self.kernel, counted)
+                .map(Response::Counters)
+                .map_err(|error| uncounted(counted, &error)),
             Request::ListDisks => disks::list(&self.kernel)
                 .map(Response::Disks)
                 .map_err(|error| unlisted("disks", &error)),
             Request::ListObjects => objects::list(&self.kernel, &self.transports)
                 .map(Response::from)
                 .map_err(|error| unlisted("objects", &error)),
-            Request::Unexport { id } => self.volumes.unexport(id).map(Response::Applied),
+            Request::Unexport { id } => self.unexport(id).map(Response::Applied),
+            Request::OpenDevice { object, write } => return self.volumes.open(object, write),
+            Request::OpenMetadata { pool } => return self.metadata.open(caller, pool),
+            Request::ReleaseMetadata { pool } => {
+                self.metadata.release(pool).map(|()| Response::Released)
+            }
         };
-        result.inspect_err(|failure| tracing::warn!(kind = ?failure.kind, "{failure}"))
+        response.map(Answer::from)
     }
 }
 
+fn uncounted(counted: Counted, error: &KernelError) -> Failure {
+    Failure::new(
+        FailureKind::Kernel,
+        format!("failed to read the counters of {counted:?}: {error}"),
+    )
+}
+
 fn unlisted(what: &str, error: &KernelError) -> Failure {
-    Failure {
-        kind: FailureKind::Kernel,
-        message: format!("failed to list {what}: {error}"),
-    }
+    Failure::new(
+        FailureKind::Kernel,
+        format!("failed to list {what}: {error}"),
+    )
 }

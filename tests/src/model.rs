@@ -63,6 +63,11 @@ impl Model {
         Ok(model)
     }
 
+    /// A client with the certificate of `identity`, for what is not CBOR.
+    pub fn wire(&self, identity: &str) -> &Wire {
+        &self.wires[identity]
+    }
+
     fn start_targetd(&mut self) -> anyhow::Result<()> {
         let listener = bind(&SocketOptions {
             path: self.socket(),
@@ -144,7 +149,7 @@ impl Appliance for Model {
     }
 
     async fn kernel(&mut self) -> anyhow::Result<Vec<String>> {
-        ashlar_kernel_view::view(&self.kernel, &self.kernel.dm())
+        ashlar_kernel_view::view(&self.kernel, &self.kernel, &self.kernel.dm())
     }
 
     async fn accident(&mut self, accident: Accident) -> anyhow::Result<()> {

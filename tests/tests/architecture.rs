@@ -12,6 +12,11 @@ const FORBIDDEN: &[(&str, &[&str], &str)] = &[
         "the agent has no privilege and must not grow a way to use one",
     ),
     (
+        "ashlar-thin-metadata",
+        &["ashlar-kernel-iface", "nix", "libc", "tokio"],
+        "it reads what is given to it and does nothing else",
+    ),
+    (
         "ashlar-ctl",
         &[
             "ashlar-kernel-iface",

@@ -169,3 +169,24 @@ fn enums_and_options_come_back() {
         assert_eq!(decode::<Action>(&to_vec(&action).unwrap()).unwrap(), action);
     }
 }
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
+struct Small {
+    labels: Option<BTreeMap<String, u8>>,
+}
+
+#[test]
+fn names_that_the_peer_chose_are_cut_and_escaped() {
+    let long = format!("evil\n\u{1b}[2J{}", "x".repeat(5000));
+    let unknown = BTreeMap::from([(long.clone(), 1)]);
+    let within = BTreeMap::from([("labels", BTreeMap::from([(long.clone(), "text")]))]);
+    for bytes in [to_vec(&unknown).unwrap(), to_vec(&within).unwrap()] {
+        let error = from_slice::<Small>(&bytes, &Limits::default()).unwrap_err();
+        let told = error.to_string();
+        assert!(told.contains("evil\\n\\u{1b}[2J"), "{told}");
+        assert!(told.len() < 600, "{}", told.len());
+        assert!(!told.chars().any(char::is_control), "{told}");
+    }
+}

@@ -103,6 +103,54 @@ async fn an_operators_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn snapshots_clones_and_the_way_back() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.done("volume create db1 --pool pool --size 1GiB --label owner=web --label tier=");
+    let taken = shell.json("snapshot create before --volume db1 --label why=upgrade");
+    assert_eq!(
+        (&taken["state"], &taken["size"]),
+        (&"available".into(), &(1 << 30).into())
+    );
+    assert_eq!(taken["labels"]["why"], "upgrade");
+    let id = taken["id"].as_str().unwrap();
+    assert_eq!(shell.json("snapshot show before")["id"], id);
+    assert_eq!(shell.json("snapshot list --volume db1")[0]["id"], id);
+
+    // Pool and size are the source's unless said.
+    let copy = shell.json("volume create copy --from-snapshot before");
+    assert_eq!(copy["size"], 1 << 30);
+    assert_eq!(copy["parent"]["snapshot"], id);
+    let larger = shell.json("volume create larger --from-volume db1 --pool pool --size 2GiB");
+    assert_eq!(larger["size"], 2_u64 << 30);
+    let shown = shell.done("volume show db1");
+    assert!(
+        shown.contains("owner=web") && shown.contains("snapshots"),
+        "{shown}"
+    );
+
+    assert_eq!(
+        shell.json("volume revert db1 --snapshot before")["state"],
+        "available"
+    );
+    let told = shell.failed("volume revert copy --snapshot before", 1);
+    assert!(told.contains("invalid-field"), "{told}");
+    shell.done("volume delete db1");
+    shell.done("snapshot delete before");
+    assert_eq!(shell.json("snapshot list"), Value::Array(Vec::new()));
+
+    for line in [
+        "volume create a --size 1GiB",
+        "volume create a --pool pool",
+        "volume create a --from-snapshot x --from-volume y",
+        "snapshot create a --volume copy --label nothing",
+    ] {
+        shell.failed(line, 2);
+    }
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn tables_are_for_people_and_for_awk() {
     let shell = Shell::new().await;
     shell.appliance.pool().await;

@@ -10,27 +10,43 @@
 //! | [`system`]     | the box: identity, version, health, capabilities; its disks |
 //! | [`pool`]       | pools on disks |
 //! | [`volume`]     | volumes in pools |
+//! | [`snapshot`]   | volumes as they were at an instant |
+//! | [`qos`]        | how much a volume may do |
+//! | [`statistics`] | what volumes and pools have done |
+//! | [`thin`]       | what of their pool they take, and thin devices |
+//! | [`group`]      | groups of volumes, and snapshots of all their members |
 //! | [`host`]       | who may reach volumes, with their secrets |
 //! | [`connection`] | a volume reachable by a host over a transport |
 //! | [`job`]        | changes under way |
+//! | [`bulk`]       | many changes in one request |
+//! | [`event`]      | what happened, in order |
 //! | [`problem`]    | errors |
 //! | [`route`]      | the table of routes, and the least role for each |
 //! | [`role`]       | what a certificate's bearer may do |
 //! | [`page`]       | lists by cursor |
+//! | [`labels`]     | what is noted beside an object |
 //!
 //! Ids are UUIDs chosen by the client, 16-byte strings in CBOR. Sizes are bytes.
 //! Times are seconds since 1970-01-01 UTC. Unknown fields are refused.
 
+pub mod bulk;
 pub mod connection;
+pub mod event;
+pub mod group;
 pub mod host;
 pub mod job;
+pub mod labels;
 pub mod name;
 pub mod page;
 pub mod pool;
 pub mod problem;
+pub mod qos;
 pub mod role;
 pub mod route;
+pub mod snapshot;
+pub mod statistics;
 pub mod system;
+pub mod thin;
 pub mod volume;
 
 /// Names, numbers and secrets shared with targetd's protocol.
@@ -38,20 +54,39 @@ pub use ashlar_targetd_protocol::{
     ChapCredentials, ChapName, ChapSecret, DhchapKey, DiskId, Iqn, Lun, NameError, Nqn, Nsid,
     PortalAddr, SecretError, Transport,
 };
+pub use bulk::{BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkReply, BulkSpec};
 pub use connection::{Connection, ConnectionSpec, ConnectionState, IscsiAccess, NvmeAccess};
+pub use event::{Event, EventKind, KEPT_EVENTS, NotAKind};
+pub use group::{
+    Group, GroupSnapshot, GroupSnapshotSpec, GroupSource, GroupSpec, GroupState, GroupUpdate,
+    MemberCopy, MemberSnapshot,
+};
 pub use host::{Authentication, Host, HostCreated, HostSecrets, HostSpec};
-pub use job::{Job, JobState, ObjectKind, ObjectRef};
+pub use job::{Job, JobResult, JobState, ObjectKind, ObjectRef, Progress, Sha256};
+pub use labels::Labels;
 pub use name::Name;
 pub use page::Page;
-pub use pool::{Pool, PoolSpec, PoolState};
+pub use pool::{Pool, PoolSpec, PoolState, PoolUpdate};
 pub use problem::{Problem, ProblemCode};
+pub use qos::Qos;
 pub use role::{ROLE_URI_PREFIX, Role, UnknownRole};
 pub use route::{Method, Operation, ROUTES, Route};
-pub use system::{Capabilities, Check, Disk, Health, HealthStatus, System};
-pub use volume::{ExtendSpec, Volume, VolumeSpec, VolumeState};
+pub use snapshot::{Snapshot, SnapshotSpec, SnapshotState};
+pub use statistics::{IoCounters, IoTotals, PoolStatistics, VolumeStatistics};
+pub use system::{
+    Capabilities, Check, Disk, FreezeSpec, Frozen, Health, HealthStatus, System, ThawSpec,
+};
+pub use thin::{Extent, ExtentKind, ThinDevice, Usage};
+pub use volume::{
+    ExtendSpec, Parent, Provisioning, RevertSpec, TransferSpec, Volume, VolumeSpec, VolumeState,
+    VolumeUpdate,
+};
 
 /// Media type of bodies.
 pub const MEDIA_TYPE: &str = "application/cbor";
+
+/// Media type of streams: CBOR items one after the other (RFC 8742).
+pub const SEQUENCE_MEDIA_TYPE: &str = "application/cbor-seq";
 
 /// Media type of errors.
 pub const PROBLEM_MEDIA_TYPE: &str = "application/concise-problem-details+cbor";

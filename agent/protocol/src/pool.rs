@@ -25,6 +25,32 @@ pub struct PoolSpec {
     /// Overwrite whatever the disks hold. Without it only blank disks are taken.
     #[serde(default)]
     pub wipe: bool,
+    /// How much the thin volumes may be promised together, in percent of what is there for
+    /// them: 100 to 100,000, or 0 for any amount.
+    #[serde(default, skip_serializing_if = "none_said")]
+    pub over_subscription: u32,
+    /// How much of the capacity no volume is promised, in percent: 0 to 99.
+    #[serde(default, skip_serializing_if = "none_said")]
+    pub reserved: u32,
+}
+
+fn none_said(percent: &u32) -> bool {
+    *percent == 0
+}
+
+/// What a client says to change a pool; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolUpdate {
+    /// A new label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// As in [`PoolSpec::over_subscription`]. What was promised stays promised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_subscription: Option<u32>,
+    /// As in [`PoolSpec::reserved`], likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<u32>,
 }
 
 /// A pool.
@@ -54,8 +80,21 @@ pub struct Pool {
     pub metadata_used: Option<u64>,
     /// Sum of the sizes of its volumes in bytes.
     pub provisioned: u64,
+    /// Bytes kept for thick volumes and their snapshots.
+    #[serde(default)]
+    pub thick: u64,
+    /// How much its thin volumes may be promised together, in percent of what is there for
+    /// them; 0 for any amount.
+    #[serde(default)]
+    pub over_subscription: u32,
+    /// How much of its capacity no volume is promised, in percent.
+    #[serde(default)]
+    pub reserved: u32,
     /// How many volumes it has.
     pub volumes: u64,
+    /// How many snapshots it has.
+    #[serde(default)]
+    pub snapshots: u64,
     /// The generation of its last change.
     pub generation: u64,
 }

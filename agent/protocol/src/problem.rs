@@ -63,6 +63,10 @@ codes! {
     Busy                 409 true  "The object is being changed";
     NotBlank             409 false "A disk holds something";
     WrongState           409 false "The object is not in a state that allows this";
+    Frozen               409 false "The box takes no changes until it is thawed";
+    EventsLost           410 false "Events that were asked for are not kept any more";
+    Cancelled            409 false "The job was cancelled";
+    Interrupted          409 true  "The job was cut short; the work may be asked for again";
     BodyTooLarge         413 false "The body is too large";
     UnsupportedMediaType 415 false "The body is not application/cbor";
     TooManyRequests      429 true  "Too many requests are under way";

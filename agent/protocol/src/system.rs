@@ -23,7 +23,35 @@ pub struct System {
     pub kernel: Option<String>,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// Present while it takes no changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
 }
+
+/// Why the box takes no changes, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Frozen {
+    /// Since when.
+    pub since: u64,
+    /// What was said for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Name>,
+}
+
+/// The body of `POST /v1/system/freeze`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FreezeSpec {
+    /// What for, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Name>,
+}
+
+/// The body of `POST /v1/system/thaw`: an empty map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThawSpec {}
 
 /// What the box can do, and its limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +67,8 @@ pub struct Capabilities {
     pub online_extend: bool,
     /// Whether one volume can be connected to several hosts.
     pub multiattach: bool,
+    /// Whether volumes can be limited now.
+    pub qos: bool,
     /// Most items in one page of a list.
     pub page_max: u64,
     /// Largest request body in bytes.
@@ -59,7 +89,8 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
-    /// What was looked at: `store`, `targetd`, `kernel/…`, `pool/…`, `reconcile`.
+    /// What was looked at: `store`, `targetd`, `kernel/…`, `pool/…`, `reconcile`;
+    /// `frozen` while it is.
     pub name: String,
     /// How it is.
     pub status: HealthStatus,

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::labels::Labels;
 use crate::name::Name;
+use crate::qos::Qos;
 
 /// Sizes are rounded up to multiples of this, in bytes (1 MiB).
 pub const GRANULARITY: u64 = 1 << 20;
@@ -20,8 +22,74 @@ pub struct VolumeSpec {
     /// The pool it lives in.
     pub pool: Uuid,
     /// Its size in bytes, 1 to [`MAX_SIZE`] and no more than the pool's capacity,
-    /// rounded up to [`GRANULARITY`].
-    pub size: u64,
+    /// rounded up to [`GRANULARITY`]. With a source it may be larger than that, and is as
+    /// large when absent; otherwise it must be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// What it begins as: a volume or snapshot of the same pool. All zeros when absent, and so
+    /// is what a larger volume has beyond its source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Parent>,
+    /// What is to be noted beside it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// How much it may do. Nothing is limited when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Qos>,
+    /// Whether its whole size is kept for it in the pool.
+    #[serde(default, skip_serializing_if = "Provisioning::is_thin")]
+    pub provisioning: Provisioning,
+}
+
+impl VolumeSpec {
+    /// A volume that begins as zeros.
+    pub fn blank(name: Name, pool: Uuid, size: u64) -> VolumeSpec {
+        VolumeSpec {
+            name,
+            pool,
+            size: Some(size),
+            source: None,
+            labels: Labels::default(),
+            qos: None,
+            provisioning: Provisioning::Thin,
+        }
+    }
+}
+
+/// Whether the whole size of a volume is kept for it in the pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provisioning {
+    /// No: it takes room as it is written.
+    #[default]
+    Thin,
+    /// Yes: and so is that of each of its snapshots, whose blocks it cannot write again.
+    Thick,
+}
+
+impl Provisioning {
+    /// Whether nothing is kept.
+    pub fn is_thin(&self) -> bool {
+        *self == Provisioning::Thin
+    }
+}
+
+/// What a client says to change a volume; what is absent stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VolumeUpdate {
+    /// A new label for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// All that is to be noted beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
+    /// All its limits; an empty one lifts them. Connections are not touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Qos>,
+    /// Whether its whole size is kept for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioning: Option<Provisioning>,
 }
 
 /// A new, larger size.
@@ -32,6 +100,39 @@ pub struct ExtendSpec {
     pub size: u64,
 }
 
+/// A snapshot to go back to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RevertSpec {
+    /// One of this volume. What the volume has beyond its size becomes zeros; the volume keeps
+    /// its own size.
+    pub snapshot: Uuid,
+    /// Whether the content may change beneath hosts that are connected.
+    #[serde(default)]
+    pub interrupt: bool,
+}
+
+/// Whom a volume is to belong to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferSpec {
+    /// Noted beside it.
+    pub owner: Name,
+    /// Whether hosts that are connected are cut off.
+    #[serde(default)]
+    pub interrupt: bool,
+}
+
+/// What a volume began as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Parent {
+    /// A volume, as it was then.
+    Volume(Uuid),
+    /// A snapshot.
+    Snapshot(Uuid),
+}
+
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +141,12 @@ pub struct Volume {
     pub id: Uuid,
     /// Its label.
     pub name: Name,
+    /// Whom it was last transferred to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Name>,
+    /// The group it is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Uuid>,
     /// Its pool.
     pub pool: Uuid,
     /// Its size in bytes.
@@ -48,6 +155,21 @@ pub struct Volume {
     pub state: VolumeState,
     /// How many connections it has.
     pub connections: u64,
+    /// How many snapshots it has.
+    #[serde(default)]
+    pub snapshots: u64,
+    /// What it began as, which may be gone; absent when it began as zeros.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// What is noted beside it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// How much it may do; absent when nothing is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Qos>,
+    /// Whether its whole size is kept for it in the pool.
+    #[serde(default)]
+    pub provisioning: Provisioning,
     /// When it was created.
     pub created: u64,
     /// The generation of its last change.
@@ -62,6 +184,8 @@ pub enum VolumeState {
     Creating,
     /// There.
     Available,
+    /// Being given back the content of a snapshot.
+    Reverting,
     /// Being destroyed.
     Deleting,
 }

@@ -19,6 +19,14 @@ impl Edit {
     pub fn put(record: Record) -> Edit {
         Edit::Put(Box::new(record))
     }
+
+    /// Which record it is about.
+    pub fn key(&self) -> Key {
+        match self {
+            Edit::Put(record) => record.key(),
+            Edit::Remove(key) => *key,
+        }
+    }
 }
 
 /// What to tell the client once all is done.

@@ -1,19 +1,40 @@
 //! What clients ask to change.
 
 use ashlar_protocol::{
-    ConnectionSpec, ExtendSpec, HostSpec, ObjectKind, ObjectRef, Operation, PoolSpec, VolumeSpec,
+    ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec, GroupSpec, GroupUpdate, HostSpec,
+    ObjectKind, ObjectRef, Operation, PoolSpec, PoolUpdate, RevertSpec, SnapshotSpec, TransferSpec,
+    VolumeSpec, VolumeUpdate,
 };
 use uuid::Uuid;
 
 /// What a client asks to change. Ids are the client's choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
+    /// Take no changes any more.
+    SystemFreeze {
+        /// The box.
+        id: Uuid,
+        /// As asked.
+        spec: FreezeSpec,
+    },
+    /// Take changes again.
+    SystemThaw {
+        /// The box.
+        id: Uuid,
+    },
     /// Make a pool of disks.
     PoolCreate {
         /// The pool.
         id: Uuid,
         /// As asked.
         spec: PoolSpec,
+    },
+    /// Rename a pool, or change what it may be promised.
+    PoolUpdate {
+        /// The pool.
+        id: Uuid,
+        /// As asked.
+        spec: PoolUpdate,
     },
     /// Make a volume in a pool.
     VolumeCreate {
@@ -29,6 +50,27 @@ pub enum Command {
         /// As asked.
         spec: ExtendSpec,
     },
+    /// Give a volume the content of one of its snapshots.
+    VolumeRevert {
+        /// The volume.
+        id: Uuid,
+        /// As asked.
+        spec: RevertSpec,
+    },
+    /// Give a volume to another owner, and take it from every host.
+    VolumeTransfer {
+        /// The volume.
+        id: Uuid,
+        /// As asked.
+        spec: TransferSpec,
+    },
+    /// Change what is known of a volume, its limits and what is kept for it.
+    VolumeUpdate {
+        /// The volume.
+        id: Uuid,
+        /// As asked.
+        spec: Box<VolumeUpdate>,
+    },
     /// Destroy a volume and its data.
     VolumeDelete {
         /// The volume.
@@ -37,6 +79,49 @@ pub enum Command {
     /// Detach a volume from every host, in use or not.
     VolumeDetachAll {
         /// The volume.
+        id: Uuid,
+    },
+    /// Take a snapshot of a volume.
+    SnapshotCreate {
+        /// The snapshot.
+        id: Uuid,
+        /// As asked.
+        spec: SnapshotSpec,
+    },
+    /// Destroy a snapshot.
+    SnapshotDelete {
+        /// The snapshot.
+        id: Uuid,
+    },
+    /// Make a group, of volumes or of copies.
+    GroupCreate {
+        /// The group.
+        id: Uuid,
+        /// As asked.
+        spec: GroupSpec,
+    },
+    /// Rename a group, add and remove members.
+    GroupUpdate {
+        /// The group.
+        id: Uuid,
+        /// As asked.
+        update: GroupUpdate,
+    },
+    /// Dissolve a group.
+    GroupDelete {
+        /// The group.
+        id: Uuid,
+    },
+    /// Take a snapshot of every member of a group.
+    GroupSnapshotCreate {
+        /// The group snapshot.
+        id: Uuid,
+        /// As asked.
+        spec: GroupSnapshotSpec,
+    },
+    /// Destroy a group snapshot.
+    GroupSnapshotDelete {
+        /// The group snapshot.
         id: Uuid,
     },
     /// Make a host known.
@@ -62,6 +147,8 @@ pub enum Command {
     ConnectionDelete {
         /// The connection.
         id: Uuid,
+        /// Whether the host is cut off if it uses the volume.
+        force: bool,
     },
 }
 
@@ -69,11 +156,24 @@ impl Command {
     /// The operation's name on the management port.
     pub fn operation(&self) -> Operation {
         match self {
+            Command::SystemFreeze { .. } => Operation::SystemFreeze,
+            Command::SystemThaw { .. } => Operation::SystemThaw,
             Command::PoolCreate { .. } => Operation::PoolCreate,
             Command::VolumeCreate { .. } => Operation::VolumeCreate,
             Command::VolumeExtend { .. } => Operation::VolumeExtend,
+            Command::VolumeRevert { .. } => Operation::VolumeRevert,
+            Command::VolumeTransfer { .. } => Operation::VolumeTransfer,
+            Command::PoolUpdate { .. } => Operation::PoolUpdate,
+            Command::VolumeUpdate { .. } => Operation::VolumeUpdate,
             Command::VolumeDelete { .. } => Operation::VolumeDelete,
             Command::VolumeDetachAll { .. } => Operation::VolumeDetachAll,
+            Command::SnapshotCreate { .. } => Operation::SnapshotCreate,
+            Command::SnapshotDelete { .. } => Operation::SnapshotDelete,
+            Command::GroupCreate { .. } => Operation::GroupCreate,
+            Command::GroupUpdate { .. } => Operation::GroupUpdate,
+            Command::GroupDelete { .. } => Operation::GroupDelete,
+            Command::GroupSnapshotCreate { .. } => Operation::GroupSnapshotCreate,
+            Command::GroupSnapshotDelete { .. } => Operation::GroupSnapshotDelete,
             Command::HostCreate { .. } => Operation::HostCreate,
             Command::HostDelete { .. } => Operation::HostDelete,
             Command::ConnectionCreate { .. } => Operation::ConnectionCreate,
@@ -84,13 +184,30 @@ impl Command {
     /// The object it changes.
     pub fn object(&self) -> ObjectRef {
         let (kind, id) = match self {
-            Command::PoolCreate { id, .. } => (ObjectKind::Pool, *id),
+            Command::SystemFreeze { id, .. } | Command::SystemThaw { id } => {
+                (ObjectKind::System, *id)
+            }
+            Command::PoolCreate { id, .. } | Command::PoolUpdate { id, .. } => {
+                (ObjectKind::Pool, *id)
+            }
             Command::VolumeCreate { id, .. }
             | Command::VolumeExtend { id, .. }
+            | Command::VolumeRevert { id, .. }
+            | Command::VolumeTransfer { id, .. }
+            | Command::VolumeUpdate { id, .. }
             | Command::VolumeDelete { id }
             | Command::VolumeDetachAll { id } => (ObjectKind::Volume, *id),
+            Command::SnapshotCreate { id, .. } | Command::SnapshotDelete { id } => {
+                (ObjectKind::Snapshot, *id)
+            }
+            Command::GroupCreate { id, .. }
+            | Command::GroupUpdate { id, .. }
+            | Command::GroupDelete { id } => (ObjectKind::Group, *id),
+            Command::GroupSnapshotCreate { id, .. } | Command::GroupSnapshotDelete { id } => {
+                (ObjectKind::GroupSnapshot, *id)
+            }
             Command::HostCreate { id, .. } | Command::HostDelete { id } => (ObjectKind::Host, *id),
-            Command::ConnectionCreate { id, .. } | Command::ConnectionDelete { id } => {
+            Command::ConnectionCreate { id, .. } | Command::ConnectionDelete { id, .. } => {
                 (ObjectKind::Connection, *id)
             }
         };

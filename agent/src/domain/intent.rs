@@ -4,19 +4,23 @@
 //! from the records alone. Every edit costs the logarithm of what is there at most.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound::{Excluded, Included};
+use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use ashlar_targetd_protocol::{DiskId, Iqn, Nqn};
+use ashlar_protocol::{Frozen, ObjectKind, ObjectRef};
+use ashlar_targetd_protocol::{DiskId, Iqn, Nqn, ThinId, ThinRef};
 use uuid::Uuid;
 
 use crate::domain::record::{
-    BoxRecord, ConnectionRecord, HostRecord, PoolRecord, Record, RequestRecord, ThinCounter,
-    VolumeRecord,
+    BoxRecord, ConnectionRecord, GroupRecord, GroupSnapshotRecord, HostRecord, PoolRecord, Record,
+    RequestRecord, SnapshotRecord, ThinCounter, Unit, VolumeRecord,
 };
 
 mod apply;
+mod thins;
 
 pub use apply::Dangling;
+
+use thins::Thins;
 
 /// A pool and what follows from its volumes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +31,12 @@ pub struct PoolEntry {
     pub volumes: u64,
     /// Sum of their sizes in bytes.
     pub provisioned: u64,
+    /// Sum of the sizes of its thin volumes in bytes.
+    pub thin: u64,
+    /// Sum of the sizes of its thick volumes and their snapshots in bytes.
+    pub thick: u64,
+    /// How many snapshots it has.
+    pub snapshots: u64,
 }
 
 /// A host and what follows from its connections.
@@ -38,13 +48,24 @@ pub struct HostEntry {
     pub connections: u64,
 }
 
-/// A volume and what follows from its connections.
+/// A group and what follows from its group snapshots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupEntry {
+    /// As stored.
+    pub record: GroupRecord,
+    /// How many group snapshots it has.
+    pub group_snapshots: u64,
+}
+
+/// A volume and what follows from its connections and snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeEntry {
     /// As stored.
     pub record: VolumeRecord,
     /// How many connections it has.
     pub connections: u64,
+    /// How many snapshots it has.
+    pub snapshots: u64,
 }
 
 /// What the box is meant to be.
@@ -55,7 +76,10 @@ pub struct Intent {
     pools: BTreeMap<Uuid, PoolEntry>,
     thin_counters: BTreeMap<Uuid, ThinCounter>,
     hosts: BTreeMap<Uuid, HostEntry>,
+    groups: BTreeMap<Uuid, GroupEntry>,
+    group_snapshots: BTreeMap<Uuid, GroupSnapshotRecord>,
     volumes: BTreeMap<Uuid, VolumeEntry>,
+    snapshots: BTreeMap<Uuid, SnapshotRecord>,
     connections: BTreeMap<Uuid, ConnectionRecord>,
     requests: BTreeMap<Uuid, RequestRecord>,
 
@@ -64,13 +88,28 @@ pub struct Intent {
     host_by_nqn: BTreeMap<Nqn, Uuid>,
     connections_by_volume: BTreeSet<(Uuid, Uuid)>,
     requests_by_age: BTreeMap<u64, Uuid>,
+    work: BTreeSet<(ObjectRef, Uuid)>,
     volumes_in_motion: BTreeSet<Uuid>,
+    snapshots_by_volume: BTreeSet<(Uuid, Uuid)>,
+    snapshots_in_motion: BTreeSet<Uuid>,
+    groups_in_motion: BTreeSet<Uuid>,
+    group_snapshots_in_motion: BTreeSet<Uuid>,
+    volumes_by_group: BTreeSet<(Uuid, Uuid)>,
+    snapshots_by_group: BTreeSet<(Uuid, Uuid)>,
+    /// Origins, each with what is being made of it.
+    made_of: BTreeSet<(Uuid, ObjectRef)>,
+    thins: Thins,
 }
 
 impl Intent {
     /// The box, once it was made.
     pub fn site(&self) -> Option<&BoxRecord> {
         self.site.as_ref()
+    }
+
+    /// Why no changes are taken, while that is so.
+    pub fn frozen(&self) -> Option<&Frozen> {
+        self.site.as_ref()?.frozen.as_ref()
     }
 
     /// The newest generation given.
@@ -99,6 +138,21 @@ impl Intent {
         self.volumes.get(&id)
     }
 
+    /// A group.
+    pub fn group(&self, id: Uuid) -> Option<&GroupEntry> {
+        self.groups.get(&id)
+    }
+
+    /// A group snapshot.
+    pub fn group_snapshot(&self, id: Uuid) -> Option<&GroupSnapshotRecord> {
+        self.group_snapshots.get(&id)
+    }
+
+    /// A snapshot.
+    pub fn snapshot(&self, id: Uuid) -> Option<&SnapshotRecord> {
+        self.snapshots.get(&id)
+    }
+
     /// A connection.
     pub fn connection(&self, id: Uuid) -> Option<&ConnectionRecord> {
         self.connections.get(&id)
@@ -124,6 +178,21 @@ impl Intent {
         &self.volumes
     }
 
+    /// Groups in order of id.
+    pub fn groups(&self) -> &BTreeMap<Uuid, GroupEntry> {
+        &self.groups
+    }
+
+    /// Group snapshots in order of id.
+    pub fn group_snapshots(&self) -> &BTreeMap<Uuid, GroupSnapshotRecord> {
+        &self.group_snapshots
+    }
+
+    /// Snapshots in order of id.
+    pub fn snapshots(&self) -> &BTreeMap<Uuid, SnapshotRecord> {
+        &self.snapshots
+    }
+
     /// Connections in order of id.
     pub fn connections(&self) -> &BTreeMap<Uuid, ConnectionRecord> {
         &self.connections
@@ -146,9 +215,21 @@ impl Intent {
             .filter_map(|(_, id)| Some((*id, self.requests.get(id)?)))
     }
 
-    /// The oldest requests, `count` of them at most.
-    pub fn oldest_requests(&self, count: usize) -> impl Iterator<Item = Uuid> {
-        self.requests_by_age.values().take(count).copied()
+    /// Requests, the oldest first.
+    pub fn requests_by_age(&self) -> impl Iterator<Item = (Uuid, &RequestRecord)> {
+        let ids = self.requests_by_age.values();
+        ids.filter_map(|id| Some((*id, self.requests.get(id)?)))
+    }
+
+    /// The request that brought a generation, if it did and is remembered.
+    pub fn request_of(&self, generation: u64) -> Option<Uuid> {
+        self.requests_by_age.get(&generation).copied()
+    }
+
+    /// A job of long work on an object that is under way.
+    pub fn work_on(&self, object: ObjectRef) -> Option<Uuid> {
+        let jobs = (object, Uuid::nil())..=(object, Uuid::max());
+        self.work.range(jobs).next().map(|(_, job)| *job)
     }
 
     /// Connections of one volume in order of id, those after `after`.
@@ -157,13 +238,56 @@ impl Intent {
         volume: Uuid,
         after: Option<Uuid>,
     ) -> impl Iterator<Item = (Uuid, &ConnectionRecord)> {
-        let from = match after {
-            Some(after) => Excluded((volume, after)),
-            None => Included((volume, Uuid::nil())),
-        };
-        self.connections_by_volume
-            .range((from, Included((volume, Uuid::max()))))
-            .filter_map(|(_, id)| Some((*id, self.connections.get(id)?)))
+        pairs_of(&self.connections_by_volume, volume, after)
+            .filter_map(|id| Some((id, self.connections.get(&id)?)))
+    }
+
+    /// Snapshots of one volume in order of id, those after `after`. They may outlive it.
+    pub fn snapshots_of(
+        &self,
+        volume: Uuid,
+        after: Option<Uuid>,
+    ) -> impl Iterator<Item = (Uuid, &SnapshotRecord)> {
+        pairs_of(&self.snapshots_by_volume, volume, after)
+            .filter_map(|id| Some((id, self.snapshots.get(&id)?)))
+    }
+
+    /// Members of a group in order of id.
+    pub fn volumes_of_group(&self, group: Uuid) -> impl Iterator<Item = (Uuid, &VolumeEntry)> {
+        pairs_of(&self.volumes_by_group, group, None)
+            .filter_map(|id| Some((id, self.volumes.get(&id)?)))
+    }
+
+    /// Snapshots of a group snapshot in order of id.
+    pub fn snapshots_of_group(
+        &self,
+        group_snapshot: Uuid,
+    ) -> impl Iterator<Item = (Uuid, &SnapshotRecord)> {
+        pairs_of(&self.snapshots_by_group, group_snapshot, None)
+            .filter_map(|id| Some((id, self.snapshots.get(&id)?)))
+    }
+
+    /// One of those that are being made of a volume or snapshot, which must not change or go
+    /// away before they are.
+    pub fn made_of(&self, origin: Uuid) -> Option<ObjectRef> {
+        let mut after = self.made_of.range((Included((origin, FIRST)), Unbounded));
+        let (of, made) = after.next()?;
+        (*of == origin).then_some(*made)
+    }
+
+    /// The volume or snapshot that has a thin device, or is to have it.
+    pub fn owner_of_thin(&self, thin: ThinRef) -> Option<ObjectRef> {
+        self.thins.owner(thin)
+    }
+
+    /// Thin devices of a pool that may share data with one of `family`, and that one itself.
+    pub fn relatives(&self, family: Uuid, pool: Uuid) -> Vec<ThinId> {
+        // A family of the pool's id is of unknown origin, and related with anything.
+        if family == pool {
+            return self.thins.of_pool(pool).collect();
+        }
+        let unknown = self.thins.family(pool, pool);
+        self.thins.family(family, pool).chain(unknown).collect()
     }
 
     /// The pool a disk belongs to.
@@ -181,13 +305,25 @@ impl Intent {
         self.host_by_nqn.get(nqn).copied()
     }
 
-    /// Volumes the kernel must know about: those with connections, and those being made or
-    /// destroyed.
+    /// Volumes the kernel must know about: those with connections, and those being made,
+    /// reverted or destroyed.
     pub fn volumes_in_kernel(&self) -> BTreeSet<Uuid> {
         let connected = self.connections_by_volume.iter().map(|(volume, _)| *volume);
         connected
             .chain(self.volumes_in_motion.iter().copied())
             .collect()
+    }
+
+    /// What is being made or destroyed at one instant: snapshots, group snapshots, and groups
+    /// whose members are copies.
+    pub fn units_made_at_once(&self) -> impl Iterator<Item = Unit> {
+        let snapshots = self.snapshots_in_motion.iter().copied();
+        let groups = self.groups_in_motion.iter().copied();
+        let group_snapshots = self.group_snapshots_in_motion.iter().copied();
+        snapshots
+            .map(Unit::Snapshot)
+            .chain(groups.map(Unit::Group))
+            .chain(group_snapshots.map(Unit::GroupSnapshot))
     }
 
     /// The whole intent as records, in an order in which it can be applied again.
@@ -206,10 +342,22 @@ impl Intent {
             .hosts
             .iter()
             .map(|(id, e)| Record::Host(*id, e.record.clone()));
+        let groups = self
+            .groups
+            .iter()
+            .map(|(id, e)| Record::Group(*id, e.record.clone()));
+        let group_snapshots = self
+            .group_snapshots
+            .iter()
+            .map(|(id, g)| Record::GroupSnapshot(*id, g.clone()));
         let volumes = self
             .volumes
             .iter()
             .map(|(id, e)| Record::Volume(*id, e.record.clone()));
+        let snapshots = self
+            .snapshots
+            .iter()
+            .map(|(id, s)| Record::Snapshot(*id, s.clone()));
         let connections = self
             .connections
             .iter()
@@ -222,10 +370,33 @@ impl Intent {
             .chain(pools)
             .chain(counters)
             .chain(hosts)
+            .chain(groups)
+            .chain(group_snapshots)
             .chain(volumes)
+            .chain(snapshots)
             .chain(connections)
             .chain(requests)
     }
+}
+
+/// Sorts before every object.
+const FIRST: ObjectRef = ObjectRef {
+    kind: ObjectKind::Pool,
+    id: Uuid::nil(),
+};
+
+/// The seconds of those pairs whose first is `first`, from after `after` on.
+fn pairs_of(
+    pairs: &BTreeSet<(Uuid, Uuid)>,
+    first: Uuid,
+    after: Option<Uuid>,
+) -> impl Iterator<Item = Uuid> {
+    let from = match after {
+        Some(after) => Excluded((first, after)),
+        None => Included((first, Uuid::nil())),
+    };
+    let range = pairs.range((from, Included((first, Uuid::max()))));
+    range.map(|(_, second)| *second)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@
 //! | [`command`]| what clients ask |
 //! | [`decide`] | the rules, one file per resource |
 //! | [`settle`] | what follows from the kernel's answers |
+//! | [`event`]  | what changes mean to those who watch |
 //! | [`names`]  | names of targets and subsystems |
 //! | [`secrets`]| generated secrets |
 //! | [`site`]   | the box itself |
@@ -27,9 +28,11 @@
 pub mod change;
 pub mod command;
 pub mod decide;
+pub mod event;
 pub mod intent;
 pub mod names;
 pub mod outcome;
+pub mod qos;
 pub mod record;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -40,6 +43,7 @@ pub mod view;
 
 pub use change::{Change, Decision, Edit, Reply};
 pub use command::{Command, RequestContext};
+pub use decide::work::Undertaking;
 pub use decide::{Facts, decide};
 pub use intent::Intent;
 pub use outcome::{Outcome, outcome};

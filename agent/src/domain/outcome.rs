@@ -1,7 +1,8 @@
 //! What a change has come to, as told to whoever asked for it.
 
 use ashlar_protocol::{
-    Connection, HostCreated, ObjectKind, ObjectRef, Operation, Pool, Problem, ProblemCode, Volume,
+    Connection, Group, GroupSnapshot, HostCreated, ObjectKind, ObjectRef, Operation, Pool, Problem,
+    ProblemCode, Snapshot, Volume,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -30,6 +31,27 @@ pub enum Outcome {
         /// Whether this request made it.
         created: bool,
     },
+    /// A snapshot.
+    Snapshot {
+        /// As it was then.
+        snapshot: Snapshot,
+        /// Whether this request made it.
+        created: bool,
+    },
+    /// A group.
+    Group {
+        /// As it was then.
+        group: Group,
+        /// Whether this request made it.
+        created: bool,
+    },
+    /// A group snapshot.
+    GroupSnapshot {
+        /// As it was then.
+        group_snapshot: GroupSnapshot,
+        /// Whether this request made it.
+        created: bool,
+    },
     /// A host.
     Host {
         /// As it was then, with its secrets when this request made it.
@@ -48,6 +70,8 @@ pub enum Outcome {
     Removed,
     /// The volume has no connection.
     Detached,
+    /// The box takes changes, or no longer.
+    Switched,
 }
 
 /// The outcome of a change that the kernel has all of. `look` is what the kernel says of the
@@ -68,23 +92,54 @@ pub fn outcome(
     } = reply;
     let id = object.id;
     match operation {
-        Operation::PoolCreate => {
+        Operation::PoolCreate | Operation::PoolUpdate => {
             let entry = intent
                 .pool(id)
                 .ok_or_else(|| missing(ObjectKind::Pool, id))?;
             let pool = view::pool(id, entry, look);
             Ok(Outcome::Pool {
                 pool,
-                created: made,
+                created: made && operation == Operation::PoolCreate,
             })
         }
-        Operation::VolumeCreate | Operation::VolumeExtend => {
+        Operation::VolumeCreate
+        | Operation::VolumeExtend
+        | Operation::VolumeUpdate
+        | Operation::VolumeRevert
+        | Operation::VolumeTransfer => {
             let entry = intent
                 .volume(id)
                 .ok_or_else(|| missing(ObjectKind::Volume, id))?;
             let volume = view::volume(id, entry);
             let created = made && operation == Operation::VolumeCreate;
             Ok(Outcome::Volume { volume, created })
+        }
+        Operation::SnapshotCreate => {
+            let record = intent
+                .snapshot(id)
+                .ok_or_else(|| missing(ObjectKind::Snapshot, id))?;
+            Ok(Outcome::Snapshot {
+                snapshot: view::snapshot(id, record),
+                created: made,
+            })
+        }
+        Operation::GroupCreate | Operation::GroupUpdate => {
+            let entry = intent
+                .group(id)
+                .ok_or_else(|| missing(ObjectKind::Group, id))?;
+            let group = view::group(intent, id, entry);
+            let created = made && operation == Operation::GroupCreate;
+            Ok(Outcome::Group { group, created })
+        }
+        Operation::GroupSnapshotCreate => {
+            let record = intent
+                .group_snapshot(id)
+                .ok_or_else(|| missing(ObjectKind::GroupSnapshot, id))?;
+            let group_snapshot = view::group_snapshot(intent, id, record);
+            Ok(Outcome::GroupSnapshot {
+                group_snapshot,
+                created: made,
+            })
         }
         Operation::HostCreate => {
             let entry = intent
@@ -103,23 +158,46 @@ pub fn outcome(
                 created: made,
             })
         }
-        Operation::VolumeDelete | Operation::HostDelete | Operation::ConnectionDelete => {
-            Ok(Outcome::Removed)
-        }
+        Operation::VolumeDelete
+        | Operation::SnapshotDelete
+        | Operation::GroupDelete
+        | Operation::GroupSnapshotDelete
+        | Operation::HostDelete
+        | Operation::ConnectionDelete => Ok(Outcome::Removed),
         Operation::VolumeDetachAll => Ok(Outcome::Detached),
+        Operation::SystemFreeze | Operation::SystemThaw => Ok(Outcome::Switched),
         Operation::SystemShow
         | Operation::HealthShow
         | Operation::DiskList
         | Operation::PoolList
         | Operation::PoolShow
+        | Operation::PoolStatistics
         | Operation::VolumeList
         | Operation::VolumeShow
+        | Operation::VolumeStatistics
+        | Operation::SnapshotList
+        | Operation::SnapshotShow
+        | Operation::ThinDeviceList
+        | Operation::VolumeUsage
+        | Operation::VolumeExtents
+        | Operation::SnapshotUsage
+        | Operation::SnapshotExtents
+        | Operation::GroupList
+        | Operation::GroupShow
+        | Operation::GroupSnapshotList
+        | Operation::GroupSnapshotShow
         | Operation::HostList
         | Operation::HostShow
         | Operation::ConnectionList
         | Operation::ConnectionShow
         | Operation::JobList
-        | Operation::JobShow => {
+        | Operation::JobShow
+        | Operation::JobCancel
+        | Operation::EventList
+        | Operation::BulkChange
+        | Operation::VolumeImport
+        | Operation::VolumeExport
+        | Operation::SnapshotExport => {
             let detail = "a query was taken for a change";
             Err(Problem::new(ProblemCode::Internal, detail).about(object))
         }

@@ -1,15 +1,17 @@
 //! What is stored: one versioned CBOR value per record, under a key that sorts by kind and id.
 //!
-//! A key is one kind byte and, but for singletons, a 16-byte id, both big-endian. Kinds are
+//! A key is one kind byte and, but for singletons, a 16-byte id or, for events, an 8-byte
+//! number, big-endian. Kinds are
 //! numbered so that a scan in key order meets an object after all that it refers to.
 //! A value is the map `{"v": schema, "r": record}`; `golden/` has one of each kind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
-    Authentication, HostSecrets, Name, ObjectRef, Operation, PoolSpec, Problem, Transport,
+    Authentication, EventKind, Frozen, HostSecrets, JobResult, Labels, Name, ObjectRef, Operation,
+    Parent, PoolSpec, Problem, Progress, Provisioning, Qos, Transport,
 };
-use ashlar_targetd_protocol::{Iqn, Nqn, PortId, PortalAddr, ThinId};
+use ashlar_targetd_protocol::{Iqn, Nqn, PortId, PortalAddr, ThinId, ThinRef};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -27,6 +29,9 @@ pub struct BoxRecord {
     /// nvmet port numbers by address. A number once given belongs to its address for good,
     /// since the kernel refuses to change the address of a port in use.
     pub nvme_ports: BTreeMap<PortalAddr, PortId>,
+    /// Present while it takes no changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Frozen>,
 }
 
 /// A pool.
@@ -97,10 +102,68 @@ pub struct VolumeRecord {
     pub size: u64,
     /// Where it is in its life.
     pub phase: VolumePhase,
+    /// How it came to its size, as far as the kernel is not known to have it. Oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub growth: Vec<Growth>,
     /// When it was created, in seconds since 1970.
     pub created: u64,
     /// The generation of its last change.
     pub generation: u64,
+    /// What is noted beside it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// What it began as; nothing when it began blank.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// What its thin device is to be made of, until it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+    /// Thin devices that it had before or that were made for it in vain; to be destroyed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub retired: BTreeSet<ThinRef>,
+    /// The group it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Uuid>,
+    /// How much it may do; nothing when nothing is limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Box<Qos>>,
+    /// Whether its whole size is kept for it in the pool.
+    #[serde(default, skip_serializing_if = "Provisioning::is_thin")]
+    pub provisioning: Provisioning,
+    /// Whom it was last transferred to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Name>,
+    /// What it may share data with, when that is not only what is made of it: see
+    /// [`VolumeRecord::family`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Uuid>,
+}
+
+impl VolumeRecord {
+    /// The id of the volume that it and all that shares data with it began with, which may be
+    /// gone. That of its pool when nobody knows what it began as.
+    pub fn family(&self, id: Uuid) -> Uuid {
+        self.family.unwrap_or(id)
+    }
+}
+
+/// What a thin device is made of: another one of its pool, at the instant it is made. As long
+/// as a record has an origin that is to be made something of, the origin is not destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The volume or snapshot.
+    pub object: Uuid,
+    /// Its thin device.
+    pub thin_id: ThinId,
+}
+
+/// An extension that the kernel is not known to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Growth {
+    /// The generation that brought it.
+    pub generation: u64,
+    /// The size before it, in bytes.
+    pub from: u64,
 }
 
 /// Where a volume is in its life.
@@ -111,8 +174,112 @@ pub enum VolumePhase {
     Creating,
     /// Its thin device exists and is never created again.
     Present,
+    /// Its thin device may be created, to take the place of the one that is `retired`.
+    Reverting,
     /// Its data is to be destroyed.
     Deleting,
+}
+
+/// A snapshot. It outlives its volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotRecord {
+    /// Its label.
+    pub name: Name,
+    /// What is noted beside it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// The volume it is a snapshot of, which may be gone.
+    pub volume: Uuid,
+    /// Its pool.
+    pub pool: Uuid,
+    /// Its thin device.
+    pub thin_id: ThinId,
+    /// The volume's thin device when it was taken.
+    pub origin_thin: ThinId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Where it is in its life.
+    pub phase: SnapshotPhase,
+    /// The group snapshot it belongs to and is reconciled with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Uuid>,
+    /// When it was created, in seconds since 1970.
+    pub created: u64,
+    /// The generation of its last change.
+    pub generation: u64,
+    /// Its volume's when it was taken: whether its whole size is kept, too.
+    #[serde(default, skip_serializing_if = "Provisioning::is_thin")]
+    pub provisioning: Provisioning,
+    /// Its volume's family, when that is not the volume's own id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub family: Option<Uuid>,
+}
+
+impl SnapshotRecord {
+    /// As [`VolumeRecord::family`].
+    pub fn family(&self) -> Uuid {
+        self.family.unwrap_or(self.volume)
+    }
+
+    /// What it is made of.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            object: self.volume,
+            thin_id: self.origin_thin,
+        }
+    }
+}
+
+/// Where a snapshot is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotPhase {
+    /// Its thin device may be created.
+    Creating,
+    /// Its thin device exists and is never created again.
+    Present,
+    /// Its data is to be destroyed.
+    Deleting,
+}
+
+/// A group of volumes. Its members name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupRecord {
+    /// Its label.
+    pub name: Name,
+    /// Where it is in its life.
+    pub phase: GroupPhase,
+    /// When it was created, in seconds since 1970.
+    pub created: u64,
+    /// The generation of its last change.
+    pub generation: u64,
+}
+
+/// Where a group is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroupPhase {
+    /// Its members are being made, all at one instant.
+    Creating,
+    /// It is there.
+    Present,
+    /// Its members could not be made; what there is of them is to be destroyed.
+    Deleting,
+}
+
+/// A snapshot of every member of a group. Its snapshots name it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSnapshotRecord {
+    /// Its label.
+    pub name: Name,
+    /// The group.
+    pub group: Uuid,
+    /// Where it is in its life.
+    pub phase: SnapshotPhase,
+    /// When it was created, in seconds since 1970.
+    pub created: u64,
+    /// The generation of its last change.
+    pub generation: u64,
 }
 
 /// A connection.
@@ -140,6 +307,9 @@ pub enum ConnectionPhase {
     Detaching,
     /// The host is to lose access, using it or not.
     Cutting,
+    /// The host is to lose access that could not be made whole, and was never told of it. Its
+    /// sessions are cut, but no other host's for the sake of it.
+    Withdrawn,
 }
 
 /// A changing request, which is a job.
@@ -164,9 +334,40 @@ pub struct RequestRecord {
     pub accepted: u64,
     /// Why it was given up.
     pub failed: Option<Box<Problem>>,
+    /// How far it is, when it is long work that ends with the process that does it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub work: Option<WorkRecord>,
+}
+
+/// Long work: what is known of it when nobody does it any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkRecord {
+    /// Whether it has ended.
+    pub phase: WorkPhase,
+    /// How far it was when it began or ended.
+    pub progress: Progress,
+    /// What it came to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<JobResult>,
+}
+
+/// Where long work is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WorkPhase {
+    /// Under way in the process that began it.
+    Running,
+    /// Over; failed or not, as the request says.
+    Ended,
 }
 
 impl RequestRecord {
+    /// Whether it is long work that a process is at, or was when it ended.
+    pub fn works(&self) -> bool {
+        let work = self.work.as_ref();
+        work.is_some_and(|work| work.phase == WorkPhase::Running)
+    }
+
     /// What to tell the client once all is done.
     pub fn reply(&self) -> Reply {
         Reply {
@@ -177,6 +378,21 @@ impl RequestRecord {
     }
 }
 
+/// Something that happened. Its key is its id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// When it was recorded, in seconds since 1970.
+    pub time: u64,
+    /// What happened.
+    pub kind: EventKind,
+    /// To what.
+    pub object: ObjectRef,
+    /// The request that brought it about, if it is known.
+    pub request: Option<Uuid>,
+    /// A name or a sentence, for people.
+    pub detail: Option<String>,
+}
+
 /// What is reconciled as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -185,22 +401,26 @@ pub enum Unit {
     Pool(Uuid),
     /// A volume with its exports.
     Volume(Uuid),
+    /// A snapshot.
+    Snapshot(Uuid),
+    /// A group, while its members are being made.
+    Group(Uuid),
+    /// A group snapshot with its snapshots.
+    GroupSnapshot(Uuid),
 }
 
 impl Unit {
     /// The object of that id.
     pub fn object(self) -> ObjectRef {
         use ashlar_protocol::ObjectKind;
-        match self {
-            Unit::Pool(id) => ObjectRef {
-                kind: ObjectKind::Pool,
-                id,
-            },
-            Unit::Volume(id) => ObjectRef {
-                kind: ObjectKind::Volume,
-                id,
-            },
-        }
+        let (kind, id) = match self {
+            Unit::Pool(id) => (ObjectKind::Pool, id),
+            Unit::Volume(id) => (ObjectKind::Volume, id),
+            Unit::Snapshot(id) => (ObjectKind::Snapshot, id),
+            Unit::Group(id) => (ObjectKind::Group, id),
+            Unit::GroupSnapshot(id) => (ObjectKind::GroupSnapshot, id),
+        };
+        ObjectRef { kind, id }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
-    ConnectionSpec, ExtendSpec, HostSpec, PoolSpec, Problem, Transport, VolumeSpec,
+    ConnectionSpec, ExtendSpec, HostSpec, Labels, Parent, PoolSpec, Problem, RevertSpec,
+    SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
 };
 use ashlar_targetd_protocol::{Bytes, DiskReport};
 use uuid::Uuid;
@@ -46,6 +47,7 @@ pub(crate) struct World {
     pub(crate) transports: BTreeSet<Transport>,
     pub(crate) behind: BTreeSet<Unit>,
     pub(crate) troubled: BTreeMap<Unit, Problem>,
+    pub(crate) missing: BTreeMap<&'static str, String>,
     pub(crate) requests: u128,
     pub(crate) disks: Vec<DiskReport>,
 }
@@ -58,6 +60,7 @@ impl World {
             transports: [Transport::Iscsi, Transport::NvmeTcp].into(),
             behind: BTreeSet::new(),
             troubled: BTreeMap::new(),
+            missing: BTreeMap::new(),
             requests: 0xf000,
             disks: disks(),
         }
@@ -101,6 +104,8 @@ impl World {
             transports: &self.transports,
             settled: &settled,
             trouble: &|unit| self.troubled.get(&unit).cloned(),
+            missing: &|feature| self.missing.get(feature).cloned(),
+            ended: &|request| request.unit.is_none_or(settled),
         };
         decide(&self.intent, command, &facts, &mut Counter(1))
     }
@@ -127,7 +132,8 @@ impl World {
     }
 }
 
-fn digest(command: &Command) -> [u8; 32] {
+/// The debug text stands for method, path and body; secrets are not in it.
+pub(crate) fn digest(command: &Command) -> [u8; 32] {
     let mut digest = [0; 32];
     let text = format!("{command:?}");
     digest[..4].copy_from_slice(&crc32fast::hash(text.as_bytes()).to_be_bytes());
@@ -155,6 +161,8 @@ pub(crate) fn pool_spec(disks: &[&str]) -> PoolSpec {
         block_size: None,
         metadata_size: None,
         wipe: false,
+        over_subscription: 0,
+        reserved: 0,
     }
 }
 
@@ -187,12 +195,48 @@ pub(crate) fn host(id: Uuid, n: u32) -> Command {
 }
 
 pub(crate) fn volume(id: Uuid, size: u64) -> Command {
+    let spec = VolumeSpec::blank("volume".parse().unwrap(), POOL, size);
+    Command::VolumeCreate { id, spec }
+}
+
+pub(crate) fn snapshot(id: Uuid, volume: Uuid) -> Command {
+    let spec = SnapshotSpec {
+        name: "snapshot".parse().unwrap(),
+        volume,
+        labels: Labels::default(),
+    };
+    Command::SnapshotCreate { id, spec }
+}
+
+/// A volume made of another or of a snapshot, as large as that unless said.
+pub(crate) fn clone(id: Uuid, parent: Parent, size: Option<u64>) -> Command {
     let spec = VolumeSpec {
-        name: "volume".parse().unwrap(),
-        pool: POOL,
         size,
+        source: Some(parent),
+        ..VolumeSpec::blank("clone".parse().unwrap(), POOL, 0)
     };
     Command::VolumeCreate { id, spec }
+}
+
+pub(crate) fn revert(id: Uuid, snapshot: Uuid, interrupt: bool) -> Command {
+    let spec = RevertSpec {
+        snapshot,
+        interrupt,
+    };
+    Command::VolumeRevert { id, spec }
+}
+
+pub(crate) fn transfer(id: Uuid, owner: &str, interrupt: bool) -> Command {
+    let spec = TransferSpec {
+        owner: owner.parse().unwrap(),
+        interrupt,
+    };
+    Command::VolumeTransfer { id, spec }
+}
+
+pub(crate) fn update(id: Uuid, spec: VolumeUpdate) -> Command {
+    let spec = Box::new(spec);
+    Command::VolumeUpdate { id, spec }
 }
 
 pub(crate) fn extend(id: Uuid, size: u64) -> Command {
@@ -200,6 +244,11 @@ pub(crate) fn extend(id: Uuid, size: u64) -> Command {
         id,
         spec: ExtendSpec { size },
     }
+}
+
+/// Without force.
+pub(crate) fn detach(id: Uuid) -> Command {
+    Command::ConnectionDelete { id, force: false }
 }
 
 pub(crate) fn attach(id: Uuid, volume: Uuid, host: Uuid, transport: Transport) -> Command {

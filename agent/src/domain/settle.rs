@@ -4,22 +4,70 @@
 //!             settle                  settle
 //! Creating ───────────► Present      Deleting, Detaching, Cutting, Withdrawn ──────► forgotten
 //!    │ withdraw                         ▲
-//!    └──────────────────────────────────┘   Detaching ── restore ──► Wanted
+//!    ├──────────────────────────────────┘   Detaching ── restore ──► Wanted
+//!    └────── forget ──► forgotten, and what is in the kernel stays
+//!
+//! Reverting ── settle, withdraw ──► Present, with a thin device to retire ── settle ──► without
 //! ```
+//!
+//! A reverted volume has its new thin device before its old one is destroyed, in two attempts:
+//! so a revert that fails can be taken back at any moment, by retiring the new one instead.
+//! An extension is given back by `withdraw`, as far as the kernel does not have it.
 //!
 //! `settle` follows from what the kernel has and may be repeated, so its edits need not be
 //! durable before anyone acts on them, but for a pool's: one in the making is withdrawn when
-//! it cannot be had, one that was made never is. `withdraw` and `restore` must be durable.
+//! it cannot be had, one that was made never is. `withdraw`, `restore` and `forget` must be
+//! durable.
 
-use ashlar_protocol::{Operation, Problem};
+mod groups;
+
+use std::collections::BTreeSet;
+
+use ashlar_protocol::{ObjectKind, Operation, Problem, Transport};
+use ashlar_targetd_protocol::{Accesses, ThinRef};
 use uuid::Uuid;
 
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
 use crate::domain::record::{
-    ConnectionPhase, ConnectionRecord, Key, PoolPhase, PoolRecord, Record, RequestRecord, Unit,
-    VolumePhase, VolumeRecord,
+    ConnectionPhase, ConnectionRecord, Growth, Key, PoolPhase, PoolRecord, Record, RequestRecord,
+    SnapshotPhase, SnapshotRecord, Unit, VolumePhase, VolumeRecord,
 };
+
+pub(in crate::domain) use groups::in_phase;
+
+/// What adds something, and fails when that is taken back.
+pub const ADDING: [Operation; 7] = [
+    Operation::PoolCreate,
+    Operation::GroupCreate,
+    Operation::GroupSnapshotCreate,
+    Operation::VolumeCreate,
+    Operation::VolumeRevert,
+    Operation::SnapshotCreate,
+    Operation::ConnectionCreate,
+];
+
+/// Why something is undone, and what the kernel has meanwhile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grounds {
+    /// What those who asked for it are told.
+    pub problem: Problem,
+    /// The hosts that do not let go, if that is the trouble and they are known.
+    pub users: Accesses,
+    /// The size of the volume's device in bytes, 0 without one; absent when it is not known.
+    pub device: Option<u64>,
+}
+
+impl Grounds {
+    /// Grounds without any word of the kernel.
+    pub fn new(problem: Problem) -> Grounds {
+        Grounds {
+            problem,
+            users: Accesses::default(),
+            device: None,
+        }
+    }
+}
 
 /// Generations of which the kernel refused: after `applied`, up to and with `tried`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +89,9 @@ pub fn settle(intent: &Intent, unit: Unit, generation: u64, capacity: Option<u64
     match unit {
         Unit::Pool(id) => settle_pool(intent, id, generation, capacity),
         Unit::Volume(id) => settle_volume(intent, id, generation),
+        Unit::Snapshot(id) => settle_snapshot(intent, id, generation),
+        Unit::Group(id) => groups::settle_group(intent, id, generation),
+        Unit::GroupSnapshot(id) => groups::settle_snapshots(intent, id, generation),
     }
 }
 
@@ -79,44 +130,100 @@ fn settle_volume(intent: &Intent, id: Uuid, generation: u64) -> Vec<Edit> {
     let Some(entry) = intent.volume(id) else {
         return edits;
     };
-    let volume = &entry.record;
+    let mut volume = entry.record.clone();
+    volume
+        .growth
+        .retain(|growth| growth.generation > generation);
     if volume.generation <= generation {
-        match volume.phase {
-            VolumePhase::Creating => {
-                let phase = VolumePhase::Present;
-                let record = VolumeRecord {
-                    phase,
-                    ..volume.clone()
-                };
-                edits.push(Edit::put(Record::Volume(id, record)));
-            }
-            VolumePhase::Deleting => edits.push(Edit::Remove(Key::Volume(id))),
-            VolumePhase::Present => {}
-        }
+        edits.extend(settled_volume(intent, id, volume));
+    } else if volume != entry.record {
+        edits.push(Edit::put(Record::Volume(id, volume)));
     }
     edits
 }
 
+/// `volume` is as recorded, but for the growth that the kernel has.
+fn settled_volume(intent: &Intent, id: Uuid, volume: VolumeRecord) -> Vec<Edit> {
+    let present = VolumeRecord {
+        phase: VolumePhase::Present,
+        origin: None,
+        ..volume.clone()
+    };
+    match volume.phase {
+        VolumePhase::Deleting => vec![Edit::Remove(Key::Volume(id))],
+        VolumePhase::Creating => vec![Edit::put(Record::Volume(id, present))],
+        VolumePhase::Reverting => {
+            // What it retires is destroyed by an attempt of its own.
+            let generation = intent.generation() + 1;
+            let record = VolumeRecord {
+                generation,
+                ..present
+            };
+            vec![
+                Edit::put(Record::Clock(generation)),
+                Edit::put(Record::Volume(id, record)),
+            ]
+        }
+        VolumePhase::Present if volume.retired.is_empty() => {
+            let same = intent
+                .volume(id)
+                .is_some_and(|entry| entry.record == volume);
+            match same {
+                true => Vec::new(),
+                false => vec![Edit::put(Record::Volume(id, volume))],
+            }
+        }
+        VolumePhase::Present => {
+            let retired = BTreeSet::new();
+            let record = VolumeRecord { retired, ..present };
+            vec![Edit::put(Record::Volume(id, record))]
+        }
+    }
+}
+
+fn settle_snapshot(intent: &Intent, id: Uuid, generation: u64) -> Vec<Edit> {
+    let Some(snapshot) = intent.snapshot(id) else {
+        return Vec::new();
+    };
+    match snapshot.phase {
+        _ if snapshot.generation > generation => Vec::new(),
+        SnapshotPhase::Present => Vec::new(),
+        SnapshotPhase::Deleting => vec![Edit::Remove(Key::Snapshot(id))],
+        SnapshotPhase::Creating => {
+            let phase = SnapshotPhase::Present;
+            let record = SnapshotRecord {
+                phase,
+                ..snapshot.clone()
+            };
+            vec![Edit::put(Record::Snapshot(id, record))]
+        }
+    }
+}
+
 /// The kernel cannot have what was added to `unit` in `span`: it is taken back, and the
 /// requests that added it have failed. Nothing to do when nothing was added.
-pub fn withdraw(intent: &Intent, unit: Unit, span: Span, problem: &Problem) -> Vec<Edit> {
+pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Vec<Edit> {
     let generation = intent.generation() + 1;
     let edits = match unit {
         Unit::Pool(id) => withdraw_pool(intent, id, span, generation),
-        Unit::Volume(id) => withdraw_volume(intent, id, span, generation),
+        Unit::Volume(id) => withdraw_volume(intent, id, span, generation, grounds.device),
+        Unit::Snapshot(id) => withdraw_snapshot(intent, id, span, generation),
+        Unit::Group(id) => groups::withdraw_group(intent, id, span, generation),
+        Unit::GroupSnapshot(id) => groups::withdraw_snapshots(intent, id, span, generation),
     };
     // No process told anyone of a pool before it was made.
     let applied = match unit {
         Unit::Pool(_) => 0,
-        Unit::Volume(_) => span.applied,
+        Unit::Volume(_) | Unit::Snapshot(_) | Unit::Group(_) | Unit::GroupSnapshot(_) => {
+            span.applied
+        }
     };
     let span = Span { applied, ..span };
-    let operations = [
-        Operation::PoolCreate,
-        Operation::VolumeCreate,
-        Operation::ConnectionCreate,
-    ];
-    concluded(intent, edits, unit, span, problem, &operations)
+    let mut operations = ADDING.to_vec();
+    if edits.iter().any(|edit| gives_back(intent, edit)) {
+        operations.push(Operation::VolumeExtend);
+    }
+    concluded(intent, edits, span, &grounds.problem, &operations)
 }
 
 fn withdraw_pool(intent: &Intent, id: Uuid, span: Span, generation: u64) -> Vec<Edit> {
@@ -134,78 +241,193 @@ fn withdraw_pool(intent: &Intent, id: Uuid, span: Span, generation: u64) -> Vec<
     }
 }
 
-fn withdraw_volume(intent: &Intent, id: Uuid, span: Span, generation: u64) -> Vec<Edit> {
-    if let Some(volume) = intent.volume(id).map(|entry| &entry.record)
-        && volume.phase == VolumePhase::Creating
-        && span.contains(volume.generation)
+fn withdraw_volume(
+    intent: &Intent,
+    id: Uuid,
+    span: Span,
+    generation: u64,
+    device: Option<u64>,
+) -> Vec<Edit> {
+    let Some(volume) = intent.volume(id).map(|entry| &entry.record) else {
+        return Vec::new();
+    };
+    if span.contains(volume.generation)
+        && let Some(record) = withdrawn(volume, generation)
     {
-        let phase = VolumePhase::Deleting;
-        let record = VolumeRecord {
-            phase,
-            generation,
-            ..volume.clone()
-        };
         return vec![Edit::put(Record::Volume(id, record))];
     }
-    rephase(
-        intent,
-        id,
-        span,
-        ConnectionPhase::Wanted,
-        ConnectionPhase::Cutting,
+    let smaller = device.and_then(|device| shrunk_back(volume, span, generation, device));
+    let smaller = smaller.map(|record| Edit::put(Record::Volume(id, record)));
+    let added = intent
+        .connections_of(id, None)
+        .filter(|(_, c)| c.phase == ConnectionPhase::Wanted && span.contains(c.generation))
+        .map(|(id, c)| rephased(id, c, ConnectionPhase::Withdrawn, generation));
+    smaller.into_iter().chain(added).collect()
+}
+
+/// Whether an edit makes a volume smaller than it was to be.
+fn gives_back(intent: &Intent, edit: &Edit) -> bool {
+    let Edit::Put(record) = edit else {
+        return false;
+    };
+    match &**record {
+        Record::Volume(id, volume) => {
+            let before = intent.volume(*id).map(|entry| entry.record.growth.len());
+            before.is_some_and(|before| volume.growth.len() < before)
+        }
+        _ => false,
+    }
+}
+
+/// The volume without its extensions in `span`, but never smaller than its device is already:
+/// that would be refused from then on. What was extended later stays.
+fn shrunk_back(
+    volume: &VolumeRecord,
+    span: Span,
+    generation: u64,
+    device: u64,
+) -> Option<VolumeRecord> {
+    let mut record = volume.clone();
+    let failed = |growth: &Growth| span.contains(growth.generation);
+    let from = record.growth.iter().copied().find(failed)?.from.max(device);
+    record.growth.retain(|growth| !failed(growth));
+    let mut later = record.growth.iter_mut();
+    let size = match later.find(|growth| growth.generation > span.tried) {
+        Some(later) => &mut later.from,
+        None => &mut record.size,
+    };
+    if *size <= from {
+        return None;
+    }
+    *size = from;
+    record.generation = generation;
+    Some(record)
+}
+
+/// A volume without what was to be made for it; nothing when that is there.
+fn withdrawn(volume: &VolumeRecord, generation: u64) -> Option<VolumeRecord> {
+    let mut record = VolumeRecord {
         generation,
-    )
+        origin: None,
+        ..volume.clone()
+    };
+    match volume.phase {
+        VolumePhase::Creating => record.phase = VolumePhase::Deleting,
+        VolumePhase::Reverting => {
+            let made = ThinRef {
+                pool: record.pool,
+                thin_id: record.thin_id,
+            };
+            // The one it had is destroyed only once the volume is present with the new one.
+            record.thin_id = record.retired.pop_first()?.thin_id;
+            record.retired = [made].into();
+            record.phase = VolumePhase::Present;
+        }
+        VolumePhase::Present | VolumePhase::Deleting => return None,
+    }
+    Some(record)
+}
+
+fn withdraw_snapshot(intent: &Intent, id: Uuid, span: Span, generation: u64) -> Vec<Edit> {
+    match intent.snapshot(id) {
+        Some(snapshot)
+            if snapshot.phase == SnapshotPhase::Creating && span.contains(snapshot.generation) =>
+        {
+            let phase = SnapshotPhase::Deleting;
+            let record = SnapshotRecord {
+                phase,
+                generation,
+                ..snapshot.clone()
+            };
+            vec![Edit::put(Record::Snapshot(id, record))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// What `unit` was to be made of is not its own: it is forgotten without touching anything in
+/// the kernel, whoever was promised it, and the requests for it have failed.
+pub fn forget(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Vec<Edit> {
+    let key = match unit {
+        Unit::Volume(id) => intent
+            .volume(id)
+            .filter(|entry| entry.connections == 0)
+            .filter(|entry| match entry.record.phase {
+                // In vain it is being destroyed: it never was.
+                VolumePhase::Creating | VolumePhase::Deleting => true,
+                VolumePhase::Present | VolumePhase::Reverting => false,
+            })
+            .map(|_| Key::Volume(id)),
+        Unit::Pool(_) | Unit::Snapshot(_) | Unit::Group(_) | Unit::GroupSnapshot(_) => None,
+    };
+    let edits = key.into_iter().map(Edit::Remove).collect();
+    let span = Span { applied: 0, ..span };
+    concluded(intent, edits, span, &grounds.problem, &ADDING)
 }
 
 /// Hosts still use what `unit` was to take from them in `span`: they keep it, and the requests
 /// to take it have failed. Nothing to do when nothing was to be taken.
-pub fn restore(intent: &Intent, unit: Unit, span: Span, problem: &Problem) -> Vec<Edit> {
+///
+/// When the kernel named those hosts, it is they who keep it, since whenever they were to lose
+/// it; whoever else was to lose it does.
+pub fn restore(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Vec<Edit> {
+    let Unit::Volume(volume) = unit else {
+        return Vec::new();
+    };
+    let kept = |c: &ConnectionRecord| match grounds.users.is_empty() {
+        true => span.contains(c.generation),
+        false => c.generation <= span.tried && uses(intent, c, &grounds.users),
+    };
+    let kept: Vec<_> = intent
+        .connections_of(volume, None)
+        .filter(|(_, c)| c.phase == ConnectionPhase::Detaching && kept(c))
+        .collect();
+    // Those who asked again meanwhile wait for the same end.
+    let since = kept.iter().map(|(_, c)| c.generation).min();
+    let asked = Span {
+        applied: since.unwrap_or_default().saturating_sub(1),
+        tried: intent.generation(),
+    };
     // One that the kernel has: what comes back is nothing new that could be withdrawn.
     let generation = span.applied;
-    let edits = match unit {
-        Unit::Pool(_) => Vec::new(),
-        Unit::Volume(id) => {
-            let (from, to) = (ConnectionPhase::Detaching, ConnectionPhase::Wanted);
-            rephase(intent, id, span, from, to, generation)
-        }
+    let edits = kept
+        .into_iter()
+        .map(|(id, c)| rephased(id, c, ConnectionPhase::Wanted, generation))
+        .collect();
+    let operations = [Operation::ConnectionDelete];
+    concluded(intent, edits, asked, &grounds.problem, &operations)
+}
+
+fn uses(intent: &Intent, connection: &ConnectionRecord, users: &Accesses) -> bool {
+    let Some(host) = intent.host(connection.host).map(|entry| &entry.record) else {
+        return false;
     };
-    concluded(
-        intent,
-        edits,
-        unit,
-        span,
-        problem,
-        &[Operation::ConnectionDelete],
-    )
+    match connection.transport {
+        Transport::Iscsi => host
+            .iqn
+            .as_ref()
+            .is_some_and(|iqn| users.iscsi.contains(iqn)),
+        Transport::NvmeTcp => host
+            .nqn
+            .as_ref()
+            .is_some_and(|nqn| users.nvme.contains(nqn)),
+    }
 }
 
-fn rephase(
-    intent: &Intent,
-    volume: Uuid,
-    span: Span,
-    from: ConnectionPhase,
-    to: ConnectionPhase,
-    generation: u64,
-) -> Vec<Edit> {
-    intent
-        .connections_of(volume, None)
-        .filter(|(_, c)| c.phase == from && span.contains(c.generation))
-        .map(|(id, c)| {
-            let record = ConnectionRecord {
-                phase: to,
-                generation,
-                ..*c
-            };
-            Edit::put(Record::Connection(id, record))
-        })
-        .collect()
+fn rephased(id: Uuid, record: &ConnectionRecord, phase: ConnectionPhase, generation: u64) -> Edit {
+    let record = ConnectionRecord {
+        phase,
+        generation,
+        ..*record
+    };
+    Edit::put(Record::Connection(id, record))
 }
 
-/// Adds what both have in common: the clock, and the requests for `operations`, which failed.
+/// Adds what both have in common: the clock, and the requests of `span` for `operations` on the
+/// objects that are edited, which failed.
 fn concluded(
     intent: &Intent,
     mut edits: Vec<Edit>,
-    unit: Unit,
     span: Span,
     problem: &Problem,
     operations: &[Operation],
@@ -213,13 +435,26 @@ fn concluded(
     if edits.is_empty() {
         return edits;
     }
+    let edited: BTreeSet<Key> = edits.iter().map(Edit::key).collect();
+    let undone = |request: &RequestRecord| {
+        let id = request.object.id;
+        let key = match request.object.kind {
+            ObjectKind::Pool => Key::Pool(id),
+            ObjectKind::Volume => Key::Volume(id),
+            ObjectKind::Snapshot => Key::Snapshot(id),
+            ObjectKind::Group => Key::Group(id),
+            ObjectKind::GroupSnapshot => Key::GroupSnapshot(id),
+            ObjectKind::Connection => Key::Connection(id),
+            ObjectKind::Host | ObjectKind::Job | ObjectKind::System => return false,
+        };
+        operations.contains(&request.operation) && edited.contains(&key)
+    };
     edits.push(Edit::put(Record::Clock(intent.generation() + 1)));
     let failed = Some(Box::new(problem.clone()));
     edits.extend(
         intent
             .requests_between(span.applied, span.tried)
-            .filter(|(_, request)| request.unit == Some(unit) && request.failed.is_none())
-            .filter(|(_, request)| operations.contains(&request.operation))
+            .filter(|(_, request)| request.failed.is_none() && undone(request))
             .map(|(id, request)| {
                 let record = RequestRecord {
                     failed: failed.clone(),

@@ -86,6 +86,7 @@ pub fn found(
         BoxRecord {
             id,
             nvme_ports: BTreeMap::new(),
+            frozen: None,
         }
     });
     for portal in nvme {

@@ -1,16 +1,18 @@
 //! The intent as clients see it.
 
 use ashlar_protocol::{
-    Connection, ConnectionState, Host, HostCreated, HostSecrets, IscsiAccess, Job, JobState, Lun,
-    Nsid, NvmeAccess, Pool, PoolState, Transport, Volume, VolumeState,
+    Connection, ConnectionState, Group, GroupSnapshot, GroupState, Host, HostCreated, HostSecrets,
+    IscsiAccess, Job, JobState, Lun, Nsid, NvmeAccess, Pool, PoolState, Problem, ProblemCode,
+    Progress, Snapshot, SnapshotState, Transport, Volume, VolumeState,
 };
 use ashlar_targetd_protocol::PoolReport;
 use uuid::Uuid;
 
-use crate::domain::intent::{HostEntry, PoolEntry, VolumeEntry};
+use crate::domain::intent::{GroupEntry, HostEntry, Intent, PoolEntry, VolumeEntry};
 use crate::domain::names;
 use crate::domain::record::{
-    ConnectionPhase, ConnectionRecord, PoolPhase, RequestRecord, VolumePhase,
+    ConnectionPhase, ConnectionRecord, GroupPhase, GroupSnapshotRecord, PoolPhase, RequestRecord,
+    SnapshotPhase, SnapshotRecord, VolumePhase,
 };
 use crate::domain::site::Site;
 
@@ -54,7 +56,11 @@ pub fn pool(id: Uuid, entry: &PoolEntry, look: &Look) -> Pool {
         used: usage.map(|usage| usage.data_used * block),
         metadata_used: usage.map(|usage| usage.metadata_used * 4096),
         provisioned: entry.provisioned,
+        thick: entry.thick,
+        over_subscription: record.spec.over_subscription,
+        reserved: record.spec.reserved,
         volumes: entry.volumes,
+        snapshots: entry.snapshots,
         generation: record.generation,
     }
 }
@@ -65,14 +71,77 @@ pub fn volume(id: Uuid, entry: &VolumeEntry) -> Volume {
     Volume {
         id,
         name: record.name.clone(),
+        owner: record.owner.clone(),
+        group: record.group,
         pool: record.pool,
         size: record.size,
         state: match record.phase {
             VolumePhase::Creating => VolumeState::Creating,
             VolumePhase::Present => VolumeState::Available,
+            VolumePhase::Reverting => VolumeState::Reverting,
             VolumePhase::Deleting => VolumeState::Deleting,
         },
         connections: entry.connections,
+        snapshots: entry.snapshots,
+        parent: record.parent,
+        labels: record.labels.clone(),
+        qos: record.qos.as_deref().copied(),
+        provisioning: record.provisioning,
+        created: record.created,
+        generation: record.generation,
+    }
+}
+
+/// A snapshot.
+pub fn snapshot(id: Uuid, record: &SnapshotRecord) -> Snapshot {
+    Snapshot {
+        id,
+        name: record.name.clone(),
+        volume: record.volume,
+        pool: record.pool,
+        size: record.size,
+        state: match record.phase {
+            SnapshotPhase::Creating => SnapshotState::Creating,
+            SnapshotPhase::Present => SnapshotState::Available,
+            SnapshotPhase::Deleting => SnapshotState::Deleting,
+        },
+        labels: record.labels.clone(),
+        group: record.group,
+        created: record.created,
+        generation: record.generation,
+    }
+}
+
+/// A group with its members.
+pub fn group(intent: &Intent, id: Uuid, entry: &GroupEntry) -> Group {
+    let record = &entry.record;
+    Group {
+        id,
+        name: record.name.clone(),
+        volumes: intent.volumes_of_group(id).map(|(id, _)| id).collect(),
+        state: match record.phase {
+            GroupPhase::Creating => GroupState::Creating,
+            GroupPhase::Present => GroupState::Available,
+            GroupPhase::Deleting => GroupState::Deleting,
+        },
+        group_snapshots: entry.group_snapshots,
+        created: record.created,
+        generation: record.generation,
+    }
+}
+
+/// A group snapshot with its snapshots.
+pub fn group_snapshot(intent: &Intent, id: Uuid, record: &GroupSnapshotRecord) -> GroupSnapshot {
+    GroupSnapshot {
+        id,
+        name: record.name.clone(),
+        group: record.group,
+        snapshots: intent.snapshots_of_group(id).map(|(id, _)| id).collect(),
+        state: match record.phase {
+            SnapshotPhase::Creating => GroupState::Creating,
+            SnapshotPhase::Present => GroupState::Available,
+            SnapshotPhase::Deleting => GroupState::Deleting,
+        },
         created: record.created,
         generation: record.generation,
     }
@@ -108,7 +177,9 @@ pub fn connection(id: Uuid, record: &ConnectionRecord, site: &Site, applied: boo
     let state = match record.phase {
         ConnectionPhase::Wanted if applied => ConnectionState::Ready,
         ConnectionPhase::Wanted => ConnectionState::Attaching,
-        ConnectionPhase::Detaching | ConnectionPhase::Cutting => ConnectionState::Detaching,
+        ConnectionPhase::Detaching | ConnectionPhase::Cutting | ConnectionPhase::Withdrawn => {
+            ConnectionState::Detaching
+        }
     };
     let (iscsi, nvme) = match record.transport {
         Transport::Iscsi => (Some(iscsi_access(site, record.volume)), None),
@@ -144,28 +215,40 @@ fn nvme_access(site: &Site, volume: Uuid) -> NvmeAccess {
     }
 }
 
-/// A request as a job. `progress` is what its unit waits for, if the kernel does not have it.
-pub fn job(id: Uuid, record: &RequestRecord, progress: Progress) -> Job {
-    let (state, problem) = match (&record.failed, progress) {
-        (Some(problem), _) => (JobState::Failed, Some((**problem).clone())),
-        (None, Progress::Done) => (JobState::Succeeded, None),
-        (None, Progress::Underway(problem)) => (JobState::Running, problem),
+/// A request as a job. `reached` is what its unit waits for, if the kernel does not have it,
+/// and `progress` how far long work is just now.
+pub fn job(id: Uuid, record: &RequestRecord, reached: Reached, progress: Option<Progress>) -> Job {
+    let (state, problem) = match (&record.failed, reached) {
+        (Some(problem), _) => (given_up(problem), Some((**problem).clone())),
+        (None, _) if record.works() => (JobState::Running, None),
+        (None, Reached::All) => (JobState::Succeeded, None),
+        (None, Reached::Underway(problem)) => (JobState::Running, problem),
     };
+    let work = record.work.as_ref();
     Job {
         id,
         operation: record.operation,
         object: record.object,
         state,
         problem,
+        progress: progress.or(work.map(|work| work.progress)),
+        result: work.and_then(|work| work.result.clone()),
         created: record.accepted,
+    }
+}
+
+fn given_up(problem: &Problem) -> JobState {
+    match problem.code {
+        ProblemCode::Cancelled => JobState::Cancelled,
+        _ => JobState::Failed,
     }
 }
 
 /// How far the kernel is with a unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum Reached {
     /// It has what was asked.
-    Done,
+    All,
     /// It does not, perhaps for this reason.
-    Underway(Option<ashlar_protocol::Problem>),
+    Underway(Option<Problem>),
 }

@@ -12,22 +12,24 @@
 //! find it out again.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use ashlar_protocol::Problem;
+use ashlar_protocol::{ObjectKind, Problem};
 use ashlar_targetd_protocol::{DiskReport, PoolReport};
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, mpsc};
 use uuid::Uuid;
 
 use super::desk::{Inbox, Message, Taken, Tell, WeakDesk};
-use super::keeper::Keeper;
+use super::keeper::{Keeper, now};
+use super::work::Rule;
+use crate::domain::decide::work;
 use crate::domain::record::Unit;
 use crate::domain::settle::{self, Span};
 use crate::domain::view::Look;
 use crate::domain::{
     Command, Decision, Edit, Facts, Intent, OsRandom, Outcome, Record, Reply, RequestContext, Site,
-    decide, outcome,
+    Undertaking, decide, outcome,
 };
 use crate::reconcile::{DeskError, Ledger, Reconciler};
 use crate::targetd::Targetd;
@@ -56,6 +58,7 @@ pub(super) struct Clerk {
 enum Held {
     Taken(Tell<Result<Taken, Problem>>, Accepted),
     Refused(Tell<Result<Taken, Problem>>, Problem),
+    Begun(Tell<Result<bool, Problem>>, Result<bool, Problem>),
     Settled(Tell<Result<(), DeskError>>, Result<(), DeskError>),
     Undone(Tell<Result<bool, DeskError>>, Result<bool, DeskError>),
 }
@@ -164,6 +167,13 @@ impl Clerk {
                 tell,
             } => {
                 let result = self.settle(intent, unit, span, report);
+                // Settling may leave more to do.
+                if let Unit::Volume(id) = unit
+                    && let Some(volume) = intent.volume(id)
+                    && volume.record.generation > span.tried
+                {
+                    round.wanted.push((unit, volume.record.generation));
+                }
                 round.lazy = true;
                 // What is not durable here is made once more, or withdrawn.
                 round.durable |= matches!(unit, Unit::Pool(_));
@@ -174,11 +184,11 @@ impl Clerk {
             Message::Undo {
                 unit,
                 span,
-                problem,
+                grounds,
                 undo,
                 tell,
             } => {
-                let edits = undo(intent, unit, span, &problem);
+                let edits = undo(intent, unit, span, &grounds);
                 let result = self
                     .keeper
                     .stage(intent, &edits)
@@ -186,11 +196,34 @@ impl Clerk {
                 if let Ok(true) = result {
                     round.durable = true;
                     round.wanted.push((unit, intent.generation()));
-                    tracing::warn!(object = %unit.object(), %problem, "a change was taken back");
+                    tracing::warn!(object = %unit.object(), problem = %grounds.problem,
+                        "a change was taken back");
                 }
                 round
                     .held
                     .push(Held::Undone(tell, result.map_err(DeskError::from)));
+            }
+            Message::Begin {
+                work,
+                context,
+                rule,
+                tell,
+            } => {
+                let result = self.begin(intent, &work, &context, rule, round);
+                round.held.push(Held::Begun(tell, result));
+            }
+            Message::End {
+                job,
+                progress,
+                outcome,
+                tell,
+            } => {
+                let edits = work::end(intent, job, progress, outcome);
+                let result = self.keeper.stage(intent, &edits);
+                round.durable = true;
+                round
+                    .held
+                    .push(Held::Settled(tell, result.map_err(DeskError::from)));
             }
             Message::Health(tell) => {
                 // The asker may have gone.
@@ -249,26 +282,18 @@ impl Clerk {
         disks: &[DiskReport],
         round: &mut Round,
     ) -> Result<Accepted, Problem> {
-        let ledger = Arc::clone(&self.ledger);
-        let pending: Vec<Unit> = round.wanted.iter().map(|(unit, _)| *unit).collect();
-        let settled = |unit| ledger.settled(unit) && !pending.contains(&unit);
-        let facts = Facts {
-            request: context,
-            now: now(),
-            kernel: self.targetd.is_up(),
-            disks,
-            transports: &self.site.transports(),
-            settled: &settled,
-            trouble: &|unit| ledger.problem(unit),
-        };
-        match decide(intent, command, &facts, &mut OsRandom)? {
+        let decision = self.judge(context, disks, round, |facts| {
+            decide(intent, command, facts, &mut OsRandom)
+        });
+        match decision? {
             Decision::Repeat(id) => self.repeated(intent, id),
             Decision::Change(change, reply) => {
                 self.keeper.stage(intent, &change.edits)?;
                 round.durable = true;
                 let wait = change.unit.map(|unit| (unit, change.generation));
                 round.wanted.extend(wait);
-                if wait.is_none() {
+                // How full a pool is, is not known here: it is looked at when that is asked.
+                if wait.is_none() && reply.object.kind != ObjectKind::Pool {
                     let answer = self.answer_of(intent, context.id, reply, &Look::Gone);
                     self.keep(intent, answer.as_slice());
                 }
@@ -282,6 +307,58 @@ impl Clerk {
                 })
             }
         }
+    }
+
+    /// Begins long work; whether it is new.
+    fn begin(
+        &mut self,
+        intent: &mut Intent,
+        work: &Undertaking,
+        context: &RequestContext,
+        rule: Rule,
+        round: &mut Round,
+    ) -> Result<bool, Problem> {
+        let decision = self.judge(context, &[], round, |facts| {
+            work::begin(intent, work, rule, facts)
+        });
+        match decision? {
+            Decision::Repeat(_) => Ok(false),
+            Decision::Change(change, reply) => {
+                self.keeper.stage(intent, &change.edits)?;
+                round.durable = true;
+                tracing::info!(request = %context.id, subject = context.subject,
+                    object = %reply.object, operation = ?reply.operation,
+                    generation = change.generation, "begun");
+                Ok(true)
+            }
+        }
+    }
+
+    /// Asks a rule, with the facts as they are.
+    fn judge<T>(
+        &self,
+        context: &RequestContext,
+        disks: &[DiskReport],
+        round: &Round,
+        rule: impl FnOnce(&Facts<'_>) -> T,
+    ) -> T {
+        let ledger = &self.ledger;
+        let pending: Vec<Unit> = round.wanted.iter().map(|(unit, _)| *unit).collect();
+        let ended = |unit, generation| ledger.has(unit, generation) && !pending.contains(&unit);
+        rule(&Facts {
+            request: context,
+            now: now(),
+            kernel: self.targetd.is_up(),
+            disks,
+            transports: &self.site.transports(),
+            settled: &|unit| ledger.settled(unit) && !pending.contains(&unit),
+            trouble: &|unit| ledger.problem(unit),
+            missing: &|feature| self.targetd.missing(feature),
+            ended: &|request| {
+                let unit = request.unit;
+                unit.is_none_or(|unit| ended(unit, request.generation))
+            },
+        })
     }
 
     /// The answer to a request that was taken before.
@@ -324,14 +401,10 @@ impl Clerk {
                     })));
                 }
                 Held::Refused(tell, problem) => drop(tell.send(Err(problem))),
+                Held::Begun(tell, result) => drop(tell.send(result)),
                 Held::Settled(tell, result) => drop(tell.send(result)),
                 Held::Undone(tell, result) => drop(tell.send(result)),
             }
         }
     }
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }

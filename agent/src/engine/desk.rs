@@ -1,15 +1,17 @@
 //! The handle of the store thread, and what it is asked.
 
-use ashlar_protocol::Problem;
+use ashlar_protocol::{JobResult, Problem, Progress};
 use ashlar_targetd_protocol::{DiskReport, PoolReport};
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 use super::clerk::BATCH;
 use super::keeper::StoreHealth;
 use super::stopping;
+use super::work::Rule;
 use crate::domain::record::Unit;
-use crate::domain::settle::{self, Span};
-use crate::domain::{Command, Edit, Intent, Outcome, Reply, RequestContext};
+use crate::domain::settle::{self, Grounds, Span};
+use crate::domain::{Command, Edit, Intent, Outcome, Reply, RequestContext, Undertaking};
 use crate::reconcile::{Desk, DeskAnswer, DeskError, Settled};
 
 /// Messages waiting. Two batches: one being committed and one to follow.
@@ -49,9 +51,23 @@ pub(super) enum Message {
     Undo {
         unit: Unit,
         span: Span,
-        problem: Problem,
+        grounds: Box<Grounds>,
         undo: Undo,
         tell: Tell<Result<bool, DeskError>>,
+    },
+    /// Long work begins; whether it is new.
+    Begin {
+        work: Undertaking,
+        context: RequestContext,
+        rule: Rule,
+        tell: Tell<Result<bool, Problem>>,
+    },
+    /// Long work has ended.
+    End {
+        job: Uuid,
+        progress: Progress,
+        outcome: Result<JobResult, Problem>,
+        tell: Tell<Result<(), DeskError>>,
     },
     Health(Tell<StoreHealth>),
     /// What was staged some time ago is made durable, if nothing took it along.
@@ -60,7 +76,7 @@ pub(super) enum Message {
 }
 
 /// One of the ways to take a change back.
-pub(super) type Undo = fn(&Intent, Unit, Span, &Problem) -> Vec<Edit>;
+pub(super) type Undo = fn(&Intent, Unit, Span, &Grounds) -> Vec<Edit>;
 
 impl StoreDesk {
     /// A desk, and the inbox for [`Clerk::run`](super::clerk::Clerk::run).
@@ -89,6 +105,48 @@ impl StoreDesk {
         };
         self.inbox.send(message).await.map_err(|_| stopping())?;
         told.await.map_err(|_| stopping())?
+    }
+
+    /// Begins long work; whether it is new.
+    pub(super) async fn begin(
+        &self,
+        work: Undertaking,
+        context: RequestContext,
+        rule: Rule,
+    ) -> Result<bool, Problem> {
+        let (tell, told) = oneshot::channel();
+        let message = Message::Begin {
+            work,
+            context,
+            rule,
+            tell,
+        };
+        self.inbox.send(message).await.map_err(|_| stopping())?;
+        told.await.map_err(|_| stopping())?
+    }
+
+    /// Long work has ended.
+    pub(super) fn end(
+        &self,
+        job: Uuid,
+        progress: Progress,
+        outcome: Result<JobResult, Problem>,
+    ) -> DeskAnswer<()> {
+        let (tell, told) = oneshot::channel();
+        self.ask(
+            Message::End {
+                job,
+                progress,
+                outcome,
+                tell,
+            },
+            told,
+        )
+    }
+
+    /// Takes back what was added to a unit, because a client wants it so.
+    pub(super) fn take_back(&self, unit: Unit, span: Span, problem: Problem) -> DeskAnswer<bool> {
+        self.undo(unit, span, Grounds::new(problem), settle::withdraw)
     }
 
     /// How the store is; `None` when it is closed.
@@ -122,13 +180,13 @@ impl StoreDesk {
         })
     }
 
-    fn undo(&self, unit: Unit, span: Span, problem: Problem, undo: Undo) -> DeskAnswer<bool> {
+    fn undo(&self, unit: Unit, span: Span, grounds: Grounds, undo: Undo) -> DeskAnswer<bool> {
         let (tell, told) = oneshot::channel();
         self.ask(
             Message::Undo {
                 unit,
                 span,
-                problem,
+                grounds: Box::new(grounds),
                 undo,
                 tell,
             },
@@ -151,12 +209,16 @@ impl Desk for StoreDesk {
         )
     }
 
-    fn withdraw(&self, unit: Unit, span: Span, problem: Problem) -> DeskAnswer<bool> {
-        self.undo(unit, span, problem, settle::withdraw)
+    fn withdraw(&self, unit: Unit, span: Span, grounds: Grounds) -> DeskAnswer<bool> {
+        self.undo(unit, span, grounds, settle::withdraw)
     }
 
-    fn restore(&self, unit: Unit, span: Span, problem: Problem) -> DeskAnswer<bool> {
-        self.undo(unit, span, problem, settle::restore)
+    fn restore(&self, unit: Unit, span: Span, grounds: Grounds) -> DeskAnswer<bool> {
+        self.undo(unit, span, grounds, settle::restore)
+    }
+
+    fn forget(&self, unit: Unit, span: Span, grounds: Grounds) -> DeskAnswer<bool> {
+        self.undo(unit, span, grounds, settle::forget)
     }
 }
 

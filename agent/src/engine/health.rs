@@ -1,11 +1,19 @@
 //! How the box is.
 
+use std::collections::BTreeMap;
+
 use ashlar_protocol::{Check, Health, HealthStatus, PoolState};
+use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::Engine;
 use super::keeper::StoreHealth;
 use crate::domain::view;
 use crate::targetd::Link;
+
+/// Pools looked at at once. A part of the calls that targetd takes, so that looking leaves
+/// room for doing.
+const LOOKS: usize = 16;
 
 impl Engine {
     /// How the box is: the store, targetd, the kernel's features, each pool, and what could
@@ -15,6 +23,7 @@ impl Engine {
         checks.extend(self.targetd_checks());
         checks.extend(self.pool_checks().await);
         checks.push(self.reconcile_check());
+        checks.extend(self.frozen_check().await);
         let status = checks.iter().map(|check| check.status).max();
         Health {
             status: status.unwrap_or(HealthStatus::Ok),
@@ -59,52 +68,66 @@ impl Engine {
             let intent = self.shared.intent.read().await;
             intent.pools().keys().copied().collect()
         };
-        let mut checks = Vec::with_capacity(ids.len());
+        // All at once, but for what targetd takes: one that hangs does not hold up the others.
+        let mut looks = JoinSet::new();
+        let mut checks = BTreeMap::new();
         for id in ids {
-            let look = self.look_at_pool(id).await;
-            let intent = self.shared.intent.read().await;
-            let Some(entry) = intent.pool(id) else {
-                continue;
-            };
-            let state = view::pool(id, entry, &look).state;
-            let (status, detail) = match state {
-                PoolState::Online | PoolState::Creating => (HealthStatus::Ok, None),
-                PoolState::Offline => (HealthStatus::Degraded, Some("the pool is offline")),
-                PoolState::Degraded => {
-                    (HealthStatus::Degraded, Some("the pool refuses new blocks"))
-                }
-            };
-            checks.push(check(
-                &format!("pool/{id}"),
-                status,
-                detail.map(str::to_owned),
-            ));
+            if looks.len() >= LOOKS {
+                checks.extend(looks.join_next().await.and_then(Result::ok).flatten());
+            }
+            let engine = self.clone();
+            looks.spawn(async move { Some((id, engine.pool_check(id).await?)) });
         }
-        checks
+        while let Some(look) = looks.join_next().await {
+            checks.extend(look.ok().flatten());
+        }
+        checks.into_values().collect()
+    }
+
+    /// How a pool is, if it is still there.
+    async fn pool_check(&self, id: Uuid) -> Option<Check> {
+        let look = self.look_at_pool(id).await;
+        let intent = self.shared.intent.read().await;
+        let state = view::pool(id, intent.pool(id)?, &look).state;
+        let (status, detail) = match state {
+            PoolState::Online | PoolState::Creating => (HealthStatus::Ok, None),
+            PoolState::Offline => (HealthStatus::Degraded, Some("the pool is offline")),
+            PoolState::Degraded => (HealthStatus::Degraded, Some("the pool refuses new blocks")),
+        };
+        let name = format!("pool/{id}");
+        Some(check(&name, status, detail.map(str::to_owned)))
     }
 
     fn reconcile_check(&self) -> Check {
-        let troubled = self.shared.ledger.troubled();
         let strangers = self.shared.ledger.strangers();
-        let Some((unit, problem)) = troubled.first() else {
-            return match strangers.first() {
-                Some(first) => {
-                    let detail = format!(
-                        "{} strangers in the kernel, first: {first}",
-                        strangers.len()
-                    );
-                    check("reconcile", HealthStatus::Degraded, Some(detail))
-                }
-                None => check("reconcile", HealthStatus::Ok, None),
-            };
+        let detail = match (self.shared.ledger.troubled(), strangers.first()) {
+            ((count, Some((unit, problem))), _) => Some(format!(
+                "{count} objects are not as intended, first {}: {}",
+                unit.object(),
+                problem.detail
+            )),
+            ((_, None), Some(first)) => Some(format!(
+                "{} strangers in the kernel, first: {first}",
+                strangers.len()
+            )),
+            ((_, None), None) => None,
         };
-        let detail = format!(
-            "{} objects are not as intended, first {}: {}",
-            troubled.len(),
-            unit.object(),
-            problem.detail
-        );
-        check("reconcile", HealthStatus::Degraded, Some(detail))
+        let status = match detail {
+            Some(_) => HealthStatus::Degraded,
+            None => HealthStatus::Ok,
+        };
+        check("reconcile", status, detail)
+    }
+
+    /// Being frozen is no fault, but nobody should have to guess why changes are refused.
+    async fn frozen_check(&self) -> Option<Check> {
+        let intent = self.shared.intent.read().await;
+        let reason = intent.frozen()?.reason.as_ref();
+        let detail = match reason {
+            Some(reason) => format!("no changes are taken until the box is thawed: {reason}"),
+            None => "no changes are taken until the box is thawed".to_owned(),
+        };
+        Some(check("frozen", HealthStatus::Degraded, Some(detail)))
     }
 }
 

@@ -1,9 +1,15 @@
 //! The store as the engine uses it: edits in, answers out, and an end to the process when it
 //! can no longer be trusted.
 
-use ashlar_protocol::{Problem, ProblemCode};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ashlar_protocol::{Event, KEPT_EVENTS, Problem, ProblemCode};
 use uuid::Uuid;
 
+use super::events::{Events, event, record};
+use crate::domain::event::events;
+use crate::domain::record::EventRecord;
 use crate::domain::{Edit, Intent, Key, Outcome, Record};
 use crate::store::{Batch, CommitError, StageError, Store};
 
@@ -18,12 +24,19 @@ pub(super) struct StoreHealth {
 /// Keeps the intent and its store in step.
 pub(super) struct Keeper {
     store: Store,
+    events: Arc<Events>,
+    /// Staged with their changes, and shown once those are durable.
+    unseen: Vec<Event>,
 }
 
 impl Keeper {
-    /// Of an open store.
-    pub(super) fn new(store: Store) -> Keeper {
-        Keeper { store }
+    /// Of an open store, and the events it has.
+    pub(super) fn new(store: Store, events: Arc<Events>) -> Keeper {
+        Keeper {
+            store,
+            events,
+            unseen: Vec::new(),
+        }
     }
 
     /// Journals the edits and takes them over; neither if there is no room.
@@ -31,8 +44,9 @@ impl Keeper {
         if edits.is_empty() {
             return Ok(());
         }
-        match self.store.stage(batch(edits)?) {
-            Ok(_generation) => {}
+        let events = self.numbered(events(intent, edits, now()));
+        match self.store.stage(batch(edits, &events)?) {
+            Ok(_generation) => self.unseen.extend(events),
             Err(StageError::Poisoned) => give_up(&StageError::Poisoned),
             Err(error @ StageError::StateDiskFull { .. }) => {
                 return Err(Problem::new(ProblemCode::StateDiskFull, error.to_string()));
@@ -54,6 +68,16 @@ impl Keeper {
         if let Err(error) = self.store.commit() {
             give_up(&error);
         }
+        if !self.unseen.is_empty() {
+            self.events.publish(self.unseen.drain(..));
+        }
+    }
+
+    fn numbered(&self, records: Vec<EventRecord>) -> Vec<Event> {
+        let newest = self.unseen.last().map(|event| event.id);
+        let first = newest.unwrap_or_else(|| self.events.newest()) + 1;
+        let numbered = (first..).zip(records);
+        numbered.map(|(id, record)| event(id, record)).collect()
     }
 
     /// What a request was answered with, as far as it is committed.
@@ -90,28 +114,45 @@ impl Keeper {
     }
 
     /// Commits what is staged, and marks the store as closed well.
-    pub(super) fn close(self) -> Result<(), CommitError> {
+    pub(super) fn close(mut self) -> Result<(), CommitError> {
+        self.commit();
         self.store.close()
     }
 }
 
-/// One journal record of those edits.
-pub(super) fn batch(edits: &[Edit]) -> Result<Batch, Problem> {
+/// One journal record of those edits and the events they are; each event takes the place of
+/// the oldest one.
+fn batch(edits: &[Edit], events: &[Event]) -> Result<Batch, Problem> {
     let mut batch = Batch::new();
     for edit in edits {
         match edit {
-            Edit::Put(record) => {
-                let value = record
-                    .value()
-                    .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
-                batch.put(record.key().bytes(), value);
-            }
+            Edit::Put(record) => put(&mut batch, record)?,
             Edit::Remove(key) => {
                 batch.delete(key.bytes());
             }
         }
     }
+    for event in events {
+        put(&mut batch, &record(event.clone()))?;
+        if let Some(oldest) = event.id.checked_sub(KEPT_EVENTS as u64) {
+            batch.delete(Key::Event(oldest).bytes());
+        }
+    }
     Ok(batch)
+}
+
+fn put(batch: &mut Batch, record: &Record) -> Result<(), Problem> {
+    let value = record
+        .value()
+        .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
+    batch.put(record.key().bytes(), value);
+    Ok(())
+}
+
+/// The present, in seconds since 1970.
+pub(super) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// Ends the process. After a failed fsync nobody knows what the disk has; the next start reads

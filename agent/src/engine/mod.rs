@@ -13,13 +13,19 @@
 
 mod answer;
 mod clerk;
+mod data;
 mod desk;
+mod events;
 mod health;
 mod keeper;
+mod open;
 mod options;
 mod page;
 mod query;
 mod start;
+mod statistics;
+mod thin;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,19 +33,28 @@ use std::time::Duration;
 use ashlar_protocol::{ObjectRef, Problem, ProblemCode};
 use ashlar_targetd_protocol::{DiskReport, Request, Response};
 use tokio::sync::{RwLock, watch};
+use uuid::Uuid;
 
 use crate::domain::{Intent, Site};
-use crate::reconcile::Ledger;
+use crate::reconcile::{Ledger, Reconciler};
 use crate::targetd::{CallError, Targetd};
+use crate::thin::Views;
 
 pub use crate::domain::Outcome;
 pub use crate::domain::command::{Command, RequestContext};
 pub use answer::Answer;
+pub use data::{Broken, Download, Export, Import, Upload, Uploading};
+pub use events::{After, Reader};
+pub use open::Opened;
 pub use options::EngineOptions;
 pub use page::PageQuery;
 pub use start::{EngineTask, StartError};
+pub use thin::{ExtentsQuery, ThinDevicesQuery};
+pub use work::{Begun, Meter, Rule, Work};
 
 use desk::{StoreDesk, Taken};
+use events::Events;
+use work::Works;
 
 /// The engine, for handlers. Cheap to clone.
 #[derive(Clone)]
@@ -52,7 +67,11 @@ struct Shared {
     intent: Arc<RwLock<Intent>>,
     ledger: Arc<Ledger>,
     targetd: Targetd,
+    reconciler: Reconciler,
+    thin: Views,
     site: Arc<Site>,
+    works: Arc<Works>,
+    events: Arc<Events>,
     ready: watch::Receiver<bool>,
 }
 
@@ -61,8 +80,7 @@ impl Engine {
     ///
     /// # Errors
     /// When a rule forbids it or the kernel cannot have it; then nothing of it remains, but
-    /// for removals, which are never taken back once they began, and for a larger size, which
-    /// is tried again until the kernel has it.
+    /// for removals, which are never taken back once they began.
     pub async fn execute(
         &self,
         command: Command,
@@ -92,6 +110,11 @@ impl Engine {
             }
         }
         self.done(request, reply).await.map(Answer::Done)
+    }
+
+    /// The box's id.
+    pub fn id(&self) -> Uuid {
+        self.shared.site.id
     }
 
     /// Resolves once the first lap has brought the kernel to the intent, or a bounded time has

@@ -5,17 +5,18 @@ use std::time::Duration;
 use ashlar_protocol::page::MAX_LIMIT;
 use ashlar_protocol::volume::{GRANULARITY, MAX_SIZE};
 use ashlar_protocol::{
-    Capabilities, Connection, Disk, Host, Job, MAX_BODY, ObjectKind, Page, Pool, Problem,
-    ProblemCode, System, Transport, Volume,
+    Capabilities, Connection, Disk, Group, GroupSnapshot, Host, Job, MAX_BODY, ObjectKind, Page,
+    Pool, Problem, ProblemCode, Snapshot, System, Transport, Volume,
 };
 use ashlar_targetd_protocol::{DiskReport, Request, Response};
 use uuid::Uuid;
 
 use super::Engine;
 use super::page::{PageQuery, after, page};
+use crate::domain::intent::GroupEntry;
 use crate::domain::outcome::missing;
-use crate::domain::record::{ConnectionRecord, RequestRecord, Unit};
-use crate::domain::view::{self, Look, Progress};
+use crate::domain::record::{ConnectionRecord, GroupSnapshotRecord, RequestRecord, Unit};
+use crate::domain::view::{self, Look, Reached};
 
 /// Longest wait for what the kernel says of a pool; past it, its fill is left out.
 const LOOK: Duration = Duration::from_secs(2);
@@ -46,6 +47,33 @@ impl Engine {
             .volume(id)
             .ok_or_else(|| missing(ObjectKind::Volume, id))?;
         Ok(view::volume(id, entry))
+    }
+
+    /// A snapshot.
+    pub async fn snapshot(&self, id: Uuid) -> Result<Snapshot, Problem> {
+        let intent = self.shared.intent.read().await;
+        let record = intent
+            .snapshot(id)
+            .ok_or_else(|| missing(ObjectKind::Snapshot, id))?;
+        Ok(view::snapshot(id, record))
+    }
+
+    /// A group.
+    pub async fn group(&self, id: Uuid) -> Result<Group, Problem> {
+        let intent = self.shared.intent.read().await;
+        let entry = intent
+            .group(id)
+            .ok_or_else(|| missing(ObjectKind::Group, id))?;
+        Ok(view::group(&intent, id, entry))
+    }
+
+    /// A group snapshot.
+    pub async fn group_snapshot(&self, id: Uuid) -> Result<GroupSnapshot, Problem> {
+        let intent = self.shared.intent.read().await;
+        let record = intent
+            .group_snapshot(id)
+            .ok_or_else(|| missing(ObjectKind::GroupSnapshot, id))?;
+        Ok(view::group_snapshot(&intent, id, record))
     }
 
     /// A host.
@@ -107,6 +135,36 @@ impl Engine {
         Ok(page(query, after(intent.volumes(), cursor), view::volume))
     }
 
+    /// Snapshots in order of id, of one volume if asked.
+    pub async fn snapshots(
+        &self,
+        query: &PageQuery,
+        volume: Option<Uuid>,
+    ) -> Result<Page<Snapshot>, Problem> {
+        let cursor = query.cursor()?;
+        let intent = self.shared.intent.read().await;
+        Ok(match volume {
+            Some(volume) => page(query, intent.snapshots_of(volume, cursor), view::snapshot),
+            None => page(query, after(intent.snapshots(), cursor), view::snapshot),
+        })
+    }
+
+    /// Groups in order of id.
+    pub async fn groups(&self, query: &PageQuery) -> Result<Page<Group>, Problem> {
+        let cursor = query.cursor()?;
+        let intent = self.shared.intent.read().await;
+        let view = |id, entry: &GroupEntry| view::group(&intent, id, entry);
+        Ok(page(query, after(intent.groups(), cursor), view))
+    }
+
+    /// Group snapshots in order of id.
+    pub async fn group_snapshots(&self, query: &PageQuery) -> Result<Page<GroupSnapshot>, Problem> {
+        let cursor = query.cursor()?;
+        let intent = self.shared.intent.read().await;
+        let view = |id, record: &GroupSnapshotRecord| view::group_snapshot(&intent, id, record);
+        Ok(page(query, after(intent.group_snapshots(), cursor), view))
+    }
+
     /// Hosts in order of id.
     pub async fn hosts(&self, query: &PageQuery) -> Result<Page<Host>, Problem> {
         let cursor = query.cursor()?;
@@ -141,12 +199,17 @@ impl Engine {
     pub async fn system(&self) -> System {
         let greeting = self.shared.targetd.greeting();
         let site = &self.shared.site;
+        let features = greeting.iter().flat_map(|greeting| &greeting.features);
+        let has_blkio = features
+            .filter(|feature| feature.name == "blkio")
+            .any(|feature| feature.problem.is_none());
         let transports = site.transports().into_iter().filter(|transport| {
             let features = greeting.iter().flat_map(|greeting| &greeting.features);
             let mut named = features.filter(|feature| feature.name == transport.to_string());
             named.all(|feature| feature.problem.is_none())
         });
         let transports: Vec<Transport> = transports.collect();
+        let intent = self.shared.intent.read().await;
         System {
             id: site.id,
             name: site.name.clone(),
@@ -159,9 +222,11 @@ impl Engine {
                 volume_max: MAX_SIZE,
                 online_extend: true,
                 multiattach: true,
+                qos: has_blkio,
                 page_max: MAX_LIMIT as u64,
                 body_max: MAX_BODY as u64,
             },
+            frozen: intent.frozen().cloned(),
         }
     }
 
@@ -199,11 +264,11 @@ impl Engine {
     }
 
     fn job_view(&self, id: Uuid, record: &RequestRecord) -> Job {
-        let progress = match record.unit {
-            Some(unit) => self.shared.ledger.progress(unit, record.generation),
-            None => Progress::Done,
+        let reached = match record.unit {
+            Some(unit) => self.shared.ledger.reached(unit, record.generation),
+            None => Reached::All,
         };
-        view::job(id, record, progress)
+        view::job(id, record, reached, self.progress(id))
     }
 }
 

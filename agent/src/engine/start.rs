@@ -1,5 +1,6 @@
 //! Starting and stopping.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,15 +10,18 @@ use tokio::sync::{RwLock, watch};
 
 use super::clerk::Clerk;
 use super::desk::StoreDesk;
-use super::keeper::{Keeper, batch};
+use super::events::{Events, event};
+use super::keeper::Keeper;
 use super::{Engine, EngineOptions, Shared};
+use crate::domain::decide::work::interrupted;
 use crate::domain::intent::Dangling;
 use crate::domain::record::RecordError;
 use crate::domain::site::found;
 use crate::domain::{Edit, Intent, Key, OsRandom, Record, Site};
 use crate::reconcile::{Desk, Ledger, Reconciler};
-use crate::store::{CommitError, IndexError, OpenError, Options, StageError, Store};
+use crate::store::{IndexError, OpenError, Options, Store};
 use crate::targetd::Targetd;
+use crate::thin::Views;
 
 /// Why an engine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -34,15 +38,9 @@ pub enum StartError {
     /// The records contradict each other.
     #[error("failed to read the store: {0}")]
     Dangling(#[from] Dangling),
-    /// The box's own record cannot be encoded.
-    #[error("failed to write the box's record: {0}")]
-    Site(ashlar_protocol::Problem),
-    /// The box's own record cannot be written.
-    #[error("failed to write the box's record: {0}")]
-    Stage(#[from] StageError),
-    /// The box's own record cannot be made durable.
-    #[error("failed to write the box's record: {0}")]
-    Commit(#[from] CommitError),
+    /// What the start itself changes cannot be written.
+    #[error("failed to write the box's own records: {0}")]
+    Write(ashlar_protocol::Problem),
     /// The store thread does not start.
     #[error("failed to start the store thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -90,16 +88,17 @@ impl Engine {
     ) -> Result<(Engine, EngineTask), StartError> {
         let (dir, nvme) = (options.state_dir.clone(), options.nvme.portals.clone());
         let opened = tokio::task::spawn_blocking(move || {
-            let (mut store, mut intent) = load(&dir, sizes)?;
+            let (store, mut intent, events) = load(&dir, sizes)?;
+            let mut keeper = Keeper::new(store, Arc::clone(&events));
             let (record, news) = found(&intent, &nvme, &mut OsRandom);
-            if let Some(edit) = news {
-                store.stage(batch(std::slice::from_ref(&edit)).map_err(StartError::Site)?)?;
-                store.commit()?;
-                intent.apply(&edit)?;
-            }
-            Ok::<_, StartError>((store, intent, record))
+            let edits: Vec<Edit> = news.into_iter().chain(interrupted(&intent)).collect();
+            keeper
+                .stage(&mut intent, &edits)
+                .map_err(StartError::Write)?;
+            keeper.commit();
+            Ok::<_, StartError>((keeper, intent, events, record))
         });
-        let (store, intent, record) = opened.await.map_err(StartError::Cut)??;
+        let (keeper, intent, events, record) = opened.await.map_err(StartError::Cut)??;
         let EngineOptions {
             targetd_socket,
             name,
@@ -126,7 +125,7 @@ impl Engine {
 
         let (desk, inbox) = StoreDesk::new();
         let clerk = Clerk {
-            keeper: Keeper::new(store),
+            keeper,
             intent: Arc::clone(&intent),
             ledger: Arc::clone(&ledger),
             reconciler: reconciler.clone(),
@@ -141,7 +140,7 @@ impl Engine {
             .spawn(move || clerk.run(inbox))
             .map_err(StartError::Thread)?;
         let ready = when_ready(reconciler.clone(), ready_within);
-        run_laps(reconciler, Arc::new(desk.clone()), stopped);
+        run_laps(reconciler.clone(), Arc::new(desk.clone()), stopped);
         let task = EngineTask {
             desk: desk.clone(),
             ledger: Arc::clone(&ledger),
@@ -152,8 +151,12 @@ impl Engine {
             desk,
             intent,
             ledger,
+            thin: Views::new(targetd.clone()),
             targetd,
+            reconciler,
             site,
+            works: Arc::default(),
+            events,
             ready,
         };
         Ok((
@@ -166,18 +169,23 @@ impl Engine {
 }
 
 /// Opens the store and reads the intent back from it.
-fn load(dir: &Path, sizes: Options) -> Result<(Store, Intent), StartError> {
+fn load(dir: &Path, sizes: Options) -> Result<(Store, Intent, Arc<Events>), StartError> {
     let (store, report) = Store::open(dir, sizes)?;
     tracing::info!(?report, "store opened");
     let mut intent = Intent::default();
+    let mut kept = VecDeque::new();
     for entry in store.load() {
         let (key, value) = entry?;
         // Answers are read when their requests are repeated.
-        if !matches!(Key::parse(&key)?, Key::Answer(_)) {
-            intent.apply(&Edit::put(Record::parse(&key, &value)?))?;
+        if matches!(Key::parse(&key)?, Key::Answer(_)) {
+            continue;
+        }
+        match Record::parse(&key, &value)? {
+            Record::Event(id, record) => kept.push_back(event(id, record)),
+            record => intent.apply(&Edit::put(record))?,
         }
     }
-    Ok((store, intent))
+    Ok((store, intent, Arc::new(Events::new(kept))))
 }
 
 fn run_laps(reconciler: Reconciler, desk: Arc<dyn Desk>, mut stopped: watch::Receiver<bool>) {

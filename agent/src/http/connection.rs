@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::exchange;
@@ -113,11 +114,16 @@ async fn converse(
     let activity = Arc::new(Activity::new());
     let clock = Clock::new(&shared.listen, &peer, activity.clone());
     let peer = Arc::new(peer);
+    // Ends what would otherwise go on without an end.
+    let closing = CancellationToken::new();
     let service = service_fn(|request: Request<Incoming>| {
         let (shared, peer) = (shared.clone(), peer.clone());
+        let (closing, activity) = (closing.clone(), activity.clone());
         let busy = Busy::new(activity.clone());
         async move {
-            let response: Response<Body> = exchange::answer(&shared, &peer, request).await;
+            let mut response: Response<Body> =
+                exchange::answer(&shared, &peer, &closing, request).await;
+            response.body_mut().hold(|| Streaming::new(activity));
             drop(busy);
             Ok::<_, Infallible>(response)
         }
@@ -137,6 +143,7 @@ async fn converse(
     if activity.untouched() {
         return;
     }
+    closing.cancel();
     connection.as_mut().graceful_shutdown();
     // A request may run as long as it waits for the kernel; after the last one, the peer has
     // as long to read its answer as it has to write a request.
@@ -174,9 +181,13 @@ fn builder(listen: &Listen, is_h2: bool) -> Builder<TokioExecutor> {
 }
 
 /// Whether requests are under way, and when the last one was.
+#[derive(Debug)]
 struct Activity {
     start: Instant,
     busy: AtomicUsize,
+    /// Answers that are being streamed. They keep the connection from being idle, but not from
+    /// being closed.
+    streaming: AtomicUsize,
     /// Milliseconds after `start`; 0 before the first request.
     last: AtomicU64,
     quiet: tokio::sync::Notify,
@@ -187,6 +198,7 @@ impl Activity {
         Activity {
             start: Instant::now(),
             busy: AtomicUsize::new(0),
+            streaming: AtomicUsize::new(0),
             last: AtomicU64::new(0),
             quiet: tokio::sync::Notify::new(),
         }
@@ -223,11 +235,39 @@ impl Busy {
 impl Drop for Busy {
     fn drop(&mut self) {
         let activity = &self.0;
-        let elapsed = activity.start.elapsed().as_millis() as u64;
-        activity.last.store(elapsed.max(1), Ordering::SeqCst);
+        activity.touch();
         if activity.busy.fetch_sub(1, Ordering::SeqCst) == 1 {
             activity.quiet.notify_waiters();
         }
+    }
+}
+
+impl Activity {
+    fn touch(&self) {
+        let elapsed = self.start.elapsed().as_millis() as u64;
+        self.last.store(elapsed.max(1), Ordering::SeqCst);
+    }
+
+    fn at_work(&self) -> bool {
+        self.busy.load(Ordering::SeqCst) > 0 || self.streaming.load(Ordering::SeqCst) > 0
+    }
+}
+
+/// One answer being streamed.
+#[derive(Debug)]
+pub(super) struct Streaming(Arc<Activity>);
+
+impl Streaming {
+    fn new(activity: Arc<Activity>) -> Streaming {
+        activity.streaming.fetch_add(1, Ordering::SeqCst);
+        Streaming(activity)
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.streaming.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -269,7 +309,7 @@ impl Clock {
 
     /// As things are; a request under way counts as one that ends now.
     fn idle_deadline(&self) -> Instant {
-        if self.activity.busy.load(Ordering::SeqCst) > 0 {
+        if self.activity.at_work() {
             return Instant::now() + self.idle;
         }
         match self.activity.last.load(Ordering::SeqCst) {

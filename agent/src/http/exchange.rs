@@ -2,18 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use ashlar_protocol::{Method, Operation, Problem, ProblemCode};
+use ashlar_protocol::{Method, Operation, Problem, ProblemCode, Role};
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
+use hyper::http::request::Parts;
 use hyper::{Request, Response};
 use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use super::data::Transfer;
+use super::headers::Form;
 use super::listener::Shared;
 use super::operations::{self, Call};
 use super::reply::{Body, Reply};
-use super::{body, headers, query, routing};
+use super::{body, bulk, data, headers, query, routing};
+use crate::data::Format;
 use crate::engine::RequestContext;
 use crate::tls::Peer;
 
@@ -21,11 +26,12 @@ use crate::tls::Peer;
 pub(super) async fn answer(
     shared: &Shared,
     peer: &Peer,
+    closing: &CancellationToken,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let start = Instant::now();
     let (id, outcome) = match headers::request_id(request.headers()) {
-        Ok(id) => (id, admit(shared, peer, request, id).await),
+        Ok(id) => (id, admit(shared, peer, closing, request, id).await),
         Err(problem) => (Uuid::new_v4(), Err(Failed::unrouted(problem))),
     };
     let (operation, reply) = match outcome {
@@ -58,6 +64,7 @@ impl Failed {
 async fn admit(
     shared: &Shared,
     peer: &Peer,
+    closing: &CancellationToken,
     request: Request<Incoming>,
     id: Uuid,
 ) -> Result<(Operation, Reply), Failed> {
@@ -68,7 +75,7 @@ async fn admit(
     let method = request.method().as_str();
     let matched = routing::find(method, request.uri().path(), role).map_err(Failed::unrouted)?;
     let operation = matched.route.operation;
-    perform(shared, peer, request, id, matched)
+    perform(shared, peer, closing, request, id, (matched, role))
         .await
         .map(|reply| (operation, reply))
         .map_err(|problem| Failed {
@@ -80,21 +87,41 @@ async fn admit(
 async fn perform(
     shared: &Shared,
     peer: &Peer,
+    closing: &CancellationToken,
     request: Request<Incoming>,
     id: Uuid,
-    matched: routing::Matched,
+    (matched, role): (routing::Matched, Role),
 ) -> Result<Reply, Problem> {
     let (parts, incoming) = request.into_parts();
-    headers::check_accept(&parts.headers)?;
     let operation = matched.route.operation;
-    let list = query::parse(operation, parts.uri.query())?;
+    let form = headers::answers(&parts.headers, operation)?;
+    let query = query::parse(operation, parts.uri.query())?;
     let wait = headers::wait(&parts.headers)?;
-    let _permit = shared.requests.try_acquire().map_err(|_| {
-        Problem::new(
-            ProblemCode::TooManyRequests,
-            "as many requests as the agent takes are under way",
-        )
-    })?;
+    let waits = form == Form::Sequence || !query.wait.is_zero();
+    if data::moves(operation) {
+        let format = match operation {
+            Operation::VolumeImport => Some(data::format(&parts.headers)?),
+            _ => None,
+        };
+        let media = format.map_or("", Format::media_type);
+        let transfer = Transfer {
+            operation,
+            id: matched.id.unwrap_or_default(),
+            query,
+            context: RequestContext {
+                id,
+                // The body is not there yet; what it is goes for it.
+                digest: digest(matched.route.method, target(&parts), media.as_bytes()),
+                subject: peer.subject.clone(),
+            },
+            permit: shared.turns.transfer()?,
+        };
+        return match format {
+            Some(format) => data::import(&shared.engine, transfer, format, incoming).await,
+            None => data::export(&shared.engine, transfer).await,
+        };
+    }
+    let permit = shared.turns.take(role, waits)?;
     let body = match matched.route.method {
         Method::Put | Method::Post => {
             headers::check_content_type(&parts.headers)?;
@@ -108,29 +135,39 @@ async fn perform(
             ));
         }
     };
-    let target = parts
-        .uri
-        .path_and_query()
-        .map_or("/", |target| target.as_str());
     let context = RequestContext {
         id,
-        digest: digest(matched.route.method, target, &body),
+        digest: digest(matched.route.method, target(&parts), &body),
         subject: peer.subject.clone(),
     };
     let call = Call {
         operation,
         id: matched.id,
-        list,
+        query,
         body,
         context,
         wait,
+        closing: closing.clone(),
     };
-    operations::perform(&shared.engine, call).await
+    if form == Form::Sequence {
+        return operations::stream(&shared.engine, &call, permit);
+    }
+    let reply = match operation {
+        Operation::BulkChange => bulk::perform(&shared.engine, &call, role).await,
+        _ => operations::perform(&shared.engine, call).await,
+    };
+    drop(permit);
+    reply
+}
+
+fn target(parts: &Parts) -> &str {
+    let target = parts.uri.path_and_query();
+    target.map_or("/", |target| target.as_str())
 }
 
 /// What makes two requests under one id the same: method, path with query, and body. The
 /// lengths keep one from flowing into the next.
-fn digest(method: Method, target: &str, body: &[u8]) -> [u8; 32] {
+pub(super) fn digest(method: Method, target: &str, body: &[u8]) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in [method.as_str().as_bytes(), target.as_bytes(), body] {
         hash.update((part.len() as u64).to_be_bytes());

@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
-use ashlar_protocol::{MEDIA_TYPE, Problem, ProblemCode, REQUEST_ID_HEADER};
+use ashlar_protocol::{
+    MEDIA_TYPE, Method, Operation, Problem, ProblemCode, REQUEST_ID_HEADER, SEQUENCE_MEDIA_TYPE,
+};
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 use uuid::Uuid;
+
+use super::data::moves;
+use crate::data::Format;
 
 /// What a change gets when the client does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
 
 /// What a client may ask for at most.
-const MAX_WAIT: u64 = 60;
+pub(super) const MAX_WAIT: u64 = 60;
 
 /// The request id, made up when the client gave none.
 pub(super) fn request_id(headers: &HeaderMap) -> Result<Uuid, Problem> {
@@ -27,7 +32,7 @@ pub(super) fn request_id(headers: &HeaderMap) -> Result<Uuid, Problem> {
     id.ok_or_else(|| refused("is not a UUID like 6ba7b810-9dad-41d1-80b4-00c04fd430c8"))
 }
 
-/// A UUID in its usual spelling; others are ways to write one id twice.
+/// A UUID with its hyphens, in upper or lower case as RFC 9562 has it for readers.
 pub(super) fn hyphenated(text: &str) -> Option<Uuid> {
     let id = (text.len() == 36).then(|| Uuid::try_parse(text).ok())?;
     id.filter(|id| !id.is_nil())
@@ -57,28 +62,53 @@ pub(super) fn wait(headers: &HeaderMap) -> Result<Duration, Problem> {
     Ok(DEFAULT_WAIT)
 }
 
-/// Refuses clients that cannot read what we write.
-pub(super) fn check_accept(headers: &HeaderMap) -> Result<(), Problem> {
-    let mut values = headers.get_all(ACCEPT).iter().peekable();
-    if values.peek().is_none() {
-        return Ok(());
+/// What an answer is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One CBOR item.
+    Item,
+    /// CBOR items without an end.
+    Sequence,
+    /// What a volume holds.
+    Content,
+}
+
+/// What to answer with; refuses clients that cannot read what we write. Events come as a
+/// sequence to those that ask for just that.
+pub(super) fn answers(headers: &HeaderMap, operation: Operation) -> Result<Form, Problem> {
+    let content = operation.route().method == Method::Get && moves(operation);
+    if content {
+        let [raw, extents] = [Format::Raw, Format::Extents].map(Format::media_type);
+        return match headers.get(ACCEPT).is_none()
+            || accepts(headers, &[raw, extents, "application/*", "*/*"])
+        {
+            true => Ok(Form::Content),
+            false => {
+                let detail = format!("header accept takes neither {raw} nor {extents}");
+                Err(Problem::new(ProblemCode::NotAcceptable, detail))
+            }
+        };
     }
-    let acceptable = values
+    if headers.get(ACCEPT).is_none() {
+        return Ok(Form::Item);
+    }
+    if accepts(headers, &[MEDIA_TYPE, "application/*", "*/*"]) {
+        return Ok(Form::Item);
+    }
+    if operation == Operation::EventList && accepts(headers, &[SEQUENCE_MEDIA_TYPE]) {
+        return Ok(Form::Sequence);
+    }
+    let detail = format!("header accept does not take {MEDIA_TYPE}");
+    Err(Problem::new(ProblemCode::NotAcceptable, detail))
+}
+
+fn accepts(headers: &HeaderMap, any: &[&str]) -> bool {
+    let values = headers.get_all(ACCEPT).iter();
+    let ranges = values
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|range| {
-            let media = range.split(';').next().unwrap_or_default().trim();
-            let takes = |ours: &str| media.eq_ignore_ascii_case(ours);
-            takes(MEDIA_TYPE) || takes("application/*") || takes("*/*")
-        });
-    if acceptable {
-        Ok(())
-    } else {
-        Err(Problem::new(
-            ProblemCode::NotAcceptable,
-            format!("header accept does not take {MEDIA_TYPE}"),
-        ))
-    }
+        .flat_map(|value| value.split(','));
+    let mut media = ranges.map(|range| range.split(';').next().unwrap_or_default().trim());
+    media.any(|media| any.iter().any(|ours| media.eq_ignore_ascii_case(ours)))
 }
 
 /// Refuses bodies that say they are something else.
@@ -149,7 +179,8 @@ mod tests {
 
     #[test]
     fn only_clients_that_take_cbor_are_answered() {
-        let accept = |value| check_accept(&headers(&[("accept", value)])).is_ok();
+        let list = Operation::VolumeList;
+        let accept = |value| answers(&headers(&[("accept", value)]), list).is_ok();
         for good in [
             "application/cbor",
             "text/html, */*;q=0.1",
@@ -158,15 +189,25 @@ mod tests {
         ] {
             assert!(accept(good), "{good}");
         }
-        for bad in ["application/json", "text/*", ""] {
+        for bad in ["application/json", "text/*", "", "application/cbor-seq"] {
             assert!(!accept(bad), "{bad}");
         }
-        assert!(check_accept(&HeaderMap::new()).is_ok());
+        assert!(answers(&HeaderMap::new(), list).is_ok());
     }
 
     #[test]
-    fn one_id_has_one_spelling() {
-        assert!(hyphenated("6ba7b810-9dad-41d1-80b4-00c04fd430c8").is_some());
+    fn events_are_a_stream_for_those_who_ask_for_one() {
+        let form = |value| answers(&headers(&[("accept", value)]), Operation::EventList).unwrap();
+        assert_eq!(form("application/cbor-seq"), Form::Sequence);
+        assert_eq!(form("application/cbor, application/cbor-seq"), Form::Item);
+        assert_eq!(form("*/*"), Form::Item);
+    }
+
+    #[test]
+    fn an_id_has_hyphens_and_either_case() {
+        let id = hyphenated("6ba7b810-9dad-41d1-80b4-00c04fd430c8");
+        assert!(id.is_some());
+        assert_eq!(hyphenated("6BA7B810-9DAD-41D1-80B4-00C04FD430C8"), id);
         for bad in [
             "6ba7b8109dad41d180b400c04fd430c8",
             "{6ba7b810-9dad-41d1-80b4-00c04fd430c8}",

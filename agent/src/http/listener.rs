@@ -7,18 +7,15 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::connection;
 use super::gate::Gate;
+use super::turns::Turns;
 use crate::config::Listen;
 use crate::engine::Engine;
-
-/// Requests at work at once, over all connections. Each may hold a body, so this bounds memory
-/// too: 256 bodies of 64 KiB are 16 MiB.
-const MAX_REQUESTS: usize = 256;
 
 /// What requests under way get to finish when the agent stops: more than a client's `wait` is
 /// not needed, since what is accepted is durable.
@@ -39,7 +36,7 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) listen: Listen,
     pub(super) tls: watch::Receiver<Arc<ServerConfig>>,
-    pub(super) requests: Semaphore,
+    pub(super) turns: Turns,
 }
 
 /// Why the port is not ours.
@@ -74,7 +71,7 @@ impl Server {
                 engine,
                 listen,
                 tls,
-                requests: Semaphore::new(MAX_REQUESTS),
+                turns: Turns::new(),
             }),
         })
     }

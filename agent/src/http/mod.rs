@@ -11,7 +11,9 @@
 //! [`ashlar_protocol::ROUTES`]; nothing else decides what a path means or who may use it.
 
 mod body;
+mod bulk;
 mod connection;
+mod data;
 mod exchange;
 mod gate;
 mod headers;
@@ -20,6 +22,8 @@ mod operations;
 mod query;
 mod reply;
 mod routing;
+mod sequence;
+mod turns;
 
 pub use listener::{BindError, Server};
 
@@ -33,9 +37,12 @@ use uuid::Uuid;
 pub fn understand(head: &Parts, role: Role) -> Result<(Operation, Option<Uuid>), Problem> {
     headers::request_id(&head.headers)?;
     let matched = routing::find(head.method.as_str(), head.uri.path(), role)?;
-    headers::check_accept(&head.headers)?;
+    headers::answers(&head.headers, matched.route.operation)?;
     query::parse(matched.route.operation, head.uri.query())?;
     headers::wait(&head.headers)?;
-    headers::check_content_type(&head.headers)?;
+    match data::moves(matched.route.operation) {
+        true => drop(data::format(&head.headers)?),
+        false => headers::check_content_type(&head.headers)?,
+    }
     Ok((matched.route.operation, matched.id))
 }

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use ashlar_protocol::{Operation, Page, Problem, ProblemCode};
+use ashlar_protocol::{ObjectKind, Operation, Page, Problem, ProblemCode, ThawSpec};
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::body::decode;
-use super::query::ListQuery;
+use super::query::{Query, after};
 use super::reply::Reply;
+use super::sequence::Sequence;
 use crate::engine::{Answer, Command, Engine, Outcome, RequestContext};
 
 /// A request, understood and allowed.
@@ -16,10 +19,12 @@ pub(super) struct Call {
     pub(super) operation: Operation,
     /// The id in the path, where the route has one.
     pub(super) id: Option<Uuid>,
-    pub(super) list: ListQuery,
+    pub(super) query: Query,
     pub(super) body: Bytes,
     pub(super) context: RequestContext,
     pub(super) wait: Duration,
+    /// Set when the connection is to end.
+    pub(super) closing: CancellationToken,
 }
 
 impl Call {
@@ -27,6 +32,17 @@ impl Call {
         let lost = || Problem::new(ProblemCode::Internal, "the route has lost its id");
         self.id.ok_or_else(lost)
     }
+}
+
+/// Begins an answer without an end.
+pub(super) fn stream(
+    engine: &Engine,
+    call: &Call,
+    permit: OwnedSemaphorePermit,
+) -> Result<Reply, Problem> {
+    let reader = engine.events_after(after(&call.query.page)?)?;
+    let sequence = Sequence::start(reader, permit, call.closing.clone());
+    Ok(Reply::sequence(sequence))
 }
 
 pub(super) async fn perform(engine: &Engine, call: Call) -> Result<Reply, Problem> {
@@ -38,24 +54,84 @@ pub(super) async fn perform(engine: &Engine, call: Call) -> Result<Reply, Proble
             items: engine.disks().await?,
             next: None,
         }),
-        Op::PoolList => Reply::ok(&engine.pools(&call.list.page).await?),
-        Op::VolumeList => Reply::ok(&engine.volumes(&call.list.page).await?),
-        Op::HostList => Reply::ok(&engine.hosts(&call.list.page).await?),
+        Op::PoolList => Reply::ok(&engine.pools(&call.query.page).await?),
+        Op::VolumeList => Reply::ok(&engine.volumes(&call.query.page).await?),
+        Op::SnapshotList => {
+            let list = &call.query;
+            Reply::ok(&engine.snapshots(&list.page, list.volume).await?)
+        }
+        Op::GroupList => Reply::ok(&engine.groups(&call.query.page).await?),
+        Op::GroupSnapshotList => Reply::ok(&engine.group_snapshots(&call.query.page).await?),
+        Op::HostList => Reply::ok(&engine.hosts(&call.query.page).await?),
         Op::ConnectionList => {
-            let list = &call.list;
+            let list = &call.query;
             Reply::ok(&engine.connections(&list.page, list.volume).await?)
         }
-        Op::JobList => Reply::ok(&engine.jobs(&call.list.page).await?),
+        Op::JobList => Reply::ok(&engine.jobs(&call.query.page).await?),
+        Op::EventList => events(engine, &call).await,
+        Op::BulkChange => {
+            let detail = "a bulk request has no place in another";
+            Err(Problem::new(ProblemCode::Internal, detail))
+        }
+        Op::VolumeImport | Op::VolumeExport | Op::SnapshotExport => {
+            let detail = "what volumes hold has no place in a bulk request";
+            Err(Problem::new(ProblemCode::InvalidField, detail))
+        }
         Op::PoolShow => Reply::ok(&engine.pool(call.id()?).await?),
         Op::VolumeShow => Reply::ok(&engine.volume(call.id()?).await?),
+        Op::SnapshotShow => Reply::ok(&engine.snapshot(call.id()?).await?),
+        Op::ThinDeviceList => {
+            let id = call.id()?;
+            Reply::ok(&engine.thin_devices(id, &call.query.thin_devices()?).await?)
+        }
+        Op::VolumeUsage => Reply::ok(&engine.usage(ObjectKind::Volume, call.id()?).await?),
+        Op::SnapshotUsage => Reply::ok(&engine.usage(ObjectKind::Snapshot, call.id()?).await?),
+        Op::VolumeExtents => extents(engine, ObjectKind::Volume, &call).await,
+        Op::SnapshotExtents => extents(engine, ObjectKind::Snapshot, &call).await,
+        Op::GroupShow => Reply::ok(&engine.group(call.id()?).await?),
+        Op::GroupSnapshotShow => Reply::ok(&engine.group_snapshot(call.id()?).await?),
         Op::HostShow => Reply::ok(&engine.host(call.id()?).await?),
         Op::ConnectionShow => Reply::ok(&engine.connection(call.id()?).await?),
+        Op::PoolStatistics => Reply::ok(&engine.pool_statistics(call.id()?).await?),
+        Op::VolumeStatistics => Reply::ok(&engine.volume_statistics(call.id()?).await?),
         Op::JobShow => Reply::ok(&engine.job(call.id()?).await?),
+        Op::JobCancel => match engine.cancel(call.id()?, call.wait).await? {
+            Some(job) => Reply::accepted(&job),
+            None => Ok(Reply::gone()),
+        },
+        Op::SystemFreeze | Op::SystemThaw => {
+            let command = match call.operation {
+                Op::SystemFreeze => Command::SystemFreeze {
+                    id: engine.id(),
+                    spec: decode(&call.body)?,
+                },
+                _ => {
+                    let ThawSpec {} = decode(&call.body)?;
+                    Command::SystemThaw { id: engine.id() }
+                }
+            };
+            let answer = engine.execute(command, call.context, call.wait).await?;
+            match answer {
+                Answer::Done(_) => Reply::ok(&engine.system().await),
+                Answer::Accepted(job) => Reply::accepted(&job),
+            }
+        }
         Op::PoolCreate
+        | Op::PoolUpdate
+        | Op::VolumeUpdate
         | Op::VolumeCreate
         | Op::VolumeExtend
+        | Op::VolumeRevert
+        | Op::VolumeTransfer
         | Op::VolumeDelete
         | Op::VolumeDetachAll
+        | Op::SnapshotCreate
+        | Op::SnapshotDelete
+        | Op::GroupCreate
+        | Op::GroupUpdate
+        | Op::GroupDelete
+        | Op::GroupSnapshotCreate
+        | Op::GroupSnapshotDelete
         | Op::HostCreate
         | Op::HostDelete
         | Op::ConnectionCreate
@@ -65,6 +141,24 @@ pub(super) async fn perform(engine: &Engine, call: Call) -> Result<Reply, Proble
             reply(&answer)
         }
     }
+}
+
+/// A page of events, sooner than it would come when the connection is to end.
+async fn events(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
+    let (begin, limit) = (after(&call.query.page)?, call.query.page.limit);
+    let page = tokio::select! {
+        page = engine.events(begin, limit, call.query.wait) => page?,
+        () = call.closing.cancelled() => engine.events(begin, limit, Duration::ZERO).await?,
+    };
+    Reply::ok(&page)
+}
+
+async fn extents(engine: &Engine, kind: ObjectKind, call: &Call) -> Result<Reply, Problem> {
+    Reply::ok(
+        &engine
+            .extents(kind, call.id()?, &call.query.extents()?)
+            .await?,
+    )
 }
 
 fn command(call: &Call) -> Result<Command, Problem> {
@@ -83,6 +177,40 @@ fn command(call: &Call) -> Result<Command, Problem> {
             id,
             spec: decode(&call.body)?,
         },
+        Op::PoolUpdate => Command::PoolUpdate {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::VolumeUpdate => Command::VolumeUpdate {
+            id,
+            spec: Box::new(decode(&call.body)?),
+        },
+        Op::VolumeRevert => Command::VolumeRevert {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::VolumeTransfer => Command::VolumeTransfer {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::SnapshotCreate => Command::SnapshotCreate {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::GroupCreate => Command::GroupCreate {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::GroupUpdate => Command::GroupUpdate {
+            id,
+            update: decode(&call.body)?,
+        },
+        Op::GroupSnapshotCreate => Command::GroupSnapshotCreate {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::GroupDelete => Command::GroupDelete { id },
+        Op::GroupSnapshotDelete => Command::GroupSnapshotDelete { id },
         Op::HostCreate => Command::HostCreate {
             id,
             spec: decode(&call.body)?,
@@ -93,8 +221,12 @@ fn command(call: &Call) -> Result<Command, Problem> {
         },
         Op::VolumeDelete => Command::VolumeDelete { id },
         Op::VolumeDetachAll => Command::VolumeDetachAll { id },
+        Op::SnapshotDelete => Command::SnapshotDelete { id },
         Op::HostDelete => Command::HostDelete { id },
-        Op::ConnectionDelete => Command::ConnectionDelete { id },
+        Op::ConnectionDelete => Command::ConnectionDelete {
+            id,
+            force: call.query.force,
+        },
         looking => {
             let detail = format!("{looking:?} changes nothing");
             return Err(Problem::new(ProblemCode::Internal, detail));
@@ -108,12 +240,18 @@ fn reply(answer: &Answer) -> Result<Reply, Problem> {
         Answer::Done(outcome) => match outcome {
             Outcome::Pool { pool, created } => Reply::created(pool, *created),
             Outcome::Volume { volume, created } => Reply::created(volume, *created),
+            Outcome::Snapshot { snapshot, created } => Reply::created(snapshot, *created),
+            Outcome::Group { group, created } => Reply::created(group, *created),
+            Outcome::GroupSnapshot {
+                group_snapshot,
+                created,
+            } => Reply::created(group_snapshot, *created),
             Outcome::Host { created, new } => Reply::created(created, *new),
             Outcome::Connection {
                 connection,
                 created,
             } => Reply::created(connection, *created),
-            Outcome::Removed | Outcome::Detached => Ok(Reply::gone()),
+            Outcome::Removed | Outcome::Detached | Outcome::Switched => Ok(Reply::gone()),
         },
     }
 }

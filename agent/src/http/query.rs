@@ -1,21 +1,79 @@
 //! What follows the question mark.
 
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ashlar_protocol::event::NEWEST;
 use ashlar_protocol::page::{DEFAULT_LIMIT, MAX_LIMIT};
 use ashlar_protocol::{Operation, Problem, ProblemCode};
 use uuid::Uuid;
 
-use super::headers::{cut, hyphenated};
-use crate::engine::PageQuery;
+use super::headers::{MAX_WAIT, cut, hyphenated};
+use crate::data::Format;
+use crate::engine::{After, ExtentsQuery, PageQuery, ThinDevicesQuery};
 
 /// Longest cursor in bytes; ours are far shorter.
 const MAX_CURSOR: usize = 256;
 
-/// A list's page and filter.
+/// A list's page and filter, and how a change is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ListQuery {
+pub(super) struct Query {
     pub(super) page: PageQuery,
-    /// Connections of this volume only.
+    /// Connections or snapshots of this volume only.
     pub(super) volume: Option<Uuid>,
+    /// Whether a host that uses what it is to lose is cut off.
+    pub(super) force: bool,
+    /// How long to wait for something to list.
+    pub(super) wait: Duration,
+    /// What changed since this snapshot only.
+    since: Option<Uuid>,
+    /// From this byte on.
+    offset: Option<u64>,
+    /// So many bytes.
+    length: Option<u64>,
+    format: Format,
+}
+
+impl Query {
+    /// Which thin devices. A page's `next` is the last id in it.
+    pub(super) fn thin_devices(&self) -> Result<ThinDevicesQuery, Problem> {
+        let last = self.page.after.as_deref();
+        Ok(ThinDevicesQuery {
+            after: last.map(|text| number("after", text)).transpose()?,
+            limit: self.page.limit,
+        })
+    }
+
+    /// Where a transfer begins.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset.unwrap_or_default()
+    }
+
+    /// How much is transferred, if not all.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// What is read is to be.
+    pub(super) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// What is read is what differs from this snapshot.
+    pub(super) fn since(&self) -> Option<Uuid> {
+        self.since
+    }
+
+    /// Which extents. A page's `next` is where it ended, and goes before `offset`.
+    pub(super) fn extents(&self) -> Result<ExtentsQuery, Problem> {
+        let reached = self.page.after.as_deref().map(|text| number("after", text));
+        Ok(ExtentsQuery {
+            since: self.since,
+            offset: reached.transpose()?.or(self.offset).unwrap_or_default(),
+            limit: self.page.limit,
+        })
+    }
 }
 
 /// Which parameters an operation takes.
@@ -24,31 +82,92 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
         Operation::PoolList | Operation::VolumeList | Operation::HostList | Operation::JobList => {
             &["limit", "after"]
         }
-        Operation::ConnectionList => &["limit", "after", "volume"],
+        Operation::ConnectionList | Operation::SnapshotList => &["limit", "after", "volume"],
+        Operation::ConnectionDelete => &["force"],
+        Operation::EventList => &["limit", "after", "wait"],
+        Operation::ThinDeviceList => &["limit", "after"],
+        Operation::VolumeExtents | Operation::SnapshotExtents => {
+            &["limit", "after", "since", "offset"]
+        }
+        Operation::VolumeImport => &["offset"],
+        Operation::VolumeExport | Operation::SnapshotExport => {
+            &["offset", "length", "format", "since"]
+        }
         _ => &[],
     }
 }
 
 /// Reads the query of `operation`; unknown and repeated parameters are refused.
-pub(super) fn parse(operation: Operation, query: Option<&str>) -> Result<ListQuery, Problem> {
+pub(super) fn parse(operation: Operation, query: Option<&str>) -> Result<Query, Problem> {
     let known = parameters(operation);
-    let mut found: [Option<String>; 3] = Default::default();
+    let mut found = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        let Some(place) = known.iter().position(|known| *known == name) else {
+        let Some(name) = known.iter().find(|known| **known == name) else {
             return Err(refused(&name, "is not a parameter of this request"));
         };
-        if found[place].replace(value.into_owned()).is_some() {
-            return Err(refused(&name, "is there more than once"));
+        if found.insert(*name, value.into_owned()).is_some() {
+            return Err(refused(name, "is there more than once"));
         }
     }
-    let [limit, after, volume] = found;
-    Ok(ListQuery {
+    let mut take = |name| found.remove(name);
+    Ok(Query {
         page: PageQuery {
-            after: after.map(cursor).transpose()?,
-            limit: limit.map_or(Ok(DEFAULT_LIMIT), |text| self::limit(&text))?,
+            after: take("after").map(cursor).transpose()?,
+            limit: take("limit").map_or(Ok(DEFAULT_LIMIT), |text| limit(&text))?,
         },
-        volume: volume.map(|text| self::volume(&text)).transpose()?,
+        volume: take("volume").map(|text| id("volume", &text)).transpose()?,
+        since: take("since").map(|text| id("since", &text)).transpose()?,
+        offset: take("offset")
+            .map(|text| number("offset", &text))
+            .transpose()?,
+        length: take("length")
+            .map(|text| number("length", &text))
+            .transpose()?,
+        format: take("format").map_or(Ok(Format::Extents), |text| format(&text))?,
+        force: take("force").map_or(Ok(false), |text| truth("force", &text))?,
+        wait: take("wait").map_or(Ok(Duration::ZERO), |text| wait(&text))?,
     })
+}
+
+/// Where to begin with events: after an id, or with those to come.
+pub(super) fn after(page: &PageQuery) -> Result<After, Problem> {
+    match page.after.as_deref() {
+        None => Ok(After::Beginning),
+        Some(NEWEST) => Ok(After::Newest),
+        Some(id) => match id.parse() {
+            Ok(id) => Ok(After::Event(id)),
+            Err(_) => {
+                let why = format!("is {:?}, neither an event's id nor {NEWEST:?}", cut(id));
+                Err(refused("after", &why))
+            }
+        },
+    }
+}
+
+fn wait(text: &str) -> Result<Duration, Problem> {
+    match text.parse() {
+        Ok(seconds) if seconds <= MAX_WAIT => Ok(Duration::from_secs(seconds)),
+        _ => Err(refused(
+            "wait",
+            &format!("is {:?}, not whole seconds from 0 to {MAX_WAIT}", cut(text)),
+        )),
+    }
+}
+
+fn truth(name: &str, text: &str) -> Result<bool, Problem> {
+    text.parse()
+        .map_err(|_| refused(name, &format!("is {:?}, not true or false", cut(text))))
+}
+
+fn format(text: &str) -> Result<Format, Problem> {
+    match text {
+        "raw" => Ok(Format::Raw),
+        "extents" => Ok(Format::Extents),
+        _ => Err(refused(
+            "format",
+            &format!("is {:?}, not raw or extents", cut(text)),
+        )),
+    }
 }
 
 fn limit(text: &str) -> Result<usize, Problem> {
@@ -68,14 +187,19 @@ fn cursor(text: String) -> Result<String, Problem> {
     Ok(text)
 }
 
-fn volume(text: &str) -> Result<Uuid, Problem> {
-    hyphenated(text).ok_or_else(|| refused("volume", &format!("is {:?}, not a UUID", cut(text))))
+fn number<T: FromStr>(name: &str, text: &str) -> Result<T, Problem> {
+    let plain = text.parse().ok().filter(|_| !text.starts_with('+'));
+    plain.ok_or_else(|| refused(name, &format!("is {:?}, not a number in range", cut(text))))
+}
+
+fn id(name: &str, text: &str) -> Result<Uuid, Problem> {
+    hyphenated(text).ok_or_else(|| refused(name, &format!("is {:?}, not a UUID", cut(text))))
 }
 
 fn refused(name: &str, why: &str) -> Problem {
     Problem::new(
         ProblemCode::InvalidField,
-        format!("query parameter {} {why}", cut(name)),
+        format!("query parameter {} {why}", cut(name).escape_debug()),
     )
 }
 
@@ -111,11 +235,72 @@ mod tests {
     }
 
     #[test]
-    fn only_lists_take_parameters() {
+    fn force_is_true_or_false_and_false_unless_said() {
+        let force = |query| parse(Operation::ConnectionDelete, query).map(|query| query.force);
+        assert_eq!(force(None), Ok(false));
+        assert_eq!(force(Some("force=true")), Ok(true));
+        assert_eq!(force(Some("force=false")), Ok(false));
+        for bad in ["force=", "force=1", "force=TRUE", "force=true&force=true"] {
+            assert!(force(Some(bad)).is_err(), "{bad}");
+        }
+        assert!(parse(Operation::VolumeDelete, Some("force=true")).is_err());
+    }
+
+    #[test]
+    fn events_begin_after_an_id_or_with_those_to_come() {
+        let read = |query| parse(Operation::EventList, Some(query));
+        let begin = |query| after(&read(query).unwrap().page);
+        assert_eq!(begin(""), Ok(After::Beginning));
+        assert_eq!(begin("after=7"), Ok(After::Event(7)));
+        assert_eq!(begin("after=newest"), Ok(After::Newest));
+        assert!(begin("after=-1").is_err());
+        assert_eq!(read("wait=60").unwrap().wait, Duration::from_secs(60));
+        for bad in ["wait=61", "wait=", "wait=soon", "volume=x"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_lists_take_pages() {
         assert!(parse(Operation::VolumeShow, None).is_ok());
         assert!(parse(Operation::VolumeShow, Some("limit=1")).is_err());
         let id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
         let query = parse(Operation::ConnectionList, Some(&format!("volume={id}"))).unwrap();
         assert_eq!(query.volume, Some(id.parse().unwrap()));
+    }
+
+    #[test]
+    fn a_page_of_extents_goes_on_where_the_one_before_ended() {
+        let read = |query: &str| parse(Operation::VolumeExtents, Some(query))?.extents();
+        let since = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
+        let query = |since: Option<&str>, offset, limit| ExtentsQuery {
+            since: since.map(|text| text.parse().unwrap()),
+            offset,
+            limit,
+        };
+        assert_eq!(read(""), Ok(query(None, 0, DEFAULT_LIMIT)));
+        assert_eq!(
+            read(&format!("since={since}&offset=4096&limit=2")),
+            Ok(query(Some(since), 4096, 2))
+        );
+        assert_eq!(
+            read("offset=4096&after=8192"),
+            Ok(query(None, 8192, DEFAULT_LIMIT))
+        );
+        for bad in [
+            "offset=-1",
+            "offset=+1",
+            "offset=1MiB",
+            "offset=18446744073709551616",
+            "after=x",
+            "since=1",
+            "volume=6ba7b810-9dad-41d1-80b4-00c04fd430c8",
+        ] {
+            assert_eq!(
+                read(bad).unwrap_err().code,
+                ProblemCode::InvalidField,
+                "{bad}"
+            );
+        }
     }
 }

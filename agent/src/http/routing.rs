@@ -57,8 +57,8 @@ fn require(role: Role, least: Role, method: &str, path: &str) -> Result<(), Prob
         ProblemCode::Forbidden,
         format!(
             "{} {} takes the role {least}, the certificate has {role}",
-            cut(method),
-            cut(path)
+            cut(method).escape_debug(),
+            cut(path).escape_debug()
         ),
     ))
 }
@@ -74,7 +74,7 @@ fn id(segment: &str) -> Result<Uuid, Problem> {
 
 fn unlisted(method: &str, path: &str, other_methods: &[Method]) -> Problem {
     if other_methods.is_empty() {
-        let detail = format!("there is no {}", cut(path));
+        let detail = format!("there is no {}", cut(path).escape_debug());
         return Problem::new(ProblemCode::RouteNotFound, detail);
     }
     let others: Vec<_> = other_methods.iter().map(|m| m.as_str()).collect();
@@ -82,9 +82,9 @@ fn unlisted(method: &str, path: &str, other_methods: &[Method]) -> Problem {
         ProblemCode::MethodNotAllowed,
         format!(
             "{} takes {}, not {}",
-            cut(path),
+            cut(path).escape_debug(),
             others.join(", "),
-            cut(method)
+            cut(method).escape_debug()
         ),
     )
 }

@@ -1,7 +1,11 @@
 //! One attempt at bringing the kernel to the intent of one unit.
 
+use std::collections::BTreeSet;
+
 use ashlar_protocol::{Problem, ProblemCode};
-use ashlar_targetd_protocol::{DesiredPool, DesiredVolume, PoolReport, Request, Response};
+use ashlar_targetd_protocol::{
+    DesiredPool, DesiredSnapshots, DesiredVolume, PoolReport, Request, Response,
+};
 use uuid::Uuid;
 
 use super::driver::Reconciler;
@@ -25,26 +29,29 @@ pub(super) enum End {
 /// A unit as it should be.
 enum Desired {
     Pool(DesiredPool),
-    Volume(DesiredVolume),
+    Volume(Box<DesiredVolume>),
+    Snapshots(DesiredSnapshots),
 }
 
 impl Reconciler {
     /// Tries once, and says for which generations.
     pub(super) async fn attempt(&self, unit: Unit) -> (Span, End) {
-        if let Unit::Volume(id) = unit
-            && let Err(problem) = self.pool_of(id).await
-        {
+        if let Err(problem) = self.pools_of(unit).await {
             let span = self.shared.ledger.begin(unit);
-            let remedy = Remedy::Withdraw;
-            return (span, End::Failed(Trouble { problem, remedy }));
+            let remedy = match problem.code {
+                ProblemCode::TargetdUnavailable => Remedy::Retry,
+                _ => Remedy::Withdraw,
+            };
+            return (span, End::Failed(Trouble::new(problem, remedy)));
         }
         let permit = self.shared.permits.acquire().await;
-        let (span, rendered) = {
+        let (span, rendered, held) = {
             // The ledger learns of a change under the write lock, so under the read lock the
             // generation is that of what is rendered.
             let intent = self.shared.intent.read().await;
             let span = self.shared.ledger.begin(unit);
-            (span, self.render(&intent, unit, span.tried))
+            let held = self.shared.holds.wants(unit);
+            (span, self.render(&intent, unit, span.tried), held)
         };
         let end = match rendered {
             Ok(Some(desired)) => self.apply(desired).await.unwrap_or_else(|error| {
@@ -52,11 +59,11 @@ impl Reconciler {
                 End::Failed(trouble(object, &error))
             }),
             Ok(None) => End::Forgotten,
-            Err(problem) => {
-                let remedy = Remedy::Withdraw;
-                End::Failed(Trouble { problem, remedy })
-            }
+            Err(problem) => End::Failed(Trouble::new(problem, Remedy::Withdraw)),
         };
+        if held && matches!(end, End::Settled(_)) {
+            self.shared.holds.applied(unit);
+        }
         drop(permit);
         (span, end)
     }
@@ -74,9 +81,30 @@ impl Reconciler {
             }
             Unit::Volume(id) => {
                 let volume = render::volume(intent, &self.shared.site, id, generation)?;
-                Ok(volume.map(Desired::Volume))
+                Ok(volume.map(|volume| {
+                    let held = self.shared.holds.wants(unit);
+                    Desired::Volume(Box::new(DesiredVolume { held, ..volume }))
+                }))
+            }
+            Unit::Snapshot(id) => {
+                let snapshot = intent.snapshot(id);
+                let snapshot = snapshot.and_then(|record| render::snapshot(id, record, generation));
+                Ok(snapshot.map(|desired| self.held(desired)))
+            }
+            Unit::Group(id) => Ok(render::group(intent, id, generation).map(Desired::Snapshots)),
+            Unit::GroupSnapshot(id) => {
+                let snapshots = render::group_snapshot(intent, id, generation);
+                Ok(snapshots.map(|desired| self.held(desired)))
             }
         }
+    }
+
+    /// With the devices active that this process needs.
+    fn held(&self, mut desired: DesiredSnapshots) -> Desired {
+        for member in &mut desired.members {
+            member.held = self.shared.holds.wants(Unit::Snapshot(member.id));
+        }
+        Desired::Snapshots(desired)
     }
 
     async fn apply(&self, desired: Desired) -> Result<End, CallError> {
@@ -84,9 +112,16 @@ impl Reconciler {
             Desired::Pool(desired) => self.apply_pool(desired).await,
             Desired::Volume(desired) => {
                 let volume = desired.id;
-                let request = Request::ApplyVolume(Box::new(desired));
+                let request = Request::ApplyVolume(desired);
                 let steps = self.applied(request, "apply-volume").await?;
                 tracing::debug!(%volume, ?steps, "applied");
+                Ok(End::Settled(None))
+            }
+            Desired::Snapshots(desired) => {
+                let snapshots = desired.id;
+                let request = Request::ApplySnapshots(Box::new(desired));
+                let steps = self.applied(request, "apply-snapshots").await?;
+                tracing::debug!(%snapshots, ?steps, "applied");
                 Ok(End::Settled(None))
             }
         }
@@ -138,24 +173,69 @@ impl Reconciler {
         }
     }
 
-    /// Waits until the pool of a volume was tried.
-    async fn pool_of(&self, volume: Uuid) -> Result<(), Problem> {
-        let pool = {
-            let intent = self.shared.intent.read().await;
-            match intent.volume(volume) {
-                Some(entry) => entry.record.pool,
-                None => return Ok(()),
-            }
+    /// The size of a volume's device in bytes, 0 without one; `None` when it cannot be known.
+    pub(super) async fn device(&self, unit: Unit) -> Option<u64> {
+        let Unit::Volume(id) = unit else {
+            return None;
         };
-        let unit = Unit::Pool(pool);
-        while !self.shared.ledger.settled(unit) {
-            if let Some(problem) = self.shared.ledger.problem(unit) {
-                let detail = format!("pool {pool} is not online: {}", problem.detail);
-                let object = Unit::Volume(volume).object();
-                return Err(Problem::new(ProblemCode::WrongState, detail).about(object));
+        let (pool, thin_id) = {
+            let intent = self.shared.intent.read().await;
+            let record = &intent.volume(id)?.record;
+            (record.pool, record.thin_id)
+        };
+        let request = Request::ObserveVolume { id, pool, thin_id };
+        match self.shared.targetd.call(request).await {
+            Ok(Response::Volume(report)) => {
+                Some(report.active.map_or(0, |sectors| sectors.bytes().0))
             }
-            self.shared.ledger.attempted(unit).await;
+            _ => None,
+        }
+    }
+
+    /// Waits until the pool of what lives in one was tried.
+    async fn pools_of(&self, unit: Unit) -> Result<(), Problem> {
+        let pools = {
+            let intent = self.shared.intent.read().await;
+            homes(&intent, unit)
+        };
+        for pool in pools {
+            self.pool_tried(pool, unit).await?;
         }
         Ok(())
+    }
+
+    async fn pool_tried(&self, pool: Uuid, unit: Unit) -> Result<(), Problem> {
+        let below = Unit::Pool(pool);
+        while !self.shared.ledger.settled(below) {
+            if let Some(problem) = self.shared.ledger.problem(below) {
+                let detail = format!("pool {pool} is not online: {}", problem.detail);
+                let code = match problem.code {
+                    // Nothing is known of the pool but that it was not asked.
+                    ProblemCode::TargetdUnavailable => ProblemCode::TargetdUnavailable,
+                    _ => ProblemCode::WrongState,
+                };
+                return Err(Problem::new(code, detail).about(unit.object()));
+            }
+            self.shared.ledger.attempted(below).await;
+        }
+        Ok(())
+    }
+}
+
+/// The pools that a unit lives in.
+fn homes(intent: &Intent, unit: Unit) -> BTreeSet<Uuid> {
+    match unit {
+        Unit::Pool(_) => BTreeSet::new(),
+        Unit::Volume(id) => intent
+            .volume(id)
+            .map(|v| v.record.pool)
+            .into_iter()
+            .collect(),
+        Unit::Snapshot(id) => intent.snapshot(id).map(|s| s.pool).into_iter().collect(),
+        Unit::Group(id) => intent
+            .volumes_of_group(id)
+            .map(|(_, v)| v.record.pool)
+            .collect(),
+        Unit::GroupSnapshot(id) => intent.snapshots_of_group(id).map(|(_, s)| s.pool).collect(),
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_protocol::Problem;
+use ashlar_protocol::{Problem, ProblemCode};
 use ashlar_targetd_protocol::PoolReport;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, Semaphore, watch};
@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use super::attempt::End;
 use super::failure::{Remedy, Trouble};
+use super::holds::Holds;
 use super::ledger::{Ledger, Next};
 use crate::domain::record::Unit;
-use crate::domain::settle::Span;
+use crate::domain::settle::{Grounds, Span};
 use crate::domain::{Intent, Site};
 use crate::targetd::{IN_FLIGHT, Targetd};
 
@@ -33,9 +34,12 @@ pub trait Desk: Send + Sync + 'static {
     /// The kernel has what was asked of `unit` in `span`; `report` is a pool's.
     fn settle(&self, unit: Unit, span: Span, report: Option<PoolReport>) -> DeskAnswer<()>;
     /// Takes back what was added in `span`; whether there was anything.
-    fn withdraw(&self, unit: Unit, span: Span, problem: Problem) -> DeskAnswer<bool>;
+    fn withdraw(&self, unit: Unit, span: Span, grounds: Grounds) -> DeskAnswer<bool>;
     /// Gives back what was to be taken in `span`; whether there was anything.
-    fn restore(&self, unit: Unit, span: Span, problem: Problem) -> DeskAnswer<bool>;
+    fn restore(&self, unit: Unit, span: Span, grounds: Grounds) -> DeskAnswer<bool>;
+    /// Forgets what was added in `span` without a trace in the kernel; whether there was
+    /// anything.
+    fn forget(&self, unit: Unit, span: Span, grounds: Grounds) -> DeskAnswer<bool>;
 }
 
 /// What a [`Desk`] answers, later.
@@ -64,6 +68,7 @@ pub(super) struct Shared {
     pub(super) targetd: Targetd,
     pub(super) site: Arc<Site>,
     pub(super) permits: Semaphore,
+    pub(super) holds: Holds,
     stopped: watch::Receiver<bool>,
     /// What is older was promised by an earlier process, and is never taken back.
     pub(super) promised: u64,
@@ -88,6 +93,7 @@ impl Reconciler {
             targetd,
             site,
             permits,
+            holds: Holds::default(),
             stopped,
             promised,
             laps: watch::channel(0).0,
@@ -115,6 +121,9 @@ impl Reconciler {
     async fn drive(self, unit: Unit, desk: Arc<dyn Desk>) {
         let mut failing = Failing::default();
         loop {
+            if !self.shared.targetd.is_up() {
+                failing.unheard();
+            }
             if !self.shared.targetd.up().await {
                 return;
             }
@@ -125,10 +134,7 @@ impl Reconciler {
                 End::Settled(report) => match desk.settle(unit, self.recent(span), report).await {
                     Ok(()) => Ok(()),
                     Err(DeskError::Stopping) => return,
-                    Err(DeskError::Problem(problem)) => Err(Trouble {
-                        problem,
-                        remedy: Remedy::Retry,
-                    }),
+                    Err(DeskError::Problem(problem)) => Err(Trouble::new(problem, Remedy::Retry)),
                 },
             };
             match outcome {
@@ -164,25 +170,29 @@ impl Reconciler {
         failing: &mut Failing,
         desk: &dyn Desk,
     ) -> Result<(), DeskError> {
-        let Trouble { problem, remedy } = trouble;
-        failing.again();
+        let Trouble {
+            problem,
+            users,
+            remedy,
+        } = trouble;
+        failing.again(problem.code != ProblemCode::TargetdUnavailable);
         let recent = self.recent(span);
         let given_up = match remedy {
             Remedy::Retry => failing.longer_than(PATIENCE),
             Remedy::Restore => failing.longer_than(GRACE),
-            Remedy::Withdraw => true,
+            Remedy::Withdraw | Remedy::Forget => true,
         };
         tracing::warn!(object = %unit.object(), generation = span.tried, %problem, given_up,
             "an attempt failed");
-        let changed = match (given_up, remedy) {
-            (false, _) => Ok(false),
-            // Without anything to give back, what was added is what cannot be had.
-            (true, Remedy::Restore) => match desk.restore(unit, recent, problem.clone()).await {
-                Ok(false) => desk.withdraw(unit, recent, problem.clone()).await,
-                restored => restored,
-            },
-            (true, Remedy::Retry | Remedy::Withdraw) => {
-                desk.withdraw(unit, recent, problem.clone()).await
+        let changed = match given_up {
+            false => Ok(false),
+            true => {
+                let grounds = Grounds {
+                    problem: problem.clone(),
+                    users,
+                    device: self.device(unit).await,
+                };
+                undo(unit, recent, grounds, remedy, desk).await
             }
         };
         let changed = match changed {
@@ -212,25 +222,81 @@ impl Reconciler {
     }
 }
 
-/// Failures in a row.
+/// Takes back what cannot be had, and says whether there was anything.
+async fn undo(
+    unit: Unit,
+    span: Span,
+    grounds: Grounds,
+    remedy: Remedy,
+    desk: &dyn Desk,
+) -> Result<bool, DeskError> {
+    match remedy {
+        Remedy::Forget => desk.forget(unit, span, grounds).await,
+        Remedy::Retry | Remedy::Withdraw => desk.withdraw(unit, span, grounds).await,
+        Remedy::Restore => match desk.restore(unit, span, grounds.clone()).await? {
+            true => Ok(true),
+            // Without anything to give back, what was added is what cannot be had.
+            false => desk.withdraw(unit, span, grounds).await,
+        },
+    }
+}
+
+/// Failures in a row, and for how long the kernel has refused. Time in which nobody could ask
+/// it does not count: it has not refused anything then.
 #[derive(Default)]
 struct Failing {
-    since: Option<Instant>,
+    refused: Duration,
+    last: Option<Instant>,
     count: u32,
 }
 
 impl Failing {
-    fn again(&mut self) {
-        self.since.get_or_insert_with(Instant::now);
+    /// Once more; because the kernel refused, or because it was not heard.
+    fn again(&mut self, heard: bool) {
         self.count += 1;
+        if !heard {
+            return self.unheard();
+        }
+        let now = Instant::now();
+        let since = self.last.replace(now);
+        self.refused += since.map_or(Duration::ZERO, |since| now - since);
+    }
+
+    fn unheard(&mut self) {
+        self.last = None;
     }
 
     fn longer_than(&self, limit: Duration) -> bool {
-        self.since.is_some_and(|since| since.elapsed() >= limit)
+        self.refused >= limit
     }
 
     fn pause(&self) -> Duration {
         let doubled = PAUSE.0 * 2_u32.saturating_pow(self.count.saturating_sub(1).min(16));
         doubled.min(PAUSE.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_time_in_which_the_kernel_refuses_uses_up_patience() {
+        let mut failing = Failing::default();
+        let wait = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+        failing.again(true);
+        wait(50).await;
+        failing.again(true);
+        wait(1000).await;
+        // It was away at some time since, so nothing is known of all that time.
+        failing.again(false);
+        wait(1000).await;
+        failing.unheard();
+        failing.again(true);
+        assert_eq!(failing.refused, Duration::from_secs(50));
+        wait(70).await;
+        assert!(!failing.longer_than(PATIENCE));
+        failing.again(true);
+        assert!(failing.longer_than(PATIENCE));
     }
 }

@@ -1,7 +1,7 @@
 //! What targetd's refusals mean to a client.
 
 use ashlar_protocol::{ObjectRef, Problem, ProblemCode};
-use ashlar_targetd_protocol::{Failure, FailureKind};
+use ashlar_targetd_protocol::{Accesses, Failure, FailureKind};
 
 use crate::targetd::CallError;
 
@@ -10,6 +10,8 @@ use crate::targetd::CallError;
 pub struct Trouble {
     /// As told to clients.
     pub problem: Problem,
+    /// The hosts that do not let go, if that is the trouble and they are known.
+    pub users: Accesses,
     /// What the driver does about it.
     pub remedy: Remedy,
 }
@@ -23,6 +25,13 @@ pub enum Remedy {
     Restore,
     /// What was added is taken back.
     Withdraw,
+    /// What was added is forgotten, and nothing destroyed: what is there is somebody else's.
+    Forget,
+}
+
+/// What `error` means to a client who only asked.
+pub fn problem_of(object: ObjectRef, error: &CallError) -> Problem {
+    trouble(object, error).problem
 }
 
 /// What `error` means for `object`.
@@ -36,7 +45,18 @@ pub fn trouble(object: ObjectRef, error: &CallError) -> Trouble {
     };
     let mut problem = Problem::new(code, error.to_string()).about(object);
     problem.retryable = retryable;
-    Trouble { problem, remedy }
+    Trouble::new(problem, remedy)
+}
+
+impl Trouble {
+    /// Trouble that no host is to blame for.
+    pub fn new(problem: Problem, remedy: Remedy) -> Trouble {
+        Trouble {
+            problem,
+            users: Accesses::default(),
+            remedy,
+        }
+    }
 }
 
 fn refused(object: ObjectRef, failure: &Failure) -> Trouble {
@@ -46,19 +66,24 @@ fn refused(object: ObjectRef, failure: &Failure) -> Trouble {
         FailureKind::NotBlank => ProblemCode::NotBlank,
         FailureKind::Missing | FailureKind::Refused => ProblemCode::WrongState,
         FailureKind::NoSpace => ProblemCode::NoSpace,
-        FailureKind::Foreign | FailureKind::Address | FailureKind::Kernel => {
-            ProblemCode::KernelFailed
-        }
+        FailureKind::Foreign
+        | FailureKind::Occupied
+        | FailureKind::Address
+        | FailureKind::Kernel => ProblemCode::KernelFailed,
         FailureKind::Stopping => ProblemCode::TargetdUnavailable,
     };
     let mut problem = Problem::new(code, failure.message.clone()).about(object);
     problem.retryable = failure.kind.retryable();
     let remedy = match (failure.kind, failure.kind.retryable()) {
         (FailureKind::InUse, _) => Remedy::Restore,
+        (FailureKind::Occupied, _) => Remedy::Forget,
         (_, true) => Remedy::Retry,
         (_, false) => Remedy::Withdraw,
     };
-    Trouble { problem, remedy }
+    Trouble {
+        users: failure.users.clone(),
+        ..Trouble::new(problem, remedy)
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +128,11 @@ mod tests {
                 Remedy::Withdraw,
             ),
             (
+                FailureKind::Occupied,
+                ProblemCode::KernelFailed,
+                Remedy::Forget,
+            ),
+            (
                 FailureKind::Address,
                 ProblemCode::KernelFailed,
                 Remedy::Retry,
@@ -119,7 +149,7 @@ mod tests {
             ),
         ] {
             let message = "failed to do it: EIO".to_owned();
-            let trouble = trouble(OBJECT, &CallError::Failed(Failure { kind, message }));
+            let trouble = trouble(OBJECT, &CallError::Failed(Failure::new(kind, message)));
             assert_eq!(
                 (trouble.problem.code, trouble.remedy),
                 (code, remedy),

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::driver::{Desk, Reconciler};
 use crate::domain::Intent;
-use crate::domain::record::Unit;
+use crate::domain::record::{SnapshotPhase, Unit};
 use crate::targetd::{CallError, Link};
 
 /// Units of one lap under way at once. More than are in flight, so that those which wait for
@@ -26,10 +26,9 @@ impl Reconciler {
                 .ledger
                 .recover(Unit::Pool(*pool), intent.generation());
         }
-        for volume in intent.volumes_in_kernel() {
-            self.shared
-                .ledger
-                .recover(Unit::Volume(volume), intent.generation());
+        let volumes = intent.volumes_in_kernel().into_iter().map(Unit::Volume);
+        for unit in volumes.chain(intent.units_made_at_once()) {
+            self.shared.ledger.recover(unit, intent.generation());
         }
     }
 
@@ -62,14 +61,14 @@ impl Reconciler {
         }
     }
 
-    /// Pools first, then volumes; then what the kernel has and nobody knows.
+    /// Pools first, then what lives in them; then what the kernel has and nobody knows.
     async fn lap(&self, desk: &Arc<dyn Desk>) -> Result<usize, CallError> {
-        let (pools, volumes, foreign) = self.objects().await?;
+        let found = self.objects().await?;
         let round = {
             let intent = self.shared.intent.read().await;
-            Round::new(&intent, &pools, &volumes)
+            Round::new(&intent, &found)
         };
-        let mut strangers = foreign;
+        let mut strangers = found.foreign;
         let unknown = round.unknown_pools.iter();
         strangers
             .extend(unknown.map(|id| format!("pool {id} is in the kernel, but nobody knows it")));
@@ -79,8 +78,9 @@ impl Reconciler {
         for pool in &round.pools {
             self.shared.ledger.attempted(Unit::Pool(*pool)).await;
         }
-        let units = round.pools.len() + round.volumes.len();
-        self.volumes(round.volumes, round.generation, desk).await;
+        let units = round.pools.len() + round.residents.len();
+        self.residents(round.residents, round.generation, desk)
+            .await;
         strangers.extend(self.remove_orphans(round.orphans).await?);
         for stranger in &strangers {
             tracing::warn!(stranger, "left alone");
@@ -89,33 +89,38 @@ impl Reconciler {
         Ok(units)
     }
 
-    /// Pools and volumes in the kernel, and strangers. A kernel that cannot list its objects
-    /// may still take some.
-    async fn objects(&self) -> Result<(Vec<Uuid>, Vec<Uuid>, Vec<String>), CallError> {
+    /// What is in the kernel, and strangers. A kernel that cannot list its objects may still
+    /// take some.
+    async fn objects(&self) -> Result<Found, CallError> {
         match self.shared.targetd.call(Request::ListObjects).await {
             Ok(Response::Objects {
                 pools,
                 volumes,
+                snapshots,
                 foreign,
-            }) => Ok((pools, volumes, foreign)),
+            }) => Ok(Found {
+                pools,
+                volumes,
+                snapshots,
+                foreign,
+            }),
             Ok(_) => Err(CallError::Unexpected {
                 request: "list-objects",
             }),
-            Err(CallError::Failed(failure)) => {
-                let unknown = format!("the kernel's objects are unknown: {failure}");
-                Ok((Vec::new(), Vec::new(), vec![unknown]))
-            }
+            Err(CallError::Failed(failure)) => Ok(Found {
+                foreign: vec![format!("the kernel's objects are unknown: {failure}")],
+                ..Found::default()
+            }),
             Err(error) => Err(error),
         }
     }
 
-    async fn volumes(&self, volumes: BTreeSet<Uuid>, generation: u64, desk: &Arc<dyn Desk>) {
+    async fn residents(&self, units: Vec<Unit>, generation: u64, desk: &Arc<dyn Desk>) {
         let mut under_way = tokio::task::JoinSet::new();
-        for volume in volumes {
+        for unit in units {
             if under_way.len() >= AT_ONCE {
                 under_way.join_next().await;
             }
-            let unit = Unit::Volume(volume);
             self.doubt(unit, generation, desk);
             let ledger = Arc::clone(&self.shared.ledger);
             under_way.spawn(async move { ledger.attempted(unit).await });
@@ -129,8 +134,8 @@ impl Reconciler {
         }
     }
 
-    /// Takes exports from volumes that the intent does not have; their data stays. Answers
-    /// with those that were left alone.
+    /// Takes exports and devices from volumes and snapshots that the intent does not have;
+    /// their data stays. Answers with those that were left alone.
     ///
     /// A store that was just made knows no volume. That it removes what the kernel serves is
     /// far less likely meant than that it took the place of one that was lost.
@@ -138,13 +143,13 @@ impl Reconciler {
         let mut left = Vec::new();
         for id in orphans {
             if self.shared.promised == 0 {
-                left.push(format!("volume {id} is exported, but this store is new"));
+                left.push(format!("{id} is in the kernel, but this store is new"));
                 continue;
             }
             match self.shared.targetd.call(Request::Unexport { id }).await {
-                Ok(_) => tracing::warn!(volume = %id, "took out a volume that nobody knows"),
+                Ok(_) => tracing::warn!(object = %id, "took out what nobody knows"),
                 Err(CallError::Failed(failure)) => {
-                    left.push(format!("volume {id}, which nobody knows, stays: {failure}"));
+                    left.push(format!("{id}, which nobody knows, stays: {failure}"));
                 }
                 Err(error) => return Err(error),
             }
@@ -153,26 +158,55 @@ impl Reconciler {
     }
 }
 
+/// What the kernel has.
+#[derive(Default)]
+struct Found {
+    pools: Vec<Uuid>,
+    volumes: Vec<Uuid>,
+    /// Those with a device.
+    snapshots: Vec<Uuid>,
+    foreign: Vec<String>,
+}
+
 /// What one lap sees to.
 struct Round {
     generation: u64,
     pools: Vec<Uuid>,
     unknown_pools: Vec<Uuid>,
-    volumes: BTreeSet<Uuid>,
+    /// What lives in pools.
+    residents: Vec<Unit>,
     orphans: BTreeSet<Uuid>,
 }
 
 impl Round {
-    /// `pools` and `volumes` are what the kernel has.
-    fn new(intent: &Intent, pools: &[Uuid], volumes: &[Uuid]) -> Round {
-        let unknown_pools = pools.iter().filter(|id| intent.pool(**id).is_none());
-        let (known, orphans): (BTreeSet<_>, BTreeSet<_>) =
-            volumes.iter().partition(|id| intent.volume(**id).is_some());
+    fn new(intent: &Intent, found: &Found) -> Round {
+        let pools = found.pools.iter();
+        let unknown_pools = pools.filter(|id| intent.pool(**id).is_none());
+        let (known, mut orphans): (BTreeSet<_>, BTreeSet<_>) = found
+            .volumes
+            .iter()
+            .partition(|id| intent.volume(**id).is_some());
+        let volumes = &intent.volumes_in_kernel() | &known;
+        let (snapshots, unknown): (BTreeSet<_>, BTreeSet<_>) = found
+            .snapshots
+            .iter()
+            .partition(|id| intent.snapshot(**id).is_some());
+        orphans.extend(unknown);
+        // The others are made or destroyed, perhaps with more at the same instant.
+        let present = snapshots.into_iter().filter(|id| {
+            let record = intent.snapshot(*id);
+            record.is_some_and(|record| record.phase == SnapshotPhase::Present)
+        });
         Round {
             generation: intent.generation(),
             pools: intent.pools().keys().copied().collect(),
             unknown_pools: unknown_pools.copied().collect(),
-            volumes: &intent.volumes_in_kernel() | &known,
+            residents: volumes
+                .into_iter()
+                .map(Unit::Volume)
+                .chain(present.map(Unit::Snapshot))
+                .chain(intent.units_made_at_once())
+                .collect(),
             orphans,
         }
     }

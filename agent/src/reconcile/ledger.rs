@@ -3,7 +3,7 @@
 //! A unit without an entry has settled: the kernel has all of it, or needs none of it. So the
 //! ledger grows with what is under way, not with what exists.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::domain::record::Unit;
 use crate::domain::settle::Span;
-use crate::domain::view::Progress;
+use crate::domain::view::Reached;
 
 /// What is told to those who wait for a unit.
 pub type Settled = Result<(), Problem>;
@@ -46,6 +46,8 @@ struct Waiter {
 #[derive(Debug, Default)]
 pub struct Ledger {
     entries: Mutex<BTreeMap<Unit, Entry>>,
+    /// Those with a problem, so that telling how many there are does not take looking at all.
+    troubled: Mutex<BTreeSet<Unit>>,
     closed: AtomicBool,
     strangers: Mutex<Vec<String>>,
 }
@@ -108,12 +110,12 @@ impl Ledger {
     }
 
     /// How far a unit is towards `generation`.
-    pub fn progress(&self, unit: Unit, generation: u64) -> Progress {
+    pub fn reached(&self, unit: Unit, generation: u64) -> Reached {
         match self.lock().get(&unit) {
             Some(entry) if entry.applied < generation => {
-                Progress::Underway(entry.problem.as_deref().cloned())
+                Reached::Underway(entry.problem.as_deref().cloned())
             }
-            _ => Progress::Done,
+            _ => Reached::All,
         }
     }
 
@@ -164,13 +166,18 @@ impl Ledger {
         }
     }
 
-    /// Units with a problem.
-    pub fn troubled(&self) -> Vec<(Unit, Problem)> {
-        let entries = self.lock();
-        let troubled = entries.iter();
-        troubled
-            .filter_map(|(unit, entry)| Some((*unit, (**entry.problem.as_ref()?).clone())))
-            .collect()
+    /// How many units have a problem, and the first with its own.
+    pub fn troubled(&self) -> (usize, Option<(Unit, Problem)>) {
+        let (count, first) = {
+            let troubled = self.marked();
+            (troubled.len(), troubled.first().copied())
+        };
+        let first = first.and_then(|unit| Some((unit, self.problem(unit)?)));
+        (count, first)
+    }
+
+    fn marked(&self) -> MutexGuard<'_, BTreeSet<Unit>> {
+        self.troubled.lock().expect("no holder of this lock panics")
     }
 
     /// What the last lap found in the kernel that the intent does not account for, in words.
@@ -214,7 +221,9 @@ impl Ledger {
             return Next::Rest;
         };
         entry.applied = entry.applied.max(tried);
-        entry.problem = None;
+        if entry.problem.take().is_some() {
+            self.marked().remove(&unit);
+        }
         entry.watchers.clear();
         entry.tell(tried, &Ok(()));
         if entry.applied >= entry.wanted && !entry.doubted {
@@ -228,6 +237,7 @@ impl Ledger {
     pub(super) fn failed(&self, unit: Unit, tried: u64, problem: &Problem, for_good: bool) {
         if let Some(entry) = self.lock().get_mut(&unit) {
             entry.problem = Some(Box::new(problem.clone()));
+            self.marked().insert(unit);
             entry.watchers.clear();
             if for_good {
                 entry.tell(tried, &Err(problem.clone()));

@@ -19,9 +19,12 @@
 mod attempt;
 mod driver;
 mod failure;
+mod holds;
 mod lap;
 mod ledger;
 mod render;
 
 pub use driver::{Desk, DeskAnswer, DeskError, Reconciler};
+pub use failure::problem_of;
+pub use holds::HoldGuard;
 pub use ledger::{Ledger, Settled};

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use ashlar_protocol::{Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{
-    Bytes, DataState, DesiredPool, DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport,
-    NvmeHost, PoolDisk, PoolFormat, Sectors,
+    Accesses, Bytes, DataState, DesiredPool, DesiredSnapshot, DesiredSnapshots, DesiredVolume,
+    Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos, Sectors,
+    ThinSource,
 };
 use uuid::Uuid;
 
 use crate::domain::intent::Intent;
 use crate::domain::names;
+use crate::domain::qos;
 use crate::domain::record::{
-    ConnectionPhase, HostRecord, PoolPhase, PoolRecord, Unit, VolumePhase,
+    ConnectionPhase, GroupPhase, HostRecord, Origin, PoolPhase, PoolRecord, SnapshotPhase,
+    SnapshotRecord, Unit, VolumePhase,
 };
 use crate::domain::site::Site;
 
@@ -49,7 +52,6 @@ pub fn volume(
     let Some(record) = intent.volume(id).map(|entry| &entry.record) else {
         return Ok(None);
     };
-    let cut = |phase| phase == ConnectionPhase::Cutting;
     Ok(Some(DesiredVolume {
         id,
         generation,
@@ -57,13 +59,118 @@ pub fn volume(
         thin_id: record.thin_id,
         size: Sectors::within(Bytes(record.size)),
         data: match record.phase {
-            VolumePhase::Creating => DataState::Provision,
+            VolumePhase::Creating | VolumePhase::Reverting => DataState::Provision,
             VolumePhase::Present => DataState::Present,
             VolumePhase::Deleting => DataState::Tombstone,
         },
+        source: record.origin.map(source),
+        retired: record.retired.clone(),
         exports: exports(intent, site, id)?,
-        force: intent.connections_of(id, None).any(|(_, c)| cut(c.phase)),
+        qos: match &record.qos {
+            Some(qos) => qos::effective(qos, record.size),
+            None => Qos::default(),
+        },
+        held: false,
+        cut: cut(intent, id),
     }))
+}
+
+/// A snapshot by itself as the kernel should have it; nothing while it is made, or unmade, with
+/// the others of its group snapshot.
+pub fn snapshot(id: Uuid, record: &SnapshotRecord, generation: u64) -> Option<DesiredSnapshots> {
+    if record.group.is_some() && record.phase != SnapshotPhase::Present {
+        return None;
+    }
+    Some(DesiredSnapshots {
+        id,
+        generation,
+        members: vec![member(id, record)],
+        data: snapshot_data(record.phase),
+    })
+}
+
+/// The members of a group as they are made, or unmade, all at once; nothing when they stand.
+pub fn group(intent: &Intent, id: Uuid, generation: u64) -> Option<DesiredSnapshots> {
+    let data = match intent.group(id)?.record.phase {
+        GroupPhase::Creating => DataState::Provision,
+        GroupPhase::Present => return None,
+        GroupPhase::Deleting => DataState::Tombstone,
+    };
+    let copies = intent.volumes_of_group(id).filter_map(|(id, entry)| {
+        let record = &entry.record;
+        Some(DesiredSnapshot {
+            id,
+            pool: record.pool,
+            thin_id: record.thin_id,
+            size: Sectors::within(Bytes(record.size)),
+            source: source(record.origin?),
+            held: false,
+        })
+    });
+    Some(DesiredSnapshots {
+        id,
+        generation,
+        members: copies.collect(),
+        data,
+    })
+}
+
+/// A group snapshot with its snapshots as the kernel should have them.
+pub fn group_snapshot(intent: &Intent, id: Uuid, generation: u64) -> Option<DesiredSnapshots> {
+    let record = intent.group_snapshot(id)?;
+    let snapshots = intent.snapshots_of_group(id);
+    Some(DesiredSnapshots {
+        id,
+        generation,
+        members: snapshots.map(|(id, record)| member(id, record)).collect(),
+        data: snapshot_data(record.phase),
+    })
+}
+
+fn snapshot_data(phase: SnapshotPhase) -> DataState {
+    match phase {
+        SnapshotPhase::Creating => DataState::Provision,
+        SnapshotPhase::Present => DataState::Present,
+        SnapshotPhase::Deleting => DataState::Tombstone,
+    }
+}
+
+fn member(id: Uuid, record: &SnapshotRecord) -> DesiredSnapshot {
+    DesiredSnapshot {
+        id,
+        pool: record.pool,
+        thin_id: record.thin_id,
+        size: Sectors::within(Bytes(record.size)),
+        source: source(record.origin()),
+        held: false,
+    }
+}
+
+fn source(origin: Origin) -> ThinSource {
+    ThinSource {
+        object: origin.object,
+        thin_id: origin.thin_id,
+    }
+}
+
+/// The hosts that may be cut off. The kernel ends an iSCSI host's session and no other, but those
+/// of an NVMe host only together with everybody's.
+fn cut(intent: &Intent, volume: Uuid) -> Accesses {
+    let mut cut = Accesses::default();
+    for (_, connection) in intent.connections_of(volume, None) {
+        let Some(host) = intent.host(connection.host).map(|entry| &entry.record) else {
+            continue;
+        };
+        match (connection.transport, connection.phase) {
+            (_, ConnectionPhase::Wanted | ConnectionPhase::Detaching)
+            | (Transport::NvmeTcp, ConnectionPhase::Withdrawn) => {}
+            (Transport::Iscsi, ConnectionPhase::Cutting | ConnectionPhase::Withdrawn) => {
+                cut.iscsi.extend(host.iqn.clone());
+            }
+            (Transport::NvmeTcp, ConnectionPhase::Cutting) => cut.nvme.extend(host.nqn.clone()),
+        }
+    }
+    cut
 }
 
 fn exports(intent: &Intent, site: &Site, volume: Uuid) -> Result<Exports, Problem> {

@@ -1,19 +1,27 @@
 //! A targetd for tests: the real protocol over a real socket, above a kernel of maps.
 //!
 //! It keeps the rules that the agent relies on: a volume needs its pool active, a thin device
-//! is created only when provisioning, no generation is older than the one before, and unknown
+//! is created only when provisioning, as its source is then, and destroyed only afterwards, no generation is older than the one before, and unknown
 //! volumes can be unexported.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use ashlar_kernel_iface::model::ThinImage;
 use ashlar_targetd_protocol::{
-    Bytes, Call, DataState, DesiredPool, DesiredVolume, DiskReport, Failure, FailureKind,
-    FeatureReport, PROTOCOL_VERSION, PoolReport, PoolUsage, Reply, Report, Request, Response,
-    Sectors, ThinId, frame,
+    Accesses, Bytes, Call, DataState, DesiredPool, DesiredSnapshots, DesiredVolume, DiskReport,
+    Failure, FailureKind, FeatureReport, OpenObject, PROTOCOL_VERSION, PoolReport, PoolUsage,
+    Reply, Report, Request, Response, Sectors, ThinId, ThinSource, VolumeReport, frame,
 };
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use tokio::io::Interest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::task::AbortHandle;
@@ -26,11 +34,21 @@ pub(crate) struct Kernel {
     pub(crate) pools: BTreeMap<Uuid, DesiredPool>,
     /// Thin devices by pool and id.
     pub(crate) thin: BTreeSet<(Uuid, ThinId)>,
+    /// What was written to thin devices last, where that is not nothing.
+    pub(crate) content: BTreeMap<(Uuid, ThinId), &'static str>,
     /// Volumes with a device or an export.
     pub(crate) exported: BTreeMap<Uuid, DesiredVolume>,
+    /// Snapshots with a device.
+    pub(crate) active: BTreeSet<Uuid>,
     /// Every call but greetings, in order of arrival.
     pub(crate) calls: Vec<Request>,
     pub(crate) version: Option<u32>,
+    /// What was opened, by object; 1 MiB of zeros at first.
+    pub(crate) files: BTreeMap<OpenObject, File>,
+    /// The thin metadata of pools.
+    pub(crate) metadata: BTreeMap<Uuid, ThinImage>,
+    /// Descriptors that come along with a list of disks, which asked for none.
+    pub(crate) stray: Vec<OwnedFd>,
     /// Generation and number of accesses last accepted, while this targetd lives.
     accepted: BTreeMap<Uuid, (u64, usize)>,
     rules: Vec<Rule>,
@@ -53,6 +71,8 @@ impl std::fmt::Debug for Rule {
 pub(crate) enum Behaviour {
     /// Says no.
     Fail(FailureKind),
+    /// Says that these use what they are to lose.
+    Used(Accesses),
     /// Carries it out, but answers only when notified.
     Hold(Arc<Notify>),
     /// Carries it out, and breaks the stream before it answers.
@@ -147,6 +167,7 @@ impl FakeTargetd {
             let mut kernel = self.kernel();
             kernel.pools.clear();
             kernel.exported.clear();
+            kernel.active.clear();
         }
         self.resume();
     }
@@ -179,8 +200,13 @@ async fn serve(stream: UnixStream, kernel: Arc<Mutex<Kernel>>) {
         if matches!(behaviour, Some(Behaviour::DieBefore)) {
             return;
         }
+        let descriptors = kernel.lock().unwrap().descriptors(&request);
         let result = match &behaviour {
-            Some(Behaviour::Fail(kind)) => Err(failure(*kind, "asked to fail")),
+            Some(Behaviour::Fail(kind)) => Err(Failure::new(*kind, "asked to fail")),
+            Some(Behaviour::Used(users)) => Err(Failure {
+                users: users.clone(),
+                ..Failure::new(FailureKind::InUse, "asked to be in use")
+            }),
             _ => kernel.lock().unwrap().carry_out(request),
         };
         if matches!(behaviour, Some(Behaviour::DieAfter)) {
@@ -193,16 +219,34 @@ async fn serve(stream: UnixStream, kernel: Arc<Mutex<Kernel>>) {
             }
             let frame = frame::encode(&Reply { id, result }).unwrap();
             // The agent may have gone.
-            drop(writer.lock().await.write_all(&frame).await);
+            drop(send(&mut *writer.lock().await, &frame, &descriptors).await);
         });
     }
 }
 
-fn failure(kind: FailureKind, message: &str) -> Failure {
-    Failure {
-        kind,
-        message: message.to_owned(),
+async fn send(
+    writer: &mut OwnedWriteHalf,
+    frame: &[u8],
+    descriptors: &[OwnedFd],
+) -> std::io::Result<()> {
+    if descriptors.is_empty() {
+        return writer.write_all(frame).await;
     }
+    let passed: Vec<i32> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let stream: &UnixStream = writer.as_ref();
+    let send = || {
+        let (parts, control) = ([IoSlice::new(frame)], [ControlMessage::ScmRights(&passed)]);
+        let sent = sendmsg::<()>(
+            stream.as_raw_fd(),
+            &parts,
+            &control,
+            MsgFlags::empty(),
+            None,
+        );
+        Ok(sent?)
+    };
+    let sent = stream.async_io(Interest::WRITABLE, send).await?;
+    writer.write_all(&frame[sent..]).await
 }
 
 impl Kernel {
@@ -215,6 +259,29 @@ impl Kernel {
         let rule = due.next()?;
         rule.times -= 1;
         Some(rule.behaviour.clone())
+    }
+
+    fn descriptors(&mut self, request: &Request) -> Vec<OwnedFd> {
+        match request {
+            Request::OpenDevice { object, .. } => {
+                let file = self.files.entry(*object).or_insert_with(|| {
+                    let file = tempfile::tempfile().unwrap();
+                    file.set_len(1 << 20).unwrap();
+                    file
+                });
+                vec![file.try_clone().unwrap().into()]
+            }
+            Request::OpenMetadata { pool } => {
+                let image = self.metadata.get(pool).map(|image| {
+                    let file = tempfile::tempfile().unwrap();
+                    file.write_all_at(&image.bytes, 0).unwrap();
+                    file.into()
+                });
+                image.into_iter().collect()
+            }
+            Request::ListDisks => std::mem::take(&mut self.stray),
+            _ => Vec::new(),
+        }
     }
 
     fn carry_out(&mut self, request: Request) -> Result<Response, Failure> {
@@ -231,16 +298,34 @@ impl Kernel {
             }),
             Request::ApplyPool(desired) => Ok(self.apply_pool(*desired)),
             Request::ApplyVolume(desired) => self.apply_volume(*desired),
+            Request::ApplySnapshots(desired) => self.apply_snapshots(&desired),
             Request::ObservePool { id } => Ok(Response::Pool(self.observe_pool(id))),
-            Request::ObserveVolume { .. } => Err(failure(FailureKind::Unsupported, "not faked")),
+            Request::ObserveVolume { id, .. } => Ok(Response::Volume(self.observe_volume(id))),
+            Request::ReadCounters(_) => Ok(Response::Counters(None)),
             Request::ListDisks => Ok(Response::Disks(self.disks.clone())),
             Request::ListObjects => Ok(Response::Objects {
                 pools: self.pools.keys().copied().collect(),
                 volumes: self.exported.keys().copied().collect(),
+                snapshots: self.active.iter().copied().collect(),
                 foreign: Vec::new(),
             }),
+            Request::OpenDevice { object, .. } => {
+                let length = self.files.get(&object).unwrap().metadata().unwrap().len();
+                Ok(Response::Opened {
+                    size: Bytes(length),
+                })
+            }
+            Request::OpenMetadata { pool } => match self.metadata.get(&pool) {
+                Some(image) => Ok(Response::Metadata {
+                    held_root: image.held_root,
+                    size: Bytes(image.bytes.len() as u64),
+                }),
+                None => Err(Failure::new(FailureKind::Missing, "the pool is not active")),
+            },
+            Request::ReleaseMetadata { .. } => Ok(Response::Released),
             Request::Unexport { id } => {
                 self.exported.remove(&id);
+                self.active.remove(&id);
                 Ok(applied(0))
             }
         }
@@ -259,27 +344,74 @@ impl Kernel {
         self.accept(&desired)?;
         let thin = (desired.pool, desired.thin_id);
         if !self.pools.contains_key(&desired.pool) {
-            return Err(failure(FailureKind::Missing, "the pool is not active"));
+            return Err(Failure::new(FailureKind::Missing, "the pool is not active"));
         }
         match desired.data {
-            DataState::Provision => {
-                self.thin.insert(thin);
-            }
+            DataState::Provision => self.provision(thin, desired.source.as_ref())?,
             DataState::Present if self.thin.contains(&thin) => {}
-            DataState::Present => return Err(failure(FailureKind::Missing, "no thin device")),
+            DataState::Present => return Err(Failure::new(FailureKind::Missing, "no thin device")),
             DataState::Tombstone if !desired.exports.is_empty() => {
-                return Err(failure(FailureKind::Refused, "tombstone with exports"));
+                return Err(Failure::new(FailureKind::Refused, "tombstone with exports"));
             }
-            DataState::Tombstone => {
-                self.thin.remove(&thin);
+            DataState::Tombstone => self.destroy(thin),
+        }
+        if desired.data != DataState::Provision {
+            for retired in &desired.retired {
+                self.destroy((retired.pool, retired.thin_id));
             }
         }
         let generation = desired.generation;
-        match desired.exports.is_empty() {
+        match desired.exports.is_empty() && !desired.held {
             true => self.exported.remove(&desired.id),
             false => self.exported.insert(desired.id, desired),
         };
         Ok(applied(generation))
+    }
+
+    fn apply_snapshots(&mut self, desired: &DesiredSnapshots) -> Result<Response, Failure> {
+        for member in &desired.members {
+            let thin = (member.pool, member.thin_id);
+            match desired.data {
+                DataState::Provision => self.provision(thin, Some(&member.source))?,
+                DataState::Present => {}
+                DataState::Tombstone => self.destroy(thin),
+            }
+            match member.held {
+                true => self.active.insert(member.id),
+                false => self.active.remove(&member.id),
+            };
+        }
+        Ok(applied(desired.generation))
+    }
+
+    /// What is there already was made by an earlier attempt.
+    fn provision(
+        &mut self,
+        thin: (Uuid, ThinId),
+        source: Option<&ThinSource>,
+    ) -> Result<(), Failure> {
+        if self.thin.contains(&thin) {
+            return Ok(());
+        }
+        if let Some(source) = source {
+            let origin = (thin.0, source.thin_id);
+            if !self.thin.contains(&origin) {
+                return Err(Failure::new(
+                    FailureKind::Missing,
+                    "no thin device to begin as",
+                ));
+            }
+            if let Some(content) = self.content.get(&origin).copied() {
+                self.content.insert(thin, content);
+            }
+        }
+        self.thin.insert(thin);
+        Ok(())
+    }
+
+    fn destroy(&mut self, thin: (Uuid, ThinId)) {
+        self.thin.remove(&thin);
+        self.content.remove(&thin);
     }
 
     /// An older intent is refused, and so is one that takes access away at an equal generation.
@@ -293,15 +425,23 @@ impl Kernel {
         let next = (desired.generation, iscsi + nvme);
         match self.accepted.get(&desired.id) {
             Some((generation, _)) if next.0 < *generation => {
-                Err(failure(FailureKind::Refused, "stale generation"))
+                Err(Failure::new(FailureKind::Refused, "stale generation"))
             }
             Some((generation, accesses)) if next.0 == *generation && next.1 < *accesses => Err(
-                failure(FailureKind::Refused, "access lost at an equal generation"),
+                Failure::new(FailureKind::Refused, "access lost at an equal generation"),
             ),
             _ => {
                 self.accepted.insert(desired.id, next);
                 Ok(())
             }
+        }
+    }
+
+    fn observe_volume(&self, id: Uuid) -> VolumeReport {
+        VolumeReport {
+            active: self.exported.get(&id).map(|volume| volume.size),
+            mapped: None,
+            exported: Vec::new(),
         }
     }
 

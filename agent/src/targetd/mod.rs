@@ -9,17 +9,24 @@
 //!
 //! A call made while targetd is away fails at once, and one under way when the stream breaks
 //! fails as lost: whether it was carried out is unknown. Every request may be sent again.
+//!
+//! With a reply may come one descriptor, of a device that targetd opened. It is for whoever
+//! asked to open something, and closed for everyone else.
 
 #[cfg(test)]
 pub(crate) mod fake;
+mod passing;
 mod stream;
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_targetd_protocol::{Failure, FeatureReport, Request, Response};
+use ashlar_targetd_protocol::{Failure, FeatureReport, OpenObject, Request, Response};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use uuid::Uuid;
 
 /// Calls in flight at most. targetd serves as many at once.
 pub const IN_FLIGHT: usize = 64;
@@ -67,6 +74,26 @@ pub enum CallError {
     },
 }
 
+/// An open device, for direct I/O: offsets, lengths and memory are aligned to its logical blocks.
+#[derive(Debug)]
+pub struct OpenDevice {
+    /// The device.
+    pub file: File,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Thin metadata that are held, open for direct reading.
+#[derive(Debug)]
+pub struct OpenMetadata {
+    /// The metadata device.
+    pub file: File,
+    /// The block, of 4 KiB, where the held state has its superblock.
+    pub held_root: u64,
+    /// The size of the device in bytes.
+    pub size: u64,
+}
+
 /// A handle for calls. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Targetd {
@@ -78,7 +105,14 @@ pub struct Targetd {
 /// A call on its way to the task that owns the stream.
 struct Outgoing {
     request: Request,
-    answer: oneshot::Sender<Result<Response, Failure>>,
+    answer: oneshot::Sender<Result<Answer, Failure>>,
+}
+
+/// What came back.
+#[derive(Debug)]
+struct Answer {
+    response: Response,
+    descriptor: Option<OwnedFd>,
 }
 
 /// Longest wait for one answer. Formatting many disks is the longest work there is; a stream
@@ -112,6 +146,19 @@ impl Targetd {
         }
     }
 
+    /// Why the kernel lacks a feature, as far as it is known.
+    pub fn missing(&self, feature: &str) -> Option<String> {
+        let link = self.link.borrow();
+        let Link::Up(greeting) = &*link else {
+            return None;
+        };
+        let mut named = greeting
+            .features
+            .iter()
+            .filter(|found| found.name == feature);
+        named.find_map(|found| found.problem.clone())
+    }
+
     /// Whether it is there.
     pub fn is_up(&self) -> bool {
         matches!(&*self.link.borrow(), Link::Up(_))
@@ -125,11 +172,60 @@ impl Targetd {
             .is_ok()
     }
 
-    /// Asks, and waits for the answer.
+    /// Asks, and waits for the answer. A descriptor that comes with it is closed.
     ///
     /// # Errors
     /// When there is none, or it is no.
     pub async fn call(&self, request: Request) -> Result<Response, CallError> {
+        Ok(self.ask(request).await?.response)
+    }
+
+    /// Opens a device that is active; the rest is as [`Request::OpenDevice`] says.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is no, or nothing came with it.
+    pub async fn open_device(
+        &self,
+        object: OpenObject,
+        write: bool,
+    ) -> Result<OpenDevice, CallError> {
+        let request = Request::OpenDevice { object, write };
+        match self.ask(request).await? {
+            Answer {
+                response: Response::Opened { size },
+                descriptor: Some(descriptor),
+            } => Ok(OpenDevice {
+                file: descriptor.into(),
+                size: size.0,
+            }),
+            _ => Err(CallError::Unexpected {
+                request: "open-device",
+            }),
+        }
+    }
+
+    /// Has a pool's thin metadata held, and opens them for reading. They are held until
+    /// [`Request::ReleaseMetadata`], another opening, or the end of the stream.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is no, or nothing came with it.
+    pub async fn open_metadata(&self, pool: Uuid) -> Result<OpenMetadata, CallError> {
+        match self.ask(Request::OpenMetadata { pool }).await? {
+            Answer {
+                response: Response::Metadata { held_root, size },
+                descriptor: Some(descriptor),
+            } => Ok(OpenMetadata {
+                file: descriptor.into(),
+                held_root,
+                size: size.0,
+            }),
+            _ => Err(CallError::Unexpected {
+                request: "open-metadata",
+            }),
+        }
+    }
+
+    async fn ask(&self, request: Request) -> Result<Answer, CallError> {
         let slot = self.slots.acquire().await;
         let _slot = slot.map_err(|_| CallError::Lost)?;
         if let Link::Away(why) = &*self.link.borrow() {

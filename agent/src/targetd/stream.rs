@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
 use ashlar_targetd_protocol::frame::{self, FrameError, PREFIX};
 use ashlar_targetd_protocol::{Call, Failure, PROTOCOL_VERSION, Reply, Request, Response};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Greeting, Link, Outgoing};
+use super::{Answer, Greeting, Link, Outgoing, passing};
 
 /// First and longest pause between attempts to connect.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
@@ -36,6 +37,8 @@ enum StreamError {
     Version(u32),
     #[error("targetd answered the greeting with something else")]
     NotAGreeting,
+    #[error("targetd passed {0} descriptors with one message")]
+    Descriptors(usize),
 }
 
 impl From<io::Error> for StreamError {
@@ -44,7 +47,8 @@ impl From<io::Error> for StreamError {
     }
 }
 
-type Pending = Mutex<HashMap<u64, oneshot::Sender<Result<Response, Failure>>>>;
+type Waiting = HashMap<u64, oneshot::Sender<Result<Answer, Failure>>>;
+type Pending = Mutex<Waiting>;
 
 /// Keeps a stream to `path` until nobody is left to make calls.
 pub(super) async fn keep(
@@ -117,8 +121,8 @@ async fn greeted(
             request: hello,
         })?)
         .await?;
-    let reply: Reply = match tokio::time::timeout(GREETING, read(&mut stream)).await {
-        Ok(reply) => reply?.ok_or(StreamError::Closed)?,
+    let (reply, _) = match tokio::time::timeout(GREETING, read(&stream)).await {
+        Ok(message) => message?.ok_or(StreamError::Closed)?,
         Err(_) => return Err(StreamError::Silent),
     };
     match reply.result? {
@@ -135,13 +139,13 @@ async fn greeted(
 /// Passes calls and replies until the stream breaks, or `None` when no caller is left.
 async fn serve(stream: UnixStream, queue: &mut mpsc::Receiver<Outgoing>) -> Option<StreamError> {
     let pending = Pending::default();
-    let (mut reader, mut writer) = stream.into_split();
+    let (reader, mut writer) = stream.into_split();
     let replies = async {
         loop {
-            match read::<Reply>(&mut reader).await {
-                Ok(Some(reply)) => deliver(&pending, reply),
+            match read(reader.as_ref()).await {
+                Ok(Some((reply, descriptor))) => deliver(&pending, reply, descriptor),
                 Ok(None) => return StreamError::Closed,
-                Err(error) => return error.into(),
+                Err(error) => return error,
             }
         }
     };
@@ -182,38 +186,49 @@ async fn send(
     Ok(writer.write_all(&frame).await?)
 }
 
-fn deliver(pending: &Pending, reply: Reply) {
+fn deliver(pending: &Pending, reply: Reply, descriptor: Option<OwnedFd>) {
+    let result = reply.result.map(|response| Answer {
+        response,
+        descriptor,
+    });
     match lock(pending).remove(&reply.id) {
-        // The caller may have given up waiting.
-        Some(answer) => drop(answer.send(reply.result)),
+        // The caller may have given up waiting; the descriptor is closed with the answer.
+        Some(answer) => drop(answer.send(result)),
         None => tracing::warn!(id = reply.id, "targetd answered a call that was not made"),
     }
 }
 
-fn lock(
-    pending: &Pending,
-) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Result<Response, Failure>>>> {
+fn lock(pending: &Pending) -> std::sync::MutexGuard<'_, Waiting> {
     pending.lock().expect("no holder of this lock panics")
 }
 
-/// Reads one message; `None` when the stream ended between messages.
-async fn read<T: serde::de::DeserializeOwned>(
-    stream: &mut (impl AsyncReadExt + Unpin),
-) -> Result<Option<T>, FrameError> {
+/// Reads one reply and what comes with it; `None` when the stream ended between messages.
+async fn read(stream: &UnixStream) -> Result<Option<(Reply, Option<OwnedFd>)>, StreamError> {
+    let mut descriptors = Vec::new();
     let mut prefix = [0; PREFIX];
-    let first = stream.read(&mut prefix).await?;
+    let first = passing::read(stream, &mut prefix, &mut descriptors).await?;
     if first == 0 {
         return Ok(None);
     }
-    let truncated = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => FrameError::Truncated,
-        _ => FrameError::Io(error),
-    };
-    stream
-        .read_exact(&mut prefix[first..])
-        .await
-        .map_err(truncated)?;
+    fill(stream, &mut prefix[first..], &mut descriptors).await?;
     let mut body = vec![0; frame::body_length(prefix)?];
-    stream.read_exact(&mut body).await.map_err(truncated)?;
-    frame::decode(&body).map(Some)
+    fill(stream, &mut body, &mut descriptors).await?;
+    if descriptors.len() > 1 {
+        return Err(StreamError::Descriptors(descriptors.len()));
+    }
+    Ok(Some((frame::decode(&body)?, descriptors.pop())))
+}
+
+async fn fill(
+    stream: &UnixStream,
+    mut buffer: &mut [u8],
+    descriptors: &mut Vec<OwnedFd>,
+) -> Result<(), FrameError> {
+    while !buffer.is_empty() {
+        match passing::read(stream, buffer, descriptors).await? {
+            0 => return Err(FrameError::Truncated),
+            length => buffer = &mut buffer[length..],
+        }
+    }
+    Ok(())
 }

@@ -144,7 +144,7 @@ async fn the_same_request_gets_the_same_answer_and_another_is_a_conflict() {
     assert_eq!(first, second);
 
     let other = ashlar_protocol::VolumeSpec {
-        size: 5 << 30,
+        size: Some(5 << 30),
         ..volume(pool)
     };
     for (id, spec) in [(id, &other), (Uuid::new_v4(), &volume(pool))] {

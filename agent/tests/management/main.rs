@@ -3,6 +3,7 @@
 
 mod client;
 mod daemon;
+mod events;
 mod input;
 mod limits;
 mod raw;

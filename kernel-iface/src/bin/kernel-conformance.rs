@@ -5,7 +5,9 @@
 //! kernel-conformance record FILE…   print the files with this kernel's answers
 //! ```
 //!
-//! Files named `*.ops` are operations on configfs, files named `*.dm` on device-mapper and disks.
+//! Files named `*.ops` are operations on configfs, but for `blkio.ops`, which are on the `blkio`
+//! controller of cgroup v1, mounted on `/run/blkio`. Files named `*.dm` are operations on
+//! device-mapper and disks.
 //! Scripts named `without-…` are for a kernel whose modules that load on demand are missing,
 //! all others for one that has them loaded and two disks, `/dev/vda` and `/dev/vdb`.
 //!
@@ -57,7 +59,7 @@ fn check_file(file: &str) -> Result<(Vec<Mismatch>, usize), String> {
         return on_dm(file, dm::check);
     }
     let script = parse(file)?;
-    let mismatches = script.check(&RealTree::configfs());
+    let mismatches = script.check(&tree_of(file));
     Ok((mismatches, script.operations()))
 }
 
@@ -67,11 +69,18 @@ fn record(files: &[String]) -> Result<bool, String> {
         let recorded = if is_dm(file) {
             on_dm(file, dm::record)?
         } else {
-            parse(file)?.record(&RealTree::configfs())
+            parse(file)?.record(&tree_of(file))
         };
         print!("{recorded}");
     }
     Ok(true)
+}
+
+fn tree_of(file: &str) -> RealTree {
+    match file.ends_with("blkio.ops") {
+        true => RealTree::new("/run"),
+        false => RealTree::configfs(),
+    }
 }
 
 fn is_dm(file: &str) -> bool {

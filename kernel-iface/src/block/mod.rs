@@ -21,12 +21,14 @@
 //! ```
 
 use std::fmt::Debug;
+use std::fs::File;
 
-use ashlar_targetd_protocol::Bytes;
+use ashlar_targetd_protocol::{Bytes, IoCounters};
 
 use crate::device::DeviceNumber;
 
 mod aligned;
+mod counters;
 mod disk;
 mod error;
 mod ioctl;
@@ -60,6 +62,21 @@ pub trait Disks: Send + Sync {
         device: DeviceNumber,
         access: Access,
     ) -> Result<Box<dyn BlockDevice>, BlockError>;
+
+    /// What a device has done since the kernel made it.
+    fn counters(&self, device: DeviceNumber) -> Result<IoCounters, BlockError>;
+
+    /// Opens any block device by its number, as a file to be handed to another process.
+    fn open_file(&self, device: DeviceNumber, access: Access) -> Result<OpenFile, BlockError>;
+}
+
+/// A block device as a file, past every cache, closed on exec.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// The file.
+    pub file: File,
+    /// The device's size.
+    pub size: Bytes,
 }
 
 /// How a block device is opened.

@@ -2,11 +2,13 @@ use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use ashlar_targetd_protocol::Bytes;
+use ashlar_targetd_protocol::{Bytes, IoCounters};
 
 use super::aligned::AlignedBuffer;
 use super::sysfs::Sysfs;
-use super::{Access, BlockDevice, BlockError, BlockOperation, Disk, Disks, check_span, ioctl};
+use super::{
+    Access, BlockDevice, BlockError, BlockOperation, Disk, Disks, OpenFile, check_span, ioctl,
+};
 use crate::device::DeviceNumber;
 
 /// Most bytes moved by one system call.
@@ -45,6 +47,23 @@ impl Disks for RealDisks {
         device: DeviceNumber,
         access: Access,
     ) -> Result<Box<dyn BlockDevice>, BlockError> {
+        let file = self.open_node(device, access)?;
+        RealDevice::measure(file, device).map(|device| Box::new(device) as Box<dyn BlockDevice>)
+    }
+
+    fn open_file(&self, device: DeviceNumber, access: Access) -> Result<OpenFile, BlockError> {
+        let RealDevice { file, size, .. } =
+            RealDevice::measure(self.open_node(device, access)?, device)?;
+        Ok(OpenFile { file, size })
+    }
+
+    fn counters(&self, device: DeviceNumber) -> Result<IoCounters, BlockError> {
+        self.sysfs.counters(device)
+    }
+}
+
+impl RealDisks {
+    fn open_node(&self, device: DeviceNumber, access: Access) -> Result<File, BlockError> {
         let path = self.dev.join(self.sysfs.node_name(device)?);
         let exclusive = access == Access::Exclusive;
         let excl = if exclusive { libc::O_EXCL } else { 0 };
@@ -64,7 +83,7 @@ impl Disks for RealDisks {
                 errno: nix::errno::Errno::ENXIO,
             });
         }
-        RealDevice::measure(file, device).map(|device| Box::new(device) as Box<dyn BlockDevice>)
+        Ok(file)
     }
 }
 

@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ashlar_targetd_protocol::{Bytes, DiskId, Sectors};
+use ashlar_targetd_protocol::{Bytes, DiskId, IoCounters, Sectors};
 
-use super::{BlockError, Disk};
+use super::{BlockError, Disk, counters};
 use crate::device::DeviceNumber;
 
 /// Names of drives whose media are not disks, though sysfs lists them beside disks.
@@ -38,6 +38,15 @@ impl Sysfs {
             .filter(|name| !name.starts_with('/') && !name.split('/').any(|part| part == ".."))
             .map(str::to_owned)
             .ok_or_else(|| BlockError::strange(&path, &uevent, "a device with a node"))
+    }
+
+    /// What any block device has done.
+    pub(super) fn counters(&self, device: DeviceNumber) -> Result<IoCounters, BlockError> {
+        let dir = self.sys.join(format!("dev/block/{device}"));
+        let stat = text(&dir.join("stat"))?;
+        let in_flight = text(&dir.join("inflight"))?;
+        counters::parse(&stat, &in_flight)
+            .ok_or_else(|| BlockError::strange(&dir, &stat, "a device with counters"))
     }
 
     /// Every whole disk, by kernel name.

@@ -24,6 +24,11 @@ pub enum PoolMessage {
         /// What it becomes.
         to: u64,
     },
+    /// Commit, and keep the metadata as they are for a reader in user space. `EBUSY` while one
+    /// state is held already.
+    ReserveMetadataSnap,
+    /// Let go of the state that is held. `EINVAL` when none is.
+    ReleaseMetadataSnap,
 }
 
 impl fmt::Display for PoolMessage {
@@ -35,6 +40,8 @@ impl fmt::Display for PoolMessage {
             PoolMessage::SetTransactionId { from, to } => {
                 write!(f, "set_transaction_id {from} {to}")
             }
+            PoolMessage::ReserveMetadataSnap => f.write_str("reserve_metadata_snap"),
+            PoolMessage::ReleaseMetadataSnap => f.write_str("release_metadata_snap"),
         }
     }
 }

@@ -123,8 +123,8 @@ pub struct ThinPoolUsage {
     pub data_used: u64,
     /// Data blocks there are.
     pub data_total: u64,
-    /// Whether a snapshot of the metadata is held for a user-space reader.
-    pub held_root: bool,
+    /// The metadata block where the state held for a reader in user space begins.
+    pub held_root: Option<u64>,
     /// What it allows.
     pub mode: PoolMode,
     /// What discards do.
@@ -166,7 +166,10 @@ impl ThinPoolStatus {
         let transaction_id = words.next()?.parse().ok()?;
         let (metadata_used, metadata_total) = fraction(words.next()?)?;
         let (data_used, data_total) = fraction(words.next()?)?;
-        let held_root = words.next()? != "-";
+        let held_root = match words.next()? {
+            "-" => None,
+            block => Some(block.parse().ok()?),
+        };
         let mode = match words.next()? {
             "rw" => PoolMode::ReadWrite,
             "out_of_data_space" => PoolMode::OutOfDataSpace,
@@ -219,7 +222,7 @@ mod tests {
             metadata_total: 1024,
             data_used: 7,
             data_total: 4096,
-            held_root: false,
+            held_root: None,
             mode: PoolMode::ReadWrite,
             discard: PoolDiscard::Freed,
             error_if_no_space: false,
@@ -243,7 +246,7 @@ mod tests {
         assert!(full.error_if_no_space && !full.needs_check);
         let broken = usage("0 1/2 3/4 9 ro ignore_discard queue_if_no_space needs_check 1024");
         assert_eq!(broken.mode, PoolMode::ReadOnly);
-        assert!(broken.needs_check && broken.held_root);
+        assert!(broken.needs_check && broken.held_root == Some(9));
     }
 
     #[test]

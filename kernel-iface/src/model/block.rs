@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ashlar_targetd_protocol::{Bytes, DiskId, Sectors};
+use ashlar_targetd_protocol::{Bytes, DiskId, IoCounters, Sectors};
 
+use super::data::ThinData;
 use super::{BlockDevice as Entry, Holder, ModelKernel, ModelState};
 use crate::block::{
-    Access, BlockDevice, BlockError, BlockOperation, Disk, DiskLookupError, Disks, check_span,
-    disk_by_id,
+    Access, BlockDevice, BlockError, BlockOperation, Disk, DiskLookupError, Disks, OpenFile,
+    check_span, disk_by_id,
 };
 use crate::device::DeviceNumber;
 use crate::tree::Errno;
@@ -204,13 +205,18 @@ impl ModelState {
         Ok(())
     }
 
-    /// Writes a device or what it stands on.
+    /// Writes a device or what it stands on. A thin device only notes how far it was written.
     pub(super) fn write_media(
         &mut self,
         device: DeviceNumber,
         at: u64,
         data: &[u8],
     ) -> Result<(), Errno> {
+        if let Some((pool, id)) = self.dm.thin_of(device) {
+            return self
+                .metadata_mut(&pool)?
+                .write_to(id, at + data.len() as u64);
+        }
         let (disk, at) = self.place(device, at)?;
         let medium = self.media.disks.get_mut(&disk).ok_or(Errno::EIO)?;
         medium.write(at, data);
@@ -229,7 +235,42 @@ impl ModelState {
 #[derive(Clone)]
 pub struct ModelDisks(ModelKernel);
 
+impl ModelDisks {
+    /// Only thin devices are files, and the metadata device of a pool of which a state is held;
+    /// of the others the kernel's own readers are modelled.
+    fn thin_file(&self, device: DeviceNumber, access: Access) -> Result<OpenFile, Errno> {
+        let mut state = self.0.lock();
+        state.faults.alive()?;
+        let entry = state.devices.device(device).ok_or(Errno::ENXIO)?;
+        if access == Access::Exclusive && entry.read_only {
+            return Err(Errno::EACCES);
+        }
+        if access == Access::Exclusive && entry.holder().is_some() {
+            return Err(Errno::EBUSY);
+        }
+        let sectors = entry.sectors;
+        if let Some(image) = state.held_metadata(device) {
+            let size = sectors.bytes();
+            let file = ThinData::holding(&image.bytes)?.open(size.0, access)?;
+            return Ok(OpenFile { file, size });
+        }
+        let (data, sectors) = state.thin_data(device)?;
+        let size = sectors.bytes();
+        let file = data.open(size.0, access)?;
+        Ok(OpenFile { file, size })
+    }
+}
+
 impl Disks for ModelDisks {
+    fn open_file(&self, device: DeviceNumber, access: Access) -> Result<OpenFile, BlockError> {
+        self.thin_file(device, access)
+            .map_err(|errno| BlockError::Refused {
+                operation: BlockOperation::Open,
+                device,
+                errno,
+            })
+    }
+
     fn list(&self) -> Result<Vec<Disk>, BlockError> {
         let state = self.0.lock();
         state.faults.alive().map_err(|errno| BlockError::Sysfs {
@@ -277,6 +318,17 @@ impl Disks for ModelDisks {
             access,
         };
         Ok(Box::new(opened))
+    }
+
+    fn counters(&self, device: DeviceNumber) -> Result<IoCounters, BlockError> {
+        let state = self.0.lock();
+        let gone = |errno| BlockError::Sysfs {
+            path: device.sysfs(),
+            errno,
+        };
+        state.faults.alive().map_err(gone)?;
+        let entry = state.devices.device(device);
+        entry.map(|entry| entry.io).ok_or(gone(Errno::ENOENT))
     }
 }
 
@@ -347,11 +399,13 @@ impl BlockDevice for OpenDevice {
 
     fn read_at(&self, at: Bytes, buffer: &mut [u8]) -> Result<(), BlockError> {
         check_span(self, BlockOperation::Read, at, buffer.len() as u64)?;
-        let state = self.kernel.lock();
+        let mut state = self.kernel.lock();
         let read = state
             .faults
             .alive()
             .and_then(|()| state.read_media(self.number, at.0, buffer));
+        let io = |entry: &mut Entry| entry.io.reads.count(buffer.len() as u64);
+        state.devices.device_mut(self.number).map(io).ok();
         read.map_err(|errno| self.refused(BlockOperation::Read, errno))
     }
 
@@ -360,7 +414,10 @@ impl BlockDevice for OpenDevice {
         self.check_writable(BlockOperation::Write)?;
         let line = format!("disk {} write {} at {}", self.number, data.len(), at.0);
         self.step(BlockOperation::Write, line, |state| {
-            state.write_media(self.number, at.0, data)
+            state.write_media(self.number, at.0, data)?;
+            let entry = state.devices.device_mut(self.number)?;
+            entry.io.writes.count(data.len() as u64);
+            Ok(())
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use ashlar_targetd_protocol::Sectors;
+use ashlar_targetd_protocol::{IoCounters, Sectors};
 
 use crate::device::DeviceNumber;
 use crate::tree::Errno;
@@ -29,6 +29,8 @@ pub struct BlockDevice {
     pub read_only: bool,
     /// It can discard blocks.
     pub discard: bool,
+    /// What it has done.
+    pub io: IoCounters,
     opens: u32,
     holder: Option<(Holder, u32)>,
 }
@@ -40,6 +42,7 @@ impl BlockDevice {
             sectors,
             read_only: false,
             discard: true,
+            io: IoCounters::default(),
             opens: 0,
             holder: None,
         }

@@ -21,7 +21,14 @@ impl ModelKernel {
     pub fn write_thin(&self, pool: &DmName, id: ThinId, blocks: u64) -> Result<(), Errno> {
         self.lock().dm_write_thin(pool, id, blocks)
     }
+
+    /// Thin devices that did I/O while a snapshot of them was made. The kernel allows that, and
+    /// it spoils both.
+    pub fn careless_snapshots(&self) -> Vec<ThinId> {
+        self.lock().dm_careless()
+    }
 }
+
 /// The model kernel's device-mapper.
 #[derive(Clone)]
 pub struct ModelDm(ModelKernel);
@@ -107,7 +114,12 @@ impl DeviceMapper for ModelDm {
     }
 
     fn load(&self, name: &DmName, table: &Table, access: DmAccess) -> Result<DmInfo, DmError> {
-        self.step(DmOperation::Load, name, format!(" ({table})"), |state| {
+        let mode = match access {
+            DmAccess::ReadWrite => "",
+            DmAccess::ReadOnly => ", read-only",
+        };
+        let detail = format!(" ({table}{mode})");
+        self.step(DmOperation::Load, name, detail, |state| {
             state.dm_load(name, table, access)
         })?;
         self.inspect(name)

@@ -14,9 +14,12 @@
 //! | `socket`     | who listens where |
 //! | `devices`    | the block devices there are and who holds them open |
 //! | `block`      | disks and what they hold |
+//! | `blkio`      | which devices have limits |
 //! | `dm`         | device-mapper: tables, loading and resuming them |
 //! | `mapper`     | the same behind the trait the kernel's is behind |
 //! | `thin`       | the metadata of a thin pool |
+//! | `thin_image` | the same as bytes on their device |
+//! | `data`       | what thin devices hold |
 //! | `initiator`  | what an initiator that logs in gets to see |
 //! | `fault`      | operations that fail, and a process that dies between two of them |
 //!
@@ -36,8 +39,10 @@
 //! [`PortalGates`](crate::lio::PortalGates)) does not happen here.
 
 mod attribute;
+mod blkio;
 mod block;
 mod configfs;
+mod data;
 mod devices;
 mod dm;
 mod fault;
@@ -48,6 +53,7 @@ mod mapper;
 mod nvmet;
 mod socket;
 mod thin;
+mod thin_image;
 mod tree;
 
 use std::collections::BTreeSet;
@@ -61,6 +67,7 @@ pub use devices::{BlockDevice, BlockDevices, Holder};
 pub use fault::Step;
 pub use initiator::{Denied, SeenDisk, SeenNamespace};
 pub use mapper::ModelDm;
+pub use thin_image::{ThinImage, ThinMappings, ThinMetadata};
 
 use configfs::Nodes;
 use fault::Faults;
@@ -84,6 +91,8 @@ pub enum Module {
     NvmetTcp,
     /// `dm_thin_pool`: loaded when the first pool's table is.
     DmThinPool,
+    /// The `blkio` controller of cgroup v1, mounted on its own.
+    Blkio,
 }
 
 /// A kernel in this process. Clones are handles on the same kernel.
@@ -99,6 +108,7 @@ pub struct ModelState {
     faults: Faults,
     media: block::Media,
     dm: dm::DmState,
+    throttled: blkio::Throttled,
     nodes: Nodes,
     sockets: Sockets,
     missing_modules: BTreeSet<Module>,
@@ -127,6 +137,7 @@ impl ModelKernel {
             faults: Faults::default(),
             media: block::Media::default(),
             dm: dm::DmState::default(),
+            throttled: blkio::Throttled::default(),
             nodes: Nodes::default(),
             sockets: Sockets::default(),
             missing_modules: modules.iter().copied().collect(),
@@ -181,6 +192,7 @@ impl ModelKernel {
         let mut state = self.lock();
         state.devices.close_all();
         state.power_off_dm();
+        state.throttled = blkio::Throttled::default();
         state.nodes = Nodes::default();
         state.sockets.close_all();
         state.dbroot = DBROOT.to_owned();

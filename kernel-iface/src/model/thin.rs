@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use ashlar_targetd_protocol::{Sectors, ThinId};
 
+use super::data::ThinData;
+use super::thin_image::{ThinImage, ThinMappings, ThinMetadata};
 use crate::dm::{
     PoolDiscard, PoolFeatures, PoolMessage, PoolMode, ThinPool, ThinPoolUsage, ThinStatus,
 };
@@ -23,11 +25,56 @@ pub(super) struct PoolMetadata {
     /// Data blocks the pool knows of; grows when a larger table is resumed, never shrinks.
     data_blocks: u64,
     thins: BTreeMap<ThinId, ThinDevice>,
+    /// How many snapshots were taken.
+    time: u32,
+    /// How many thin devices were made that share nothing with others.
+    families: u64,
+    /// Data blocks by what is known of them; see [`ThinDevice::blocks`].
+    data: BTreeMap<DataKey, (u64, u32)>,
+    /// The state that is held for a reader.
+    held: Option<ThinImage>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+/// A data block: the family it belongs to, where in the thin devices it is, and a digest of what
+/// it holds.
+type DataKey = (u64, u64, u64);
+
+#[derive(Debug, Default)]
 struct ThinDevice {
+    /// As a test said; see [`ModelKernel::write_thin`](super::ModelKernel::write_thin).
     mapped_blocks: u64,
+    /// What was written through a file; made when it is first opened.
+    data: Option<ThinData>,
+    /// It shares data with those of the same family only.
+    family: u64,
+    transaction_id: u64,
+    created: u32,
+    snapshotted: u32,
+}
+
+impl ThinDevice {
+    /// Digests of the blocks that are mapped.
+    fn blocks(&self, block: Sectors) -> Result<BTreeMap<u64, u64>, Errno> {
+        let mut blocks: BTreeMap<_, _> = (0..self.mapped_blocks).map(|block| (block, 0)).collect();
+        if let Some(data) = &self.data {
+            blocks.extend(data.digests(block.bytes().0)?);
+        }
+        Ok(blocks)
+    }
+
+    fn mapped(&self, block: Sectors) -> u64 {
+        let written = self.data.as_ref().map(|data| data.blocks(block.bytes().0));
+        self.mapped_blocks.max(written.unwrap_or(0))
+    }
+
+    /// Another with the same content.
+    fn copy(&self) -> Result<ThinDevice, Errno> {
+        Ok(ThinDevice {
+            mapped_blocks: self.mapped_blocks,
+            data: self.data.as_ref().map(ThinData::copy).transpose()?,
+            ..*self
+        })
+    }
 }
 
 impl PoolMetadata {
@@ -37,6 +84,10 @@ impl PoolMetadata {
             block,
             data_blocks: 0,
             thins: BTreeMap::new(),
+            time: 0,
+            families: 0,
+            data: BTreeMap::new(),
+            held: None,
         }
     }
 
@@ -61,13 +112,28 @@ impl PoolMetadata {
         in_use: impl Fn(ThinId) -> bool,
     ) -> Result<(), Errno> {
         match *message {
-            PoolMessage::CreateThin(id) => self.create(id, ThinDevice::default()),
+            PoolMessage::CreateThin(id) => {
+                self.families += 1;
+                let device = ThinDevice {
+                    family: self.families,
+                    transaction_id: self.transaction_id,
+                    created: self.time,
+                    snapshotted: self.time,
+                    ..ThinDevice::default()
+                };
+                self.create(id, device)
+            }
             PoolMessage::CreateSnapshot { id, origin } => {
                 if self.has(id) {
                     return Err(Errno::EEXIST);
                 }
-                let shared = *self.thins.get(&origin).ok_or(Errno::ENODATA)?;
-                self.create(id, shared)
+                let origin = self.thins.get_mut(&origin).ok_or(Errno::ENODATA)?;
+                let mut snapshot = origin.copy()?;
+                self.time += 1;
+                origin.snapshotted = self.time;
+                snapshot.transaction_id = self.transaction_id;
+                (snapshot.created, snapshot.snapshotted) = (self.time, self.time);
+                self.create(id, snapshot)
             }
             PoolMessage::Delete(id) => {
                 if in_use(id) {
@@ -82,7 +148,46 @@ impl PoolMetadata {
                 self.transaction_id = to;
                 Ok(())
             }
+            PoolMessage::ReserveMetadataSnap if self.held.is_some() => Err(Errno::EBUSY),
+            PoolMessage::ReserveMetadataSnap => {
+                self.held = Some(self.metadata()?.image());
+                Ok(())
+            }
+            PoolMessage::ReleaseMetadataSnap => self.held.take().map(drop).ok_or(Errno::EINVAL),
         }
+    }
+
+    /// The state that is held for a reader.
+    pub(super) fn held(&self) -> Option<&ThinImage> {
+        self.held.as_ref()
+    }
+
+    /// What a reader sees. A block that has the same content as before, or as the same block of
+    /// a device with a common origin, is the same data block.
+    fn metadata(&mut self) -> Result<ThinMetadata, Errno> {
+        let (block, time) = (self.block, self.time);
+        let mut thins = BTreeMap::new();
+        for (id, device) in &self.thins {
+            let mut mappings = BTreeMap::new();
+            for (at, digest) in device.blocks(block)? {
+                let key = (device.family, at, digest);
+                let next = (self.data.len() as u64, time);
+                mappings.insert(at, *self.data.entry(key).or_insert(next));
+            }
+            let thin = ThinMappings {
+                transaction_id: device.transaction_id,
+                created: device.created,
+                snapshotted: device.snapshotted,
+                mappings,
+            };
+            thins.insert(*id, thin);
+        }
+        Ok(ThinMetadata {
+            block,
+            transaction_id: self.transaction_id,
+            time,
+            thins,
+        })
     }
 
     fn create(&mut self, id: ThinId, device: ThinDevice) -> Result<(), Errno> {
@@ -96,19 +201,42 @@ impl PoolMetadata {
     /// As if the first `blocks` blocks of a thin device had been written. `ENOSPC` when the
     /// pool has not that many, `ENODATA` without the device.
     pub(super) fn write_thin(&mut self, id: ThinId, blocks: u64) -> Result<(), Errno> {
-        let device = *self.thins.get(&id).ok_or(Errno::ENODATA)?;
-        let more = blocks.saturating_sub(device.mapped_blocks);
-        if self.data_used() + more > self.data_blocks {
+        let (used, block) = (self.data_used(), self.block);
+        let device = self.thins.get_mut(&id).ok_or(Errno::ENODATA)?;
+        let more = blocks.saturating_sub(device.mapped(block));
+        if used + more > self.data_blocks {
             return Err(Errno::ENOSPC);
         }
-        let mapped_blocks = device.mapped_blocks.max(blocks);
-        self.thins.insert(id, ThinDevice { mapped_blocks });
+        device.mapped_blocks = device.mapped_blocks.max(blocks);
         Ok(())
+    }
+
+    /// The same up to a byte of it.
+    pub(super) fn write_to(&mut self, id: ThinId, end: u64) -> Result<(), Errno> {
+        self.write_thin(id, end.div_ceil(self.block.bytes().0))
+    }
+
+    /// What a thin device holds, as a file.
+    pub(super) fn data(&mut self, id: ThinId) -> Result<&mut ThinData, Errno> {
+        let device = self.thins.get_mut(&id).ok_or(Errno::ENODATA)?;
+        if device.data.is_none() {
+            device.data = Some(ThinData::new()?);
+        }
+        device.data.as_mut().ok_or(Errno::ENODATA)
+    }
+
+    /// Whether a file of a thin device is still open.
+    pub(super) fn is_open(&self, id: ThinId) -> bool {
+        let data = self.thins.get(&id).and_then(|thin| thin.data.as_ref());
+        data.is_some_and(ThinData::is_open)
     }
 
     /// Blocks of snapshots are counted as if nothing were shared.
     fn data_used(&self) -> u64 {
-        self.thins.values().map(|thin| thin.mapped_blocks).sum()
+        self.thins
+            .values()
+            .map(|thin| thin.mapped(self.block))
+            .sum()
     }
 
     pub(super) fn usage(&self, pool: &ThinPool, metadata: Sectors) -> ThinPoolUsage {
@@ -126,7 +254,7 @@ impl PoolMetadata {
             metadata_total: metadata.0 / METADATA_BLOCK,
             data_used: self.data_used(),
             data_total: self.data_blocks,
-            held_root: false,
+            held_root: self.held.as_ref().map(|image| image.held_root),
             mode: match (read_only, full) {
                 (true, _) => PoolMode::ReadOnly,
                 (false, true) => PoolMode::OutOfDataSpace,
@@ -143,7 +271,10 @@ impl PoolMetadata {
     }
 
     pub(super) fn thin_status(&self, id: ThinId) -> ThinStatus {
-        let blocks = self.thins.get(&id).map_or(0, |thin| thin.mapped_blocks);
+        let blocks = self
+            .thins
+            .get(&id)
+            .map_or(0, |thin| thin.mapped(self.block));
         let mapped = Sectors(blocks * self.block.0);
         ThinStatus::Good {
             mapped,

@@ -45,7 +45,8 @@ fn log_line(operation: &Operation, path: &TreePath) -> String {
 impl Tree for ModelKernel {
     fn read(&self, path: &TreePath) -> Result<String, TreeError> {
         self.look_at(Operation::Read, path, |state| {
-            let text = state.read_attribute(path)?;
+            let throttle = state.read_throttle(path);
+            let text = throttle.unwrap_or_else(|| state.read_attribute(path))?;
             Ok(text.trim_end().to_owned())
         })
     }
@@ -56,7 +57,8 @@ impl Tree for ModelKernel {
 
     fn write(&self, path: &TreePath, value: &str) -> Result<(), TreeError> {
         self.step(Operation::Write(value.to_owned()), path, |state| {
-            state.write_attribute(path, value)
+            let throttle = state.write_throttle(path, value);
+            throttle.unwrap_or_else(|| state.write_attribute(path, value))
         })
     }
 
@@ -95,6 +97,9 @@ impl Tree for ModelKernel {
     }
 
     fn exists(&self, path: &TreePath) -> Result<bool, TreeError> {
-        self.look_at(Operation::Exists, path, |state| Ok(state.is_there(path)))
+        self.look_at(Operation::Exists, path, |state| {
+            let throttle = state.throttle_is_there(path);
+            Ok(throttle.unwrap_or_else(|| state.is_there(path)))
+        })
     }
 }

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::desired::{DesiredPool, DesiredVolume};
-use crate::report::{DiskReport, Failure, FeatureReport, PoolReport, Report, VolumeReport};
-use crate::units::ThinId;
+use crate::desired::{DesiredPool, DesiredSnapshots, DesiredVolume};
+use crate::report::{
+    DiskReport, Failure, FeatureReport, IoCounters, PoolReport, Report, VolumeReport,
+};
+use crate::units::{Bytes, ThinId};
 
 /// The version both ends must agree on in [`Request::Hello`].
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -43,6 +45,8 @@ pub enum Request {
     ApplyPool(Box<DesiredPool>),
     /// Bring a volume to its desired state.
     ApplyVolume(Box<DesiredVolume>),
+    /// Bring snapshots that belong together to their desired state.
+    ApplySnapshots(Box<DesiredSnapshots>),
     /// Look at a pool.
     ObservePool {
         /// The pool.
@@ -57,17 +61,72 @@ pub enum Request {
         /// Its thin device.
         thin_id: ThinId,
     },
+    /// Read what a device has done since it became active.
+    ReadCounters(Counted),
     /// List the disks of the box.
     ListDisks,
-    /// List kernel objects that carry our names, for finding orphans: ids of volumes and pools.
+    /// List kernel objects that carry our names, for finding orphans: ids of volumes, snapshots
+    /// and pools.
     ListObjects,
-    /// Take an orphan, a volume that the intent does not know, out of the kernel: its exports
-    /// and its active device. Its data stays. Answered by [`Response::Applied`] with
-    /// generation 0.
+    /// Take an orphan, a volume or snapshot that the intent does not know, out of the kernel:
+    /// its exports and its active device. Its data stays. Answered by [`Response::Applied`]
+    /// with generation 0.
     Unexport {
-        /// The volume, as listed.
+        /// The volume or snapshot, as listed.
         id: Uuid,
     },
+    /// Open the active device of a volume or a snapshot, past every cache. Answered by
+    /// [`Response::Opened`], which brings the descriptor along.
+    OpenDevice {
+        /// Whose device.
+        object: OpenObject,
+        /// For writing too, and alone. Refused for what is exported, and for snapshots.
+        write: bool,
+    },
+    /// Hold the present state of a pool's thin metadata and open it for reading. One that was
+    /// held before is let go; this one is when the connection ends. Answered by
+    /// [`Response::Metadata`], which brings the descriptor along.
+    OpenMetadata {
+        /// The pool.
+        pool: Uuid,
+    },
+    /// Let go of the state held by [`Request::OpenMetadata`]; none held is fine. Answered by
+    /// [`Response::Released`].
+    ReleaseMetadata {
+        /// The pool.
+        pool: Uuid,
+    },
+}
+
+/// What has a device that can be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OpenObject {
+    /// A volume.
+    Volume(Uuid),
+    /// A snapshot.
+    Snapshot(Uuid),
+}
+
+impl std::fmt::Display for OpenObject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            OpenObject::Volume(id) => write!(f, "volume {id}"),
+            OpenObject::Snapshot(id) => write!(f, "snapshot {id}"),
+        }
+    }
+}
+
+/// A device whose operations are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Counted {
+    /// A volume's, as hosts use it.
+    Volume(Uuid),
+    /// A pool's data, as its disks are used for it.
+    PoolData(Uuid),
+    /// A pool's metadata, likewise.
+    PoolMetadata(Uuid),
 }
 
 /// Everything targetd answers.
@@ -89,6 +148,8 @@ pub enum Response {
     Pool(PoolReport),
     /// A volume as seen.
     Volume(VolumeReport),
+    /// What a device has done; nothing when it is not active.
+    Counters(Option<IoCounters>),
     /// The disks.
     Disks(Vec<DiskReport>),
     /// Objects in the kernel.
@@ -97,7 +158,23 @@ pub enum Response {
         pools: Vec<Uuid>,
         /// Volumes with a device, a backstore, a target or a subsystem.
         volumes: Vec<Uuid>,
+        /// Snapshots with a device.
+        snapshots: Vec<Uuid>,
         /// Objects in the same trees which are not ours, in words.
         foreign: Vec<String>,
     },
+    /// The device is open; one descriptor comes with this reply.
+    Opened {
+        /// Its size.
+        size: Bytes,
+    },
+    /// The thin metadata are held and open; one descriptor comes with this reply.
+    Metadata {
+        /// The block, of 4 KiB, where the held state has its superblock.
+        held_root: u64,
+        /// The size of the metadata device.
+        size: Bytes,
+    },
+    /// Nothing is held any more.
+    Released,
 }

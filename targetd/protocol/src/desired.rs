@@ -51,7 +51,8 @@ pub enum PoolFormat {
     /// Blank disks are labelled and the metadata is made.
     BlankOnly,
     /// Whatever the disks hold is overwritten; the caller said so explicitly.
-    /// A disk of another Ashlar pool that is active, or any disk in use, is still refused.
+    /// A disk of another Ashlar pool that is active, or any disk in use, is still refused; and so
+    /// are disks that hold a pool of this very id with data in it.
     Wipe,
 }
 
@@ -71,10 +72,134 @@ pub struct DesiredVolume {
     pub size: Sectors,
     /// Whether its data exists.
     pub data: DataState,
-    /// Who may reach it, and how. Empty means nobody, and then no device is active.
+    /// What a volume that is provisioned begins as; nothing means all zeros.
+    pub source: Option<ThinSource>,
+    /// Thin devices that were this volume's before. An active device on one of them is given
+    /// the present one, beneath whatever is exported. They are destroyed only when `data` is
+    /// not [`DataState::Provision`]: until the caller knows the present one to exist, it may
+    /// still go back to the one before.
+    pub retired: BTreeSet<ThinRef>,
+    /// Who may reach it, and how.
     pub exports: Exports,
-    /// True when the caller agreed that hosts using a removed export are cut off.
-    pub force: bool,
+    /// How much it may do while it is active.
+    pub qos: Qos,
+    /// Whether its device is active although nobody may reach it, for the agent to open.
+    /// Otherwise it is active only while something is exported.
+    pub held: bool,
+    /// Those whom the caller agreed to cut off. That anyone else loses access while using it is
+    /// refused.
+    pub cut: Accesses,
+}
+
+/// Hosts, by the name each has on its transport.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accesses {
+    /// iSCSI initiators.
+    pub iscsi: BTreeSet<Iqn>,
+    /// NVMe hosts.
+    pub nvme: BTreeSet<Nqn>,
+}
+
+impl Accesses {
+    /// Whether it is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.iscsi.is_empty() && self.nvme.is_empty()
+    }
+}
+
+/// What a volume may do in a second at most, whoever asks it to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Qos {
+    /// Operations, of one pool block at most; a larger one counts as several.
+    pub operations: Rate,
+    /// Bytes.
+    pub bytes: Rate,
+}
+
+impl Qos {
+    /// Whether nothing is limited.
+    pub fn is_unlimited(&self) -> bool {
+        *self == Qos::default()
+    }
+}
+
+/// A limit of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Rate {
+    /// Of reads and of writes, each for itself. Nothing means no limit.
+    Each {
+        /// Of reads.
+        read: Option<u64>,
+        /// Of writes.
+        write: Option<u64>,
+    },
+    /// Of both together; at least 2.
+    Total(u64),
+}
+
+impl Default for Rate {
+    fn default() -> Rate {
+        Rate::Each {
+            read: None,
+            write: None,
+        }
+    }
+}
+
+/// A thin device of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThinRef {
+    /// The pool.
+    pub pool: Uuid,
+    /// The thin device in it.
+    pub thin_id: ThinId,
+}
+
+/// What a new thin device shares its first content with; always of the same pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ThinSource {
+    /// The volume or snapshot. If its device is active, its I/O is held back for that moment.
+    pub object: Uuid,
+    /// Its thin device.
+    pub thin_id: ThinId,
+}
+
+/// Snapshots that are taken at one instant: one of a volume, or those of all members of a
+/// group. Either all of them exist or none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredSnapshots {
+    /// The id of the one snapshot, or of the group snapshot.
+    pub id: Uuid,
+    /// The intent's generation, echoed in the report.
+    pub generation: u64,
+    /// The snapshots, at least one, each of another thin device.
+    pub members: Vec<DesiredSnapshot>,
+    /// Whether their data exists.
+    pub data: DataState,
+}
+
+/// One snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredSnapshot {
+    /// Its id. The name of its device derives from it.
+    pub id: Uuid,
+    /// The pool it lives in, which must be active.
+    pub pool: Uuid,
+    /// Its thin device.
+    pub thin_id: ThinId,
+    /// Its size.
+    pub size: Sectors,
+    /// What it is a snapshot of.
+    pub source: ThinSource,
+    /// Whether its device is active, read-only, for the agent to open.
+    pub held: bool,
 }
 
 /// Whether a volume's data should exist.

@@ -9,6 +9,10 @@
 //! state; targetd observes, plans, checks, applies and answers with a [`Report`].
 //! There is no request that names a path, a device node or a configfs file.
 //!
+//! Volume data does not pass through targetd. It opens a device and hands the agent the
+//! descriptor: one, by `SCM_RIGHTS`, with the first byte of the reply that says so
+//! ([`Response::Opened`], [`Response::Metadata`]) and with no other.
+//!
 //! | module      | what |
 //! |-------------|------|
 //! | [`names`]   | checked names: [`Iqn`], [`Nqn`], [`PortalAddr`], [`DiskId`], … |
@@ -29,14 +33,16 @@ pub mod units;
 
 mod call;
 
-pub use call::{Call, PROTOCOL_VERSION, Reply, Request, Response};
+pub use call::{Call, Counted, OpenObject, PROTOCOL_VERSION, Reply, Request, Response};
 pub use desired::{
-    DataState, DesiredPool, DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost,
-    PoolDisk, PoolFormat,
+    Accesses, DataState, DesiredPool, DesiredSnapshot, DesiredSnapshots, DesiredVolume, Exports,
+    IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos, Rate, ThinRef,
+    ThinSource,
 };
 pub use names::{DiskId, Iqn, NameError, Nqn, PortalAddr, Transport};
 pub use report::{
-    DiskReport, Failure, FailureKind, FeatureReport, PoolReport, PoolUsage, Report, VolumeReport,
+    DiskReport, Failure, FailureKind, FeatureReport, IoCounters, IoTotals, PoolReport, PoolUsage,
+    Report, VolumeReport,
 };
 pub use secret::{ChapCredentials, ChapName, ChapSecret, DhchapKey, SecretError};
 pub use units::{Bytes, Lun, Nsid, PortId, RangeError, SECTOR, Sectors, ThinId, TpgTag};

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::desired::Accesses;
 use crate::names::{DiskId, Transport};
 use crate::units::{Bytes, Sectors};
 
@@ -58,6 +59,46 @@ pub struct PoolUsage {
     pub block: Sectors,
 }
 
+/// What a device has done since it became active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IoCounters {
+    /// Reads.
+    pub reads: IoTotals,
+    /// Writes.
+    pub writes: IoTotals,
+    /// Discards.
+    pub discards: IoTotals,
+    /// Flushes.
+    pub flushes: IoTotals,
+    /// For how long anything was under way.
+    pub busy_milliseconds: u64,
+    /// Reads under way now.
+    pub reads_in_flight: u64,
+    /// Writes under way now, and discards.
+    pub writes_in_flight: u64,
+}
+
+/// Operations of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IoTotals {
+    /// How many were completed.
+    pub operations: u64,
+    /// Bytes they moved, or of a discard, covered.
+    pub bytes: Bytes,
+    /// Time from beginning to end, summed over them.
+    pub milliseconds: u64,
+}
+
+impl IoTotals {
+    /// Counts one more operation, which took no time.
+    pub fn count(&mut self, bytes: u64) {
+        self.operations += 1;
+        self.bytes.0 += bytes;
+    }
+}
+
 /// A disk of the box.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -82,7 +123,7 @@ pub struct DiskReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FeatureReport {
-    /// `device-mapper`, `thin-pool`, `iscsi`, `nvme-tcp`.
+    /// `device-mapper`, `thin-pool`, `iscsi`, `nvme-tcp`, `blkio`.
     pub name: String,
     /// Why it cannot be used, or `None` when it can.
     pub problem: Option<String>,
@@ -98,6 +139,20 @@ pub struct Failure {
     pub kind: FailureKind,
     /// One readable line: verb, object, id, cause. Never a secret.
     pub message: String,
+    /// The hosts that use what they were to lose, if that is the trouble.
+    #[serde(default, skip_serializing_if = "Accesses::is_empty")]
+    pub users: Accesses,
+}
+
+impl Failure {
+    /// A failure that no host is to blame for.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Failure {
+        Failure {
+            kind,
+            message: message.into(),
+            users: Accesses::default(),
+        }
+    }
 }
 
 /// What a caller can react to.
@@ -106,7 +161,7 @@ pub struct Failure {
 pub enum FailureKind {
     /// The kernel lacks a module or a feature.
     Unsupported,
-    /// The object, its data or its disk is in use and force was not given.
+    /// The object, its data or its disk is in use, and cutting that off was not agreed to.
     InUse,
     /// A pool, disk or thin device that should exist does not.
     Missing,
@@ -118,6 +173,9 @@ pub enum FailureKind {
     NoSpace,
     /// Something that is not ours stands where ours should.
     Foreign,
+    /// The thin device of a volume that is to be new is there already and holds data. It is
+    /// somebody's: the volume is to be forgotten, and the thin device left alone.
+    Occupied,
     /// A listening address cannot be had.
     Address,
     /// Anything else the kernel said no to.
@@ -139,7 +197,8 @@ impl FailureKind {
             | FailureKind::NotBlank
             | FailureKind::Refused
             | FailureKind::NoSpace
-            | FailureKind::Foreign => false,
+            | FailureKind::Foreign
+            | FailureKind::Occupied => false,
         }
     }
 }

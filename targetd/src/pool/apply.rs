@@ -1,4 +1,4 @@
-//! Taking steps, one after the other. No decisions: those are the plan's.
+//! Taking the steps of a pool. No decisions: those are the plan's.
 
 use ashlar_kernel_iface::block::{
     Access, BlockDevice, PAYLOAD_START, format_disk, wipe_disk, zero_metadata_superblock,
@@ -6,53 +6,24 @@ use ashlar_kernel_iface::block::{
 use ashlar_kernel_iface::dm::{
     DmAccess, DmName, PoolFeatures, SuspendFlags, Table, Target, ThinPool,
 };
-use ashlar_targetd_protocol::{Failure, FailureKind};
+use ashlar_kernel_iface::tree::Change;
+use ashlar_targetd_protocol::Failure;
 use uuid::Uuid;
 
 use super::plan::Plan;
 use super::step::{DiskRef, Step, ThinSpec};
 use crate::kernel::{Kernel, KernelError};
 use crate::ours::{self, PoolPart};
-
-/// A step the kernel refused.
-#[derive(Debug, thiserror::Error)]
-#[error("failed to {step} for pool {pool}: {cause}")]
-pub struct StepError {
-    /// The pool.
-    pub pool: Uuid,
-    /// The step, boxed because it is large.
-    pub step: Box<Step>,
-    /// Why; its text is part of this one's.
-    pub cause: KernelError,
-}
-
-impl From<StepError> for Failure {
-    fn from(error: StepError) -> Failure {
-        let errno = error.cause.errno();
-        Failure {
-            kind: errno.map_or(FailureKind::Kernel, |errno| error.step.meaning(errno)),
-            message: error.to_string(),
-        }
-    }
-}
+use crate::steps;
 
 /// Takes the steps in order. The first refusal ends it; what was done stays, and the next plan
 /// goes on from there.
-pub fn apply(kernel: &Kernel, pool: Uuid, plan: &Plan) -> Result<Vec<String>, StepError> {
-    let mut taken = Vec::new();
-    for step in &plan.steps {
-        run(kernel, pool, step).map_err(|cause| StepError {
-            pool,
-            step: Box::new(step.clone()),
-            cause,
-        })?;
-        tracing::info!(%pool, %step, "step");
-        taken.push(step.to_string());
-    }
-    Ok(taken)
+pub fn apply(kernel: &Kernel, pool: Uuid, plan: &Plan) -> Result<Vec<String>, Failure> {
+    let object = format!("pool {pool}");
+    steps::take(&object, &plan.steps, |step| run(kernel, pool, step))
 }
 
-fn run(kernel: &Kernel, pool: Uuid, step: &Step) -> Result<(), KernelError> {
+fn run(kernel: &Kernel, pool: Uuid, step: &Step) -> Result<Change, KernelError> {
     let name = |part| ours::pool_device(pool, part);
     let dm = &*kernel.dm;
     match step {
@@ -75,7 +46,7 @@ fn run(kernel: &Kernel, pool: Uuid, step: &Step) -> Result<(), KernelError> {
         Step::Resume(part) => drop(dm.resume(&name(*part), SuspendFlags::NO_FLUSH)?),
         Step::Remove(part) => dm.remove(&name(*part))?,
     }
-    Ok(())
+    Ok(Change::Changed)
 }
 
 fn open(kernel: &Kernel, disk: &DiskRef) -> Result<Box<dyn BlockDevice>, KernelError> {

@@ -13,17 +13,19 @@
 //! | `plan`    | the steps from one to the other, pure |
 //! | `step`    | one step: how it reads, and what its failure means |
 //! | `apply`   | taking the steps |
+//! | `metadata` | a state of the thin metadata, held for the agent to read |
 
 mod apply;
 mod check;
 mod layout;
+mod metadata;
 mod observe;
 mod plan;
 mod step;
 
 use ashlar_kernel_iface::dm::{PoolMode, StatusFreshness, ThinPoolStatus, ThinPoolUsage};
 use ashlar_targetd_protocol::{
-    DesiredPool, Failure, FailureKind, PoolReport, PoolUsage, Report, Sectors,
+    DesiredPool, Failure, FailureKind, PoolFormat, PoolReport, PoolUsage, Report, Sectors,
 };
 use uuid::Uuid;
 
@@ -33,6 +35,7 @@ use crate::locks::KeyLocks;
 use crate::ours::{self, PoolPart};
 
 pub use check::check;
+pub use metadata::Metadata;
 pub use observe::{ActivePart, ObservedContent, ObservedDisk, ObservedPart, ObservedPool, observe};
 pub use plan::{Plan, plan};
 pub use step::{DiskRef, Step, ThinSpec};
@@ -68,11 +71,47 @@ impl Pools {
         check(desired, &observed)?;
         let plan = plan(desired, &observed)?;
         let steps = apply::apply(&self.kernel, desired.id, &plan)?;
+        if let Err(refusal) = self.new_pool_is_empty(desired) {
+            self.take_back(desired.id, &plan);
+            return Err(refusal);
+        }
         tracing::info!(pool = %desired.id, steps = steps.len(), "pool is as desired");
         Ok(Report {
             generation: desired.generation,
             steps,
         })
+    }
+
+    /// A pool in the making that is complete was left so by an attempt whose answer was lost, and
+    /// is empty; or it is an older one of the same id. That one is neither kept, because what it
+    /// holds would show up in new volumes, nor wiped: nobody meant it.
+    fn new_pool_is_empty(&self, desired: &DesiredPool) -> Result<(), Failure> {
+        let id = desired.id;
+        if desired.absent || desired.format == PoolFormat::Never {
+            return Ok(());
+        }
+        match self.report(id)?.usage {
+            Some(usage) if usage.data_used > 0 => Err(Failure::new(
+                FailureKind::NotBlank,
+                format!(
+                    "the disks hold an older pool {id} with {} blocks in use; a new pool takes \
+                     another id",
+                    usage.data_used
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the devices that a plan made, as far as that goes.
+    fn take_back(&self, id: Uuid, made: &Plan) {
+        let parts = made.steps.iter().rev().filter_map(Step::activates);
+        let back = Plan {
+            steps: parts.map(Step::Remove).collect(),
+        };
+        if let Err(failure) = apply::apply(&self.kernel, id, &back) {
+            tracing::warn!(%failure, "a pool that is not wanted stays active");
+        }
     }
 
     /// Looks at a pool.
@@ -119,8 +158,8 @@ fn reported(usage: ThinPoolUsage, block: Sectors) -> PoolUsage {
 }
 
 fn unobserved(pool: Uuid, error: &KernelError) -> Failure {
-    Failure {
-        kind: FailureKind::Kernel,
-        message: format!("failed to observe pool {pool}: {error}"),
-    }
+    Failure::new(
+        FailureKind::Kernel,
+        format!("failed to observe pool {pool}: {error}"),
+    )
 }

@@ -9,6 +9,7 @@ use ashlar_kernel_iface::tree::Errno;
 use ashlar_targetd_protocol::{DiskId, FailureKind, Sectors};
 
 use crate::ours::PoolPart;
+use crate::steps;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,11 +81,27 @@ impl fmt::Display for Step {
 }
 
 impl Step {
-    /// What the kernel's refusal means to the caller.
-    pub fn meaning(&self, errno: Errno) -> FailureKind {
-        match (self, errno) {
-            (_, Errno::EBUSY) => FailureKind::InUse,
-            (_, Errno::ENXIO | Errno::ENODEV) => FailureKind::Missing,
+    /// The device that it makes.
+    pub(super) fn activates(&self) -> Option<PoolPart> {
+        match self {
+            Step::Activate(part, _) => Some(*part),
+            Step::ActivateThin(_) => Some(PoolPart::Thin),
+            Step::Wipe(_)
+            | Step::ClearMetadata(_)
+            | Step::Format(..)
+            | Step::Reload(_)
+            | Step::DropSecondTable(_)
+            | Step::Resume(_)
+            | Step::Remove(_) => None,
+        }
+    }
+}
+
+impl steps::Step for Step {
+    fn meaning(&self, errno: Errno) -> FailureKind {
+        match errno {
+            Errno::EBUSY => FailureKind::InUse,
+            Errno::ENXIO | Errno::ENODEV => FailureKind::Missing,
             _ => FailureKind::Kernel,
         }
     }

@@ -7,6 +7,7 @@
 
 use std::io::Write;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use ashlar_targetd_protocol::{
 };
 
 use super::workers::{Turn, Workers};
-use super::{Ends, Service};
+use super::{Answer, Caller, Ends, Service, passing};
 
 /// A peer that does not take its replies for this long is gone.
 const WRITE_PATIENCE: Duration = Duration::from_secs(10);
@@ -33,7 +34,21 @@ enum ConnectionError {
     Version(u32),
 }
 
-/// The sending half, shared by everyone who has a reply for this peer.
+/// Who is at the other end, kept by everyone who has a reply for it. When the last of them is
+/// done, the service hears that it is gone.
+pub(super) struct Peer {
+    pub(super) caller: Caller,
+    pub(super) replies: Replies,
+    pub(super) service: Arc<dyn Service>,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.service.gone(self.caller);
+    }
+}
+
+/// The sending half.
 pub(super) struct Replies {
     stream: Mutex<UnixStream>,
 }
@@ -48,22 +63,26 @@ impl Replies {
 
     /// Sends a reply. A peer that cannot be written to is disconnected: after half a frame the
     /// stream means nothing any more.
-    fn send(&self, id: u64, result: Result<Response, Failure>) {
-        let bytes = frame::encode(&Reply { id, result }).or_else(|error| {
-            tracing::error!(call = id, %error, "failed to encode a reply");
-            let failure = failure(FailureKind::Kernel, "failed to encode the reply: too large");
-            frame::encode(&Reply {
-                id,
-                result: Err(failure),
-            })
-        });
+    fn send(&self, id: u64, result: Result<Answer, Failure>) {
+        let (result, descriptor) = match result {
+            Ok(answer) => (Ok(answer.response), answer.descriptor),
+            Err(failure) => (Err(failure), None),
+        };
         let mut stream = self
             .stream
             .lock()
             .expect("writing to a socket does not panic");
-        let sent = bytes
+        let sent = encode(id, result)
             .map_err(|error| error.to_string())
-            .and_then(|bytes| stream.write_all(&bytes).map_err(|error| error.to_string()));
+            .and_then(|bytes| {
+                let sent = match &descriptor {
+                    Some(descriptor) => {
+                        passing::write_with(&mut stream, &bytes, descriptor.as_fd())
+                    }
+                    None => stream.write_all(&bytes),
+                };
+                sent.map_err(|error| error.to_string())
+            });
         if let Err(error) = sent {
             tracing::warn!(call = id, error, "failed to send a reply");
             // It may be shut already; either way nothing more can be said.
@@ -82,15 +101,20 @@ impl Replies {
     }
 }
 
+fn encode(id: u64, result: Result<Response, Failure>) -> Result<Vec<u8>, FrameError> {
+    frame::encode(&Reply { id, result }).or_else(|error| {
+        tracing::error!(call = id, %error, "failed to encode a reply");
+        let failure = Failure::new(FailureKind::Kernel, "failed to encode the reply: too large");
+        frame::encode(&Reply {
+            id,
+            result: Err(failure),
+        })
+    })
+}
+
 /// Serves a connection until it ends.
-pub(super) fn serve(
-    stream: UnixStream,
-    replies: &Arc<Replies>,
-    service: &Arc<dyn Service>,
-    workers: &Arc<Workers>,
-    ends: &Ends,
-) {
-    match read_calls(stream, replies, service, workers) {
+pub(super) fn serve(stream: UnixStream, peer: &Arc<Peer>, workers: &Arc<Workers>, ends: &Ends) {
+    match read_calls(stream, peer, workers) {
         Ok(()) => tracing::debug!("connection ended"),
         // The server itself shut the stream.
         Err(_) if ends.stopping() => {}
@@ -99,22 +123,21 @@ pub(super) fn serve(
             tracing::warn!(%error, cause, "connection closed");
         }
     }
-    replies.close();
+    peer.replies.close();
 }
 
 fn read_calls(
     mut stream: UnixStream,
-    replies: &Arc<Replies>,
-    service: &Arc<dyn Service>,
+    peer: &Arc<Peer>,
     workers: &Arc<Workers>,
 ) -> Result<(), ConnectionError> {
     let Some(first) = frame::read::<Call>(&mut stream)? else {
         return Ok(());
     };
-    check_hello(&first, replies)?;
-    submit(first, replies, service, workers);
+    check_hello(&first, &peer.replies)?;
+    submit(first, peer, workers);
     while let Some(call) = frame::read::<Call>(&mut stream)? {
-        submit(call, replies, service, workers);
+        submit(call, peer, workers);
     }
     Ok(())
 }
@@ -127,25 +150,18 @@ fn check_hello(first: &Call, replies: &Replies) -> Result<(), ConnectionError> {
     };
     replies.send(
         first.id,
-        Err(failure(FailureKind::Refused, &error.to_string())),
+        Err(Failure::new(FailureKind::Refused, error.to_string())),
     );
     Err(error)
 }
 
-fn submit(call: Call, replies: &Arc<Replies>, service: &Arc<dyn Service>, workers: &Arc<Workers>) {
-    let (replies, service) = (Arc::clone(replies), Arc::clone(service));
+fn submit(call: Call, peer: &Arc<Peer>, workers: &Arc<Workers>) {
+    let peer = Arc::clone(peer);
     workers.submit(Box::new(move |turn| {
         let result = match turn {
-            Turn::Go => service.answer(call.request),
-            Turn::Stopping => Err(failure(FailureKind::Stopping, "targetd is stopping")),
+            Turn::Go => peer.service.answer(peer.caller, call.request),
+            Turn::Stopping => Err(Failure::new(FailureKind::Stopping, "targetd is stopping")),
         };
-        replies.send(call.id, result);
+        peer.replies.send(call.id, result);
     }));
-}
-
-fn failure(kind: FailureKind, message: &str) -> Failure {
-    Failure {
-        kind,
-        message: message.to_owned(),
-    }
 }

@@ -5,7 +5,8 @@
 //!                                             │ calls
 //!                                             ▼
 //!                                    queue ──► workers (0 to 64) ──► Service::answer
-//!                                                  │ replies, under the connection's lock
+//!                                                  │ replies, under the connection's lock,
+//!                                                  ▼ at most one descriptor with each
 //! ```
 //!
 //! Stopping finishes what has begun, answers [`Stopping`](FailureKind::Stopping) to what has
@@ -13,8 +14,10 @@
 //!
 //! [`FailureKind::Stopping`]: ashlar_targetd_protocol::FailureKind::Stopping
 
+mod answer;
 mod connection;
 mod listen;
+mod passing;
 mod peer;
 mod workers;
 
@@ -29,15 +32,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-use ashlar_targetd_protocol::{Failure, Request, Response};
+use ashlar_targetd_protocol::{Failure, Request};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+pub use answer::{Answer, Caller};
 pub use listen::{ListenError, SocketOptions, activated, bind};
 pub use peer::{AllowedPeers, PeerError};
 pub use workers::MOST_THREADS;
 
-use connection::Replies;
+use connection::{Peer, Replies};
 use workers::Workers;
 
 /// The agent holds one connection, an operator's tool perhaps another.
@@ -47,7 +51,10 @@ const READER_STACK: usize = 128 << 10;
 /// What answers the requests.
 pub trait Service: Send + Sync + 'static {
     /// Answers one request. Called from many threads at once.
-    fn answer(&self, request: Request) -> Result<Response, Failure>;
+    fn answer(&self, caller: Caller, request: Request) -> Result<Answer, Failure>;
+
+    /// A connection has ended, and everything it asked has been answered.
+    fn gone(&self, _caller: Caller) {}
 }
 
 /// A running server.
@@ -75,7 +82,7 @@ struct Ends {
 #[derive(Default)]
 struct Connections {
     next: u64,
-    live: BTreeMap<u64, (Arc<Replies>, JoinHandle<()>)>,
+    live: BTreeMap<u64, (Arc<Peer>, JoinHandle<()>)>,
 }
 
 impl Ends {
@@ -127,8 +134,8 @@ impl Server {
             let mut connections = lock(&self.shared.ends);
             std::mem::take(&mut connections.live)
         };
-        for (replies, reader) in live.into_values() {
-            replies.close();
+        for (peer, reader) in live.into_values() {
+            peer.replies.close();
             join(reader);
         }
     }
@@ -187,7 +194,7 @@ fn accept_one(shared: &Arc<Shared>, listener: &UnixListener) {
 }
 
 fn start_connection(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> {
-    let replies = Arc::new(Replies::new(stream.try_clone()?)?);
+    let replies = Replies::new(stream.try_clone()?)?;
     let mut connections = lock(&shared.ends);
     if connections.live.len() >= MOST_CONNECTIONS {
         return Err(io::Error::other(format!(
@@ -196,22 +203,24 @@ fn start_connection(shared: &Arc<Shared>, stream: UnixStream) -> io::Result<()> 
     }
     let id = connections.next;
     connections.next += 1;
+    let peer = Arc::new(Peer {
+        caller: Caller(id),
+        replies,
+        service: Arc::clone(&shared.service),
+    });
     let reader = {
-        let (shared, replies) = (Arc::clone(shared), Arc::clone(&replies));
+        let (shared, peer) = (Arc::clone(shared), Arc::clone(&peer));
         thread::Builder::new()
             .name("reader".to_owned())
             .stack_size(READER_STACK)
             .spawn(move || {
-                let Shared {
-                    service,
-                    workers,
-                    ends,
-                    ..
-                } = &*shared;
-                connection::serve(stream, &replies, service, workers, ends);
-                lock(ends).live.remove(&id);
+                let Shared { workers, ends, .. } = &*shared;
+                connection::serve(stream, &peer, workers, ends);
+                // Outside the lock: the service may have something to let go.
+                let ended = lock(ends).live.remove(&id);
+                drop(ended);
             })?
     };
-    connections.live.insert(id, (replies, reader));
+    connections.live.insert(id, (peer, reader));
     Ok(())
 }

@@ -1,8 +1,13 @@
-use std::io::{Read, Write};
+use std::io::{IoSliceMut, Read, Write};
+use std::os::fd::AsRawFd;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ashlar_targetd_protocol::{Call, FailureKind, PROTOCOL_VERSION, Reply, frame};
+use ashlar_targetd_protocol::{
+    Bytes, Call, FailureKind, OpenObject, PROTOCOL_VERSION, Reply, Response, frame,
+};
+use nix::cmsg_space;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::Uid;
 
 use super::*;
@@ -11,23 +16,35 @@ use super::*;
 struct Scripted {
     begun: Mutex<mpsc::Sender<()>>,
     release: Mutex<mpsc::Receiver<()>>,
+    ended: Arc<Mutex<Vec<Caller>>>,
 }
 
 impl Service for Scripted {
-    fn answer(&self, request: Request) -> Result<Response, Failure> {
-        match request {
-            Request::Hello { version } => Ok(Response::Hello {
+    fn answer(&self, _: Caller, request: Request) -> Result<Answer, Failure> {
+        let response = match request {
+            Request::Hello { version } => Response::Hello {
                 version,
                 kernel: "model".to_owned(),
                 features: Vec::new(),
-            }),
+            },
             Request::ListObjects => {
                 self.begun.lock().unwrap().send(()).unwrap();
                 self.release.lock().unwrap().recv().unwrap();
-                Ok(Response::Disks(Vec::new()))
+                Response::Disks(Vec::new())
             }
-            _ => Ok(Response::Disks(Vec::new())),
-        }
+            Request::OpenDevice { .. } => {
+                let mut file = tempfile::tempfile().unwrap();
+                file.write_all(b"passed").unwrap();
+                let size = Bytes(6);
+                return Ok(Answer::with(Response::Opened { size }, file));
+            }
+            _ => Response::Disks(Vec::new()),
+        };
+        Ok(Answer::from(response))
+    }
+
+    fn gone(&self, caller: Caller) {
+        self.ended.lock().unwrap().push(caller);
     }
 }
 
@@ -35,6 +52,7 @@ struct Bench {
     server: Server,
     begun: mpsc::Receiver<()>,
     release: mpsc::Sender<()>,
+    ended: Arc<Mutex<Vec<Caller>>>,
     path: std::path::PathBuf,
     _directory: tempfile::TempDir,
 }
@@ -51,7 +69,9 @@ fn bench() -> Bench {
     let service = Scripted {
         begun: Mutex::new(begin),
         release: Mutex::new(held),
+        ended: Arc::default(),
     };
+    let ended = Arc::clone(&service.ended);
     let allowed = AllowedPeers {
         agent: Uid::current(),
     };
@@ -59,6 +79,7 @@ fn bench() -> Bench {
         server: Server::spawn(Arc::new(service), listener.unwrap(), allowed).unwrap(),
         begun,
         release,
+        ended,
         path,
         _directory: directory,
     }
@@ -182,5 +203,70 @@ fn both_ends_of_a_pair_can_be_used_in_one_process() {
         },
     );
     assert!(receive(&mut theirs).result.is_ok());
+    bench.server.stop();
+}
+
+/// What comes next on the stream, and the descriptors with it.
+fn receive_with(stream: &mut UnixStream) -> (Vec<u8>, Vec<String>) {
+    let (mut bytes, mut room) = (vec![0; 4096], cmsg_space!([i32; 4]));
+    let (length, passed) = {
+        let mut parts = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message =
+            recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut room), flags).unwrap();
+        let passed: Vec<i32> = message
+            .cmsgs()
+            .unwrap()
+            .flat_map(|control| match control {
+                ControlMessageOwned::ScmRights(passed) => passed,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        (message.bytes, passed)
+    };
+    bytes.truncate(length);
+    let content = |descriptor: i32| {
+        // Reading by path leaves the descriptor, which ends with the test, as it is.
+        std::fs::read_to_string(format!("/proc/self/fd/{descriptor}")).unwrap()
+    };
+    (bytes, passed.into_iter().map(content).collect())
+}
+
+#[test]
+fn a_descriptor_comes_with_the_reply_that_names_it_and_no_other() {
+    let bench = bench();
+    let mut stream = bench.greeted();
+    let open = Request::OpenDevice {
+        object: OpenObject::Volume(uuid::Uuid::from_u128(1)),
+        write: false,
+    };
+    for (id, request, expected) in [
+        (2, Request::ListDisks, vec![]),
+        (3, open, vec!["passed".to_owned()]),
+        (4, Request::ListDisks, vec![]),
+    ] {
+        send(&mut stream, id, request);
+        let (bytes, passed) = receive_with(&mut stream);
+        let reply: Reply = frame::read(&mut bytes.as_slice()).unwrap().unwrap();
+        assert_eq!((reply.id, passed), (id, expected));
+    }
+    bench.server.stop();
+}
+
+#[test]
+fn a_connection_is_gone_when_all_it_asked_is_answered() {
+    let bench = bench();
+    let mut stream = bench.greeted();
+    send(&mut stream, 2, Request::ListObjects);
+    bench.begun.recv().unwrap();
+    drop(stream);
+    let other = bench.greeted();
+    assert_eq!(*bench.ended.lock().unwrap(), []);
+    bench.release.send(()).unwrap();
+    while bench.ended.lock().unwrap().is_empty() {
+        thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(*bench.ended.lock().unwrap(), [Caller(0)]);
+    drop(other);
     bench.server.stop();
 }

@@ -41,7 +41,7 @@ use crate::kernel::{Kernel, KernelError};
 use crate::ours;
 use crate::refusal::Refusal;
 
-use check::{check_desired, check_ours, cut_off};
+use check::{check_desired, check_ours, check_unused};
 use handle::Handle;
 use plan::{added, backstore_goes, emptied, kept, trimmed};
 pub use step::Step;
@@ -146,7 +146,7 @@ impl Transport for Iscsi {
     }
 
     fn check(
-        subject: &Subject,
+        subject: &Subject<'_>,
         observed: &Observed,
         desired: Option<&IscsiExport>,
     ) -> Result<(), Refusal> {
@@ -156,19 +156,11 @@ impl Transport for Iscsi {
         for (name, target) in &observed.targets {
             check_ours(subject.id, name, target)?;
         }
-        let cut = cut_off(subject, observed, desired);
-        if !subject.force && !cut.is_empty() {
-            let names: Vec<&str> = cut.into_iter().map(Iqn::as_str).collect();
-            return Err(Refusal::new(
-                FailureKind::InUse,
-                format!("volume {} is in use by {}", subject.id, names.join(", ")),
-            ));
-        }
-        Ok(())
+        check_unused(subject, observed, desired)
     }
 
     fn plan(
-        subject: &Subject,
+        subject: &Subject<'_>,
         observed: &Observed,
         desired: Option<&IscsiExport>,
     ) -> ExportPlan<Step> {

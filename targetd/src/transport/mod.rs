@@ -15,7 +15,7 @@ use std::fmt;
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::tree::{Change, Errno, Tree, TreeError};
 use ashlar_targetd_protocol as protocol;
-use ashlar_targetd_protocol::{Exports, FailureKind};
+use ashlar_targetd_protocol::{Accesses, Exports, FailureKind};
 use uuid::Uuid;
 
 use crate::kernel::{Kernel, KernelError};
@@ -23,15 +23,15 @@ use crate::refusal::Refusal;
 
 /// What a transport has to know of the volume it exports.
 #[derive(Clone, Copy, Debug)]
-pub struct Subject {
+pub struct Subject<'a> {
     /// The volume.
     pub id: Uuid,
     /// Its device, if that is active now; only then can anything rightly be built on it.
     pub device: Option<DeviceNumber>,
     /// Whether this plan makes the device larger.
     pub grows: bool,
-    /// Whether the caller agreed that hosts are cut off.
-    pub force: bool,
+    /// Those whom the caller agreed to cut off.
+    pub cut: &'a Accesses,
 }
 
 /// What a listing of everything found.
@@ -81,14 +81,14 @@ pub trait Transport: Default + Send + Sync {
 
     /// Whether the safety rules allow going from one to the other.
     fn check(
-        subject: &Subject,
+        subject: &Subject<'_>,
         observed: &Self::Observed,
         desired: Option<&Self::Desired>,
     ) -> Result<(), Refusal>;
 
     /// The steps from one to the other.
     fn plan(
-        subject: &Subject,
+        subject: &Subject<'_>,
         observed: &Self::Observed,
         desired: Option<&Self::Desired>,
     ) -> ExportPlan<Self::Step>;
@@ -173,13 +173,13 @@ macro_rules! transports {
             }
 
             /// Whether the safety rules allow going to `desired`.
-            pub fn check(&self, subject: &Subject, desired: &Exports) -> Result<(), Refusal> {
+            pub fn check(&self, subject: &Subject<'_>, desired: &Exports) -> Result<(), Refusal> {
                 $(<$implementation>::check(subject, &self.$field, desired.$field.as_ref())?;)*
                 Ok(())
             }
 
             /// The steps to `desired`.
-            pub fn plan(&self, subject: &Subject, desired: &Exports) -> ExportPlan<ExportStep> {
+            pub fn plan(&self, subject: &Subject<'_>, desired: &Exports) -> ExportPlan<ExportStep> {
                 let mut all = ExportPlan {
                     removals: Vec::new(),
                     leftovers: Vec::new(),

@@ -12,8 +12,8 @@
 //!
 //! **Live connections.** nvmet offers no way to end one host's connections to a subsystem, and
 //! does not tell in configfs whether there are any. A host that leaves the list cannot connect
-//! again, but stays connected. So when the caller says force, the subsystem is taken from its
-//! ports and put back: every connection ends, and those still listed come back by themselves.
+//! again, but stays connected. So when the caller agreed to cut it off, the subsystem is taken from
+//! its ports and put back: every connection ends, and those still listed come back by themselves.
 //! When a subsystem goes, all connections to it end.
 
 mod act;
@@ -140,7 +140,7 @@ impl Transport for Nvme {
     }
 
     fn check(
-        subject: &Subject,
+        subject: &Subject<'_>,
         observed: &Observed,
         desired: Option<&NvmeExport>,
     ) -> Result<(), Refusal> {
@@ -154,7 +154,7 @@ impl Transport for Nvme {
     }
 
     fn plan(
-        subject: &Subject,
+        subject: &Subject<'_>,
         observed: &Observed,
         desired: Option<&NvmeExport>,
     ) -> ExportPlan<Step> {

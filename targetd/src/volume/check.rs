@@ -1,16 +1,25 @@
 //! The safety rules of volumes. Pure; each has a test with its name.
 
-use ashlar_targetd_protocol::{DataState, FailureKind, SECTOR};
+use ashlar_targetd_protocol::{DataState, FailureKind, SECTOR, ThinRef};
 
 use super::Goal;
-use super::observe::{ActiveDevice, ObservedDevice, ObservedVolume};
+use super::observe::ObservedVolume;
+use crate::qos;
 use crate::refusal::Refusal;
+use crate::thin::{ActiveDevice, ObservedDevice};
 use crate::transport::Subject;
 
 /// Whether the rules allow going from `observed` to `goal`.
-pub fn check(goal: &Goal<'_>, subject: &Subject, observed: &ObservedVolume) -> Result<(), Refusal> {
+pub fn check(
+    goal: &Goal<'_>,
+    subject: &Subject<'_>,
+    observed: &ObservedVolume,
+) -> Result<(), Refusal> {
     tombstone_has_no_exports(goal)?;
+    tombstone_waits_until_nobody_reads(goal)?;
+    present_data_is_not_retired(goal)?;
     size_is_possible(goal)?;
+    limits_are_possible(goal)?;
     device_is_ours(goal, observed)?;
     size_never_shrinks(goal, observed)?;
     observed.exports.check(subject, goal.exports)?;
@@ -30,6 +39,38 @@ fn tombstone_has_no_exports(goal: &Goal<'_>) -> Result<(), Refusal> {
     }
 }
 
+/// Whoever reads it through the agent has it open; it is destroyed when they are done.
+fn tombstone_waits_until_nobody_reads(goal: &Goal<'_>) -> Result<(), Refusal> {
+    match goal.thin {
+        Some(thin) if thin.data == DataState::Tombstone && goal.held => Err(Refusal::new(
+            FailureKind::InUse,
+            format!("volume {} is to be destroyed and still needed", goal.id),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the volume is, or is made from, is not what it was before.
+fn present_data_is_not_retired(goal: &Goal<'_>) -> Result<(), Refusal> {
+    let Some(thin) = goal.thin else {
+        return Ok(());
+    };
+    let current = ThinRef {
+        pool: thin.pool,
+        thin_id: thin.thin_id,
+    };
+    if !goal.retired.contains(&current) {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        FailureKind::Refused,
+        format!(
+            "thin device {} of pool {} is volume {} and to be destroyed at once",
+            thin.thin_id, thin.pool, goal.id
+        ),
+    ))
+}
+
 /// The kernel does not ask: it takes a table of any length and counts its bytes in 63 bits.
 fn size_is_possible(goal: &Goal<'_>) -> Result<(), Refusal> {
     const LARGEST: u64 = i64::MAX as u64 / SECTOR;
@@ -46,6 +87,14 @@ fn size_is_possible(goal: &Goal<'_>) -> Result<(), Refusal> {
     }
 }
 
+/// The kernel takes numbers that mean something else to it.
+fn limits_are_possible(goal: &Goal<'_>) -> Result<(), Refusal> {
+    qos::possible(&goal.qos).map_err(|impossible| {
+        let what = format!("volume {} cannot be limited to {impossible}", goal.id);
+        Refusal::new(FailureKind::Refused, what)
+    })
+}
+
 /// What has the volume's name and is not the volume is left alone.
 fn device_is_ours(goal: &Goal<'_>, observed: &ObservedVolume) -> Result<(), Refusal> {
     let foreign = |what: String| Err(Refusal::new(FailureKind::Foreign, what));
@@ -53,7 +102,8 @@ fn device_is_ours(goal: &Goal<'_>, observed: &ObservedVolume) -> Result<(), Refu
         (ObservedDevice::Foreign(what), _) => foreign(what.clone()),
         (ObservedDevice::Active(device), Some(thin)) => {
             let same_pool = observed.pool.is_none_or(|pool| pool == device.pool);
-            if same_pool && device.thin_id == thin.thin_id {
+            let is_now = same_pool && device.thin_id == thin.thin_id;
+            if is_now || goal.retired.iter().any(|old| observed.is_on(device, old)) {
                 return Ok(());
             }
             foreign(format!(

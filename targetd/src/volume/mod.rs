@@ -13,18 +13,26 @@
 //! | `plan`    | the steps from one to the other, pure |
 //! | `step`    | one step: how it reads, and what its failure means |
 //! | `apply`   | taking the steps |
+//! | `open`    | opening a device for the agent |
+//!
+//! What a volume was made from, what it was on before (a revert, a move) and whether the agent
+//! needs its device are part of the same plan, so that exports stand while the data beneath them
+//! is exchanged.
 
 mod apply;
 mod check;
 mod observe;
+mod open;
 mod plan;
 mod step;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ashlar_kernel_iface::dm::{StatusFreshness, ThinStatus};
 use ashlar_targetd_protocol::{
-    DataState, DesiredVolume, Exports, Failure, FailureKind, Report, Sectors, ThinId, VolumeReport,
+    Accesses, DataState, DesiredVolume, Exports, Failure, FailureKind, Qos, Report, Sectors,
+    ThinId, ThinRef, ThinSource, VolumeReport,
 };
 use uuid::Uuid;
 
@@ -32,14 +40,18 @@ use crate::generations::{Generations, Intent};
 use crate::kernel::{Kernel, KernelError};
 use crate::locks::KeyLocks;
 use crate::ours;
+use crate::qos::Limiter;
+use crate::thin::Place;
 use crate::transport::Transports;
 
 pub use check::check;
-pub use observe::{ActiveDevice, ObservedDevice, ObservedVolume, observe};
+pub use observe::{ObservedVolume, observe};
 pub use plan::{Plan, plan, subject};
 pub use step::Step;
 
 use apply::Applier;
+
+static NOTHING_RETIRED: BTreeSet<ThinRef> = BTreeSet::new();
 
 /// What a volume should be, as far as it concerns the kernel.
 #[derive(Clone, Copy, Debug)]
@@ -48,10 +60,17 @@ pub struct Goal<'a> {
     pub id: Uuid,
     /// Its data; `None` for an orphan, of which nothing is known.
     pub thin: Option<ThinGoal>,
+    /// Thin devices that were the volume's before.
+    pub retired: &'a BTreeSet<ThinRef>,
     /// Who may reach it.
     pub exports: &'a Exports,
-    /// Whether the caller agreed that hosts are cut off.
-    pub force: bool,
+    /// Whether the agent needs the device.
+    pub held: bool,
+    /// How much it may do: what hosts do is limited, and not what the agent does with a volume
+    /// that no host reaches.
+    pub qos: Qos,
+    /// Those whom the caller agreed to cut off.
+    pub cut: &'a Accesses,
 }
 
 /// What a volume's data should be.
@@ -65,6 +84,18 @@ pub struct ThinGoal {
     pub size: Sectors,
     /// Whether it exists.
     pub data: DataState,
+    /// What it begins as, if not as zeros.
+    pub source: Option<ThinSource>,
+}
+
+impl ThinGoal {
+    fn place(&self) -> Place {
+        Place {
+            pool: self.pool,
+            id: self.thin_id,
+            size: self.size,
+        }
+    }
 }
 
 impl<'a> Goal<'a> {
@@ -77,25 +108,52 @@ impl<'a> Goal<'a> {
                 thin_id: desired.thin_id,
                 size: desired.size,
                 data: desired.data,
+                source: desired.source,
             }),
+            retired: &desired.retired,
             exports: &desired.exports,
-            force: desired.force,
+            held: desired.held,
+            qos: match desired.exports.is_empty() {
+                true => Qos::default(),
+                false => desired.qos,
+            },
+            cut: &desired.cut,
         }
     }
 
     /// Nothing of the volume in the kernel; its data, wherever it is, stays.
     pub fn orphan(id: Uuid, nothing: &'a Exports) -> Self {
+        static NOBODY: Accesses = Accesses {
+            iscsi: BTreeSet::new(),
+            nvme: BTreeSet::new(),
+        };
         Goal {
             id,
             thin: None,
+            retired: &NOTHING_RETIRED,
             exports: nothing,
-            force: false,
+            held: false,
+            qos: Qos::default(),
+            cut: &NOBODY,
         }
     }
 
-    /// A device is active only while something is exported.
+    /// A device is active only while something is exported, or the agent needs it.
     fn needs_device(&self) -> bool {
-        self.thin.is_some() && !self.exports.is_empty()
+        let live = |thin: ThinGoal| thin.data != DataState::Tombstone;
+        self.thin.is_some_and(live) && (self.held || !self.exports.is_empty())
+    }
+
+    /// What it is made from, while it is to be made.
+    fn source(&self) -> Option<&ThinSource> {
+        let made = |thin: &&ThinGoal| thin.data == DataState::Provision;
+        self.thin.as_ref().filter(made)?.source.as_ref()
+    }
+
+    /// Everything that this goal may hold up or change.
+    fn objects(&self) -> BTreeSet<Uuid> {
+        let source = self.source().map(|source| source.object);
+        BTreeSet::from_iter(source.into_iter().chain([self.id]))
     }
 
     fn size(&self) -> Sectors {
@@ -107,31 +165,39 @@ impl<'a> Goal<'a> {
 pub struct Volumes {
     kernel: Kernel,
     transports: Arc<Transports>,
-    locks: KeyLocks<Uuid>,
+    limiter: Limiter,
+    locks: Arc<KeyLocks<Uuid>>,
     generations: Generations,
 }
 
 impl Volumes {
-    /// Volumes on a kernel.
-    pub fn new(kernel: Kernel, transports: Arc<Transports>) -> Self {
+    /// Volumes on a kernel. The locks are shared with whatever else is made from volumes.
+    pub fn new(
+        kernel: Kernel,
+        transports: Arc<Transports>,
+        limiter: Limiter,
+        locks: Arc<KeyLocks<Uuid>>,
+    ) -> Self {
         Volumes {
             kernel,
             transports,
-            locks: KeyLocks::default(),
+            limiter,
+            locks,
             generations: Generations::default(),
         }
     }
 
     /// Brings a volume to its desired state.
     pub fn apply(&self, desired: &DesiredVolume) -> Result<Report, Failure> {
-        let _alone = self.locks.lock(&desired.id);
+        let goal = Goal::of(desired);
+        let _alone = self.locks.lock_all(&goal.objects());
         let intent = Intent {
             generation: desired.generation,
             accesses: desired.exports.accesses(),
             last: desired.data == DataState::Tombstone,
         };
         self.generations.accept(desired.id, intent)?;
-        let steps = self.reconcile(&Goal::of(desired))?;
+        let steps = self.reconcile(&goal)?;
         Ok(Report {
             generation: desired.generation,
             steps,
@@ -149,9 +215,10 @@ impl Volumes {
     }
 
     /// Looks at a volume. It may be changing meanwhile.
-    pub fn report(&self, id: Uuid, pool: Uuid) -> Result<VolumeReport, Failure> {
+    pub fn report(&self, id: Uuid) -> Result<VolumeReport, Failure> {
         let exports = Exports::default();
-        let observed = observe(&self.kernel, &self.transports, id, Some(pool), &exports)
+        let goal = Goal::orphan(id, &exports);
+        let observed = observe(&self.kernel, &self.transports, &goal)
             .map_err(|error| unobserved(id, &error))?;
         let active = observed.device.active();
         let mapped = match active {
@@ -166,18 +233,25 @@ impl Volumes {
     }
 
     fn reconcile(&self, goal: &Goal<'_>) -> Result<Vec<String>, Failure> {
-        let pool = goal.thin.map(|thin| thin.pool);
-        let observed = observe(&self.kernel, &self.transports, goal.id, pool, goal.exports)
+        let mut observed = observe(&self.kernel, &self.transports, goal)
             .map_err(|error| unobserved(goal.id, &error))?;
+        if let Some(device) = observed.device.active() {
+            observed.throttles = self.limiter.throttles(device.number);
+        }
         let subject = subject(goal, &observed);
         check(goal, &subject, &observed)?;
         let plan = plan(goal, &subject, &observed);
         let applier = Applier {
             kernel: &self.kernel,
             transports: &self.transports,
+            limiter: &self.limiter,
             volume: goal.id,
         };
         let taken = applier.apply(&plan)?;
+        // After a restart the limits are there, and nobody yet who divides totals.
+        if let Some(device) = observed.device.active().filter(|_| goal.needs_device()) {
+            self.limiter.govern(device.number, &goal.qos);
+        }
         tracing::info!(volume = %goal.id, steps = taken.len(), "volume is as desired");
         Ok(taken)
     }
@@ -194,8 +268,8 @@ impl Volumes {
 }
 
 fn unobserved(volume: Uuid, error: &KernelError) -> Failure {
-    Failure {
-        kind: FailureKind::Kernel,
-        message: format!("failed to observe volume {volume}: {error}"),
-    }
+    Failure::new(
+        FailureKind::Kernel,
+        format!("failed to observe volume {volume}: {error}"),
+    )
 }

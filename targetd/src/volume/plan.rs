@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use ashlar_targetd_protocol::DataState;
+use ashlar_targetd_protocol::{DataState, ThinRef};
 
-use super::observe::{ActiveDevice, ObservedDevice, ObservedVolume};
+use super::observe::ObservedVolume;
 use super::step::Step;
 use super::{Goal, ThinGoal};
+use crate::qos;
+use crate::thin::{ActiveDevice, ObservedDevice};
 use crate::transport::{ExportStep, Subject};
 
 /// The steps in their order.
@@ -21,13 +23,17 @@ pub struct Plan {
     pub device: Vec<Step>,
     /// Exports that come.
     pub additions: Vec<Step>,
+    /// Data that was the volume's before. Last, so that a pool that is gone with it keeps
+    /// nobody from the volume.
+    pub retired: Vec<Step>,
 }
 
 impl Plan {
     /// All steps.
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         let device = self.leftovers.iter().chain(&self.device);
-        self.removals.iter().chain(device).chain(&self.additions)
+        let all = self.removals.iter().chain(device).chain(&self.additions);
+        all.chain(&self.retired)
     }
 
     /// Whether all is as it should be.
@@ -43,26 +49,57 @@ impl fmt::Display for Plan {
 }
 
 /// The volume as its transports have to know it.
-pub fn subject(goal: &Goal<'_>, observed: &ObservedVolume) -> Subject {
+pub fn subject<'a>(goal: &Goal<'a>, observed: &ObservedVolume) -> Subject<'a> {
     let active = observed.device.active();
     Subject {
         id: goal.id,
         device: active.map(|device| device.number),
         grows: active.is_some_and(|device| grows(goal, device)),
-        force: goal.force,
+        cut: goal.cut,
     }
 }
 
 /// The steps from `observed` to `goal`.
-pub fn plan(goal: &Goal<'_>, subject: &Subject, observed: &ObservedVolume) -> Plan {
+pub fn plan(goal: &Goal<'_>, subject: &Subject<'_>, observed: &ObservedVolume) -> Plan {
     let exports = observed.exports.plan(subject, goal.exports);
     let steps = |steps: Vec<ExportStep>| steps.into_iter().map(Step::Export).collect();
+    let mut removals: Vec<Step> = lifting(goal, observed).into_iter().collect();
+    removals.extend(exports.removals.into_iter().map(Step::Export));
     Plan {
-        removals: steps(exports.removals),
+        removals,
         leftovers: steps(exports.leftovers),
         device: device_steps(goal, observed),
         additions: steps(exports.additions),
+        retired: retired_steps(goal),
     }
+}
+
+/// While the volume may go back to what it was on, nothing of that is destroyed.
+fn retired_steps(goal: &Goal<'_>) -> Vec<Step> {
+    if goal
+        .thin
+        .is_none_or(|thin| thin.data == DataState::Provision)
+    {
+        return Vec::new();
+    }
+    let delete = |before: &ThinRef| Step::DeleteThin {
+        pool: before.pool,
+        id: before.thin_id,
+    };
+    goal.retired.iter().map(delete).collect()
+}
+
+/// Exports that go are not held up by I/O that limits hold back, and a device that goes leaves
+/// no limits to whichever gets its number.
+fn lifting(goal: &Goal<'_>, observed: &ObservedVolume) -> Option<Step> {
+    let lifts = goal.qos.is_unlimited() && !observed.throttles.is_empty();
+    lifts.then_some(Step::Limit(goal.qos))
+}
+
+/// Nobody reaches a device before its limits stand.
+fn limiting(goal: &Goal<'_>, observed: &ObservedVolume) -> Option<Step> {
+    let limits = !goal.qos.is_unlimited() && !qos::fit(&goal.qos, &observed.throttles);
+    limits.then_some(Step::Limit(goal.qos))
 }
 
 fn device_steps(goal: &Goal<'_>, observed: &ObservedVolume) -> Vec<Step> {
@@ -71,24 +108,18 @@ fn device_steps(goal: &Goal<'_>, observed: &ObservedVolume) -> Vec<Step> {
         steps.push(Step::RemoveEmpty);
     }
     if let Some(thin) = goal.thin.filter(|thin| provisions(thin, observed)) {
-        steps.push(Step::CreateThin {
-            pool: thin.pool,
-            id: thin.thin_id,
-        });
+        steps.extend(provision_steps(&thin, observed));
     }
     match (
         observed.device.active(),
         goal.thin.filter(|_| goal.needs_device()),
     ) {
-        (Some(device), Some(thin)) => steps.extend(standing_steps(goal, &thin, device)),
+        (Some(device), Some(thin)) => steps.extend(standing_steps(&thin, device, observed)),
         (Some(_), None) => steps.push(Step::Deactivate),
-        (None, Some(thin)) => steps.push(Step::Activate {
-            pool: thin.pool,
-            id: thin.thin_id,
-            size: thin.size,
-        }),
+        (None, Some(thin)) => steps.push(Step::Activate(thin.place())),
         (None, None) => {}
     }
+    steps.extend(limiting(goal, observed));
     if let Some(thin) = goal.thin.filter(|thin| thin.data == DataState::Tombstone) {
         steps.push(Step::DeleteThin {
             pool: thin.pool,
@@ -98,26 +129,43 @@ fn device_steps(goal: &Goal<'_>, observed: &ObservedVolume) -> Vec<Step> {
     steps
 }
 
-/// An active device proves that its thin device exists; otherwise only trying tells.
+/// A device that is active on it proves that the thin device exists; otherwise only trying
+/// tells.
 fn provisions(thin: &ThinGoal, observed: &ObservedVolume) -> bool {
-    thin.data == DataState::Provision && observed.device.active().is_none()
+    let stands = |device: &ActiveDevice| device.is_on(observed.pool, thin.thin_id);
+    thin.data == DataState::Provision && !observed.device.active().is_some_and(stands)
+}
+
+fn provision_steps(thin: &ThinGoal, observed: &ObservedVolume) -> Vec<Step> {
+    let Some(source) = thin.source else {
+        return vec![Step::CreateThin(thin.place())];
+    };
+    let mut steps = Vec::new();
+    if let Some(origin) = observed.origin.iter().find(|origin| origin.second_table) {
+        steps.push(Step::DropSecondTableOf(origin.name.clone()));
+    }
+    steps.push(Step::CreateSnapshot {
+        pool: thin.pool,
+        id: thin.thin_id,
+        of: source.thin_id,
+        resting: observed.origin.as_ref().map(|origin| origin.name.clone()),
+    });
+    steps
 }
 
 fn grows(goal: &Goal<'_>, device: &ActiveDevice) -> bool {
     goal.needs_device() && device.size < goal.size()
 }
 
-fn standing_steps(goal: &Goal<'_>, thin: &ThinGoal, device: &ActiveDevice) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if grows(goal, device) {
-        // A table that waits is replaced, and a device that is suspended resumed.
-        steps.push(Step::Grow {
-            pool: thin.pool,
-            id: thin.thin_id,
-            size: thin.size,
-        });
-        return steps;
+fn standing_steps(thin: &ThinGoal, device: &ActiveDevice, observed: &ObservedVolume) -> Vec<Step> {
+    // A table that waits is replaced, and a device that is suspended resumed, by either.
+    if !device.is_on(observed.pool, thin.thin_id) {
+        return vec![Step::Swap(thin.place())];
     }
+    if device.size < thin.size {
+        return vec![Step::Grow(thin.place())];
+    }
+    let mut steps = Vec::new();
     if device.second_table {
         steps.push(Step::DropSecondTable);
     }

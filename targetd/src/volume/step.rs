@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use ashlar_kernel_iface::dm::DmName;
 use ashlar_kernel_iface::tree::Errno;
-use ashlar_targetd_protocol::{FailureKind, Sectors, ThinId};
+use ashlar_targetd_protocol::{FailureKind, Qos, ThinId};
 use uuid::Uuid;
 
+use crate::qos;
+use crate::steps;
+use crate::thin::{self, Place};
 use crate::transport::ExportStep;
 
 /// One change. Prints as a line without secrets.
@@ -13,33 +17,31 @@ use crate::transport::ExportStep;
 pub enum Step {
     /// A change of an export.
     Export(ExportStep),
-    /// Make the thin device in the pool, unless it is there.
-    CreateThin {
+    /// Make the thin device in the pool, unless it is there and blank.
+    CreateThin(Place),
+    /// Make the thin device with the content of another, unless it is there.
+    CreateSnapshot {
         /// The pool.
         pool: Uuid,
         /// The thin device.
         id: ThinId,
+        /// The one whose content it gets.
+        of: ThinId,
+        /// The device whose I/O rests meanwhile.
+        resting: Option<DmName>,
     },
     /// Make the volume's device and let it do I/O.
-    Activate {
-        /// The pool.
-        pool: Uuid,
-        /// The thin device.
-        id: ThinId,
-        /// The size.
-        size: Sectors,
-    },
+    Activate(Place),
     /// Give the active device a larger table; I/O pauses for a moment.
-    Grow {
-        /// The pool.
-        pool: Uuid,
-        /// The thin device.
-        id: ThinId,
-        /// The size.
-        size: Sectors,
-    },
+    Grow(Place),
+    /// Put the active device on another thin device; I/O pauses for a moment.
+    Swap(Place),
+    /// Limit what the device may do.
+    Limit(Qos),
     /// Drop a table that was loaded and never used.
     DropSecondTable,
+    /// The same of another device, which is about to rest.
+    DropSecondTableOf(DmName),
     /// Let I/O go on.
     Resume,
     /// Remove a device that never got a table.
@@ -59,12 +61,27 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Export(step) => step.fmt(f),
-            Step::CreateThin { pool, id } => write!(f, "create thin device {id} of pool {pool}"),
-            Step::Activate { pool, id, size } => {
-                write!(f, "activate {size} of thin device {id} of pool {pool}")
+            Step::CreateThin(Place { pool, id, .. }) => {
+                write!(f, "create thin device {id} of pool {pool}")
             }
-            Step::Grow { size, .. } => write!(f, "grow the device to {size}"),
+            Step::CreateSnapshot {
+                pool,
+                id,
+                of,
+                resting,
+            } => {
+                write!(f, "create thin device {id} of pool {pool} from {of}")?;
+                match resting {
+                    Some(device) => write!(f, " while {device} rests"),
+                    None => Ok(()),
+                }
+            }
+            Step::Activate(place) => write!(f, "activate {place}"),
+            Step::Grow(place) => write!(f, "grow the device to {}", place.size),
+            Step::Swap(place) => write!(f, "put the device on {place}"),
+            Step::Limit(limits) => write!(f, "limit the device: {}", qos::in_words(limits)),
             Step::DropSecondTable => write!(f, "drop the device's unused table"),
+            Step::DropSecondTableOf(device) => write!(f, "drop the unused table of {device}"),
             Step::Resume => write!(f, "resume the device"),
             Step::RemoveEmpty => write!(f, "remove the device, which has no table"),
             Step::Deactivate => write!(f, "deactivate the device"),
@@ -73,16 +90,13 @@ impl fmt::Display for Step {
     }
 }
 
-impl Step {
-    /// What the kernel's refusal means to the caller.
-    pub fn meaning(&self, errno: Errno) -> FailureKind {
+impl steps::Step for Step {
+    fn meaning(&self, errno: Errno) -> FailureKind {
         match (self, errno) {
             (Step::Export(step), _) => step.meaning(errno),
-            (_, Errno::EBUSY) => FailureKind::InUse,
-            (_, Errno::ENOSPC) => FailureKind::NoSpace,
-            // The thin id, or the pool, was taken away in the meantime.
-            (_, Errno::ENODATA | Errno::ENXIO) => FailureKind::Missing,
-            _ => FailureKind::Kernel,
+            // The controller's files are missing.
+            (Step::Limit(_), Errno::ENOENT) => FailureKind::Unsupported,
+            _ => thin::meaning(errno),
         }
     }
 }

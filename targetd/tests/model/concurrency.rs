@@ -8,11 +8,13 @@ use std::thread;
 use ashlar_kernel_iface::model::{ModelDisk, ModelKernel};
 use ashlar_targetd::{AllowedPeers, Kernel, Server, Service, Targetd};
 use ashlar_targetd_protocol::{
-    Bytes, Call, PROTOCOL_VERSION, PoolFormat, Reply, Request, Response, frame,
+    Bytes, Call, DataState, PROTOCOL_VERSION, PoolFormat, Reply, Request, Response, ThinId, frame,
 };
 use nix::unistd::Uid;
+use uuid::Uuid;
 
 use crate::wanted::*;
+use crate::world::CALLER;
 
 fn targetd(kernel: &ModelKernel) -> (tempfile::TempDir, Targetd) {
     kernel.add_disk(ModelDisk::new("DISK0", Bytes(256 << 20)));
@@ -22,12 +24,65 @@ fn targetd(kernel: &ModelKernel) -> (tempfile::TempDir, Targetd) {
     model.at_once = true;
     let targetd = Targetd::start(model, &dbroot).unwrap();
     let pool = pool(1, &["DISK0"], PoolFormat::BlankOnly);
-    targetd.answer(Request::ApplyPool(Box::new(pool))).unwrap();
+    targetd
+        .answer(CALLER, Request::ApplyPool(Box::new(pool)))
+        .unwrap();
     (directory, targetd)
 }
 
 fn apply(wanted: Wanted) -> Request {
     Request::ApplyVolume(Box::new(wanted.0))
+}
+
+fn shots(volumes: &[u32], id: u128, tombstone: bool) -> Request {
+    let mut wanted = shots_of(volumes).0;
+    for member in &mut wanted.members {
+        // Thin devices and names of this one alone.
+        member.id = Uuid::from_u128(id << 32 | member.id.as_u128() & 0xff);
+        let thin_id = id as u64 * 8 + u64::from(member.source.thin_id.value());
+        member.thin_id = ThinId::try_from(1000 + thin_id).unwrap();
+    }
+    wanted.id = Uuid::from_u128(id);
+    wanted.generation = 1 + u64::from(tombstone);
+    if tombstone {
+        wanted.data = DataState::Tombstone;
+    }
+    Request::ApplySnapshots(Box::new(wanted))
+}
+
+#[test]
+fn snapshots_of_groups_that_overlap_are_taken_while_their_volumes_are_attached() {
+    let kernel = ModelKernel::new();
+    let (_directory, targetd) = targetd(&kernel);
+    for n in 1..=4 {
+        let request = apply(volume(n).new_data().at_generation(1));
+        targetd.answer(CALLER, request).unwrap();
+    }
+    let groups: [&[u32]; 4] = [&[1, 2, 3], &[3, 2, 4], &[4, 1], &[2, 1, 4, 3]];
+    thread::scope(|scope| {
+        for n in 1..=4 {
+            let targetd = &targetd;
+            scope.spawn(move || {
+                for round in 1..20 {
+                    let attached = volume(n).iscsi(&["alpha"]).at_generation(2 * round);
+                    targetd.answer(CALLER, apply(attached)).unwrap();
+                    let detached = volume(n).at_generation(2 * round + 1);
+                    targetd.answer(CALLER, apply(detached)).unwrap();
+                }
+            });
+        }
+        for (which, volumes) in groups.iter().enumerate() {
+            let targetd = &targetd;
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let id = 1 + which as u128 + 4 * round;
+                    targetd.answer(CALLER, shots(volumes, id, false)).unwrap();
+                    targetd.answer(CALLER, shots(volumes, id, true)).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(kernel.careless_snapshots(), []);
 }
 
 /// A volume's whole life.
@@ -51,7 +106,7 @@ fn volumes_that_share_ports_and_hosts_come_and_go_at_once() {
             scope.spawn(move || {
                 for round in 0..8 {
                     for request in life(1 + worker * 100 + round) {
-                        targetd.answer(request).unwrap();
+                        targetd.answer(CALLER, request).unwrap();
                     }
                 }
             });
@@ -59,7 +114,9 @@ fn volumes_that_share_ports_and_hosts_come_and_go_at_once() {
     });
     let Ok(Response::Objects {
         volumes, foreign, ..
-    }) = targetd.answer(Request::ListObjects)
+    }) = targetd
+        .answer(CALLER, Request::ListObjects)
+        .map(|answer| answer.response)
     else {
         panic!("no list of objects");
     };

@@ -58,6 +58,21 @@ fn the_main_plans_read_as_they_are_kept() {
         "volume-grow.txt",
         volume(1).sized(16).iscsi(&["alpha"]).nvme(&["beta"]),
     );
+    let limited = || {
+        let volume = volume(1).sized(16).iops(100, 200);
+        volume.iscsi(&["alpha"]).nvme(&["beta"])
+    };
+    step("volume-limit.txt", limited());
+    step(
+        "volume-limit-total.txt",
+        limited().iops(0, 50).total_bytes(1 << 20),
+    );
+    step("volume-detach-limited.txt", volume(1).sized(16));
+    step("volume-attach-limited.txt", limited());
+    step(
+        "volume-unlimit.txt",
+        volume(1).sized(16).iscsi(&["alpha"]).nvme(&["beta"]),
+    );
     step(
         "volume-detach-iscsi.txt",
         volume(1).sized(16).nvme(&["beta"]),
@@ -66,4 +81,38 @@ fn the_main_plans_read_as_they_are_kept() {
     step("volume-delete.txt", volume(1).tombstone());
     pool_step("pool-deactivate.txt", absent(pool_of(PoolFormat::Never)));
     pool_step("pool-activate.txt", pool_of(PoolFormat::Never));
+}
+
+#[test]
+fn what_is_made_from_volumes_reads_as_it_is_kept() {
+    let world = World::pooled();
+    for n in 1..=2 {
+        world.apply(&volume(n).new_data()).unwrap();
+    }
+    world.apply(&volume(1).iscsi(&["alpha"])).unwrap();
+    let step = |name: &str, wanted: Wanted| {
+        check(name, &transcript(&world, || world.apply(&wanted)));
+    };
+    let shot = |name: &str, wanted: Shots| {
+        check(name, &transcript(&world, || world.snapshots(&wanted)));
+    };
+    shot("snapshot-create.txt", shots_of(&[1]));
+    shot("snapshot-hold.txt", shots_of(&[1]).present().held());
+    shot("snapshot-release.txt", shots_of(&[1]).present());
+    step("volume-clone.txt", volume(3).new_data().made_from(1, 1));
+    let reverted = |wanted: Wanted| wanted.on_thin(9).retiring(1, 1);
+    let attached = |wanted: Wanted| reverted(wanted).iscsi(&["alpha"]);
+    let source = |wanted: Wanted| wanted.new_data().made_from(101, 101);
+    step("volume-revert-attached.txt", source(attached(volume(1))));
+    step("volume-retire.txt", attached(volume(1)));
+    let idle = |wanted: Wanted| wanted.on_thin(10).retiring(1, 2);
+    step("volume-revert.txt", source(idle(volume(2))));
+    step("volume-hold.txt", idle(volume(2)).held());
+    step("volume-create-again.txt", volume(4).on_thin(10).new_data());
+    shot("snapshot-delete.txt", shots_of(&[1]).tombstone());
+    let mut group = shots_of(&[1, 2]);
+    for (member, thin_id) in group.0.members.iter_mut().zip([9_u64, 10]) {
+        member.source.thin_id = thin_id.try_into().unwrap();
+    }
+    shot("group-snapshot.txt", group);
 }

@@ -3,9 +3,13 @@
 
 mod concurrency;
 mod golden;
+mod opening;
 mod pools;
 mod properties;
+mod qos;
 mod rules;
+mod snapshots;
+mod sources;
 mod volumes;
 mod wanted;
 mod world;

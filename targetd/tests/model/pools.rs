@@ -140,6 +140,28 @@ fn wiping_again_does_not_wipe_the_pool_that_was_made() {
 }
 
 #[test]
+fn an_older_pool_of_the_same_id_is_neither_kept_nor_wiped() {
+    for format in [PoolFormat::Wipe, PoolFormat::BlankOnly] {
+        let world = World::pooled();
+        world.apply(&volume(1).new_data()).unwrap();
+        world.write(1, 3);
+        world.reboot();
+        let before = world.picture();
+        let failure = world.apply_pool(&pool(1, &DISKS, format)).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::NotBlank, "{failure}");
+        assert!(failure.message.contains("3 blocks in use"), "{failure}");
+        assert_eq!(world.picture(), before);
+        // Whoever knows it finds it as it was, and keeps it when it is asked for anew.
+        world.apply_pool(&standing()).unwrap();
+        assert_eq!(world.holds(1), Some(3));
+        let active = world.picture();
+        let failure = world.apply_pool(&pool(1, &DISKS, format)).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::NotBlank, "{failure}");
+        assert_eq!(world.picture(), active);
+    }
+}
+
+#[test]
 fn lost_metadata_are_not_replaced_by_an_empty_pool() {
     let world = World::pooled();
     world.apply_pool(&absent(standing())).unwrap();

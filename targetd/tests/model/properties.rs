@@ -1,5 +1,6 @@
 //! What holds from any state to any other.
 
+use ashlar_kernel_iface::model::Step;
 use ashlar_kernel_iface::tree::Errno;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -16,22 +17,109 @@ type ExportSpec = ([bool; 2], [Option<u32>; 3]);
 #[derive(Clone, Debug)]
 struct Spec {
     growth: u64,
+    iops: (u64, u64),
+    total: Option<u64>,
+    /// Whether its data is exchanged for that of another volume, which is active.
+    revert: bool,
+    held: bool,
     iscsi: Option<ExportSpec>,
     nvme: Option<ExportSpec>,
-    force: bool,
+    cut: bool,
+}
+
+/// Where a volume is on its way from one state to the next.
+#[derive(Clone, Copy, Debug)]
+struct Stage {
+    mib: u64,
+    thin: u64,
+    /// What it was on before, and whether it may still go back.
+    before: Option<(u64, bool)>,
+}
+
+/// The volume that reverts take their data from.
+const SOURCE: u32 = 40;
+
+impl Stage {
+    const FIRST: Stage = Stage {
+        mib: 8,
+        thin: 1,
+        before: None,
+    };
+
+    fn next(self, spec: &Spec) -> Stage {
+        let mib = self.mib + spec.growth;
+        let stays = match self.before {
+            Some((before, true)) => Some((before, false)),
+            _ => None,
+        };
+        match spec.revert {
+            true => Stage {
+                mib,
+                thin: self.thin + 100,
+                before: Some((self.thin, true)),
+            },
+            false => Stage {
+                mib,
+                thin: self.thin,
+                before: stays,
+            },
+        }
+    }
+
+    fn volume(self) -> Wanted {
+        let wanted = volume(1).sized(self.mib).on_thin(self.thin);
+        match self.before {
+            Some((before, true)) => wanted
+                .new_data()
+                .made_from(SOURCE, u64::from(SOURCE))
+                .retiring(1, before),
+            Some((before, false)) => wanted.retiring(1, before),
+            None => wanted,
+        }
+    }
 }
 
 impl Spec {
-    fn wanted(&self, mib: u64) -> Wanted {
-        let mut wanted = volume(1).sized(mib);
+    fn wanted(&self, stage: Stage) -> Wanted {
+        let mut wanted = stage.volume().iops(self.iops.0, self.iops.1);
+        if let Some(total) = self.total {
+            wanted = wanted.total_bytes(total);
+        }
         if let Some((at, hosts)) = &self.iscsi {
             wanted = wanted.iscsi_at(&addresses(at), listed(hosts));
         }
         if let Some((at, hosts)) = &self.nvme {
             wanted = wanted.nvme_at(&addresses(at), listed(hosts));
         }
-        wanted.0.force = self.force;
-        wanted
+        wanted.0.held = self.held;
+        match self.cut {
+            true => wanted.cutting(&HOSTS),
+            false => wanted,
+        }
+    }
+
+    /// The device as it is when this state is reached.
+    fn check_device(&self, world: &World, stage: Stage) {
+        let device = ashlar_targetd::thin::observe(
+            &ashlar_targetd::Kernel::model(&world.kernel),
+            &volume_device(1),
+        );
+        let device = device.unwrap();
+        let wanted = self.held || self.iscsi.is_some() || self.nvme.is_some();
+        assert_eq!(device.active().is_some(), wanted, "{device:?}");
+        if let Some(device) = device.active() {
+            assert_eq!(u64::from(device.thin_id), stage.thin);
+            assert_eq!(device.size.0, stage.mib * MIB);
+            let spoilt = device.read_only || device.second_table || device.suspended;
+            assert!(!spoilt, "{device:?}");
+        }
+        assert!(!world.suspended(&volume_device(SOURCE)));
+        if stage.before.is_some_and(|(_, back)| back) {
+            assert_eq!(world.holds(stage.thin), Some(2));
+        }
+        if let Some((before, back)) = stage.before {
+            assert_eq!(world.holds(before).is_some(), back);
+        }
     }
 
     /// What hosts can do when this state is reached.
@@ -93,24 +181,43 @@ fn export() -> impl Strategy<Value = Option<ExportSpec>> {
 }
 
 fn spec() -> impl Strategy<Value = Spec> {
-    (0..3_u64, export(), export(), any::<bool>()).prop_map(|(growth, iscsi, nvme, force)| Spec {
-        growth,
-        iscsi,
-        nvme,
-        force,
-    })
+    let iops = (0..3_u64, 0..3_u64);
+    let total = proptest::option::of(prop_oneof![Just(1 << 20), Just(3 << 20)]);
+    let limits = (iops, total);
+    let flags = any::<[bool; 3]>();
+    (0..3_u64, limits, export(), export(), flags).prop_map(
+        |(growth, (iops, total), iscsi, nvme, flags)| Spec {
+            growth,
+            revert: flags[0],
+            held: flags[1],
+            iops,
+            total,
+            iscsi,
+            nvme,
+            cut: flags[2],
+        },
+    )
 }
 
-/// A world in which these states were reached one after the other, and the size by then.
-fn reached(specs: &[Spec]) -> (World, u64) {
+/// With a volume that others are made from, and nothing else.
+fn furnished() -> World {
     let world = World::pooled();
+    world.apply(&volume(SOURCE).new_data()).unwrap();
+    world.write(u64::from(SOURCE), 2);
+    world.apply(&volume(SOURCE).held()).unwrap();
+    world
+}
+
+/// A world in which these states were reached one after the other, and the stage by then.
+fn reached(specs: &[Spec]) -> (World, Stage) {
+    let world = furnished();
     world.apply(&volume(1).new_data()).unwrap();
-    let mut mib = 8;
+    let mut stage = Stage::FIRST;
     for spec in specs {
-        mib += spec.growth;
-        world.apply(&spec.wanted(mib)).unwrap();
+        stage = stage.next(spec);
+        world.apply(&spec.wanted(stage)).unwrap();
     }
-    (world, mib)
+    (world, stage)
 }
 
 proptest! {
@@ -120,13 +227,17 @@ proptest! {
     fn any_state_converges_to_any_other_and_then_stands_still(
         specs in proptest::collection::vec(spec(), 1..5)
     ) {
-        let (world, mib) = reached(&specs);
+        let (world, stage) = reached(&specs);
         let last = specs.last().unwrap();
         world.kernel.take_log();
-        let again = world.apply(&last.wanted(mib)).unwrap();
+        let again = world.apply(&last.wanted(stage)).unwrap();
         prop_assert!(again.steps.is_empty(), "{:?}", again);
-        prop_assert_eq!(world.kernel.take_log(), Vec::new());
+        // An idle volume is asked of its pool; whether it was ever made, only that knows.
+        let asked = |call: &&Step| call.outcome.is_err() || is_rest(&call.operation);
+        let log = world.kernel.take_log();
+        prop_assert_eq!(log.iter().find(|call| !asked(call)), None);
         last.check_access(&world);
+        last.check_device(&world, stage);
     }
 
     #[test]
@@ -145,10 +256,14 @@ proptest! {
 
     #[test]
     fn a_deleted_volume_leaves_nothing(specs in proptest::collection::vec(spec(), 0..3)) {
-        let empty = World::pooled().picture();
-        let (world, _) = reached(&specs);
-        world.apply(&volume(1).tombstone().forced()).unwrap();
+        let empty = furnished().picture();
+        let (world, stage) = reached(&specs);
+        world.apply(&stage.volume().tombstone().cutting(&HOSTS)).unwrap();
         prop_assert_eq!(world.picture(), empty);
+        prop_assert_eq!(world.holds(stage.thin), None);
+        if let Some((before, _)) = stage.before {
+            prop_assert_eq!(world.holds(before), None);
+        }
     }
 }
 
@@ -156,16 +271,24 @@ proptest! {
 fn every_step_between_nothing_and_everything_can_be_the_last() {
     let nothing = Spec {
         growth: 0,
+        iops: (0, 0),
+        total: None,
+        revert: false,
+        held: false,
         iscsi: None,
         nvme: None,
-        force: true,
+        cut: true,
     };
     let all = Some(([true, true], [Some(0), Some(1), None]));
     let everything = Spec {
         growth: 1,
+        iops: (100, 100),
+        total: Some(1 << 20),
+        revert: true,
+        held: true,
         iscsi: all,
         nvme: all,
-        force: true,
+        cut: true,
     };
     for (from, to) in [(&nothing, &everything), (&everything, &nothing)] {
         let way = Way::new(from.clone(), to.clone());
@@ -181,7 +304,7 @@ fn every_step_between_nothing_and_everything_can_be_the_last() {
 struct Way {
     from: Spec,
     to: Spec,
-    mib: u64,
+    stage: Stage,
     /// Calls that change the kernel; at least one.
     steps: usize,
     arrived: Vec<String>,
@@ -189,24 +312,28 @@ struct Way {
 
 impl Way {
     fn new(from: Spec, to: Spec) -> Way {
-        let (world, mib) = reached(std::slice::from_ref(&from));
-        let mib = mib + to.growth;
+        let (world, stage) = reached(std::slice::from_ref(&from));
+        let stage = stage.next(&to);
         world.kernel.take_log();
-        world.apply(&to.wanted(mib)).unwrap();
+        world.apply(&to.wanted(stage)).unwrap();
         Way {
             steps: world.kernel.take_log().len().max(1),
             arrived: tidied(&world),
             from,
             to,
-            mib,
+            stage,
         }
+    }
+
+    fn wanted(&self) -> Wanted {
+        self.to.wanted(self.stage)
     }
 
     fn survives_a_crash_after(&self, step: u64) {
         let (world, _) = reached(std::slice::from_ref(&self.from));
         world.kernel.stop_after(step);
         // Only where there was nothing to do can it be done.
-        let died = world.apply(&self.to.wanted(self.mib)).is_err() || self.steps == 1;
+        let died = world.apply(&self.wanted()).is_err() || self.steps == 1;
         assert!(died, "step {step}");
         world.restart();
         self.arrives(&world, step);
@@ -215,7 +342,7 @@ impl Way {
     fn survives_a_fault_at(&self, step: u64) {
         let (world, _) = reached(std::slice::from_ref(&self.from));
         world.kernel.fail_step(step, Errno::EIO);
-        match world.apply(&self.to.wanted(self.mib)) {
+        match world.apply(&self.wanted()) {
             Ok(_) => assert_eq!(self.steps, 1, "step {step}"),
             Err(failure) => {
                 assert!(failure.message.contains("EIO"), "{failure}");
@@ -227,12 +354,20 @@ impl Way {
 
     fn arrives(&self, world: &World, step: u64) {
         world.kernel.revive();
-        world.apply(&self.to.wanted(self.mib)).unwrap();
-        let again = world.apply(&self.to.wanted(self.mib)).unwrap();
+        world.apply(&self.wanted()).unwrap();
+        let again = world.apply(&self.wanted()).unwrap();
         assert!(again.steps.is_empty(), "step {step}: {again:?}");
         assert_eq!(tidied(world), self.arrived, "step {step}");
         self.to.check_access(world);
+        // The source goes on by its own apply, where nothing was to be made from it any more.
+        world.apply(&volume(SOURCE).held()).unwrap();
+        self.to.check_device(world, self.stage);
     }
+}
+
+/// Resting and going on, for nothing.
+fn is_rest(operation: &str) -> bool {
+    operation.starts_with("dm suspend") || operation.starts_with("dm resume")
 }
 
 /// All names, but for a host or a port that nobody uses any more: whoever died between the last
@@ -254,4 +389,110 @@ fn tidied(world: &World) -> Vec<String> {
         }
     };
     names.iter().filter(|name| used(name)).cloned().collect()
+}
+
+/// What is wanted of snapshots that stay: which are held.
+type Held = [bool; 3];
+
+const VOLUMES: [u32; 3] = [1, 2, 3];
+
+fn group(held: Held, provision: bool) -> Shots {
+    let wanted = shots_of(&VOLUMES).holding(|index| held[index]);
+    match provision {
+        true => wanted,
+        false => wanted.present(),
+    }
+}
+
+/// Three volumes, of which the chosen are in use.
+fn volumes(used: Held) -> World {
+    let world = World::pooled();
+    for (n, used) in VOLUMES.into_iter().zip(used) {
+        world.apply(&volume(n).new_data()).unwrap();
+        world.write(u64::from(n), 1);
+        let mut wanted = volume(n);
+        wanted.0.held = used;
+        world.apply(&wanted).unwrap();
+    }
+    world.kernel.take_log();
+    world
+}
+
+fn check_snapshots(world: &World, held: Held) {
+    let chosen = VOLUMES.iter().zip(held).filter(|(_, held)| *held);
+    let chosen: Vec<_> = chosen.map(|(n, _)| snapshot_id(n + 100)).collect();
+    assert_eq!(world.active_snapshots(), chosen);
+    let found = VOLUMES.map(|n| world.holds(u64::from(n + 100)));
+    assert!(found[0].is_some());
+    assert_eq!(found, [found[0]; 3]);
+    for (n, held) in VOLUMES.into_iter().zip(held) {
+        if held {
+            assert!(!world.suspended(&snapshot_device(n + 100)));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn snapshots_converge_and_then_stand_still(
+        used: Held, all in proptest::collection::vec(any::<(Held, bool)>(), 1..4)
+    ) {
+        let world = volumes(used);
+        world.snapshots(&group(all[0].0, true)).unwrap();
+        for (held, provision) in &all {
+            world.snapshots(&group(*held, *provision)).unwrap();
+            let again = world.snapshots(&group(*held, *provision)).unwrap();
+            prop_assert!(again.steps.is_empty(), "{:?}", again);
+            check_snapshots(&world, *held);
+        }
+        let last = all.last().unwrap().0;
+        world.kernel.take_log();
+        world.snapshots(&group(last, false)).unwrap();
+        prop_assert_eq!(world.kernel.take_log(), Vec::new());
+        world.snapshots(&shots_of(&VOLUMES).tombstone()).unwrap();
+        prop_assert!(world.active_snapshots().is_empty());
+        prop_assert_eq!(VOLUMES.map(|n| world.holds(u64::from(n + 100))), [None; 3]);
+    }
+
+    #[test]
+    fn snapshots_recover_from_a_crash_or_a_fault_at_any_step(
+        used: Held, from in any::<Option<Held>>(), to: Held, dies: bool, at in any::<Index>()
+    ) {
+        let start = || {
+            let world = volumes(used);
+            if let Some(from) = from {
+                world.snapshots(&group(from, true)).unwrap();
+            }
+            world.kernel.take_log();
+            world
+        };
+        let wanted = || group(to, from.is_none());
+        let world = start();
+        world.snapshots(&wanted()).unwrap();
+        let steps = world.calls().len().max(1);
+        let arrived = world.picture();
+
+        let world = start();
+        match dies {
+            true => world.kernel.stop_after(at.index(steps) as u64),
+            false => world.kernel.fail_step(at.index(steps) as u64 + 1, Errno::EIO),
+        }
+        let failed = world.snapshots(&wanted()).is_err();
+        prop_assert!(failed || steps == 1);
+        if dies {
+            world.restart();
+        }
+        world.kernel.revive();
+        for n in VOLUMES {
+            world.write(u64::from(n), 2);
+        }
+        world.snapshots(&wanted()).unwrap();
+        prop_assert_eq!(world.picture(), arrived);
+        check_snapshots(&world, to);
+        for (n, used) in VOLUMES.into_iter().zip(used) {
+            prop_assert!(!used || !world.suspended(&volume_device(n)));
+        }
+    }
 }

@@ -150,7 +150,8 @@ fn an_initiator_logged_in_is_in_use_unless_forced() {
     let message = refused(&world, &volume(1), FailureKind::InUse);
     assert!(message.contains(alpha.as_str()), "{message}");
     refused(&world, &volume(1).iscsi(&[]), FailureKind::InUse);
-    world.apply(&volume(1).forced()).unwrap();
+    refused(&world, &volume(1).cutting(&["beta"]), FailureKind::InUse);
+    world.apply(&volume(1).cutting(&["alpha"])).unwrap();
     assert_eq!(world.volume(&volume(1)).active, None);
 }
 
@@ -168,7 +169,9 @@ fn removing_an_initiator_cuts_its_session_and_no_other() {
             .iscsi_login(at, &target(1), &initiator(host), Some(&chap))
             .unwrap();
     }
-    world.apply(&volume(1).iscsi(&["alpha"]).forced()).unwrap();
+    world
+        .apply(&volume(1).iscsi(&["alpha"]).cutting(&["beta"]))
+        .unwrap();
     let message = refused(&world, &volume(1), FailureKind::InUse);
     assert!(message.ends_with(initiator("alpha").as_str()), "{message}");
 }
@@ -213,7 +216,7 @@ fn removing_the_last_host_denies_everyone() {
 }
 
 #[test]
-fn force_cuts_nvme_connections_by_taking_the_subsystem_from_its_port() {
+fn cutting_an_nvme_host_off_works_by_taking_the_subsystem_from_its_port() {
     let world = World::pooled();
     world
         .apply(&volume(1).new_data().nvme(&["alpha", "beta"]))
@@ -221,7 +224,9 @@ fn force_cuts_nvme_connections_by_taking_the_subsystem_from_its_port() {
     let gentle = world.apply(&volume(1).nvme(&["alpha"])).unwrap();
     assert_eq!(gentle.steps.len(), 1, "{gentle:?}");
     world.apply(&volume(1).nvme(&["alpha", "beta"])).unwrap();
-    let forced = world.apply(&volume(1).nvme(&["alpha"]).forced()).unwrap();
+    let forced = world
+        .apply(&volume(1).nvme(&["alpha"]).cutting(&["beta"]))
+        .unwrap();
     let verbs: Vec<&str> = forced
         .steps
         .iter()

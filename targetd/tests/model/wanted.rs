@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ashlar_kernel_iface::dm::DmName;
+use ashlar_targetd::ours;
 use ashlar_targetd_protocol::{
-    ChapCredentials, ChapName, ChapSecret, DataState, DesiredPool, DesiredVolume, DhchapKey,
-    Exports, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId,
-    PortalAddr, Sectors, ThinId,
+    Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredPool, DesiredSnapshot,
+    DesiredSnapshots, DesiredVolume, DhchapKey, Exports, Iqn, IscsiAcl, IscsiExport, Nqn,
+    NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId, PortalAddr, Qos, Rate, Sectors, ThinId,
+    ThinRef, ThinSource,
 };
 use uuid::Uuid;
 
@@ -20,6 +23,18 @@ pub fn pool_id(n: u128) -> Uuid {
 
 pub fn volume_id(n: u32) -> Uuid {
     Uuid::from_u128(0x0b00_0000_0000_4000_8000_0000_0000_0000 + u128::from(n))
+}
+
+pub fn snapshot_id(n: u32) -> Uuid {
+    Uuid::from_u128(0x0c00_0000_0000_4000_8000_0000_0000_0000 + u128::from(n))
+}
+
+pub fn snapshot_device(n: u32) -> DmName {
+    ours::snapshot_device(snapshot_id(n))
+}
+
+pub fn volume_device(n: u32) -> DmName {
+    ours::volume_device(volume_id(n))
 }
 
 pub fn target(n: u32) -> Iqn {
@@ -71,8 +86,12 @@ pub fn volume(n: u32) -> Wanted {
         thin_id: ThinId::try_from(u64::from(n)).unwrap(),
         size: Sectors(8 * MIB),
         data: DataState::Present,
+        source: None,
+        retired: BTreeSet::new(),
         exports: Exports::default(),
-        force: false,
+        qos: Qos::default(),
+        held: false,
+        cut: Accesses::default(),
     })
 }
 
@@ -87,18 +106,71 @@ impl Wanted {
         self
     }
 
+    /// With its first content from another object's thin device.
+    pub fn made_from(mut self, n: u32, thin_id: u64) -> Self {
+        self.0.source = Some(ThinSource {
+            object: volume_id(n),
+            thin_id: ThinId::try_from(thin_id).unwrap(),
+        });
+        self
+    }
+
+    pub fn on_thin(mut self, thin_id: u64) -> Self {
+        self.0.thin_id = ThinId::try_from(thin_id).unwrap();
+        self
+    }
+
+    pub fn in_pool(mut self, n: u128) -> Self {
+        self.0.pool = pool_id(n);
+        self
+    }
+
+    /// And a thin device that was the volume's before.
+    pub fn retiring(mut self, pool: u128, thin_id: u64) -> Self {
+        self.0.retired.insert(ThinRef {
+            pool: pool_id(pool),
+            thin_id: ThinId::try_from(thin_id).unwrap(),
+        });
+        self
+    }
+
+    pub fn held(mut self) -> Self {
+        self.0.held = true;
+        self
+    }
+
     pub fn sized(mut self, mib: u64) -> Self {
         self.0.size = Sectors(mib * MIB);
         self
     }
 
-    pub fn forced(mut self) -> Self {
-        self.0.force = true;
+    /// Whoever of these hosts loses access may be cut off.
+    pub fn cutting(mut self, hosts: &[&str]) -> Self {
+        self.0.cut = Accesses {
+            iscsi: hosts.iter().map(|host| initiator(host)).collect(),
+            nvme: hosts.iter().map(|host| nvme_host(host)).collect(),
+        };
         self
     }
 
     pub fn at_generation(mut self, generation: u64) -> Self {
         self.0.generation = generation;
+        self
+    }
+
+    /// Reads and writes a second at most, 0 for no limit.
+    pub fn iops(mut self, read: u64, write: u64) -> Self {
+        let limit = |limit| (limit > 0).then_some(limit);
+        self.0.qos.operations = Rate::Each {
+            read: limit(read),
+            write: limit(write),
+        };
+        self
+    }
+
+    /// Bytes read and written a second at most, together.
+    pub fn total_bytes(mut self, total: u64) -> Self {
+        self.0.qos.bytes = Rate::Total(total);
         self
     }
 
@@ -158,6 +230,58 @@ impl Wanted {
             ports: ports.collect::<BTreeMap<_, _>>(),
             hosts: hosts.into_iter().map(host).collect(),
         });
+        self
+    }
+}
+
+/// Snapshots of volumes in pool 1, taken at one instant: snapshot `n + 100` of volume `n`, on
+/// thin device `n + 100`.
+pub struct Shots(pub DesiredSnapshots);
+
+pub fn shots_of(volumes: &[u32]) -> Shots {
+    let shot = |n: &u32| DesiredSnapshot {
+        id: snapshot_id(n + 100),
+        pool: pool_id(1),
+        thin_id: ThinId::try_from(u64::from(n + 100)).unwrap(),
+        size: Sectors(8 * MIB),
+        source: ThinSource {
+            object: volume_id(*n),
+            thin_id: ThinId::try_from(u64::from(*n)).unwrap(),
+        },
+        held: false,
+    };
+    let id = match volumes {
+        [one] => snapshot_id(one + 100),
+        _ => snapshot_id(0),
+    };
+    Shots(DesiredSnapshots {
+        id,
+        generation: 0,
+        members: volumes.iter().map(shot).collect(),
+        data: DataState::Provision,
+    })
+}
+
+impl Shots {
+    pub fn present(mut self) -> Self {
+        self.0.data = DataState::Present;
+        self
+    }
+
+    pub fn tombstone(mut self) -> Self {
+        self.0.data = DataState::Tombstone;
+        self
+    }
+
+    pub fn held(self) -> Self {
+        self.holding(|_| true)
+    }
+
+    /// Those whose place among them is chosen are held.
+    pub fn holding(mut self, chosen: impl Fn(usize) -> bool) -> Self {
+        for (index, member) in self.0.members.iter_mut().enumerate() {
+            member.held = chosen(index);
+        }
         self
     }
 }

@@ -2,22 +2,30 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::time::Instant;
 
-use ashlar_kernel_iface::dm::DeviceMapper;
+use ashlar_kernel_iface::blkio::Blkio;
+use ashlar_kernel_iface::dm::{
+    DeviceMapper, DmAccess, DmName, StatusFreshness, SuspendFlags, Table, Target, Thin, ThinStatus,
+};
 use ashlar_kernel_iface::model::{ModelDisk, ModelKernel, Module};
 use ashlar_kernel_iface::tree::{EntryKind, Tree, TreePath};
-use ashlar_targetd::ours::PORTAL_KEEPER;
+use ashlar_targetd::ours::{self, PORTAL_KEEPER, PoolPart};
+use ashlar_targetd::server::{Answer, Caller};
 use ashlar_targetd::{Kernel, Service, Targetd};
 use ashlar_targetd_protocol::{
     Bytes, DesiredPool, DiskReport, Failure, PoolFormat, PoolReport, Report, Request, Response,
-    VolumeReport,
+    Sectors, VolumeReport,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::wanted::{Wanted, pool, pool_id};
+use crate::wanted::{Shots, Wanted, pool, pool_id};
 
 pub const DISKS: [&str; 2] = ["DISK0", "DISK1"];
+
+/// Whoever asks, if it does not matter.
+pub const CALLER: Caller = Caller(1);
 
 pub struct World {
     pub kernel: ModelKernel,
@@ -71,7 +79,17 @@ impl World {
     }
 
     pub fn answer(&self, request: Request) -> Result<Response, Failure> {
-        self.targetd.borrow().answer(request)
+        self.ask(CALLER, request).map(|answer| answer.response)
+    }
+
+    /// The same, by anyone, with what comes along.
+    pub fn ask(&self, caller: Caller, request: Request) -> Result<Answer, Failure> {
+        self.targetd.borrow().answer(caller, request)
+    }
+
+    /// A connection ends.
+    pub fn gone(&self, caller: Caller) {
+        self.targetd.borrow().gone(caller);
     }
 
     /// Applies with a new generation, unless the state has one.
@@ -81,7 +99,24 @@ impl World {
             self.generation.set(self.generation.get() + 1);
             desired.generation = self.generation.get();
         }
-        applied(self.answer(Request::ApplyVolume(Box::new(desired))))
+        self.applied(Request::ApplyVolume(Box::new(desired)))
+    }
+
+    /// Applies with a new generation, unless the state has one.
+    pub fn snapshots(&self, wanted: &Shots) -> Result<Report, Failure> {
+        let mut desired = wanted.0.clone();
+        if desired.generation == 0 {
+            self.generation.set(self.generation.get() + 1);
+            desired.generation = self.generation.get();
+        }
+        self.applied(Request::ApplySnapshots(Box::new(desired)))
+    }
+
+    /// Whatever was done, nothing did I/O while a snapshot of it was made.
+    fn applied(&self, request: Request) -> Result<Report, Failure> {
+        let report = applied(self.answer(request));
+        assert_eq!(self.kernel.careless_snapshots(), []);
+        report
     }
 
     pub fn apply_pool(&self, desired: &DesiredPool) -> Result<Report, Failure> {
@@ -90,6 +125,48 @@ impl World {
 
     pub fn unexport(&self, id: Uuid) -> Result<Report, Failure> {
         applied(self.answer(Request::Unexport { id }))
+    }
+
+    /// The calls that changed the kernel, or tried to, since the log was last taken: one word
+    /// each.
+    pub fn calls(&self) -> Vec<String> {
+        let log = self.kernel.take_log();
+        let verb = |operation: &str| operation.split(' ').nth(1).unwrap_or_default().to_owned();
+        log.iter().map(|call| verb(&call.operation)).collect()
+    }
+
+    /// As if the first blocks of a thin device of pool 1 had been written.
+    pub fn write(&self, thin_id: u64, blocks: u64) {
+        let pool = ours::pool_device(pool_id(1), PoolPart::Thin);
+        let thin_id = thin_id.try_into().unwrap();
+        self.kernel.write_thin(&pool, thin_id, blocks).unwrap();
+    }
+
+    /// What a thin device of pool 1 holds, by a look of the test's own; `None` without it.
+    pub fn holds(&self, thin_id: u64) -> Option<u64> {
+        let dm = self.kernel.dm();
+        let pool = dm.info(&ours::pool_device(pool_id(1), PoolPart::Thin));
+        let thin = Thin {
+            pool: pool.unwrap().unwrap().number,
+            id: thin_id.try_into().unwrap(),
+        };
+        let name = "look".parse().unwrap();
+        dm.create(&name, &"look".parse().unwrap()).unwrap();
+        let table = Table::single(Sectors(128), Target::Thin(thin));
+        let loaded = dm.load(&name, &table, DmAccess::ReadOnly);
+        let held = loaded.ok().map(|_| {
+            dm.resume(&name, SuspendFlags::FLUSH).unwrap();
+            match dm.thin_status(&name, StatusFreshness::AsIs).unwrap() {
+                Some(ThinStatus::Good { mapped, .. }) => mapped.0 / 128,
+                other => panic!("{other:?}"),
+            }
+        });
+        dm.remove(&name).unwrap();
+        held
+    }
+
+    pub fn suspended(&self, device: &DmName) -> bool {
+        self.kernel.dm().info(device).unwrap().unwrap().suspended
     }
 
     pub fn volume(&self, wanted: &Wanted) -> VolumeReport {
@@ -125,13 +202,42 @@ impl World {
                 pools,
                 volumes,
                 foreign,
+                ..
             }) => (pools, volumes, foreign),
             other => panic!("{other:?}"),
         }
     }
 
+    /// Snapshots with a device.
+    pub fn active_snapshots(&self) -> Vec<Uuid> {
+        match self.answer(Request::ListObjects) {
+            Ok(Response::Objects { snapshots, .. }) => snapshots,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The limits of all devices: names and what follows a number, in the kernel's files.
+    pub fn limits(&self) -> Vec<String> {
+        let devices = self.kernel.dm().list().unwrap();
+        let limits = Blkio::new(&self.kernel).limits().unwrap_or_default();
+        let mut lines = Vec::new();
+        for (number, throttles) in limits {
+            let device = devices.iter().find(|device| device.number == number);
+            let name = device.map_or("nobody", |device| device.name.as_str());
+            for (throttle, limit) in throttles {
+                lines.push(format!("limit {name} {limit} {throttle}"));
+            }
+        }
+        lines
+    }
+
+    /// Divides totals, as the thread that does so on a kernel.
+    pub fn look(&self, now: Instant) {
+        self.targetd.borrow().limiter().look(now);
+    }
+
     /// The names of everything there is in configfs and device-mapper: objects, links and where
-    /// they lead. The portals' keeper is left out: it stays when all else goes.
+    /// they lead, and limits. The portals' keeper is left out: it stays when all else goes.
     pub fn picture(&self) -> BTreeSet<String> {
         let mut names = BTreeSet::new();
         for root in ["target", "nvmet"] {
@@ -142,6 +248,7 @@ impl World {
             names.insert(format!("device {} {}", device.name, device.uuid));
         }
         names.retain(|name| !name.contains(PORTAL_KEEPER));
+        names.extend(self.limits());
         names
     }
 }

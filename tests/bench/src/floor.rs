@@ -113,6 +113,25 @@ impl Floor {
         Ok(start.elapsed())
     }
 
+    /// A thin device to make others of, active under a name of its own.
+    pub fn original(&self) -> anyhow::Result<Original<'_>> {
+        let thin = self.thin_id()?;
+        let device: DmName = format!("ashlar-floor-{thin}").parse()?;
+        self.dm
+            .message(&self.pool, &PoolMessage::CreateThin(thin))?;
+        self.activate(&device, thin)?;
+        Ok(Original {
+            floor: self,
+            thin,
+            device,
+        })
+    }
+
+    fn thin_id(&self) -> anyhow::Result<ThinId> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Ok(ThinId::try_from(u64::from(number))?)
+    }
+
     fn life(&self) -> anyhow::Result<()> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let thin = ThinId::try_from(u64::from(number))?;
@@ -138,13 +157,85 @@ impl Floor {
     fn activate(&self, device: &DmName, thin: ThinId) -> anyhow::Result<PathBuf> {
         let uuid = format!("floor-{thin}").parse()?;
         self.dm.create(device, &uuid)?;
-        let target = Target::Thin(Thin {
-            pool: self.pool_device,
-            id: thin,
-        });
-        let table = Table::single(Sectors::within(Bytes(VOLUME_SIZE)), target);
-        self.dm.load(device, &table, DmAccess::ReadWrite)?;
+        self.dm
+            .load(device, &self.table(thin), DmAccess::ReadWrite)?;
         Ok(self.dm.resume(device, SuspendFlags::FLUSH)?.node())
+    }
+
+    fn table(&self, id: ThinId) -> Table {
+        let pool = self.pool_device;
+        let target = Target::Thin(Thin { pool, id });
+        Table::single(Sectors::within(Bytes(VOLUME_SIZE)), target)
+    }
+}
+
+/// An active thin device.
+pub struct Original<'f> {
+    floor: &'f Floor,
+    thin: ThinId,
+    device: DmName,
+}
+
+impl Original<'_> {
+    /// Takes and destroys a snapshot, with I/O held back meanwhile.
+    pub fn snapshot(&self) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let id = self.taken()?;
+        self.tell(&PoolMessage::Delete(id))?;
+        Ok(start.elapsed())
+    }
+
+    /// Makes and destroys a copy of a thin device that is not active.
+    pub fn copy_of(&self, origin: ThinId) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let id = self.floor.thin_id()?;
+        self.tell(&PoolMessage::CreateSnapshot { id, origin })?;
+        self.tell(&PoolMessage::Delete(id))?;
+        Ok(start.elapsed())
+    }
+
+    /// A snapshot that stays.
+    pub fn keep(&self) -> anyhow::Result<ThinId> {
+        self.taken()
+    }
+
+    /// Destroys a snapshot that stayed.
+    pub fn drop_kept(&self, id: ThinId) -> anyhow::Result<()> {
+        self.tell(&PoolMessage::Delete(id))
+    }
+
+    /// Puts the device on a new snapshot of its own and destroys what it was on.
+    pub fn revert(&mut self) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let id = self.taken()?;
+        let Floor { dm, .. } = self.floor;
+        let table = self.floor.table(id);
+        dm.load(&self.device, &table, DmAccess::ReadWrite)?;
+        dm.resume(&self.device, SuspendFlags::FLUSH)?;
+        self.tell(&PoolMessage::Delete(self.thin))?;
+        self.thin = id;
+        Ok(start.elapsed())
+    }
+
+    /// Removes the device and its data.
+    pub fn remove(self) -> anyhow::Result<()> {
+        self.floor.dm.remove(&self.device)?;
+        self.tell(&PoolMessage::Delete(self.thin))
+    }
+
+    fn taken(&self) -> anyhow::Result<ThinId> {
+        let id = self.floor.thin_id()?;
+        let origin = self.thin;
+        self.floor
+            .dm
+            .suspend(&self.device, SuspendFlags::NO_FLUSH)?;
+        self.tell(&PoolMessage::CreateSnapshot { id, origin })?;
+        self.floor.dm.resume(&self.device, SuspendFlags::NO_FLUSH)?;
+        Ok(id)
+    }
+
+    fn tell(&self, message: &PoolMessage) -> anyhow::Result<()> {
+        Ok(self.floor.dm.message(&self.floor.pool, message)?)
     }
 }
 

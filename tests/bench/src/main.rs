@@ -22,7 +22,7 @@ use ashlar_targetd_protocol::Transport;
 use clap::Parser;
 use uuid::Uuid;
 
-use report::{Cycle, Report, Scale};
+use report::{Copy, Cycle, Report, Scale};
 
 /// Measures an appliance against the kernel floor. Runs on the appliance, as root.
 #[derive(Parser)]
@@ -77,12 +77,14 @@ async fn measure(arguments: &Arguments, client: &Client) -> anyhow::Result<Repor
     for transport in [Transport::Iscsi, Transport::NvmeTcp] {
         cycles.push(compare(arguments, &bench, transport).await?);
     }
+    let copies = copies(arguments, &bench).await?;
     let scale = scale(arguments, &bench).await?;
     bench.finish().await?;
     Ok(Report {
         kernel: daemons::kernel()?,
         in_flight: arguments.in_flight,
         cycles,
+        copies,
         memory_idle: idle,
         binaries: daemons::binaries()?,
         scale,
@@ -120,6 +122,37 @@ async fn compare(
         per_volume(floor_together, rounds * arguments.in_flight),
         per_volume(together, rounds * arguments.in_flight),
     ))
+}
+
+/// Snapshots, clones and reverts, by turns with the bare calls.
+async fn copies(arguments: &Arguments, bench: &product::Bench) -> anyhow::Result<Vec<Copy>> {
+    let floor = floor::Floor::open(arguments.pool, Transport::Iscsi)?;
+    let mut bare = floor.original()?;
+    let original = bench.original().await?;
+    let (mut floor_snapshots, mut snapshots) = (Duration::ZERO, Duration::ZERO);
+    let (mut floor_reverts, mut reverts) = (Duration::ZERO, Duration::ZERO);
+    let (mut floor_clones, mut clones) = (Duration::ZERO, Duration::ZERO);
+    let kept = bare.keep()?;
+    bare.snapshot()?;
+    original.snapshot().await?;
+    for _ in 0..arguments.cycles {
+        floor_snapshots += bare.snapshot()?;
+        snapshots += original.snapshot().await?;
+        floor_clones += bare.copy_of(kept)?;
+        clones += original.clone_of_it().await?;
+        floor_reverts += bare.revert()?;
+        reverts += original.revert().await?;
+    }
+    original.remove().await?;
+    bare.drop_kept(kept)?;
+    bare.remove()?;
+    floor.close()?;
+    let each = |total: Duration| total.as_secs_f64() * 1000.0 / f64::from(arguments.cycles);
+    Ok(vec![
+        Copy::new("snapshot", each(floor_snapshots), each(snapshots)),
+        Copy::new("clone", each(floor_clones), each(clones)),
+        Copy::new("revert", each(floor_reverts), each(reverts)),
+    ])
 }
 
 /// The same cycle with few and with many volumes present.

@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use ashlar_ctl::client::{Change, Client};
-use ashlar_protocol::{Authentication, ConnectionSpec, HostSecrets, HostSpec, Name, VolumeSpec};
+use ashlar_protocol::{
+    Authentication, ConnectionSpec, HostSecrets, HostSpec, Labels, Name, Parent, RevertSpec,
+    SnapshotSpec, VolumeSpec,
+};
 use ashlar_targetd_protocol::Transport;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -96,6 +99,29 @@ impl Bench {
         finish_all(breakers).await
     }
 
+    /// A volume to make others of, attached.
+    pub async fn original(&self) -> anyhow::Result<Original> {
+        let original = Original {
+            bench: self.clone(),
+            volume: Uuid::new_v4(),
+            connection: Uuid::new_v4(),
+            snapshot: Uuid::new_v4(),
+        };
+        self.create(original.volume).await?;
+        let spec = ConnectionSpec {
+            volume: original.volume,
+            host: self.host,
+            transport: Transport::Iscsi,
+        };
+        done(
+            self.client
+                .connection_create(original.connection, &spec)
+                .await?,
+        )?;
+        original.take(original.snapshot).await?;
+        Ok(original)
+    }
+
     async fn life(&self, transport: Transport) -> anyhow::Result<()> {
         let (volume, connection) = (Uuid::new_v4(), Uuid::new_v4());
         self.create(volume).await?;
@@ -110,12 +136,68 @@ impl Bench {
     }
 
     async fn create(&self, id: Uuid) -> anyhow::Result<()> {
-        let spec = VolumeSpec {
-            name: name("bench"),
-            pool: self.pool,
-            size: VOLUME_SIZE,
-        };
+        let spec = VolumeSpec::blank(name("bench"), self.pool, VOLUME_SIZE);
         done(self.client.volume_create(id, &spec).await?)
+    }
+}
+
+/// An attached volume with a snapshot.
+pub struct Original {
+    bench: Bench,
+    volume: Uuid,
+    connection: Uuid,
+    snapshot: Uuid,
+}
+
+impl Original {
+    /// Takes and destroys a snapshot.
+    pub async fn snapshot(&self) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let id = Uuid::new_v4();
+        self.take(id).await?;
+        done(self.bench.client.snapshot_delete(id).await?)?;
+        Ok(start.elapsed())
+    }
+
+    /// Makes and destroys a clone of the snapshot.
+    pub async fn clone_of_it(&self) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let id = Uuid::new_v4();
+        let spec = VolumeSpec {
+            source: Some(Parent::Snapshot(self.snapshot)),
+            ..VolumeSpec::blank(name("clone"), self.bench.pool, VOLUME_SIZE)
+        };
+        done(self.bench.client.volume_create(id, &spec).await?)?;
+        done(self.bench.client.volume_delete(id).await?)?;
+        Ok(start.elapsed())
+    }
+
+    /// Puts the volume back to its snapshot, attached as it is.
+    pub async fn revert(&self) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        let spec = RevertSpec {
+            snapshot: self.snapshot,
+            interrupt: true,
+        };
+        done(self.bench.client.volume_revert(self.volume, &spec).await?)?;
+        Ok(start.elapsed())
+    }
+
+    /// Removes all of it.
+    pub async fn remove(self) -> anyhow::Result<()> {
+        let client = &self.bench.client;
+        done(client.snapshot_delete(self.snapshot).await?)?;
+        done(client.connection_delete(self.connection).await?)?;
+        done(client.volume_delete(self.volume).await?)
+    }
+
+    async fn take(&self, id: Uuid) -> anyhow::Result<()> {
+        let spec = SnapshotSpec {
+            name: name("snapshot"),
+            volume: self.volume,
+            labels: Labels::default(),
+        };
+        done(self.bench.client.snapshot_create(id, &spec).await?)
     }
 }
 

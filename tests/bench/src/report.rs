@@ -14,6 +14,8 @@ pub struct Report {
     pub in_flight: u32,
     /// Create, attach, detach, delete of one volume, by transport.
     pub cycles: Vec<Cycle>,
+    /// What is made of a volume, one at a time.
+    pub copies: Vec<Copy>,
     /// Resident memory in bytes by daemon, before the first request.
     pub memory_idle: BTreeMap<String, u64>,
     /// Size in bytes by daemon, as installed.
@@ -50,6 +52,26 @@ impl Cycle {
             floor_in_flight_ms: floor_in_flight,
             in_flight_ms: in_flight,
             in_flight_ratio: in_flight / floor_in_flight,
+        }
+    }
+}
+
+/// Milliseconds for making one of a volume and, but for a revert, unmaking it.
+#[derive(Serialize)]
+pub struct Copy {
+    what: &'static str,
+    floor_ms: f64,
+    ms: f64,
+    ratio: f64,
+}
+
+impl Copy {
+    pub fn new(what: &'static str, floor: f64, product: f64) -> Self {
+        Copy {
+            what,
+            floor_ms: floor,
+            ms: product,
+            ratio: product / floor,
         }
     }
 }

@@ -2,9 +2,11 @@
 
 use ashlar_codec::Limits;
 use ashlar_protocol::{
-    Capabilities, Check, Connection, ConnectionState, Disk, Health, HealthStatus, Host,
-    HostCreated, HostSecrets, IscsiAccess, Job, JobState, NvmeAccess, Operation, Page, Pool,
-    PoolState, Problem, ProblemCode, System, Transport, Volume, VolumeState,
+    Capabilities, Check, Connection, ConnectionState, Disk, Event, EventKind, Extent, ExtentKind,
+    Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets, IoCounters, IscsiAccess, Job,
+    JobResult, JobState, NvmeAccess, Operation, Page, Parent, Pool, PoolState, PoolStatistics,
+    Problem, ProblemCode, Progress, Provisioning, Snapshot, SnapshotState, System, ThinDevice,
+    Transport, Usage, Volume, VolumeState, VolumeStatistics,
 };
 
 use crate::round_trip::round_trip;
@@ -26,9 +28,16 @@ pub fn run(data: &[u8]) {
     round_trip::<Page<Disk>>(data, &LIMITS);
     round_trip::<Page<Pool>>(data, &LIMITS);
     round_trip::<Page<Volume>>(data, &LIMITS);
+    round_trip::<Page<Snapshot>>(data, &LIMITS);
+    round_trip::<VolumeStatistics>(data, &LIMITS);
+    round_trip::<PoolStatistics>(data, &LIMITS);
+    round_trip::<Usage>(data, &LIMITS);
+    round_trip::<Page<Extent>>(data, &LIMITS);
+    round_trip::<Page<ThinDevice>>(data, &LIMITS);
     round_trip::<HostCreated>(data, &LIMITS);
     round_trip::<Connection>(data, &LIMITS);
     round_trip::<Job>(data, &LIMITS);
+    round_trip::<Page<Event>>(data, &LIMITS);
 }
 
 /// One of each.
@@ -51,6 +60,40 @@ pub fn seeds() -> Vec<Vec<u8>> {
         cbor(&page(disk())),
         cbor(&page(pool())),
         cbor(&page(volume())),
+        cbor(&VolumeStatistics {
+            id: id(7),
+            active: true,
+            used: Some(1 << 20),
+            io: Some(IoCounters::default()),
+        }),
+        cbor(&PoolStatistics {
+            id: id(1),
+            capacity: Some(1 << 33),
+            used: Some(1 << 20),
+            metadata_used: Some(4096),
+            data: Some(IoCounters::default()),
+            metadata: None,
+            provisioned: 1 << 34,
+            thick: 0,
+        }),
+        cbor(&page(snapshot())),
+        cbor(&Usage {
+            size: 1 << 30,
+            used: 128 << 10,
+            shared: Some(64 << 10),
+        }),
+        cbor(&page(ThinDevice {
+            thin_id: 7,
+            used: 64 << 10,
+            end: 1 << 20,
+            volume: Some(id(2)),
+            snapshot: None,
+        })),
+        cbor(&page(Extent {
+            offset: 1 << 20,
+            length: 64 << 10,
+            kind: ExtentKind::Hole,
+        })),
         cbor(&HostCreated {
             host: host(),
             secrets: HostSecrets {
@@ -60,12 +103,29 @@ pub fn seeds() -> Vec<Vec<u8>> {
             },
         }),
         cbor(&connection()),
+        cbor(&page(Event {
+            id: 17,
+            time: 1_790_000_000,
+            kind: EventKind::new(seed::object().kind, "create-failed"),
+            object: seed::object(),
+            request: Some(id(9)),
+            detail: Some("no room".to_owned()),
+        })),
         cbor(&Job {
             id: id(9),
             operation: Operation::VolumeCreate,
             object: seed::object(),
             state: JobState::Failed,
             problem: Some(problem),
+            progress: Some(Progress {
+                done: 7,
+                total: Some(9),
+            }),
+            result: Some(JobResult {
+                written: Some(7),
+                zeroed: None,
+                sha256: Some([7; 32].into()),
+            }),
             created: 1_790_000_000,
         }),
     ]
@@ -91,9 +151,14 @@ fn system() -> System {
             volume_max: 1 << 48,
             online_extend: true,
             multiattach: true,
+            qos: true,
             page_max: 1000,
             body_max: 65_536,
         },
+        frozen: Some(Frozen {
+            since: 1_790_000_000,
+            reason: Some(word("moving")),
+        }),
     }
 }
 
@@ -121,7 +186,11 @@ fn pool() -> Pool {
         used: Some(1 << 20),
         metadata_used: Some(4096),
         provisioned: 1 << 34,
+        thick: 1 << 30,
+        over_subscription: 2_000,
+        reserved: 10,
         volumes: 3,
+        snapshots: 1,
         generation: 12,
     }
 }
@@ -130,12 +199,34 @@ fn volume() -> Volume {
     Volume {
         id: id(7),
         name: word("db1"),
+        owner: Some(word("billing")),
+        group: Some(id(23)),
         pool: id(1),
         size: 1 << 30,
         state: VolumeState::Available,
         connections: 2,
+        snapshots: 1,
+        parent: Some(Parent::Volume(id(4))),
+        labels: seed::labels(),
+        qos: seed::volume().qos,
+        provisioning: Provisioning::Thick,
         created: 1_790_000_000,
         generation: 13,
+    }
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        id: id(6),
+        name: word("before"),
+        volume: id(7),
+        pool: id(1),
+        size: 1 << 30,
+        state: SnapshotState::Available,
+        labels: seed::labels(),
+        group: Some(id(8)),
+        created: 1_790_000_000,
+        generation: 16,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use ashlar_codec::{DecodeError, Limits};
 use ashlar_protocol::{
-    ConnectionSpec, ExtendSpec, HostSpec, MAX_BODY, MAX_DEPTH, PoolSpec, VolumeSpec,
+    BulkItem, BulkMethod, BulkSpec, ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec,
+    GroupSpec, GroupUpdate, HostSpec, MAX_BODY, MAX_DEPTH, PoolSpec, PoolUpdate, RevertSpec,
+    SnapshotSpec, ThawSpec, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 
 use crate::round_trip::round_trip;
@@ -21,8 +23,19 @@ pub fn run(data: &[u8]) {
     round_trip::<PoolSpec>(data, &LIMITS);
     round_trip::<VolumeSpec>(data, &LIMITS);
     round_trip::<ExtendSpec>(data, &LIMITS);
+    round_trip::<VolumeUpdate>(data, &LIMITS);
+    round_trip::<PoolUpdate>(data, &LIMITS);
+    round_trip::<RevertSpec>(data, &LIMITS);
+    round_trip::<TransferSpec>(data, &LIMITS);
+    round_trip::<SnapshotSpec>(data, &LIMITS);
+    round_trip::<GroupSpec>(data, &LIMITS);
+    round_trip::<GroupUpdate>(data, &LIMITS);
+    round_trip::<GroupSnapshotSpec>(data, &LIMITS);
     round_trip::<HostSpec>(data, &LIMITS);
     round_trip::<ConnectionSpec>(data, &LIMITS);
+    round_trip::<FreezeSpec>(data, &LIMITS);
+    round_trip::<ThawSpec>(data, &LIMITS);
+    round_trip::<BulkSpec>(data, &LIMITS);
     tells_no_secret(data);
 }
 
@@ -45,7 +58,26 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed::cbor(&seed::pool()),
         seed::cbor(&seed::volume()),
         seed::cbor(&seed::extend()),
+        seed::cbor(&seed::volume_update()),
+        seed::cbor(&seed::pool_update()),
+        seed::cbor(&seed::revert()),
+        seed::cbor(&seed::transfer()),
+        seed::cbor(&seed::snapshot()),
+        seed::cbor(&seed::group()),
+        seed::cbor(&seed::group_update()),
+        seed::cbor(&seed::group_snapshot()),
         seed::cbor(&seed::host()),
         seed::cbor(&seed::connection()),
+        seed::cbor(&FreezeSpec {
+            reason: Some(seed::word("moving")),
+        }),
+        seed::cbor(&ThawSpec {}),
+        seed::cbor(&BulkSpec {
+            items: vec![BulkItem {
+                method: BulkMethod::Delete,
+                path: seed::word(&format!("/v1/volumes/{}", seed::id(7))),
+                body: None,
+            }],
+        }),
     ]
 }

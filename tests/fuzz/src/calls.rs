@@ -4,7 +4,8 @@ use std::fmt::Debug;
 
 use ashlar_targetd_protocol::frame::{self, FrameError};
 use ashlar_targetd_protocol::{
-    Call, Failure, FailureKind, PROTOCOL_VERSION, Reply, Report, Request, Response,
+    Bytes, Call, Counted, Failure, FailureKind, OpenObject, PROTOCOL_VERSION, Reply, Report,
+    Request, Response,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,7 +69,7 @@ pub(crate) fn framed(message: &impl Serialize) -> Vec<u8> {
     frame::encode(message).expect("a seed is sound")
 }
 
-pub(crate) fn requests() -> [Request; 6] {
+pub(crate) fn requests() -> [Request; 10] {
     let volume = seed::desired_volume();
     let observe = Request::ObserveVolume {
         id: volume.id,
@@ -82,12 +83,19 @@ pub(crate) fn requests() -> [Request; 6] {
         Request::ApplyPool(Box::new(seed::desired_pool())),
         Request::ApplyVolume(Box::new(volume)),
         observe,
+        Request::ReadCounters(Counted::PoolData(seed::id(1))),
         Request::ListDisks,
         Request::Unexport { id: seed::id(7) },
+        Request::OpenDevice {
+            object: OpenObject::Volume(seed::id(7)),
+            write: true,
+        },
+        Request::OpenMetadata { pool: seed::id(3) },
+        Request::ReleaseMetadata { pool: seed::id(3) },
     ]
 }
 
-pub(crate) fn results() -> [Result<Response, Failure>; 3] {
+pub(crate) fn results() -> [Result<Response, Failure>; 4] {
     [
         Ok(Response::Hello {
             version: PROTOCOL_VERSION,
@@ -98,9 +106,12 @@ pub(crate) fn results() -> [Result<Response, Failure>; 3] {
             generation: 10,
             steps: vec!["create thin device 5".to_owned()],
         })),
+        Ok(Response::Opened {
+            size: Bytes(1 << 30),
+        }),
         Err(Failure {
-            kind: FailureKind::InUse,
-            message: "volume 7 is in use".to_owned(),
+            users: seed::accesses(),
+            ..Failure::new(FailureKind::InUse, "volume 7 is in use")
         }),
     ]
 }

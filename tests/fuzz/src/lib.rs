@@ -4,23 +4,26 @@
 //! runs all of them on stable Rust over seeds and deterministic mutations of them;
 //! `libfuzzer/` runs the same functions for as long as one likes, guided by coverage.
 //!
-//! | module          | what takes the bytes |
-//! |-----------------|----------------------|
-//! | [`codec`]       | the CBOR codec |
-//! | [`bodies`]      | the agent, as a request's body |
-//! | [`answers`]     | a client, as a reply's body |
-//! | [`head`]        | the agent, as a request's method, target and headers |
-//! | [`certificate`] | the agent, as a client's certificate |
-//! | [`calls`]       | targetd, as calls |
-//! | [`service`]     | targetd, as all that comes over a connection |
-//! | [`requests`]    | targetd, as what it is to do to a kernel |
-//! | [`replies`]     | the agent, as all that targetd answers |
-//! | [`records`]     | the agent, as stored records |
-//! | [`journal`]     | the store, as files that were damaged |
-//! | [`forged`]      | the store, as files of sound frames with any content |
-//! | [`disk`]        | targetd, as what a disk holds |
-//! | [`mapper`]      | targetd, as tables and status of device-mapper |
-//! | [`words`]       | whoever reads names, addresses and sizes |
+//! | module            | what takes the bytes |
+//! |-------------------|----------------------|
+//! | [`codec`]         | the CBOR codec |
+//! | [`bodies`]        | the agent, as a request's body |
+//! | [`answers`]       | a client, as a reply's body |
+//! | [`head`]          | the agent, as a request's method, target and headers |
+//! | [`certificate`]   | the agent, as a client's certificate |
+//! | [`calls`]         | targetd, as calls |
+//! | [`service`]       | targetd, as all that comes over a connection |
+//! | [`requests`]      | targetd, as what it is to do to a kernel |
+//! | [`replies`]       | the agent, as all that targetd answers |
+//! | [`records`]       | the agent, as stored records |
+//! | [`journal`]       | the store, as files that were damaged |
+//! | [`forged`]        | the store, as files of sound frames with any content |
+//! | [`disk`]          | targetd, as what a disk holds |
+//! | [`mapper`]        | targetd, as tables and status of device-mapper |
+//! | [`thin_metadata`] | the agent, as the metadata of a thin pool |
+//! | [`images`]      | the reader of disk images |
+//! | [`extents`]       | the agent and clients, as the content of a volume |
+//! | [`words`]         | whoever reads names, addresses and sizes |
 
 pub mod answers;
 pub mod bodies;
@@ -28,8 +31,10 @@ pub mod calls;
 pub mod certificate;
 pub mod codec;
 pub mod disk;
+pub mod extents;
 pub mod forged;
 pub mod head;
+pub mod images;
 pub mod journal;
 pub mod mapper;
 pub mod records;
@@ -37,6 +42,7 @@ pub mod replies;
 pub mod requests;
 pub mod seed;
 pub mod service;
+pub mod thin_metadata;
 pub mod words;
 
 mod round_trip;
@@ -81,5 +87,8 @@ targets! {
     forged      400;
     disk        100;
     mapper      30000;
+    images      3000;
+    extents     30000;
+    thin_metadata 3000;
     words       30000;
 }

@@ -1,14 +1,17 @@
 //! What targetd does for whoever may speak to it: any desired states, on a modelled kernel.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use arbitrary::Unstructured;
 use ashlar_kernel_iface::model::{ModelDisk, ModelKernel};
+use ashlar_targetd::server::Caller;
 use ashlar_targetd::{Kernel, Service, Targetd};
 use ashlar_targetd_protocol::{
-    Bytes, Call, DataState, DesiredPool, DesiredVolume, Exports, Failure, IscsiAcl, IscsiExport,
-    NvmeExport, NvmeHost, PoolDisk, PoolFormat, Request, Response, Sectors, frame,
+    Accesses, Bytes, Call, DataState, DesiredPool, DesiredVolume, Exports, Failure, IscsiAcl,
+    IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos, Rate, Request, Response, Sectors,
+    frame,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -104,7 +107,8 @@ impl Machine {
             seed::chap().secret.expose().to_owned(),
             seed::dhchap().expose().to_owned(),
         ];
-        let answer = self.targetd.answer(request);
+        let answer = self.targetd.answer(Caller(1), request);
+        let answer = answer.map(|answer| answer.response);
         let told = format!("{answer:?}");
         assert!(
             !secrets.iter().any(|secret| told.contains(secret)),
@@ -194,6 +198,18 @@ fn pool(input: &mut Unstructured<'_>) -> DesiredPool {
     }
 }
 
+fn rate(input: &mut Unstructured<'_>) -> Rate {
+    let limit = |input: &mut Unstructured<'_>| (byte(input) % 2 == 1).then(|| number(input));
+    match byte(input) % 8 {
+        0..5 => Rate::default(),
+        5 => Rate::Total(number(input)),
+        _ => Rate::Each {
+            read: limit(input),
+            write: limit(input),
+        },
+    }
+}
+
 fn volume(input: &mut Unstructured<'_>) -> DesiredVolume {
     let number_of_it = byte(input) % 3;
     DesiredVolume {
@@ -212,11 +228,21 @@ fn volume(input: &mut Unstructured<'_>) -> DesiredVolume {
                 DataState::Tombstone,
             ],
         ),
+        source: None,
+        retired: BTreeSet::new(),
         exports: Exports {
             iscsi: iscsi(input, number_of_it),
             nvme: nvme(input, number_of_it),
         },
-        force: byte(input) % 2 == 1,
+        qos: Qos {
+            operations: rate(input),
+            bytes: rate(input),
+        },
+        held: false,
+        cut: match byte(input) % 2 {
+            0 => Accesses::default(),
+            _ => seed::accesses(),
+        },
     }
 }
 

@@ -1,15 +1,19 @@
 //! Small valid inputs to begin from.
 
 use ashlar_protocol::{
-    Authentication, ConnectionSpec, ExtendSpec, HostSecrets, HostSpec, ObjectKind, ObjectRef,
-    PoolSpec, Transport, VolumeSpec,
+    Authentication, ConnectionSpec, ExtendSpec, GroupSnapshotSpec, GroupSource, GroupSpec,
+    GroupUpdate, HostSecrets, HostSpec, Labels, MemberCopy, MemberSnapshot, ObjectKind, ObjectRef,
+    Parent, PoolSpec, PoolUpdate, Provisioning, Qos, RevertSpec, SnapshotSpec, TransferSpec,
+    Transport, VolumeSpec, VolumeUpdate,
 };
+use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
-    ChapCredentials, ChapName, ChapSecret, DataState, DesiredPool, DesiredVolume, DhchapKey,
-    Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId, Sectors,
-    ThinId,
+    Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredPool, DesiredVolume,
+    DhchapKey, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId,
+    Rate, Sectors, ThinId,
 };
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 const SOUND: &str = "a seed is sound";
@@ -58,21 +62,125 @@ pub fn pool() -> PoolSpec {
         block_size: Some(65_536),
         metadata_size: None,
         wipe: true,
+        over_subscription: 0,
+        reserved: 0,
     }
 }
 
 /// A request to make a volume.
 pub fn volume() -> VolumeSpec {
     VolumeSpec {
-        name: word("Größe 1"),
-        pool: id(1),
-        size: 10 << 30,
+        source: Some(Parent::Snapshot(id(6))),
+        labels: labels(),
+        qos: Some(Qos {
+            read_iops: Some(500),
+            total_bytes: Some(100 << 20),
+            per_gib: true,
+            ..Qos::default()
+        }),
+        provisioning: Provisioning::Thick,
+        ..VolumeSpec::blank(word("Größe 1"), id(1), 10 << 30)
+    }
+}
+
+/// Two labels.
+pub fn labels() -> Labels {
+    let labels = [("owner", "db team"), ("größe", "")];
+    let owned = labels.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    Labels::try_from(BTreeMap::from(owned)).expect(SOUND)
+}
+
+/// A request to take a snapshot.
+pub fn snapshot() -> SnapshotSpec {
+    SnapshotSpec {
+        name: word("before"),
+        volume: id(7),
+        labels: labels(),
+    }
+}
+
+/// A request to go back to one.
+pub fn revert() -> RevertSpec {
+    RevertSpec {
+        snapshot: id(6),
+        interrupt: true,
+    }
+}
+
+/// A request to give it to someone else.
+pub fn transfer() -> TransferSpec {
+    TransferSpec {
+        owner: word("billing"),
+        interrupt: true,
+    }
+}
+
+/// A request to change one.
+pub fn volume_update() -> VolumeUpdate {
+    let VolumeSpec {
+        name,
+        labels,
+        qos,
+        provisioning,
+        ..
+    } = volume();
+    VolumeUpdate {
+        name: Some(name),
+        labels: Some(labels),
+        qos,
+        provisioning: Some(provisioning),
+    }
+}
+
+/// A request to change a pool.
+pub fn pool_update() -> PoolUpdate {
+    PoolUpdate {
+        name: Some(word("slow")),
+        over_subscription: Some(2_000),
+        reserved: Some(10),
     }
 }
 
 /// A request to grow one.
 pub fn extend() -> ExtendSpec {
     ExtendSpec { size: 20 << 30 }
+}
+
+/// A request to make a group of copies.
+pub fn group() -> GroupSpec {
+    GroupSpec {
+        name: word("app"),
+        volumes: Vec::new(),
+        source: Some(GroupSource {
+            group: None,
+            group_snapshot: Some(id(20)),
+            volumes: vec![MemberCopy {
+                source: id(21),
+                volume: id(22),
+            }],
+        }),
+    }
+}
+
+/// A request to change one.
+pub fn group_update() -> GroupUpdate {
+    GroupUpdate {
+        name: Some(word("app 2")),
+        add: vec![id(7), id(8)],
+        remove: vec![id(9)],
+    }
+}
+
+/// A request for a snapshot of every member.
+pub fn group_snapshot() -> GroupSnapshotSpec {
+    GroupSnapshotSpec {
+        name: word("nightly"),
+        group: id(23),
+        snapshots: vec![MemberSnapshot {
+            volume: id(7),
+            snapshot: id(24),
+        }],
+    }
 }
 
 /// A request to make a host with every secret.
@@ -143,10 +251,28 @@ pub fn desired_volume() -> DesiredVolume {
         thin_id: ThinId::try_from(5).expect(SOUND),
         size: Sectors(20_971_520),
         data: DataState::Provision,
+        source: None,
+        retired: BTreeSet::new(),
         exports: Exports {
             iscsi: Some(iscsi),
             nvme: Some(nvme),
         },
-        force: false,
+        qos: targetd::Qos {
+            operations: Rate::Each {
+                read: Some(500),
+                write: None,
+            },
+            bytes: Rate::Total(100 << 20),
+        },
+        held: false,
+        cut: accesses(),
+    }
+}
+
+/// A host of each transport.
+pub fn accesses() -> Accesses {
+    Accesses {
+        iscsi: [word("iqn.1993-08.org.debian:01:abcdef")].into(),
+        nvme: [word("nqn.2014-08.org.nvmexpress:uuid:f81d4fae")].into(),
     }
 }

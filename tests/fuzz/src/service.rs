@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use ashlar_targetd::server::{AllowedPeers, Server, Service, SocketOptions, bind};
+use ashlar_targetd::server::{AllowedPeers, Answer, Caller, Server, Service, SocketOptions, bind};
 use ashlar_targetd_protocol::frame::{self, FrameError};
 use ashlar_targetd_protocol::{
     Call, Failure, FailureKind, PROTOCOL_VERSION, Reply, Report, Request, Response,
@@ -85,14 +85,14 @@ fn server() -> Server {
 struct Echo;
 
 impl Service for Echo {
-    fn answer(&self, request: Request) -> Result<Response, Failure> {
+    fn answer(&self, _: Caller, request: Request) -> Result<Answer, Failure> {
         let applied = |generation| {
             Ok(Response::Applied(Report {
                 generation,
                 steps: Vec::new(),
             }))
         };
-        match request {
+        let response = match request {
             Request::Hello { version } => Ok(Response::Hello {
                 version,
                 kernel: String::new(),
@@ -102,11 +102,9 @@ impl Service for Echo {
             Request::ApplyVolume(volume) => applied(volume.generation),
             Request::Unexport { .. } => applied(0),
             Request::ListDisks => Ok(Response::Disks(Vec::new())),
-            _ => Err(Failure {
-                kind: FailureKind::Missing,
-                message: "there is no such thing".to_owned(),
-            }),
-        }
+            _ => Err(Failure::new(FailureKind::Missing, "there is no such thing")),
+        };
+        response.map(Answer::from)
     }
 }
 

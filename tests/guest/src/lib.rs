@@ -1,5 +1,7 @@
 //! The appliance in a virtual machine, as scenarios and tests see it.
 
+pub mod lab;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
@@ -49,12 +51,15 @@ impl Guest {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Kills a daemon; systemd starts the next one.
+    /// Kills a daemon, and waits until the next one is ready. systemd has to know of the death
+    /// first: a unit that it takes for active is not started.
     pub fn kill(&mut self, unit: &str) -> anyhow::Result<()> {
-        self.site
-            .appliance
-            .check(&format!("systemctl kill --signal=KILL {unit}"))
-            .map(drop)
+        let main = format!("$(systemctl show --property=MainPID --value {unit})");
+        let script = format!(
+            "pid={main}; kill -KILL $pid; \
+             while [ {main} = $pid ]; do sleep 0.05; done; systemctl start {unit}"
+        );
+        self.site.appliance.check(&script).map(drop)
     }
 
     /// Cuts the power and waits until the box serves again.
@@ -83,19 +88,9 @@ impl Appliance for Guest {
         match accident {
             Accident::KillAgent => {
                 self.kill("ashlar-agent.service")?;
-                // Until it serves again its unit is not active: it tells systemd when it does.
-                self.site
-                    .appliance
-                    .check("systemctl start ashlar-agent.service")?;
                 self.site.await_management()
             }
-            Accident::KillTargetd => {
-                self.kill("ashlar-targetd.service")?;
-                self.site
-                    .appliance
-                    .check("systemctl start ashlar-targetd.service")
-                    .map(drop)
-            }
+            Accident::KillTargetd => self.kill("ashlar-targetd.service"),
             Accident::PowerCut => self.power_cycle(),
         }
     }

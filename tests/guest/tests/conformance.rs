@@ -83,6 +83,7 @@ fn make_as_recorded(site: &mut Site) -> anyhow::Result<()> {
         "vda and vdb are {serials:?}"
     );
     check("modprobe -a dm_thin_pool target_core_iblock iscsi_target_mod nvmet_tcp")?;
+    check("systemctl start run-blkio.mount")?;
     // udev opens every disk that changes, and a disk that is open is in use.
     check(
         "systemctl stop systemd-udevd-control.socket systemd-udevd-kernel.socket \

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use ashlar_ctl::{Change, Client};
+use ashlar_ctl::{CallError, Change, Client};
 use ashlar_guest_tests::Guest;
 use ashlar_protocol::{ConnectionSpec, HostSecrets, HostSpec, PoolSpec, Transport, VolumeSpec};
 use tokio::sync::Mutex;
@@ -16,6 +16,9 @@ use uuid::Uuid;
 const WORKERS: usize = 6;
 /// Two kills, then a power cut, and so on.
 const ROUNDS: u32 = 9;
+/// How long a client goes on repeating what it is told to repeat. A killed daemon is back, and the
+/// other one has noticed, within a few seconds of an emulated machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What clients were told, and so may count on.
 #[derive(Default)]
@@ -59,10 +62,6 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() -> anyhow::Resu
             let unit =
                 ["ashlar-agent.service", "ashlar-targetd.service"][random.next() as usize % 2];
             guest.kill(unit)?;
-            guest
-                .site
-                .appliance
-                .check(&format!("systemctl start {unit}"))?;
             unit
         };
         while let Some(worker) = workers.join_next().await {
@@ -88,6 +87,8 @@ async fn prepare(client: &Client) -> anyhow::Result<(Uuid, Uuid)> {
         block_size: None,
         metadata_size: None,
         wipe: false,
+        over_subscription: 0,
+        reserved: 0,
     };
     client
         .pool_create(pool, &spec)
@@ -122,11 +123,7 @@ impl Load {
     }
 
     async fn life(&self, id: Uuid, kind: u32) -> Option<()> {
-        let spec = VolumeSpec {
-            name: "crash".parse().ok()?,
-            pool: self.pool,
-            size: 16 << 20,
-        };
+        let spec = VolumeSpec::blank("crash".parse().ok()?, self.pool, 16 << 20);
         acknowledged(self.client.volume_create(id, &spec).await)?;
         self.tell(id, Some(false)).await;
         let connection = Uuid::new_v4();
@@ -162,8 +159,28 @@ impl Load {
     }
 }
 
-fn acknowledged<T>(answer: Result<Change<T>, ashlar_ctl::CallError>) -> Option<T> {
+fn acknowledged<T>(answer: Result<Change<T>, CallError>) -> Option<T> {
     answer.ok()?.done()
+}
+
+/// Asks for a change and waits for it, and asks again while told that the same may succeed later.
+async fn persist<T>(
+    client: &Client,
+    ask: impl AsyncFn() -> Result<Change<T>, CallError>,
+) -> Result<(), CallError> {
+    let begin = Instant::now();
+    loop {
+        let outcome = match ask().await {
+            Ok(change) => client.settle(&change).await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Err(error) if error.retryable() && begin.elapsed() < PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Everything acknowledged is there.
@@ -189,11 +206,10 @@ async fn verify(load: &Load) -> anyhow::Result<usize> {
 async fn settle(guest: &mut Guest, load: &Load) -> anyhow::Result<()> {
     for volume in load.client.volume_list().await? {
         if volume.connections > 0 {
-            let change = load.client.volume_detach_all(volume.id).await?;
-            load.client.settle(&change).await?;
+            persist(&load.client, || load.client.volume_detach_all(volume.id)).await?;
         }
-        match load.client.volume_delete(volume.id).await {
-            Ok(change) => load.client.settle(&change).await?,
+        match persist(&load.client, || load.client.volume_delete(volume.id)).await {
+            Ok(()) => {}
             // Its deletion was under way when the accident happened.
             Err(_) if load.client.volume_show(volume.id).await.is_err() => {}
             Err(error) => return Err(error.into()),

@@ -1,111 +1,15 @@
 //! What hosts see, with the kernel's own initiators.
 
+#[path = "initiators/cutting.rs"]
+mod cutting;
+#[path = "initiators/limits.rs"]
+mod limits;
+
 use anyhow::{Context, ensure};
-use ashlar_ctl::{Change, Client};
-use ashlar_guest_tests::Guest;
-use ashlar_protocol::{
-    Connection, ConnectionSpec, ExtendSpec, HostSecrets, PoolSpec, Transport, VolumeSpec,
-};
-use ashlar_site::{Device, Initiator};
-use uuid::Uuid;
+use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
+use ashlar_protocol::{ExtendSpec, Transport};
 
-const MIB: u64 = 1 << 20;
 const TRANSPORTS: [Transport; 2] = [Transport::Iscsi, Transport::NvmeTcp];
-
-struct Lab {
-    guest: Guest,
-    client: Client,
-    pool: Uuid,
-    host: Uuid,
-    secrets: HostSecrets,
-}
-
-impl Lab {
-    async fn new(name: &str) -> anyhow::Result<Lab> {
-        let mut guest = Guest::boot(name, true)?;
-        let client = guest.site.client("admin")?;
-        let pool = Uuid::new_v4();
-        let spec = PoolSpec {
-            name: "tank".parse()?,
-            disks: vec!["serial-DISK0".parse()?],
-            block_size: None,
-            metadata_size: None,
-            wipe: false,
-        };
-        done(client.pool_create(pool, &spec).await?)?;
-        let host = Uuid::new_v4();
-        let spec = initiator(&mut guest).host_spec("initiator")?;
-        let created = done(client.host_create(host, &spec).await?)?;
-        Ok(Lab {
-            guest,
-            client,
-            pool,
-            host,
-            secrets: created.secrets,
-        })
-    }
-
-    async fn volume(&self, mib: u64) -> anyhow::Result<Uuid> {
-        let id = Uuid::new_v4();
-        let spec = VolumeSpec {
-            name: "volume".parse()?,
-            pool: self.pool,
-            size: mib * MIB,
-        };
-        done(self.client.volume_create(id, &spec).await?)?;
-        Ok(id)
-    }
-
-    async fn connect(&self, volume: Uuid, transport: Transport) -> anyhow::Result<Connection> {
-        let spec = ConnectionSpec {
-            volume,
-            host: self.host,
-            transport,
-        };
-        done(self.client.connection_create(Uuid::new_v4(), &spec).await?)
-    }
-
-    fn attach(&mut self, connection: &Connection) -> anyhow::Result<Device> {
-        let secrets = self.secrets.clone();
-        let mut initiator = initiator(&mut self.guest);
-        match (&connection.iscsi, &connection.nvme) {
-            (Some(access), _) => initiator.login(access, secrets.chap.as_ref()),
-            (_, Some(access)) => initiator.connect(access, secrets.dhchap.as_ref()),
-            (None, None) => anyhow::bail!("no access"),
-        }
-    }
-
-    fn detach(&mut self, connection: &Connection) -> anyhow::Result<()> {
-        let mut initiator = initiator(&mut self.guest);
-        match (&connection.iscsi, &connection.nvme) {
-            (Some(access), _) => initiator.logout(access),
-            (_, Some(access)) => initiator.disconnect(access),
-            (None, None) => anyhow::bail!("no access"),
-        }
-    }
-
-    async fn used(&self) -> anyhow::Result<u64> {
-        self.client
-            .pool_show(self.pool)
-            .await?
-            .used
-            .context("the pool is not online")
-    }
-}
-
-fn initiator(guest: &mut Guest) -> Initiator<'_> {
-    Initiator::on(
-        guest
-            .site
-            .initiator
-            .as_mut()
-            .expect("the lab has an initiator"),
-    )
-}
-
-fn done<T>(change: Change<T>) -> anyhow::Result<T> {
-    change.done().context("only accepted")
-}
 
 /// One lab for all: a boot costs more than any of these.
 #[tokio::test]
@@ -114,9 +18,19 @@ async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
     wrong_secrets_are_refused(&mut lab).await?;
     extending_is_seen_online(&mut lab).await?;
     discard_frees_pool_space(&mut lab).await?;
+    cutting::force_cuts_off_one_host_only(&mut lab).await?;
     restarted_daemons_disturb_no_io(&mut lab).await?;
     new_volumes_read_as_zeros(&mut lab).await?;
     names_and_data_survive_a_power_cut(&mut lab).await
+}
+
+/// Not among the rest: in an emulated machine the host's own share of the time has been more
+/// than the tolerance.
+#[tokio::test]
+#[ignore = "takes minutes and a quiet machine"]
+async fn limits_hold_as_hosts_measure_them() -> anyhow::Result<()> {
+    let mut lab = Lab::new("limits").await?;
+    limits::limits_hold_and_change_live(&mut lab).await
 }
 
 async fn wrong_secrets_are_refused(lab: &mut Lab) -> anyhow::Result<()> {
@@ -244,10 +158,6 @@ async fn restarted_daemons_disturb_no_io(lab: &mut Lab) -> anyhow::Result<()> {
             .appliance
             .check(&format!("systemctl restart {unit}"))?;
         lab.guest.kill(unit)?;
-        lab.guest
-            .site
-            .appliance
-            .check(&format!("systemctl start {unit}"))?;
     }
     lab.guest.site.await_management()?;
     for number in 0..connections.len() {

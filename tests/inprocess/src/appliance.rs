@@ -164,16 +164,14 @@ pub fn pool() -> PoolSpec {
         block_size: None,
         metadata_size: None,
         wipe: false,
+        over_subscription: 0,
+        reserved: 0,
     }
 }
 
 /// A volume of 1 GiB.
 pub fn volume(pool: Uuid) -> VolumeSpec {
-    VolumeSpec {
-        name: "volume".parse().unwrap(),
-        pool,
-        size: 1 << 30,
-    }
+    VolumeSpec::blank("volume".parse().unwrap(), pool, 1 << 30)
 }
 
 fn options(dir: &Path) -> EngineOptions {

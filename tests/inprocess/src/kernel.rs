@@ -3,16 +3,18 @@
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
-use ashlar_targetd::server::{AllowedPeers, Server, Service, SocketOptions};
+use ashlar_targetd::server::{AllowedPeers, Answer, Caller, Server, Service, SocketOptions};
 use ashlar_targetd_protocol::{
-    Bytes, DiskReport, Failure, PROTOCOL_VERSION, PoolReport, PoolUsage, Report, Request, Response,
-    Sectors, VolumeReport,
+    Bytes, DiskReport, Failure, FailureKind, PROTOCOL_VERSION, PoolReport, PoolUsage, Report,
+    Request, Response, Sectors, VolumeReport,
 };
 
 /// Disks the box has.
 pub const DISKS: [&str; 2] = ["serial-DISK0", "serial-DISK1"];
 
 const BLOCK: Sectors = Sectors(128);
+/// What every volume appears to be.
+const DEVICE: Bytes = Bytes(1 << 30);
 const DATA_BLOCKS: u64 = 1 << 20;
 
 /// Agrees, at once or when it is let.
@@ -45,8 +47,8 @@ impl Kernel {
 }
 
 impl Service for Kernel {
-    fn answer(&self, request: Request) -> Result<Response, Failure> {
-        Ok(match request {
+    fn answer(&self, _: Caller, request: Request) -> Result<Answer, Failure> {
+        let response = match request {
             Request::Hello { .. } => Response::Hello {
                 version: PROTOCOL_VERSION,
                 kernel: "6.12.0-agreeable".to_owned(),
@@ -54,6 +56,7 @@ impl Service for Kernel {
             },
             Request::ApplyPool(pool) => self.applied(pool.generation),
             Request::ApplyVolume(volume) => self.applied(volume.generation),
+            Request::ApplySnapshots(snapshots) => self.applied(snapshots.generation),
             Request::Unexport { .. } => self.applied(0),
             Request::ObservePool { id } => Response::Pool(PoolReport {
                 id,
@@ -72,14 +75,36 @@ impl Service for Kernel {
                 mapped: None,
                 exported: Vec::new(),
             }),
+            Request::ReadCounters(_) => Response::Counters(None),
             Request::ListDisks => Response::Disks(DISKS.iter().map(|id| disk(id)).collect()),
             Request::ListObjects => Response::Objects {
                 pools: Vec::new(),
                 volumes: Vec::new(),
+                snapshots: Vec::new(),
                 foreign: Vec::new(),
             },
-        })
+            Request::OpenDevice { .. } => return open(),
+            Request::OpenMetadata { .. } | Request::ReleaseMetadata { .. } => {
+                return Err(Failure::new(
+                    FailureKind::Unsupported,
+                    "this kernel has no thin metadata".to_owned(),
+                ));
+            }
+        };
+        Ok(Answer::from(response))
     }
+}
+
+/// Every device is [`DEVICE`] zeros that nobody keeps.
+fn open() -> Result<Answer, Failure> {
+    let file = tempfile::tempfile().and_then(|file| file.set_len(DEVICE.0).map(|()| file));
+    let file = file.map_err(|error| {
+        Failure::new(
+            FailureKind::Kernel,
+            format!("failed to make a file: {error}"),
+        )
+    })?;
+    Ok(Answer::with(Response::Opened { size: DEVICE }, file))
 }
 
 fn disk(id: &str) -> DiskReport {

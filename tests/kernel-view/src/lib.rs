@@ -1,6 +1,7 @@
 //! What the kernel holds of ours, as lines that a scenario can name.
 
 use anyhow::Context;
+use ashlar_kernel_iface::blkio::Blkio;
 use ashlar_kernel_iface::dm::{DeviceMapper, DmName, TableSlot};
 use ashlar_kernel_iface::lio::Lio;
 use ashlar_kernel_iface::nvmet::Nvmet;
@@ -8,10 +9,11 @@ use ashlar_kernel_iface::tree::Tree;
 use ashlar_targetd_protocol::{Iqn, Nqn};
 use uuid::Uuid;
 
-/// One line per pool, volume, initiator and host, in order. Objects that are not ours are left
+/// One line per pool, volume, snapshot, limit, initiator and host, in order. Objects that are not ours are left
 /// out; so are backstores and ports, which nobody outside can see.
-pub fn view(tree: &dyn Tree, dm: &dyn DeviceMapper) -> anyhow::Result<Vec<String>> {
+pub fn view(tree: &dyn Tree, run: &dyn Tree, dm: &dyn DeviceMapper) -> anyhow::Result<Vec<String>> {
     let mut lines = devices(dm).context("listing devices")?;
+    lines.extend(limits(run, dm).context("listing limits")?);
     lines.extend(initiators(tree).context("listing iSCSI targets")?);
     lines.extend(hosts(tree).context("listing NVMe subsystems")?);
     lines.sort();
@@ -27,6 +29,27 @@ fn devices(dm: &dyn DeviceMapper) -> anyhow::Result<Vec<String>> {
         } else if let Some(id) = between(name, "ashlar-vol-", "") {
             let sectors = table_length(dm, &name.parse()?)?;
             lines.push(format!("volume {id} {sectors} sectors"));
+        } else if let Some(id) = between(name, "ashlar-snap-", "") {
+            let sectors = table_length(dm, &name.parse()?)?;
+            lines.push(format!("snapshot {id} {sectors} sectors"));
+        }
+    }
+    Ok(lines)
+}
+
+/// Limits of devices that are not ours are told, too: there should be none.
+fn limits(run: &dyn Tree, dm: &dyn DeviceMapper) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    if !Blkio::new(run).is_there()? {
+        return Ok(lines);
+    }
+    let devices = dm.list()?;
+    for (number, throttles) in Blkio::new(run).limits()? {
+        let device = devices.iter().find(|device| device.number == number);
+        let volume = device.and_then(|device| between(device.name.as_str(), "ashlar-vol-", ""));
+        let whose = volume.map_or_else(|| number.to_string(), |id| id.to_string());
+        for (throttle, limit) in throttles {
+            lines.push(format!("limit {whose} {limit} {throttle}"));
         }
     }
     Ok(lines)

@@ -4,7 +4,8 @@ use ashlar_kernel_iface::dm::RealDm;
 use ashlar_kernel_iface::tree::RealTree;
 
 fn main() -> anyhow::Result<()> {
-    for line in ashlar_kernel_view::view(&RealTree::configfs(), &RealDm::open()?)? {
+    let (configfs, run) = (RealTree::configfs(), RealTree::new("/run"));
+    for line in ashlar_kernel_view::view(&configfs, &run, &RealDm::open()?)? {
         println!("{line}");
     }
     Ok(())

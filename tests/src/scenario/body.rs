@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{placeholder, whole_placeholder};
 
-/// JSON to CBOR; a text that is one placeholder, or a UUID, becomes 16 bytes.
+/// JSON to CBOR; a text that is one placeholder, or a UUID, becomes 16 bytes. Placeholders within a
+/// longer text, such as a path, are replaced in it.
 pub fn to_cbor(json: &Json) -> Cbor {
     match json {
         Json::Null => Cbor::Null,
@@ -36,7 +37,7 @@ fn text(s: &str) -> Cbor {
         Some((name, "")) => Cbor::Bytes(placeholder(name).as_bytes().to_vec()),
         _ => match Uuid::try_parse(s) {
             Ok(id) => Cbor::Bytes(id.as_bytes().to_vec()),
-            Err(_) => Cbor::Text(s.to_owned()),
+            Err(_) => Cbor::Text(super::fill(s)),
         },
     }
 }

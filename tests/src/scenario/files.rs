@@ -25,10 +25,20 @@ pub fn all() -> Vec<Scenario> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use ashlar_protocol::ROUTES;
+    use ashlar_protocol::{Operation, ROUTES};
 
     use crate::contract::route;
     use crate::scenario::Action;
+
+    /// A step waits for its answer, so no scenario meets a job while it runs. That one can be
+    /// cancelled is shown where jobs can be held up, by the tests of the agent's engine.
+    /// What volumes hold is not CBOR; `tests/data.rs` holds these routes to the contract.
+    const NEVER_MET: [Operation; 4] = [
+        Operation::JobCancel,
+        Operation::VolumeImport,
+        Operation::VolumeExport,
+        Operation::SnapshotExport,
+    ];
 
     /// Each exchange of a scenario is held to the contract, so this is what makes the contract
     /// cover real requests and replies of every route.
@@ -46,6 +56,7 @@ mod tests {
         let missing: Vec<_> = ROUTES
             .iter()
             .filter(|route| !seen.contains(&(route.method, route.path)))
+            .filter(|route| !NEVER_MET.contains(&route.operation))
             .collect();
         assert!(missing.is_empty(), "{missing:?}");
     }

@@ -63,6 +63,8 @@ async fn make_pool(client: &Client, id: Uuid) -> anyhow::Result<()> {
         block_size: None,
         metadata_size: None,
         wipe: false,
+        over_subscription: 0,
+        reserved: 0,
     };
     client
         .pool_create(id, &spec)

@@ -16,6 +16,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PROGRAMS: &[(&str, &str)] = &[
     ("ashlar-agent", "ashlar-agent"),
     ("ashlar-targetd", "ashlar-targetd"),
+    ("ashlar-convert", "ashlar-convert"),
     ("ashlar-bench", "ashlar-bench"),
     ("ashlar-kernel-view", "ashlar-kernel-view"),
     ("ashlar-kernel-iface", "kernel-conformance"),
@@ -68,6 +69,7 @@ pub fn parts() -> anyhow::Result<Parts> {
     let appliance = ashlar_image::appliance(&ApplianceInputs {
         agent: programs.join("ashlar-agent"),
         targetd: programs.join("ashlar-targetd"),
+        convert: programs.join("ashlar-convert"),
         cache: cache.clone(),
     })?;
     let initiator = ashlar_image::initiator(&cache)?;

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use ashlar_ctl::{Change, Client};
 use ashlar_protocol::{
     ChapCredentials, Connection, ConnectionSpec, ExtendSpec, HostCreated, HostSecrets, HostSpec,
-    IscsiAccess, PoolSpec, Transport, VolumeSpec,
+    IscsiAccess, Labels, Parent, PoolSpec, RevertSpec, SnapshotSpec, Transport, VolumeSpec,
 };
 use ashlar_site::{Device, Initiator, Options, Site, Start};
 use tokio::runtime::Runtime;
@@ -80,6 +80,15 @@ impl Demo {
         self.extend(&alpha)?;
         self.extend(&beta)?;
 
+        chapter("A snapshot, a clone of it, and back to it, while the volume is attached");
+        let snapshot = self.snapshot(&alpha)?;
+        self.overwrite(&alpha)?;
+        let delta = self.clone_of(snapshot, pool, host, &secrets, &alpha)?;
+        self.revert(&alpha, snapshot)?;
+        self.give_back(delta)?;
+        self.wait(self.client.snapshot_delete(snapshot))?;
+        tell("deleted the clone and the snapshot; neither needed the other");
+
         chapter("The appliance loses power");
         self.site.appliance.cut_power()?;
         tell("its process was killed between two instructions");
@@ -130,6 +139,8 @@ impl Demo {
             block_size: None,
             metadata_size: None,
             wipe: false,
+            over_subscription: 0,
+            reserved: 0,
         };
         let pool = self.wait(self.client.pool_create(id, &spec))?;
         tell(&format!(
@@ -189,11 +200,7 @@ impl Demo {
         transport: Transport,
     ) -> anyhow::Result<(Uuid, Connection)> {
         let volume = Uuid::new_v4();
-        let spec = VolumeSpec {
-            name: name.parse()?,
-            pool,
-            size: GIB,
-        };
+        let spec = VolumeSpec::blank(name.parse()?, pool, GIB);
         self.wait(self.client.volume_create(volume, &spec))?;
         let spec = ConnectionSpec {
             volume,
@@ -294,6 +301,73 @@ impl Demo {
             gib(volume.size)
         ));
         Ok(())
+    }
+
+    fn snapshot(&self, attached: &Attached) -> anyhow::Result<Uuid> {
+        let id = Uuid::new_v4();
+        let spec = SnapshotSpec {
+            name: "before".parse()?,
+            volume: attached.volume,
+            labels: Labels::default(),
+        };
+        self.wait(self.client.snapshot_create(id, &spec))?;
+        tell("took a snapshot of alpha");
+        Ok(id)
+    }
+
+    fn overwrite(&mut self, attached: &Attached) -> anyhow::Result<()> {
+        let hash = self.initiator()?.write_random(&attached.device, WRITTEN)?;
+        ensure!(hash != attached.hash, "two random writes are the same");
+        tell(&format!(
+            "the initiator wrote something else to alpha: sha256 {}",
+            &hash[..16]
+        ));
+        Ok(())
+    }
+
+    /// A volume made of a snapshot has what the volume had then.
+    fn clone_of(
+        &mut self,
+        snapshot: Uuid,
+        pool: Uuid,
+        host: Uuid,
+        secrets: &HostSecrets,
+        original: &Attached,
+    ) -> anyhow::Result<Attached> {
+        let volume = Uuid::new_v4();
+        let spec = VolumeSpec {
+            size: None,
+            source: Some(Parent::Snapshot(snapshot)),
+            ..VolumeSpec::blank("delta".parse()?, pool, GIB)
+        };
+        self.wait(self.client.volume_create(volume, &spec))?;
+        let spec = ConnectionSpec {
+            volume,
+            host,
+            transport: Transport::NvmeTcp,
+        };
+        let connection = self.wait(self.client.connection_create(Uuid::new_v4(), &spec))?;
+        let access = connection.nvme.as_ref().context("no NVMe access")?;
+        let device = self.initiator()?.connect(access, secrets.dhchap.as_ref())?;
+        let clone = Attached {
+            volume,
+            connection,
+            device,
+            hash: original.hash.clone(),
+        };
+        tell("made volume delta of the snapshot and attached it:");
+        self.verify(&clone)?;
+        Ok(clone)
+    }
+
+    fn revert(&mut self, attached: &Attached, snapshot: Uuid) -> anyhow::Result<()> {
+        let spec = RevertSpec {
+            snapshot,
+            interrupt: true,
+        };
+        self.wait(self.client.volume_revert(attached.volume, &spec))?;
+        tell("alpha was put back beneath the initiator, which stays logged in:");
+        self.verify(attached)
     }
 
     fn verify(&mut self, attached: &Attached) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ pub struct Arguments {
     /// Only what needs one.
     #[arg(long)]
     vm: bool,
-    /// Only tests in virtual machines whose names contain this.
+    /// Only tests in virtual machines from files whose names contain this.
     #[arg(long, requires = "vm", value_name = "TEXT")]
     only: Option<String>,
 }
@@ -54,10 +54,10 @@ fn virtual_machines(only: Option<&str>) -> anyhow::Result<()> {
         "ashlar-guest-tests",
         "--features",
         "vm",
-        "--",
+        "--test",
     ])
-    .args(["--test-threads=1", "--nocapture"])
-    .args(only)
+    .arg(format!("*{}*", only.unwrap_or_default()))
+    .args(["--", "--test-threads=1", "--nocapture"])
     .env(variable, path);
     check(&mut test)
 }

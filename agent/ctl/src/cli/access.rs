@@ -53,7 +53,8 @@ pub struct Access {
     /// Give up waiting for a change after so long; it goes on without us
     #[arg(long, global = true, value_name = "SECONDS")]
     pub timeout: Option<u64>,
-    /// Make the request under this id: repeated with the same arguments (and --id), it is done once
+    /// Make the request under this id: repeated with the same arguments, it is done once. An
+    /// object that it creates has the same id unless --id says another
     #[arg(long, global = true, value_name = "UUID")]
     pub request_id: Option<Uuid>,
 }

@@ -40,6 +40,9 @@ pub enum Verb {
     Delete {
         /// The connection's id
         connection: Uuid,
+        /// Cut the host off if it uses the volume
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -57,7 +60,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 host: host::id(session, &host).await?,
                 transport,
             };
-            create(session, id.unwrap_or_else(Uuid::new_v4), &spec).await
+            create(session, session.new_id(id), &spec).await
         }
         Verb::Show { connection } => {
             output::one(session.format, &client.connection_show(connection).await?)
@@ -71,7 +74,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let id = volume::id(session, &volume).await?;
             output::many(session.format, &client.connections_of(id).await?)
         }
-        Verb::Delete { connection } => delete(session, connection).await,
+        Verb::Delete { connection, force } => delete(session, connection, force).await,
     }
 }
 
@@ -82,10 +85,13 @@ pub async fn create(session: &Session, id: Uuid, spec: &ConnectionSpec) -> anyho
     session.change(change, shown).await
 }
 
-pub async fn delete(session: &Session, id: Uuid) -> anyhow::Result<()> {
+pub async fn delete(session: &Session, id: Uuid, force: bool) -> anyhow::Result<()> {
     let text = format!("connection {id} is gone");
-    let change = session.client.connection_delete(id);
-    session.removal(change, &text).await
+    let client = &session.client;
+    match force {
+        true => session.removal(client.connection_cut(id), &text).await,
+        false => session.removal(client.connection_delete(id), &text).await,
+    }
 }
 
 impl Facts for Connection {

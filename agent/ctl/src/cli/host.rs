@@ -68,7 +68,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             secrets_file,
             id,
         } => {
-            let id = id.unwrap_or_else(Uuid::new_v4);
+            let id = session.new_id(id);
             let spec = HostSpec {
                 name,
                 iqn,

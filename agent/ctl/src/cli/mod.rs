@@ -8,14 +8,20 @@
 mod access;
 mod connection;
 mod disk;
+mod event;
+mod group;
 mod host;
 mod job;
+mod label;
 mod output;
 mod pki;
 mod pool;
 mod progress;
+mod qos;
 mod session;
+mod snapshot;
 mod system;
+mod thin;
 mod volume;
 
 use std::process::ExitCode;
@@ -41,7 +47,9 @@ use session::Session;
         ashlarctl pool create fast --disk serial-A1 --disk serial-A2\n  \
         ashlarctl volume create db1 --pool fast --size 10GiB\n  \
         ashlarctl host create web --nqn nqn.2014-08.org.nvmexpress:uuid:8d5e…\n  \
-        ashlarctl volume attach db1 web --transport nvme-tcp"
+        ashlarctl volume attach db1 web --transport nvme-tcp\n  \
+        ashlarctl snapshot create before --volume db1\n  \
+        ashlarctl volume create copy --from-snapshot before"
 )]
 struct Arguments {
     #[command(flatten)]
@@ -64,6 +72,15 @@ enum Noun {
     /// Volumes
     #[command(subcommand)]
     Volume(volume::Verb),
+    /// Snapshots: volumes as they were at an instant
+    #[command(subcommand)]
+    Snapshot(snapshot::Verb),
+    /// Groups: volumes whose snapshots are of one instant
+    #[command(subcommand)]
+    Group(group::Verb),
+    /// Snapshots of all members of a group
+    #[command(subcommand)]
+    GroupSnapshot(group::SnapshotVerb),
     /// Hosts: who may reach volumes
     #[command(subcommand)]
     Host(host::Verb),
@@ -73,6 +90,9 @@ enum Noun {
     /// Jobs: changes under way
     #[command(subcommand)]
     Job(job::Verb),
+    /// Events: what happened, in order
+    #[command(subcommand)]
+    Event(event::Verb),
     /// Make a small certificate authority and certificates for labs
     #[command(subcommand)]
     Pki(pki::Verb),
@@ -107,9 +127,13 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Noun::Disk(verb) => disk::run(&session, verb).await,
             Noun::Pool(verb) => pool::run(&session, verb).await,
             Noun::Volume(verb) => volume::run(&session, verb).await,
+            Noun::Snapshot(verb) => snapshot::run(&session, verb).await,
+            Noun::Group(verb) => group::run(&session, verb).await,
+            Noun::GroupSnapshot(verb) => group::run_snapshot(&session, verb).await,
             Noun::Host(verb) => host::run(&session, verb).await,
             Noun::Connection(verb) => connection::run(&session, verb).await,
             Noun::Job(verb) => job::run(&session, verb).await,
+            Noun::Event(verb) => event::run(&session, verb).await,
             Noun::Pki(verb) => pki::run(verb),
         }
     })

@@ -58,6 +58,14 @@ pub fn done(format: Format, text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Shows one of many things that come one by one: a line of text, or of JSON.
+pub fn line(format: Format, value: &impl Serialize, text: &str) -> anyhow::Result<()> {
+    match format {
+        Format::Json => print(&serde_json::to_string(value)?),
+        Format::Table => print(text),
+    }
+}
+
 fn json(value: &impl Serialize) -> anyhow::Result<()> {
     print(&serde_json::to_string_pretty(value)?)
 }

@@ -1,7 +1,7 @@
 //! `ashlarctl pool …`
 
-use ashlar_protocol::{DiskId, Name, Pool, PoolSpec};
-use clap::Subcommand;
+use ashlar_protocol::{DiskId, Name, Pool, PoolSpec, PoolUpdate};
+use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use super::output::{self, Facts, or_dash, word};
@@ -29,6 +29,23 @@ pub enum Verb {
         /// Destroy whatever the disks hold
         #[arg(long)]
         wipe: bool,
+        #[command(flatten)]
+        promises: Promises,
+    },
+    /// Rename a pool, or change what it may be promised
+    Update {
+        /// Its id or name
+        pool: String,
+        /// A new label for people
+        #[arg(long)]
+        name: Option<Name>,
+        #[command(flatten)]
+        promises: Promises,
+    },
+    /// Show what a pool holds and what its disks have done for it
+    Statistics {
+        /// Its id or name
+        pool: String,
     },
     /// Show a pool
     Show {
@@ -37,6 +54,22 @@ pub enum Verb {
     },
     /// List pools
     List,
+    /// List the thin devices of a pool, whoever made them
+    ThinDevices {
+        /// Its id or name
+        pool: String,
+    },
+}
+
+/// What a pool may be promised.
+#[derive(Debug, Args)]
+pub struct Promises {
+    /// How much thin volumes may be promised together, from 100 on; 0 for any amount
+    #[arg(long, value_name = "PERCENT")]
+    over_subscription: Option<u32>,
+    /// How much of its capacity no volume is promised
+    #[arg(long, value_name = "PERCENT")]
+    reserved: Option<u32>,
 }
 
 pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
@@ -49,23 +82,48 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             block_size,
             metadata_size,
             wipe,
+            promises,
         } => {
-            let id = id.unwrap_or_else(Uuid::new_v4);
+            let id = session.new_id(id);
             let spec = PoolSpec {
                 name,
                 disks,
                 block_size: block_size.map(|size| size.0),
                 metadata_size: metadata_size.map(|size| size.0),
                 wipe,
+                over_subscription: promises.over_subscription.unwrap_or(0),
+                reserved: promises.reserved.unwrap_or(0),
             };
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_create(id, &spec), shown).await
+        }
+        Verb::Update {
+            pool,
+            name,
+            promises,
+        } => {
+            let id = self::id(session, &pool).await?;
+            let spec = PoolUpdate {
+                name,
+                over_subscription: promises.over_subscription,
+                reserved: promises.reserved,
+            };
+            let shown = async || client.under_new_ids().pool_show(id).await;
+            session.change(client.pool_update(id, &spec), shown).await
+        }
+        Verb::Statistics { pool } => {
+            let id = self::id(session, &pool).await?;
+            output::one(session.format, &client.pool_statistics(id).await?)
         }
         Verb::Show { pool } => {
             let id = self::id(session, &pool).await?;
             output::one(session.format, &client.pool_show(id).await?)
         }
         Verb::List => output::many(session.format, &client.pool_list().await?),
+        Verb::ThinDevices { pool } => {
+            let id = self::id(session, &pool).await?;
+            output::many(session.format, &client.thin_devices(id).await?)
+        }
     }
 }
 
@@ -89,6 +147,13 @@ impl Named for Pool {
     }
 }
 
+fn over_subscription(percent: u32) -> String {
+    match percent {
+        0 => "any".to_owned(),
+        percent => format!("{percent} %"),
+    }
+}
+
 impl Facts for Pool {
     const COLUMNS: &'static [&'static str] = &[
         "id",
@@ -109,7 +174,14 @@ impl Facts for Pool {
             ("capacity", or_dash(self.capacity.map(human))),
             ("used", or_dash(self.used.map(human))),
             ("provisioned", human(self.provisioned)),
+            ("thick", human(self.thick)),
+            (
+                "over-subscription",
+                over_subscription(self.over_subscription),
+            ),
+            ("reserved", format!("{} %", self.reserved)),
             ("volumes", self.volumes.to_string()),
+            ("snapshots", self.snapshots.to_string()),
             ("metadata", human(self.metadata_size)),
             ("metadata used", or_dash(self.metadata_used.map(human))),
             ("block size", human(self.block_size)),

@@ -17,6 +17,7 @@ use super::usage;
 pub struct Session {
     pub client: Client,
     pub format: Format,
+    request_id: Option<Uuid>,
     no_wait: bool,
     timeout: Option<Duration>,
 }
@@ -51,9 +52,16 @@ impl Session {
         Ok(Session {
             client,
             format: access.output,
+            request_id: access.request_id,
             no_wait: access.no_wait,
             timeout: access.timeout.map(Duration::from_secs),
         })
+    }
+
+    /// The id of an object that is to be made: the one given, else one that follows from the
+    /// request's, so that a repeated request is about the same object, else a new one.
+    pub fn new_id(&self, given: Option<Uuid>) -> Uuid {
+        given.or(self.request_id).unwrap_or_else(Uuid::new_v4)
     }
 
     /// Makes a change and shows what it leaves: `shown` asks for the object when the change

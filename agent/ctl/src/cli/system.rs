@@ -1,12 +1,13 @@
 //! `ashlarctl system …`
 
 use anyhow::bail;
-use ashlar_protocol::{Check, Health, HealthStatus, System};
+use ashlar_protocol::{Check, FreezeSpec, Frozen, Health, HealthStatus, Name, System};
 use clap::Subcommand;
 
 use super::access::Format;
 use super::output::{self, Facts, or_dash, word};
 use super::session::Session;
+use super::volume::moment;
 use ashlar_ctl::size::human;
 
 #[derive(Debug, Subcommand)]
@@ -15,11 +16,29 @@ pub enum Verb {
     Show,
     /// Show health; fails when the box is not serving
     Health,
+    /// Take no changes until thawed; hosts' I/O goes on
+    Freeze {
+        /// What for, told to whoever is refused
+        #[arg(long)]
+        reason: Option<Name>,
+    },
+    /// Take changes again
+    Thaw,
 }
 
 pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Show => output::one(session.format, &session.client.system_show().await?),
+        Verb::Freeze { reason } => {
+            let spec = FreezeSpec { reason };
+            let shown = async || session.client.under_new_ids().system_show().await;
+            let change = session.client.system_freeze(&spec);
+            session.change(change, shown).await
+        }
+        Verb::Thaw => {
+            let shown = async || session.client.under_new_ids().system_show().await;
+            session.change(session.client.system_thaw(), shown).await
+        }
         Verb::Health => {
             let health = session.client.health_show().await?;
             show_health(session.format, &health)?;
@@ -41,6 +60,14 @@ fn show_health(format: Format, health: &Health) -> anyhow::Result<()> {
     }
 }
 
+fn told(frozen: &Frozen) -> String {
+    let since = moment(frozen.since);
+    match &frozen.reason {
+        Some(reason) => format!("since {since}: {reason}"),
+        None => format!("since {since}"),
+    }
+}
+
 impl Facts for System {
     const COLUMNS: &'static [&'static str] = &["id", "name", "version"];
 
@@ -53,11 +80,13 @@ impl Facts for System {
             ("version", self.version.clone()),
             ("protocol", self.protocol.to_string()),
             ("kernel", or_dash(self.kernel.as_ref())),
+            ("frozen", or_dash(self.frozen.as_ref().map(told))),
             ("transports", transports.join(", ")),
             ("largest volume", human(able.volume_max)),
             ("volume granularity", human(able.volume_granularity)),
             ("online extend", able.online_extend.to_string()),
             ("multiattach", able.multiattach.to_string()),
+            ("limits", able.qos.to_string()),
         ]
     }
 }

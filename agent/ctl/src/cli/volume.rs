@@ -1,15 +1,20 @@
 //! `ashlarctl volume …`
 
 use anyhow::bail;
-use ashlar_protocol::{ConnectionSpec, ExtendSpec, Name, Transport, Volume, VolumeSpec};
+use ashlar_protocol::{
+    ConnectionSpec, ExtendSpec, Name, Parent, Provisioning, Qos, RevertSpec, TransferSpec,
+    Transport, Volume, VolumeSpec, VolumeUpdate,
+};
 use clap::Subcommand;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use uuid::Uuid;
 
+use super::label::{Label, labels, noted};
 use super::output::{self, Facts, word};
+use super::qos::{Limits, limited};
 use super::session::{Named, Session, resolve};
-use super::{connection, host, pool};
+use super::{connection, host, pool, snapshot};
 use ashlar_ctl::size::{Size, human};
 
 #[derive(Debug, Subcommand)]
@@ -18,12 +23,26 @@ pub enum Verb {
     Create {
         /// A label for people
         name: Name,
-        /// Its pool's id or name
+        /// Its pool's id or name; its source's unless given
+        #[arg(long, required_unless_present_any = ["from_snapshot", "from_volume"])]
+        pool: Option<String>,
+        /// Its size, rounded up to whole MiB; its source's unless given
+        #[arg(long, required_unless_present_any = ["from_snapshot", "from_volume"])]
+        size: Option<Size>,
+        /// The snapshot it begins as, by id or name
+        #[arg(long, value_name = "SNAPSHOT", conflicts_with = "from_volume")]
+        from_snapshot: Option<String>,
+        /// The volume it begins as, by id or name
+        #[arg(long, value_name = "VOLUME")]
+        from_volume: Option<String>,
+        /// What to note beside it; may be given again
+        #[arg(long, value_name = "NAME=TEXT")]
+        label: Vec<Label>,
+        #[command(flatten)]
+        limits: Limits,
+        /// Keep its whole size for it in the pool
         #[arg(long)]
-        pool: String,
-        /// Its size, rounded up to whole MiB
-        #[arg(long)]
-        size: Size,
+        thick: bool,
         /// The volume's id; made up unless given
         #[arg(long)]
         id: Option<Uuid>,
@@ -42,6 +61,68 @@ pub enum Verb {
         /// The new size, rounded up to whole MiB
         #[arg(long)]
         size: Size,
+    },
+    /// Rename a volume, attached or not, or change its labels, its limits, what is kept for it
+    Update {
+        /// Its id or name
+        volume: String,
+        /// A new label for people
+        #[arg(long)]
+        name: Option<Name>,
+        /// What to note beside it, in place of all that is noted; may be given again
+        #[arg(long, value_name = "NAME=TEXT")]
+        label: Vec<Label>,
+        /// Note nothing beside it
+        #[arg(long, conflicts_with = "label")]
+        no_labels: bool,
+        #[command(flatten)]
+        limits: Limits,
+        /// Lift all limits
+        #[arg(long)]
+        no_qos: bool,
+        /// Keep its whole size for it in the pool, or let it take room as it is written
+        #[arg(long, value_name = "thin|thick", value_parser = provisioning)]
+        provisioning: Option<Provisioning>,
+    },
+    /// Show what hosts have done with a volume
+    Statistics {
+        /// Its id or name
+        volume: String,
+    },
+    /// Show what a volume takes of its pool
+    Usage {
+        /// Its id or name
+        volume: String,
+    },
+    /// List what a volume maps; what is in no extent reads as zeros
+    Extents {
+        /// Its id or name
+        volume: String,
+        /// List what differs from this snapshot instead, by id or name
+        #[arg(long, value_name = "SNAPSHOT")]
+        since: Option<String>,
+    },
+    /// Give a volume the content of one of its snapshots; it keeps its size
+    Revert {
+        /// Its id or name
+        volume: String,
+        /// The snapshot, by id or name
+        #[arg(long)]
+        snapshot: String,
+        /// Even while hosts are connected: the content changes beneath them
+        #[arg(long)]
+        interrupt: bool,
+    },
+    /// Give a volume to another owner, with no host connected to it
+    Transfer {
+        /// Its id or name
+        volume: String,
+        /// Whom it belongs to from now on
+        #[arg(long)]
+        owner: Name,
+        /// Even while hosts are connected: they are cut off
+        #[arg(long)]
+        interrupt: bool,
     },
     /// Destroy a volume and its data; refused while it is attached
     Delete {
@@ -72,6 +153,9 @@ pub enum Verb {
         /// Which connection, where there is one for each transport
         #[arg(long, short)]
         transport: Option<Transport>,
+        /// Cut the host off if it uses the volume
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -82,13 +166,26 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             name,
             pool,
             size,
+            from_snapshot,
+            from_volume,
+            label,
+            limits,
+            thick,
             id,
         } => {
-            let id = id.unwrap_or_else(Uuid::new_v4);
+            let id = session.new_id(id);
+            let source = source(session, from_snapshot, from_volume).await?;
             let spec = VolumeSpec {
                 name,
-                pool: pool::id(session, &pool).await?,
-                size: size.0,
+                pool: home(session, pool, source).await?,
+                size: size.map(|size| size.0),
+                source,
+                labels: labels(label)?,
+                qos: limits.any().then(|| limits.over(Qos::default())),
+                provisioning: match thick {
+                    true => Provisioning::Thick,
+                    false => Provisioning::Thin,
+                },
             };
             let shown = async || client.under_new_ids().volume_show(id).await;
             session.change(client.volume_create(id, &spec), shown).await
@@ -103,6 +200,67 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let spec = ExtendSpec { size: size.0 };
             let shown = async || client.under_new_ids().volume_show(id).await;
             session.change(client.volume_extend(id, &spec), shown).await
+        }
+        Verb::Update {
+            volume,
+            name,
+            label,
+            no_labels,
+            limits,
+            no_qos,
+            provisioning,
+        } => {
+            let id = self::id(session, &volume).await?;
+            let spec = VolumeUpdate {
+                name,
+                labels: match label.is_empty() && !no_labels {
+                    true => None,
+                    false => Some(labels(label)?),
+                },
+                qos: qos(session, id, &limits, no_qos).await?,
+                provisioning,
+            };
+            let shown = async || client.under_new_ids().volume_show(id).await;
+            session.change(client.volume_update(id, &spec), shown).await
+        }
+        Verb::Statistics { volume } => {
+            let id = self::id(session, &volume).await?;
+            output::one(session.format, &client.volume_statistics(id).await?)
+        }
+        Verb::Usage { volume } => {
+            let id = self::id(session, &volume).await?;
+            output::one(session.format, &client.volume_usage(id).await?)
+        }
+        Verb::Extents { volume, since } => {
+            let id = self::id(session, &volume).await?;
+            let since = snapshot::id_if(session, since).await?;
+            output::many(session.format, &client.volume_extents(id, since).await?)
+        }
+        Verb::Revert {
+            volume,
+            snapshot,
+            interrupt,
+        } => {
+            let id = self::id(session, &volume).await?;
+            let snapshot = snapshot::id(session, &snapshot).await?;
+            let spec = RevertSpec {
+                snapshot,
+                interrupt,
+            };
+            let shown = async || client.under_new_ids().volume_show(id).await;
+            session.change(client.volume_revert(id, &spec), shown).await
+        }
+        Verb::Transfer {
+            volume,
+            owner,
+            interrupt,
+        } => {
+            let id = self::id(session, &volume).await?;
+            let spec = TransferSpec { owner, interrupt };
+            let shown = async || client.under_new_ids().volume_show(id).await;
+            session
+                .change(client.volume_transfer(id, &spec), shown)
+                .await
         }
         Verb::Delete { volume } => {
             let id = self::id(session, &volume).await?;
@@ -124,26 +282,81 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 host: host::id(session, &host).await?,
                 transport,
             };
-            connection::create(session, Uuid::new_v4(), &spec).await
+            connection::create(session, session.new_id(None), &spec).await
         }
         Verb::Detach {
             volume,
             host,
             transport,
+            force,
         } => {
             let volume = self::id(session, &volume).await?;
             let host = host::id(session, &host).await?;
-            detach(session, volume, host, transport).await
+            let connection = connection_to(session, volume, host, transport).await?;
+            connection::delete(session, connection, force).await
         }
     }
 }
 
-async fn detach(
+async fn source(
+    session: &Session,
+    snapshot: Option<String>,
+    volume: Option<String>,
+) -> anyhow::Result<Option<Parent>> {
+    Ok(match (snapshot, volume) {
+        (Some(text), _) => Some(Parent::Snapshot(snapshot::id(session, &text).await?)),
+        (None, Some(text)) => Some(Parent::Volume(self::id(session, &text).await?)),
+        (None, None) => None,
+    })
+}
+
+/// The pool of a new volume: the one given, or its source's.
+async fn home(
+    session: &Session,
+    pool: Option<String>,
+    source: Option<Parent>,
+) -> anyhow::Result<Uuid> {
+    let looking = session.client.under_new_ids();
+    match (pool, source) {
+        (Some(pool), _) => pool::id(session, &pool).await,
+        (None, Some(Parent::Snapshot(id))) => Ok(looking.snapshot_show(id).await?.pool),
+        (None, Some(Parent::Volume(id))) => Ok(looking.volume_show(id).await?.pool),
+        (None, None) => bail!("which pool? --pool"),
+    }
+}
+
+fn provisioning(text: &str) -> Result<Provisioning, &'static str> {
+    match text {
+        "thin" => Ok(Provisioning::Thin),
+        "thick" => Ok(Provisioning::Thick),
+        _ => Err("it is thin or thick"),
+    }
+}
+
+/// The limits to ask for: the present ones with those given in their place.
+async fn qos(
+    session: &Session,
+    id: Uuid,
+    limits: &Limits,
+    none: bool,
+) -> anyhow::Result<Option<Qos>> {
+    if !limits.any() {
+        return Ok(none.then(Qos::default));
+    }
+    let present = match none {
+        true => None,
+        false => session.client.under_new_ids().volume_show(id).await?.qos,
+    };
+    Ok(Some(limits.over(present.unwrap_or_default())))
+}
+
+/// The one connection of a volume to a host, over that transport if there is one for each.
+async fn connection_to(
     session: &Session,
     volume: Uuid,
     host: Uuid,
     transport: Option<Transport>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Uuid> {
     let looking = session.client.under_new_ids();
     let mut found = looking.connections_of(volume).await?;
     found.retain(|connection| {
@@ -151,7 +364,7 @@ async fn detach(
     });
     match found.as_slice() {
         [] => bail!("volume {volume} has no such connection to host {host}"),
-        [connection] => connection::delete(session, connection.id).await,
+        [connection] => Ok(connection.id),
         [_, ..] => bail!("volume {volume} has several connections to host {host}: --transport"),
     }
 }
@@ -181,15 +394,33 @@ impl Facts for Volume {
         &["id", "name", "size", "state", "connections", "pool"];
 
     fn facts(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut facts = vec![
             ("id", self.id.to_string()),
             ("name", self.name.to_string()),
             ("size", human(self.size)),
             ("state", word(&self.state)),
             ("connections", self.connections.to_string()),
+            ("snapshots", self.snapshots.to_string()),
             ("pool", self.pool.to_string()),
-            ("created", moment(self.created)),
-        ]
+        ];
+        facts.extend(
+            self.owner
+                .as_ref()
+                .map(|owner| ("owner", owner.to_string())),
+        );
+        facts.extend(self.parent.map(|parent| ("parent", described(parent))));
+        facts.extend(noted(&self.labels));
+        facts.extend(limited(self.qos));
+        facts.push(("provisioning", word(&self.provisioning)));
+        facts.push(("created", moment(self.created)));
+        facts
+    }
+}
+
+fn described(parent: Parent) -> String {
+    match parent {
+        Parent::Volume(id) => format!("volume {id}"),
+        Parent::Snapshot(id) => format!("snapshot {id}"),
     }
 }
 

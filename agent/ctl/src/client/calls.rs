@@ -1,8 +1,10 @@
 //! One method for each route.
 
 use ashlar_protocol::{
-    Connection, ConnectionSpec, Disk, ExtendSpec, Health, Host, HostCreated, HostSpec, Job,
-    Operation, Page, Pool, PoolSpec, System, Volume, VolumeSpec,
+    Connection, ConnectionSpec, Disk, Event, ExtendSpec, Extent, FreezeSpec, Group, GroupSnapshot,
+    GroupSnapshotSpec, GroupSpec, GroupUpdate, Health, Host, HostCreated, HostSpec, Job, Operation,
+    Page, Pool, PoolSpec, PoolStatistics, PoolUpdate, RevertSpec, Snapshot, SnapshotSpec, System,
+    ThawSpec, ThinDevice, TransferSpec, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +36,10 @@ impl PageQuery {
     }
 }
 
+fn since_filter(since: Option<Uuid>) -> String {
+    since.map_or_else(String::new, |since| format!("since={since}"))
+}
+
 /// Percent-encodes all but what RFC 3986 calls unreserved.
 fn escape(text: &str) -> String {
     text.bytes()
@@ -63,10 +69,24 @@ macro_rules! shows {
 }
 
 shows! {
+    /// Shows what a volume takes of its pool.
+    volume_usage -> Usage = VolumeUsage;
+    /// Shows what a snapshot takes of its pool.
+    snapshot_usage -> Usage = SnapshotUsage;
     /// Shows a pool.
     pool_show -> Pool = PoolShow;
     /// Shows a volume.
     volume_show -> Volume = VolumeShow;
+    /// Shows what a pool has done.
+    pool_statistics -> PoolStatistics = PoolStatistics;
+    /// Shows what a volume has done.
+    volume_statistics -> VolumeStatistics = VolumeStatistics;
+    /// Shows a snapshot.
+    snapshot_show -> Snapshot = SnapshotShow;
+    /// Shows a group.
+    group_show -> Group = GroupShow;
+    /// Shows a group snapshot.
+    group_snapshot_show -> GroupSnapshot = GroupSnapshotShow;
     /// Shows a host, without its secrets.
     host_show -> Host = HostShow;
     /// Shows a connection.
@@ -102,9 +122,13 @@ macro_rules! lists {
 lists! {
     "pools" pool_page pool_list -> Pool = PoolList;
     "volumes" volume_page volume_list -> Volume = VolumeList;
+    "snapshots" snapshot_page snapshot_list -> Snapshot = SnapshotList;
+    "groups" group_page group_list -> Group = GroupList;
+    "group snapshots" group_snapshot_page group_snapshot_list -> GroupSnapshot = GroupSnapshotList;
     "hosts" host_page host_list -> Host = HostList;
     "connections" connection_page connection_list -> Connection = ConnectionList;
     "recent jobs" job_page job_list -> Job = JobList;
+    "events, the oldest kept first" event_page event_list -> Event = EventList;
 }
 
 macro_rules! creations {
@@ -120,7 +144,7 @@ macro_rules! creations {
                     id: Uuid,
                     spec: &$spec,
                 ) -> Result<Change<$type>, CallError> {
-                    self.change(Operation::$operation, id, spec).await
+                    self.change(Operation::$operation, Some(id), spec).await
                 }
             )*
         }
@@ -131,6 +155,10 @@ creations! {
     "Creates a pool." pool_create(PoolSpec) -> Pool = PoolCreate;
     "Creates a volume." volume_create(VolumeSpec) -> Volume = VolumeCreate;
     "Grows a volume." volume_extend(ExtendSpec) -> Volume = VolumeExtend;
+    "Takes a snapshot of a volume." snapshot_create(SnapshotSpec) -> Snapshot = SnapshotCreate;
+    "Creates a group." group_create(GroupSpec) -> Group = GroupCreate;
+    "Renames a group, adds and removes members." group_update(GroupUpdate) -> Group = GroupUpdate;
+    "Takes a snapshot of every member of a group." group_snapshot_create(GroupSnapshotSpec) -> GroupSnapshot = GroupSnapshotCreate;
     "Creates a host; its secrets are told this once." host_create(HostSpec) -> HostCreated = HostCreate;
     "Attaches a volume to a host." connection_create(ConnectionSpec) -> Connection = ConnectionCreate;
 }
@@ -144,7 +172,7 @@ macro_rules! removals {
                 /// # Errors
                 /// When it does not exist, is in use, or the call fails.
                 pub async fn $name(&self, id: Uuid) -> Result<Change<()>, CallError> {
-                    self.remove(Operation::$operation, id).await
+                    self.remove(Operation::$operation, id, String::new()).await
                 }
             )*
         }
@@ -154,8 +182,12 @@ macro_rules! removals {
 removals! {
     "Destroys a volume and its data." volume_delete = VolumeDelete;
     "Detaches a volume from every host." volume_detach_all = VolumeDetachAll;
+    "Destroys a snapshot." snapshot_delete = SnapshotDelete;
+    "Dissolves a group." group_delete = GroupDelete;
+    "Destroys a group snapshot with its snapshots." group_snapshot_delete = GroupSnapshotDelete;
     "Forgets a host." host_delete = HostDelete;
     "Detaches a volume from a host." connection_delete = ConnectionDelete;
+    "Cancels a job." job_cancel = JobCancel;
 }
 
 impl Client {
@@ -165,6 +197,22 @@ impl Client {
     /// When the call fails.
     pub async fn system_show(&self) -> Result<System, CallError> {
         self.look(Operation::SystemShow, None, String::new()).await
+    }
+
+    /// Has the box take no changes until it is thawed.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn system_freeze(&self, spec: &FreezeSpec) -> Result<Change<System>, CallError> {
+        self.change(Operation::SystemFreeze, None, spec).await
+    }
+
+    /// Has the box take changes again.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn system_thaw(&self) -> Result<Change<System>, CallError> {
+        self.change(Operation::SystemThaw, None, &ThawSpec {}).await
     }
 
     /// Shows health.
@@ -181,6 +229,97 @@ impl Client {
     /// When the call fails.
     pub async fn disk_list(&self) -> Result<Vec<Disk>, CallError> {
         self.walk(Operation::DiskList, "").await
+    }
+
+    /// Renames a pool, or changes what it may be promised.
+    ///
+    /// # Errors
+    /// When the appliance refuses, or the call fails; likewise below.
+    pub async fn pool_update(
+        &self,
+        id: Uuid,
+        spec: &PoolUpdate,
+    ) -> Result<Change<Pool>, CallError> {
+        self.change(Operation::PoolUpdate, Some(id), spec).await
+    }
+
+    /// Changes a volume's name, labels, limits, or what is kept for it.
+    pub async fn volume_update(
+        &self,
+        id: Uuid,
+        spec: &VolumeUpdate,
+    ) -> Result<Change<Volume>, CallError> {
+        self.change(Operation::VolumeUpdate, Some(id), spec).await
+    }
+
+    /// Gives a volume the content of one of its snapshots.
+    ///
+    /// # Errors
+    /// When the appliance refuses, or the call fails.
+    pub async fn volume_revert(
+        &self,
+        id: Uuid,
+        spec: &RevertSpec,
+    ) -> Result<Change<Volume>, CallError> {
+        self.change(Operation::VolumeRevert, Some(id), spec).await
+    }
+
+    /// Gives a volume to another owner, and takes it from every host.
+    ///
+    /// # Errors
+    /// When the appliance refuses, or the call fails.
+    pub async fn volume_transfer(
+        &self,
+        id: Uuid,
+        spec: &TransferSpec,
+    ) -> Result<Change<Volume>, CallError> {
+        self.change(Operation::VolumeTransfer, Some(id), spec).await
+    }
+
+    /// Lists the thin devices of a pool, whoever made them.
+    ///
+    /// # Errors
+    /// When the pool does not exist, or a call fails.
+    pub async fn thin_devices(&self, pool: Uuid) -> Result<Vec<ThinDevice>, CallError> {
+        self.walk_of(Operation::ThinDeviceList, Some(pool), "")
+            .await
+    }
+
+    /// Lists what a volume maps, or what changed in it since a snapshot: all of it.
+    ///
+    /// # Errors
+    /// When either does not exist, or a call fails.
+    pub async fn volume_extents(
+        &self,
+        id: Uuid,
+        since: Option<Uuid>,
+    ) -> Result<Vec<Extent>, CallError> {
+        let filter = since_filter(since);
+        self.walk_of(Operation::VolumeExtents, Some(id), &filter)
+            .await
+    }
+
+    /// Lists what a snapshot maps, or what changed in it since another: all of it.
+    ///
+    /// # Errors
+    /// When either does not exist, or a call fails.
+    pub async fn snapshot_extents(
+        &self,
+        id: Uuid,
+        since: Option<Uuid>,
+    ) -> Result<Vec<Extent>, CallError> {
+        let filter = since_filter(since);
+        self.walk_of(Operation::SnapshotExtents, Some(id), &filter)
+            .await
+    }
+
+    /// Lists the snapshots of one volume.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn snapshots_of(&self, volume: Uuid) -> Result<Vec<Snapshot>, CallError> {
+        self.walk(Operation::SnapshotList, &format!("volume={volume}"))
+            .await
     }
 
     /// Lists the connections of one volume.
@@ -217,10 +356,19 @@ impl Client {
         operation: Operation,
         filter: &str,
     ) -> Result<Vec<T>, CallError> {
+        self.walk_of(operation, None, filter).await
+    }
+
+    async fn walk_of<T: DeserializeOwned>(
+        &self,
+        operation: Operation,
+        id: Option<Uuid>,
+        filter: &str,
+    ) -> Result<Vec<T>, CallError> {
         let mut items = Vec::new();
         let mut query = filter.to_owned();
         loop {
-            let page: Page<T> = self.look(operation, None, query).await?;
+            let page: Page<T> = self.look(operation, id, query).await?;
             items.extend(page.items);
             let Some(after) = page.next else {
                 return Ok(items);
@@ -233,12 +381,12 @@ impl Client {
     async fn change<T: DeserializeOwned>(
         &self,
         operation: Operation,
-        id: Uuid,
+        id: Option<Uuid>,
         spec: &impl Serialize,
     ) -> Result<Change<T>, CallError> {
         let exchange = Exchange {
             operation,
-            id: Some(id),
+            id,
             query: String::new(),
             body: Some(encode(operation, spec)?),
         };
@@ -246,11 +394,26 @@ impl Client {
         changed(&reply).map_err(|failure| CallError { operation, failure })
     }
 
-    async fn remove(&self, operation: Operation, id: Uuid) -> Result<Change<()>, CallError> {
+    /// Detaches a volume from a host, and cuts that host off if it uses the volume. Other NVMe
+    /// hosts of the volume are interrupted with it, and reconnect by themselves.
+    ///
+    /// # Errors
+    /// When it does not exist, or the call fails.
+    pub async fn connection_cut(&self, id: Uuid) -> Result<Change<()>, CallError> {
+        let query = "force=true".to_owned();
+        self.remove(Operation::ConnectionDelete, id, query).await
+    }
+
+    async fn remove(
+        &self,
+        operation: Operation,
+        id: Uuid,
+        query: String,
+    ) -> Result<Change<()>, CallError> {
         let exchange = Exchange {
             operation,
             id: Some(id),
-            query: String::new(),
+            query,
             body: None,
         };
         let reply = self.exchange(exchange).await?;

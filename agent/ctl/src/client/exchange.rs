@@ -103,7 +103,7 @@ impl Client {
         }
     }
 
-    fn request(
+    pub(super) fn request(
         &self,
         exchange: &Exchange,
         request_id: Uuid,

@@ -22,7 +22,7 @@ impl Client {
             watch(&job);
             match job.state {
                 JobState::Succeeded => return Ok(job),
-                JobState::Failed => return Err(failed(job)),
+                JobState::Failed | JobState::Cancelled => return Err(failed(job)),
                 JobState::Running => {}
             }
             // The protocol has no event for it; a look costs the appliance one map access.

@@ -16,6 +16,7 @@ mod calls;
 mod change;
 mod endpoint;
 mod error;
+mod events;
 mod exchange;
 mod first_word;
 mod identity;
@@ -31,6 +32,7 @@ pub use calls::PageQuery;
 pub use change::Change;
 pub use endpoint::{DEFAULT_PORT, Endpoint, EndpointError};
 pub use error::{CallError, Failure};
+pub use events::EventStream;
 pub use identity::{Identity, IdentityError};
 pub use links::HttpVersion;
 

@@ -1,9 +1,12 @@
 //! Values of every type that crosses the wire, sparse and full.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use ashlar_codec::{Limits, from_slice, to_vec};
+use ashlar_protocol::qos as volume_qos;
 use ashlar_protocol::*;
+use ashlar_targetd_protocol::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -53,9 +56,15 @@ pub fn all() -> Vec<Sample> {
     all.extend(box_itself());
     all.extend(pools());
     all.extend(volumes());
+    all.extend(snapshots());
+    all.extend(extents());
+    all.extend(groups());
+    all.push(imported());
     all.extend(hosts());
     all.extend(connections());
     all.extend(jobs());
+    all.extend(events());
+    all.extend(bulk());
     all
 }
 
@@ -74,6 +83,7 @@ fn box_itself() -> Vec<Sample> {
         volume_max: volume::MAX_SIZE,
         online_extend: true,
         multiattach: true,
+        qos: true,
         page_max: page::MAX_LIMIT as u64,
         body_max: MAX_BODY as u64,
     };
@@ -84,6 +94,14 @@ fn box_itself() -> Vec<Sample> {
         protocol: 1,
         kernel: Some("6.12.0".to_owned()),
         capabilities,
+        frozen: None,
+    };
+    let frozen = |reason: Option<&str>| System {
+        frozen: Some(Frozen {
+            since: 1_800_000_000,
+            reason: reason.map(name),
+        }),
+        ..system.clone()
     };
     let away = System {
         kernel: None,
@@ -118,9 +136,20 @@ fn box_itself() -> Vec<Sample> {
         pool: Some(id(2)),
         ..blank.clone()
     };
+    let (freezing, thawing) = (frozen(Some("a move")), frozen(None));
     let mut all = vec![
         sample("system-show-reply", system),
         sample("system-show-reply", away),
+        sample("system-freeze-reply", freezing),
+        sample("system-thaw-reply", thawing),
+        sample("system-freeze-request", FreezeSpec::default()),
+        sample(
+            "system-freeze-request",
+            FreezeSpec {
+                reason: Some(name("a move")),
+            },
+        ),
+        sample("system-thaw-request", ThawSpec {}),
         sample("health-show-reply", health),
     ];
     all.extend(listed("disk-list-reply", vec![blank, taken]));
@@ -135,11 +164,15 @@ fn pools() -> Vec<Sample> {
         block_size: None,
         metadata_size: None,
         wipe: false,
+        over_subscription: 0,
+        reserved: 0,
     };
     let full = PoolSpec {
         block_size: Some(65_536),
         metadata_size: Some(2 << 20),
         wipe: true,
+        over_subscription: 2_000,
+        reserved: 99,
         ..least.clone()
     };
     let pool = |state, used: Option<u64>| Pool {
@@ -153,7 +186,11 @@ fn pools() -> Vec<Sample> {
         used,
         metadata_used: used,
         provisioned: u64::MAX,
+        thick: 1 << 30,
+        over_subscription: 100,
+        reserved: 5,
         volumes: 3,
+        snapshots: 1,
         generation: 7,
     };
     let mut all = vec![
@@ -166,32 +203,156 @@ fn pools() -> Vec<Sample> {
         pool(PoolState::Offline, None),
         pool(PoolState::Degraded, Some(0)),
     ];
+    let update = PoolUpdate {
+        name: Some(name("slow")),
+        over_subscription: Some(0),
+        reserved: Some(10),
+    };
+    let statistics = |io| PoolStatistics {
+        id: id(2),
+        capacity: Some(100),
+        used: Some(50),
+        metadata_used: Some(7),
+        data: io,
+        metadata: io,
+        provisioned: 200,
+        thick: 0,
+    };
+    all.push(sample("pool-update-request", update));
+    all.push(sample("pool-update-request", PoolUpdate::default()));
+    all.push(sample(
+        "pool-update-reply",
+        pool(PoolState::Online, Some(5)),
+    ));
+    all.push(sample("pool-statistics-reply", statistics(None)));
+    all.push(sample(
+        "pool-statistics-reply",
+        statistics(Some(counters())),
+    ));
     all.extend(listed("pool-list-reply", others));
     all
 }
 
+fn counters() -> IoCounters {
+    let totals = IoTotals {
+        operations: 10,
+        bytes: Bytes(40_960),
+        milliseconds: 3,
+    };
+    IoCounters {
+        reads: totals,
+        writes: totals,
+        discards: totals,
+        flushes: totals,
+        busy_milliseconds: 9,
+        reads_in_flight: 1,
+        writes_in_flight: 0,
+    }
+}
+
 fn volumes() -> Vec<Sample> {
-    let spec = VolumeSpec {
-        name: name("Größe 1"),
-        pool: id(2),
-        size: 1,
+    let qos = Qos {
+        read_iops: Some(10),
+        write_iops: Some(volume_qos::MAX_IOPS),
+        total_bytes: Some(volume_qos::MIN_BYTES),
+        per_gib: true,
+        ..Qos::default()
+    };
+    let others = Qos {
+        total_iops: Some(100),
+        read_bytes: Some(1 << 20),
+        write_bytes: Some(volume_qos::MAX_BYTES),
+        ..Qos::default()
+    };
+    let blank = VolumeSpec::blank(name("Größe 1"), id(2), 1);
+    let clone = VolumeSpec {
+        size: None,
+        source: Some(Parent::Snapshot(id(7))),
+        labels: labels(),
+        ..blank.clone()
+    };
+    let larger = VolumeSpec {
+        source: Some(Parent::Volume(id(3))),
+        ..blank.clone()
+    };
+    let revert = |interrupt| RevertSpec {
+        snapshot: id(7),
+        interrupt,
+    };
+    let transfer = |interrupt| TransferSpec {
+        owner: name("billing"),
+        interrupt,
     };
     let volume = |state| Volume {
         id: id(3),
         name: name("db"),
+        owner: None,
+        group: None,
         pool: id(2),
         size: 1 << 30,
         state,
         connections: 1,
+        snapshots: 2,
+        parent: None,
+        labels: Labels::default(),
+        qos: None,
+        provisioning: Provisioning::Thin,
         created: 1_800_000_000,
         generation: 8,
     };
+    let cloned = Volume {
+        owner: Some(name("billing")),
+        group: Some(id(34)),
+        parent: Some(Parent::Volume(id(3))),
+        labels: labels(),
+        qos: Some(qos),
+        provisioning: Provisioning::Thick,
+        ..volume(VolumeState::Available)
+    };
+    let limited = VolumeSpec {
+        qos: Some(qos),
+        provisioning: Provisioning::Thick,
+        ..blank.clone()
+    };
+    let update = VolumeUpdate {
+        name: Some(name("other")),
+        labels: Some(labels()),
+        qos: Some(others),
+        provisioning: Some(Provisioning::Thin),
+    };
+    let unlimited = VolumeUpdate {
+        qos: Some(Qos::default()),
+        ..VolumeUpdate::default()
+    };
+    let statistics = |io: Option<IoCounters>| VolumeStatistics {
+        id: id(3),
+        active: io.is_some(),
+        used: io.map(|_| 65_536),
+        io,
+    };
     let mut all = vec![
-        sample("volume-create-request", spec),
+        sample("volume-create-request", blank),
+        sample("volume-create-request", clone),
+        sample("volume-create-request", larger),
+        sample("volume-create-reply", cloned.clone()),
+        sample("volume-create-request", limited),
+        sample("volume-update-request", update),
+        sample("volume-update-request", unlimited),
+        sample("volume-update-request", VolumeUpdate::default()),
+        sample("volume-update-reply", cloned.clone()),
+        sample("volume-statistics-reply", statistics(None)),
+        sample("volume-statistics-reply", statistics(Some(counters()))),
+        sample("volume-revert-request", revert(true)),
+        sample("volume-revert-request", revert(false)),
+        sample("volume-revert-reply", volume(VolumeState::Available)),
+        sample("volume-transfer-request", transfer(true)),
+        sample("volume-transfer-request", transfer(false)),
+        sample("volume-transfer-reply", cloned.clone()),
         sample("volume-create-reply", volume(VolumeState::Creating)),
         sample("volume-extend-request", ExtendSpec { size: 2 << 30 }),
         sample("volume-extend-reply", volume(VolumeState::Available)),
         sample("volume-show-reply", volume(VolumeState::Deleting)),
+        sample("volume-show-reply", volume(VolumeState::Reverting)),
     ];
     all.extend(listed(
         "volume-list-reply",
@@ -215,6 +376,171 @@ fn secrets() -> HostSecrets {
         dhchap: Some(key("00", 48)),
         dhchap_controller: Some(key("03", 92)),
     }
+}
+
+fn labels() -> Labels {
+    let labels = [("owner", "db team"), ("empty", "")];
+    let owned = labels.map(|(name, text)| (name.to_owned(), text.to_owned()));
+    Labels::try_from(BTreeMap::from(owned)).unwrap()
+}
+
+fn extents() -> Vec<Sample> {
+    let usage = |shared| Usage {
+        size: 1 << 30,
+        used: 192 << 10,
+        shared,
+    };
+    let extent = |offset, kind| Extent {
+        offset,
+        length: 64 << 10,
+        kind,
+    };
+    let extents = vec![
+        extent(0, ExtentKind::Data),
+        extent(1 << 40, ExtentKind::Hole),
+    ];
+    let mut all = vec![
+        sample("volume-usage-reply", usage(Some(64 << 10))),
+        sample("volume-usage-reply", usage(None)),
+        sample("snapshot-usage-reply", usage(Some(0))),
+    ];
+    let device = |thin_id, volume, snapshot| ThinDevice {
+        thin_id,
+        used: 64 << 10,
+        end: 1 << 30,
+        volume,
+        snapshot,
+    };
+    let devices = vec![
+        device(0, Some(id(3)), None),
+        device(1, None, Some(id(7))),
+        device(0xff_ffff, None, None),
+    ];
+    all.extend(listed("thin-device-list-reply", devices));
+    all.extend(listed("volume-extents-reply", extents.clone()));
+    all.extend(listed("snapshot-extents-reply", extents));
+    all
+}
+
+fn snapshots() -> Vec<Sample> {
+    let spec = SnapshotSpec {
+        name: name("before"),
+        volume: id(3),
+        labels: Labels::default(),
+    };
+    let labelled = SnapshotSpec {
+        labels: labels(),
+        ..spec.clone()
+    };
+    let snapshot = |state| Snapshot {
+        id: id(7),
+        name: name("before"),
+        volume: id(3),
+        pool: id(2),
+        size: 1 << 30,
+        state,
+        labels: Labels::default(),
+        group: None,
+        created: 1_800_000_000,
+        generation: 9,
+    };
+    let member = Snapshot {
+        labels: labels(),
+        group: Some(id(8)),
+        ..snapshot(SnapshotState::Available)
+    };
+    let mut all = vec![
+        sample("snapshot-create-request", spec),
+        sample("snapshot-create-request", labelled),
+        sample("snapshot-create-reply", snapshot(SnapshotState::Creating)),
+        sample("snapshot-show-reply", snapshot(SnapshotState::Deleting)),
+        sample("snapshot-show-reply", member.clone()),
+    ];
+    all.extend(listed("snapshot-list-reply", vec![member]));
+    all
+}
+
+fn imported() -> Sample {
+    let result = JobResult {
+        written: Some(4096),
+        zeroed: Some(0),
+        sha256: Some("ab".repeat(32).try_into().unwrap()),
+    };
+    sample("volume-import-reply", result)
+}
+
+fn groups() -> Vec<Sample> {
+    let copies = |group, group_snapshot| GroupSource {
+        group,
+        group_snapshot,
+        volumes: vec![MemberCopy {
+            source: id(30),
+            volume: id(31),
+        }],
+    };
+    let of_volumes = GroupSpec {
+        name: name("app"),
+        volumes: vec![id(30), id(32)],
+        source: None,
+    };
+    let of_copies = |source| GroupSpec {
+        name: name("copy"),
+        volumes: Vec::new(),
+        source: Some(source),
+    };
+    let update = GroupUpdate {
+        name: Some(name("other")),
+        add: vec![id(33)],
+        remove: vec![id(30)],
+    };
+    let group = Group {
+        id: id(34),
+        name: name("app"),
+        volumes: vec![id(30), id(32)],
+        state: GroupState::Creating,
+        group_snapshots: 2,
+        created: 1_800_000_000,
+        generation: 12,
+    };
+    let snapshot_spec = GroupSnapshotSpec {
+        name: name("nightly"),
+        group: id(34),
+        snapshots: vec![MemberSnapshot {
+            volume: id(30),
+            snapshot: id(35),
+        }],
+    };
+    let snapshot = GroupSnapshot {
+        id: id(36),
+        name: name("nightly"),
+        group: id(34),
+        snapshots: vec![id(35)],
+        state: GroupState::Available,
+        created: 1_800_000_000,
+        generation: 13,
+    };
+    let mut all = vec![
+        sample("group-create-request", of_volumes),
+        sample(
+            "group-create-request",
+            of_copies(copies(Some(id(34)), None)),
+        ),
+        sample(
+            "group-create-request",
+            of_copies(copies(None, Some(id(36)))),
+        ),
+        sample("group-update-request", GroupUpdate::default()),
+        sample("group-update-request", update),
+        sample("group-create-reply", group.clone()),
+        sample("group-update-reply", group.clone()),
+        sample("group-show-reply", group.clone()),
+        sample("group-snapshot-create-request", snapshot_spec),
+        sample("group-snapshot-create-reply", snapshot.clone()),
+        sample("group-snapshot-show-reply", snapshot.clone()),
+    ];
+    all.extend(listed("group-list-reply", vec![group]));
+    all.extend(listed("group-snapshot-list-reply", vec![snapshot]));
+    all
 }
 
 fn hosts() -> Vec<Sample> {
@@ -309,9 +635,11 @@ fn jobs() -> Vec<Sample> {
     let kinds = [
         ObjectKind::Pool,
         ObjectKind::Volume,
+        ObjectKind::Snapshot,
         ObjectKind::Host,
         ObjectKind::Connection,
         ObjectKind::Job,
+        ObjectKind::System,
     ];
     let job = |kind, state, problem| Job {
         id: id(6),
@@ -319,6 +647,8 @@ fn jobs() -> Vec<Sample> {
         object: ObjectRef { kind, id: id(3) },
         state,
         problem,
+        progress: None,
+        result: None,
         created: 1_800_000_000,
     };
     let problem = Problem::new(ProblemCode::InUse, "it is").about(ObjectRef {
@@ -328,12 +658,85 @@ fn jobs() -> Vec<Sample> {
     let running = kinds.map(|kind| job(kind, JobState::Running, None));
     let failed = job(ObjectKind::Volume, JobState::Failed, Some(problem.clone()));
     let done = job(ObjectKind::Volume, JobState::Succeeded, None);
+    let cancelled = Job {
+        progress: Some(Progress {
+            done: 1 << 20,
+            total: None,
+        }),
+        ..job(ObjectKind::Volume, JobState::Cancelled, None)
+    };
+    let written = Job {
+        progress: Some(Progress {
+            done: 4 << 20,
+            total: Some(4 << 20),
+        }),
+        result: Some(JobResult {
+            written: Some(1 << 20),
+            zeroed: Some(3 << 20),
+            sha256: Some([0xa5; 32].into()),
+        }),
+        ..done.clone()
+    };
     let mut all = vec![
         sample("job-show-reply", failed),
         sample("job-show-reply", done),
+        sample("job-show-reply", cancelled),
+        sample("job-show-reply", written),
         sample("problem", problem),
         sample("problem", Problem::new(ProblemCode::Busy, "")),
     ];
     all.extend(listed("job-list-reply", running.into()));
     all
+}
+
+fn events() -> Vec<Sample> {
+    let object = |kind| ObjectRef { kind, id: id(3) };
+    let sparse = Event {
+        id: 1,
+        time: 1_800_000_000,
+        kind: EventKind::new(ObjectKind::Volume, "create-failed"),
+        object: object(ObjectKind::Volume),
+        request: None,
+        detail: None,
+    };
+    let full = Event {
+        id: 2,
+        kind: EventKind::new(ObjectKind::System, "frozen"),
+        object: object(ObjectKind::System),
+        request: Some(id(6)),
+        detail: Some("maintenance".to_owned()),
+        ..sparse.clone()
+    };
+    let mut all = vec![
+        sample("event-stream-item", sparse.clone()),
+        sample("event-stream-item", full.clone()),
+    ];
+    all.extend(listed("event-list-reply", vec![sparse, full]));
+    all
+}
+
+fn bulk() -> [Sample; 3] {
+    let item = |method, body| BulkItem {
+        method,
+        path: "/v1/volumes/x".to_owned().try_into().unwrap(),
+        body,
+    };
+    let body = Some(ashlar_codec::Value::Text("any".to_owned()));
+    let items = vec![
+        item(BulkMethod::Put, body.clone()),
+        item(BulkMethod::Post, None),
+        item(BulkMethod::Delete, None),
+    ];
+    let answers = vec![
+        BulkAnswer { status: 201, body },
+        BulkAnswer {
+            status: 204,
+            body: None,
+        },
+    ];
+    [
+        sample("bulk-change-request", BulkSpec { items: Vec::new() }),
+        sample("bulk-change-request", BulkSpec { items }),
+        sample("bulk-change-reply", BulkReply { items: answers }),
+    ]
 }

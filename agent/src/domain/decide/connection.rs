@@ -3,11 +3,12 @@
 use ashlar_protocol::{ConnectionSpec, ObjectKind, ObjectRef, Problem, ProblemCode, Transport};
 use uuid::Uuid;
 
-use super::volume::find;
+use super::data::check_idle;
+use super::volume::{check_present, find};
 use super::{Facts, Verdict, busy, check_online, missing, refuse, taken};
 use crate::domain::change::Edit;
 use crate::domain::intent::{HostEntry, Intent};
-use crate::domain::record::{ConnectionPhase, ConnectionRecord, Record, Unit, VolumePhase};
+use crate::domain::record::{ConnectionPhase, ConnectionRecord, Record, Unit};
 
 /// Most connections of one volume. Keeps its desired state well below a message's limit.
 pub(super) const MAX_CONNECTIONS: u64 = 256;
@@ -30,11 +31,8 @@ pub(super) fn create(
     let host = intent
         .host(spec.host)
         .ok_or_else(|| missing(ObjectKind::Host, spec.host))?;
-    match volume.record.phase {
-        VolumePhase::Creating => return Err(busy(ObjectKind::Volume, spec.volume, "created")),
-        VolumePhase::Deleting => return Err(busy(ObjectKind::Volume, spec.volume, "deleted")),
-        VolumePhase::Present => {}
-    }
+    check_present(spec.volume, volume)?;
+    check_idle(intent, Unit::Volume(spec.volume).object())?;
     check_transport(object, spec, host, facts)?;
     check_others(intent, object, spec, volume.connections)?;
     check_online(object, volume.record.pool, facts)?;
@@ -55,7 +53,7 @@ fn existing(id: Uuid, there: &ConnectionRecord, spec: &ConnectionSpec) -> Result
     match there.phase {
         _ if !equal => Err(taken(ObjectKind::Connection, id)),
         ConnectionPhase::Wanted => Ok(Verdict::Already(Some(Unit::Volume(there.volume)))),
-        ConnectionPhase::Detaching | ConnectionPhase::Cutting => {
+        ConnectionPhase::Detaching | ConnectionPhase::Cutting | ConnectionPhase::Withdrawn => {
             Err(busy(ObjectKind::Connection, id, "detached"))
         }
     }
@@ -108,15 +106,26 @@ fn check_others(
     }
 }
 
-pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdict, Problem> {
+/// With force, what waits for its host to let go waits no longer.
+pub(super) fn delete(
+    intent: &Intent,
+    id: Uuid,
+    force: bool,
+    generation: u64,
+) -> Result<Verdict, Problem> {
     let there = intent
         .connection(id)
         .ok_or_else(|| missing(ObjectKind::Connection, id))?;
     let unit = Unit::Volume(there.volume);
-    if there.phase != ConnectionPhase::Wanted {
-        return Ok(Verdict::Underway(unit));
-    }
-    let edits = vec![phased(id, there, ConnectionPhase::Detaching, generation)];
+    let phase = match (there.phase, force) {
+        (ConnectionPhase::Wanted, false) => ConnectionPhase::Detaching,
+        (ConnectionPhase::Cutting, _)
+        | (ConnectionPhase::Detaching | ConnectionPhase::Withdrawn, false) => {
+            return Ok(Verdict::Underway(unit));
+        }
+        (_, true) => ConnectionPhase::Cutting,
+    };
+    let edits = vec![phased(id, there, phase, generation)];
     Ok(Verdict::Changed(edits, Some(unit)))
 }
 

@@ -4,10 +4,20 @@
 //! does not depend on how many others there are.
 
 mod connection;
+pub mod data;
+mod group;
+mod group_snapshot;
 mod host;
 mod pool;
 mod request;
+mod room;
+mod snapshot;
+mod system;
+mod thin;
+mod transfer;
+mod update;
 mod volume;
+pub mod work;
 
 use std::collections::BTreeSet;
 
@@ -19,11 +29,13 @@ use crate::domain::change::{Change, Decision, Edit, Reply};
 use crate::domain::command::{Command, RequestContext};
 use crate::domain::intent::Intent;
 use crate::domain::outcome::missing;
-use crate::domain::record::{Record, Unit};
+use crate::domain::record::{Record, RequestRecord, Unit};
 use crate::domain::secrets::Random;
 
 pub use pool::{DEFAULT_BLOCK_SIZE, MAX_DISKS, MAX_METADATA, MIN_METADATA};
 pub use request::KEPT_REQUESTS;
+pub(crate) use snapshot::check_taken;
+pub(crate) use volume::check_present;
 
 /// What a command is judged by besides the intent.
 #[derive(Clone, Copy)]
@@ -42,6 +54,10 @@ pub struct Facts<'a> {
     pub settled: &'a dyn Fn(Unit) -> bool,
     /// What keeps the kernel from having a unit, when the last attempt failed.
     pub trouble: &'a dyn Fn(Unit) -> Option<Problem>,
+    /// Why the kernel lacks a feature, if it is known to.
+    pub missing: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether the kernel has all that a request asked for.
+    pub ended: &'a dyn Fn(&RequestRecord) -> bool,
 }
 
 /// What one rule says; [`decide`] adds what all changes have in common.
@@ -69,17 +85,39 @@ pub fn decide(
     }
     let generation = intent.generation() + 1;
     let verdict = match command {
+        Command::SystemFreeze { spec, .. } => Ok(system::freeze(intent, spec, facts.now)),
+        Command::SystemThaw { .. } => Ok(system::thaw(intent)),
+        _ if let Some(frozen) = intent.frozen() => Err(system::refusal(command.object(), frozen)),
         Command::PoolCreate { id, spec } => pool::create(intent, *id, spec, generation, facts),
         Command::VolumeCreate { id, spec } => volume::create(intent, *id, spec, generation, facts),
         Command::VolumeExtend { id, spec } => volume::extend(intent, *id, spec, generation),
+        Command::VolumeRevert { id, spec } => {
+            snapshot::revert(intent, *id, spec, generation, facts)
+        }
+        Command::VolumeTransfer { id, spec } => transfer::volume(intent, *id, spec, generation),
+        Command::PoolUpdate { id, spec } => update::pool(intent, *id, spec, generation),
+        Command::VolumeUpdate { id, spec } => update::volume(intent, *id, spec, generation, facts),
         Command::VolumeDelete { id } => volume::delete(intent, *id, generation),
         Command::VolumeDetachAll { id } => connection::delete_all(intent, *id, generation),
+        Command::SnapshotCreate { id, spec } => {
+            snapshot::create(intent, *id, spec, generation, facts)
+        }
+        Command::SnapshotDelete { id } => snapshot::delete(intent, *id, generation),
+        Command::GroupCreate { id, spec } => group::create(intent, *id, spec, generation, facts),
+        Command::GroupUpdate { id, update } => group::update(intent, *id, update, generation),
+        Command::GroupDelete { id } => group::delete(intent, *id),
+        Command::GroupSnapshotCreate { id, spec } => {
+            group_snapshot::create(intent, *id, spec, generation, facts)
+        }
+        Command::GroupSnapshotDelete { id } => group_snapshot::delete(intent, *id, generation),
         Command::HostCreate { id, spec } => host::create(intent, *id, spec, generation, random),
         Command::HostDelete { id } => host::delete(intent, *id),
         Command::ConnectionCreate { id, spec } => {
             connection::create(intent, *id, spec, generation, facts)
         }
-        Command::ConnectionDelete { id } => connection::delete(intent, *id, generation),
+        Command::ConnectionDelete { id, force } => {
+            connection::delete(intent, *id, *force, generation)
+        }
     }?;
     let (edits, unit, made) = match verdict {
         Verdict::Already(Some(unit)) if !(facts.settled)(unit) => (Vec::new(), Some(unit), false),
@@ -118,8 +156,9 @@ fn with_request(
     facts: &Facts<'_>,
 ) -> Vec<Edit> {
     edits.push(Edit::put(Record::Clock(generation)));
-    edits.extend(request::evictions(intent));
-    edits.push(Edit::put(request::record(reply, unit, generation, facts)));
+    edits.extend(request::evictions(intent, facts));
+    let record = request::record(reply, unit, generation, facts);
+    edits.push(Edit::put(Record::Request(facts.request.id, record)));
     edits
 }
 
@@ -128,7 +167,23 @@ fn check_online(object: ObjectRef, pool: Uuid, facts: &Facts<'_>) -> Result<(), 
     match (facts.trouble)(Unit::Pool(pool)) {
         Some(trouble) => {
             let detail = format!("pool {pool} is not online: {}", trouble.detail);
-            Err(refuse(ProblemCode::WrongState, object, detail))
+            let code = match trouble.code {
+                // Nothing is known of the pool but that it was not asked.
+                ProblemCode::TargetdUnavailable => ProblemCode::TargetdUnavailable,
+                _ => ProblemCode::WrongState,
+            };
+            Err(refuse(code, object, detail))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What something is being made of stays as it is until that is made.
+fn check_unneeded(intent: &Intent, object: ObjectRef) -> Result<(), Problem> {
+    match intent.made_of(object.id) {
+        Some(made) => {
+            let detail = format!("{made} is being made of {object}");
+            Err(refuse(ProblemCode::Busy, object, detail))
         }
         None => Ok(()),
     }

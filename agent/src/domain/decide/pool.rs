@@ -6,7 +6,7 @@ use ashlar_protocol::{ObjectKind, ObjectRef, PoolSpec, Problem, ProblemCode};
 use ashlar_targetd_protocol::DiskReport;
 use uuid::Uuid;
 
-use super::{Facts, Verdict, busy, kernel_away, refuse, taken};
+use super::{Facts, Verdict, busy, kernel_away, missing, refuse, taken};
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
 use crate::domain::record::{PoolPhase, PoolRecord, Record, ThinCounter, Unit};
@@ -26,6 +26,10 @@ const METADATA_BLOCK: u64 = 4096;
 const METADATA_PER_BLOCK: u64 = 64;
 /// Each volume costs metadata of its own; this much carries thousands.
 const METADATA_FLOOR: u64 = 64 << 20;
+/// Percent.
+const OVER_SUBSCRIPTION: std::ops::RangeInclusive<u32> = 100..=100_000;
+/// Percent.
+const MOST_RESERVED: u32 = 99;
 /// What labels and partition tables take from a disk, rounded up.
 const DISK_OVERHEAD: u64 = 4 << 20;
 
@@ -54,6 +58,7 @@ pub(super) fn create(
     };
     check_disks(intent, object, spec)?;
     check_sizes(object, spec)?;
+    check_promises(object, spec)?;
     if !facts.kernel {
         return Err(kernel_away(object));
     }
@@ -64,6 +69,36 @@ pub(super) fn create(
         Edit::put(Record::ThinCounter(id, ThinCounter { next: 0 })),
     ];
     Ok(Verdict::Changed(edits, Some(Unit::Pool(id))))
+}
+
+/// A pool that was made.
+pub(super) fn find_present(intent: &Intent, id: Uuid) -> Result<&PoolRecord, Problem> {
+    let entry = intent
+        .pool(id)
+        .ok_or_else(|| missing(ObjectKind::Pool, id))?;
+    match entry.record.phase {
+        PoolPhase::Present => Ok(&entry.record),
+        PoolPhase::Creating => Err(busy(ObjectKind::Pool, id, "created")),
+        PoolPhase::Withdrawn => Err(busy(ObjectKind::Pool, id, "withdrawn")),
+    }
+}
+
+/// What a pool may be promised is told in percent. Less than all of it is reserved, not
+/// subscribed: else making a thick volume thin could be too much.
+pub(super) fn check_promises(object: ObjectRef, spec: &PoolSpec) -> Result<(), Problem> {
+    let PoolSpec {
+        over_subscription,
+        reserved,
+        ..
+    } = spec;
+    let detail = if *over_subscription != 0 && !OVER_SUBSCRIPTION.contains(over_subscription) {
+        format!("over_subscription {over_subscription} is neither 0 nor from 100 to 100000 percent")
+    } else if *reserved > MOST_RESERVED {
+        format!("reserved {reserved} is more than {MOST_RESERVED} percent")
+    } else {
+        return Ok(());
+    };
+    Err(refuse(ProblemCode::OutOfRange, object, detail))
 }
 
 fn check_disks(intent: &Intent, object: ObjectRef, spec: &PoolSpec) -> Result<(), Problem> {

@@ -6,9 +6,9 @@ use super::{Facts, refuse};
 use crate::domain::change::{Decision, Edit, Reply};
 use crate::domain::command::RequestContext;
 use crate::domain::intent::Intent;
-use crate::domain::record::{Key, Record, RequestRecord, Unit};
+use crate::domain::record::{Key, RequestRecord, Unit};
 
-/// How many requests are remembered; the oldest go first.
+/// How many requests are remembered; the oldest go first, but for those under way.
 pub const KEPT_REQUESTS: usize = 10_000;
 
 /// The answer to a request id that was used before.
@@ -27,11 +27,16 @@ pub(super) fn repeated(
     Err(refuse(ProblemCode::RequestIdReused, job, detail))
 }
 
-/// Room for one more.
-pub(super) fn evictions(intent: &Intent) -> impl Iterator<Item = Edit> {
+/// Room for one more. A request under way stays, so that it is never done twice and can be
+/// watched to its end; looking past it costs little, and few are under way for long.
+pub(super) fn evictions(intent: &Intent, facts: &Facts<'_>) -> impl Iterator<Item = Edit> {
     let excess = (intent.requests().len() + 1).saturating_sub(KEPT_REQUESTS);
-    let oldest = intent.oldest_requests(excess);
-    oldest.flat_map(|id| [Key::Request(id), Key::Answer(id)].map(Edit::Remove))
+    let ended = intent
+        .requests_by_age()
+        .filter(|(_, record)| !record.works() && (facts.ended)(record));
+    ended
+        .take(excess)
+        .flat_map(|(id, _)| [Key::Request(id), Key::Answer(id)].map(Edit::Remove))
 }
 
 pub(super) fn record(
@@ -39,8 +44,8 @@ pub(super) fn record(
     unit: Option<Unit>,
     generation: u64,
     facts: &Facts<'_>,
-) -> Record {
-    let record = RequestRecord {
+) -> RequestRecord {
+    RequestRecord {
         digest: facts.request.digest,
         subject: facts.request.subject.clone(),
         operation: reply.operation,
@@ -50,6 +55,6 @@ pub(super) fn record(
         generation,
         accepted: facts.now,
         failed: None,
-    };
-    Record::Request(facts.request.id, record)
+        work: None,
+    }
 }

@@ -2,15 +2,21 @@
 
 use ashlar_protocol::volume::MAX_SIZE;
 use ashlar_protocol::{
-    Authentication, ChapCredentials, ChapName, ChapSecret, HostSecrets, HostSpec, PoolSpec,
-    ProblemCode, Transport,
+    Authentication, ChapCredentials, ChapName, ChapSecret, FreezeSpec, HostSecrets, HostSpec,
+    PoolSpec, ProblemCode, Transport,
 };
 
 use super::*;
-use crate::domain::record::{ConnectionPhase, Key, PoolPhase, VolumePhase};
+use crate::domain::record::{BoxRecord, ConnectionPhase, Key, PoolPhase, VolumePhase};
 use crate::domain::samples::*;
 
 use ProblemCode::*;
+
+mod data;
+mod groups;
+mod snapshots;
+mod transfer;
+mod update;
 
 fn refused(world: &mut World, command: Command) -> Problem {
     let before = world.intent.clone();
@@ -351,9 +357,8 @@ fn a_volume_being_made_or_destroyed_is_busy() {
 #[test]
 fn removing_what_is_being_removed_waits_for_the_same_end() {
     let world = &mut World::furnished();
-    let detach = Command::ConnectionDelete { id: CONNECTION };
-    world.does(detach.clone());
-    joins(world, detach, Unit::Volume(VOLUME));
+    world.does(detach(CONNECTION));
+    joins(world, detach(CONNECTION), Unit::Volume(VOLUME));
     world.settle(Unit::Volume(VOLUME));
     world.does(Command::VolumeDelete { id: VOLUME });
     joins(
@@ -364,13 +369,29 @@ fn removing_what_is_being_removed_waits_for_the_same_end() {
 }
 
 #[test]
+fn force_cuts_off_one_host_even_while_it_is_asked_to_let_go() {
+    let world = &mut World::furnished();
+    let phase = |world: &World| world.intent.connection(CONNECTION).unwrap().phase;
+    world.does(detach(CONNECTION));
+    assert_eq!(phase(world), ConnectionPhase::Detaching);
+    let forced = Command::ConnectionDelete {
+        id: CONNECTION,
+        force: true,
+    };
+    world.does(forced.clone());
+    assert_eq!(phase(world), ConnectionPhase::Cutting);
+    joins(world, forced, Unit::Volume(VOLUME));
+    joins(world, detach(CONNECTION), Unit::Volume(VOLUME));
+}
+
+#[test]
 fn what_does_not_exist_is_not_found() {
     let world = &mut World::furnished();
     for command in [
         Command::VolumeDelete { id: id(1) },
         Command::VolumeDetachAll { id: id(1) },
         Command::HostDelete { id: id(1) },
-        Command::ConnectionDelete { id: id(1) },
+        detach(id(1)),
         attach(id(2), id(1), HOST, Transport::Iscsi),
         attach(id(2), VOLUME, id(1), Transport::Iscsi),
     ] {
@@ -489,7 +510,7 @@ fn one_connection_per_volume_host_and_transport() {
     refuses(world, same.clone(), Duplicate, &CONNECTION.to_string());
     world.does(attach(id(2), VOLUME, HOST, Transport::NvmeTcp));
     world.does(attach(id(3), VOLUME, OTHER_HOST, Transport::Iscsi));
-    world.does(Command::ConnectionDelete { id: CONNECTION });
+    world.does(detach(CONNECTION));
     refuses(world, same, Busy, "being detached");
 }
 
@@ -502,7 +523,7 @@ fn a_connection_asked_for_again_is_found_or_taken() {
     world.behind.insert(Unit::Volume(VOLUME));
     let same = attach(CONNECTION, VOLUME, HOST, Transport::Iscsi);
     joins(world, same.clone(), Unit::Volume(VOLUME));
-    world.does(Command::ConnectionDelete { id: CONNECTION });
+    world.does(detach(CONNECTION));
     refuses(world, same, Busy, "being detached");
 }
 
@@ -530,7 +551,7 @@ fn a_volume_has_a_bounded_number_of_connections() {
 fn detaching_all_cuts_every_host_off() {
     let world = &mut World::furnished();
     world.does(attach(id(1), VOLUME, OTHER_HOST, Transport::NvmeTcp));
-    world.does(Command::ConnectionDelete { id: id(1) });
+    world.does(detach(id(1)));
     let all = Command::VolumeDetachAll { id: VOLUME };
     world.does(all.clone());
     for connection in [CONNECTION, id(1)] {
@@ -551,7 +572,7 @@ fn without_targetd_only_what_needs_no_kernel_goes_on() {
         volume(id(1), MIB),
         extend(VOLUME, 11 * MIB),
         attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi),
-        Command::ConnectionDelete { id: CONNECTION },
+        detach(CONNECTION),
         Command::VolumeDetachAll { id: VOLUME },
     ] {
         refuses(world, command, TargetdUnavailable, "targetd");
@@ -570,7 +591,7 @@ fn nothing_new_is_begun_in_a_pool_that_is_offline() {
     let attached = attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi);
     refuses(world, attached, WrongState, "not online");
     // What is there can still be taken away.
-    world.does(Command::ConnectionDelete { id: CONNECTION });
+    world.does(detach(CONNECTION));
 }
 
 #[test]
@@ -604,7 +625,7 @@ fn the_oldest_requests_are_forgotten_in_the_change_that_needs_their_room() {
         world.does(command);
     }
     assert_eq!(world.intent.requests().len(), KEPT_REQUESTS);
-    let oldest = world.intent.oldest_requests(1).next().unwrap();
+    let oldest = world.intent.requests_by_age().next().unwrap().0;
     let Ok(Decision::Change(change, _)) = world.decide(&host(id(2), 10)) else {
         panic!("not a change")
     };
@@ -613,4 +634,89 @@ fn the_oldest_requests_are_forgotten_in_the_change_that_needs_their_room() {
         world.intent.apply(edit).unwrap();
     }
     assert_eq!(world.intent.requests().len(), KEPT_REQUESTS);
+}
+
+#[test]
+fn a_request_under_way_is_not_forgotten_before_younger_ones_that_ended() {
+    let world = &mut World::furnished();
+    world.does(extend(VOLUME, 20 * MIB));
+    let under_way = id(world.requests);
+    world.behind.insert(Unit::Volume(VOLUME));
+    for n in 0..KEPT_REQUESTS {
+        let command = match n % 2 {
+            0 => host(id(1), 9),
+            _ => Command::HostDelete { id: id(1) },
+        };
+        world.does(command);
+    }
+    assert_eq!(world.intent.requests().len(), KEPT_REQUESTS);
+    assert!(world.intent.request(under_way).is_some());
+    // It has ended, and so have the older ones that made and attached the volume.
+    world.behind.clear();
+    for n in 10..13 {
+        world.does(host(id(n.into()), n));
+    }
+    assert_eq!(world.intent.request(under_way), None);
+}
+
+fn frozen() -> World {
+    let mut world = World::furnished();
+    let site = BoxRecord {
+        id: id(0xb0c5),
+        nvme_ports: Default::default(),
+        frozen: None,
+    };
+    world.intent.apply(&Edit::put(Record::Box(site))).unwrap();
+    let spec = FreezeSpec {
+        reason: Some("moving house".parse().unwrap()),
+    };
+    let id = id(0xb0c5);
+    world.does(Command::SystemFreeze { id, spec });
+    world
+}
+
+#[test]
+fn a_frozen_box_takes_no_change_until_it_is_thawed() {
+    let world = &mut frozen();
+    for command in [
+        volume(id(1), MIB),
+        host(id(2), 7),
+        extend(VOLUME, 20 * MIB),
+        Command::ConnectionDelete {
+            id: CONNECTION,
+            force: false,
+        },
+        Command::VolumeDetachAll { id: VOLUME },
+        pool(id(3), &["serial-DISK2"]),
+    ] {
+        refuses(world, command, Frozen, "frozen (moving house)");
+    }
+    let id = id(0xb0c5);
+    world.does(Command::SystemThaw { id });
+    assert_eq!(world.intent.frozen(), None);
+    world.does(extend(VOLUME, 20 * MIB));
+}
+
+#[test]
+fn freezing_again_keeps_the_first_reason() {
+    let world = &mut frozen();
+    let before = world.intent.frozen().cloned();
+    let (id, spec) = (id(0xb0c5), FreezeSpec::default());
+    world.does(Command::SystemFreeze { id, spec });
+    assert_eq!(world.intent.frozen().cloned(), before);
+    world.does(Command::SystemThaw { id });
+    world.does(Command::SystemThaw { id });
+}
+
+#[test]
+fn a_request_of_before_the_freeze_is_answered_as_it_was() {
+    let mut world = World::furnished();
+    let request = world.requests + 1;
+    world.does(volume(id(1), MIB));
+    let mut frozen = frozen();
+    let known = world.intent.request(id(request)).unwrap().clone();
+    let edit = Edit::put(Record::Request(id(request), known));
+    frozen.intent.apply(&edit).unwrap();
+    let repeated = frozen.decide_as(id(request), &volume(id(1), MIB));
+    assert_eq!(repeated, Ok(Decision::Repeat(id(request))));
 }

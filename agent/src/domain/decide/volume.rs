@@ -1,14 +1,21 @@
 //! Rules for volumes.
 
+use std::collections::BTreeSet;
+
 use ashlar_protocol::volume::{GRANULARITY, MAX_SIZE};
 use ashlar_protocol::{ExtendSpec, ObjectKind, ObjectRef, Problem, ProblemCode, VolumeSpec};
-use ashlar_targetd_protocol::ThinId;
 use uuid::Uuid;
 
-use super::{Facts, Verdict, busy, check_online, connections, missing, refuse, taken};
+use super::data::check_idle;
+use super::room::{Promise, check_room};
+use super::thin::{self, Source};
+use super::update::checked_qos;
+use super::{
+    Facts, Verdict, busy, check_online, check_unneeded, connections, missing, refuse, taken,
+};
 use crate::domain::change::Edit;
 use crate::domain::intent::{Intent, VolumeEntry};
-use crate::domain::record::{PoolPhase, Record, ThinCounter, Unit, VolumePhase, VolumeRecord};
+use crate::domain::record::{GroupPhase, Growth, Record, Unit, VolumePhase, VolumeRecord};
 
 pub(super) fn create(
     intent: &Intent,
@@ -17,53 +24,95 @@ pub(super) fn create(
     generation: u64,
     facts: &Facts<'_>,
 ) -> Result<Verdict, Problem> {
-    let object = ObjectRef {
-        kind: ObjectKind::Volume,
-        id,
-    };
-    let size = rounded(object, spec.size)?;
+    let object = Unit::Volume(id).object();
+    let asked = spec.size.map(|size| rounded(object, size)).transpose()?;
     if let Some(entry) = intent.volume(id) {
-        return existing(id, entry, spec, size);
+        return existing(id, entry, spec, asked);
     }
-    check_room(intent, object, spec.pool, size)?;
+    check_id(intent, object)?;
+    let source = spec
+        .source
+        .map(|parent| thin::source(intent, object, spec.pool, parent))
+        .transpose()?;
+    let size = size(object, asked, source.as_ref())?;
+    let promise = Promise {
+        pool: spec.pool,
+        provisioning: spec.provisioning,
+        more: size,
+        size,
+    };
+    check_room(intent, object, &promise)?;
     check_online(object, spec.pool, facts)?;
-    let ThinCounter { next } = intent.thin_counter(spec.pool);
-    let thin_id = ThinId::try_from(u64::from(next)).map_err(|_| {
-        let detail = format!("pool {} has given all its thin device ids", spec.pool);
-        refuse(ProblemCode::NoSpace, object, detail)
-    })?;
+    let qos = checked_qos(object, spec.qos, facts)?;
+    let (thin_id, counter) = thin::next_thin(intent, object, spec.pool)?;
     let record = VolumeRecord {
         name: spec.name.clone(),
         pool: spec.pool,
         thin_id,
         size,
         phase: VolumePhase::Creating,
+        growth: Vec::new(),
         created: facts.now,
         generation,
+        labels: spec.labels.clone(),
+        parent: spec.source,
+        family: source.as_ref().map(|source| source.family),
+        origin: source.map(|source| source.origin),
+        retired: BTreeSet::new(),
+        owner: None,
+        group: None,
+        qos,
+        provisioning: spec.provisioning,
     };
-    let edits = vec![
-        Edit::put(Record::ThinCounter(
-            spec.pool,
-            ThinCounter { next: next + 1 },
-        )),
-        Edit::put(Record::Volume(id, record)),
-    ];
+    let edits = vec![counter, Edit::put(Record::Volume(id, record))];
     Ok(Verdict::Changed(edits, Some(Unit::Volume(id))))
+}
+
+/// An id stands for one object for good, as long as anything of it is left.
+pub(super) fn check_id(intent: &Intent, object: ObjectRef) -> Result<(), Problem> {
+    let id = object.id;
+    let detail = if intent.snapshot(id).is_some() {
+        format!("id {id} is a snapshot's")
+    } else if let Some((snapshot, _)) = intent.snapshots_of(id, None).next() {
+        format!("snapshot {snapshot} is of an earlier volume {id}")
+    } else {
+        return Ok(());
+    };
+    Err(refuse(ProblemCode::Duplicate, object, detail))
+}
+
+fn size(object: ObjectRef, asked: Option<u64>, source: Option<&Source>) -> Result<u64, Problem> {
+    match (asked, source.map(|source| source.size)) {
+        (Some(size), Some(least)) if size < least => {
+            let detail = format!("size {size} is less than the source's {least} bytes");
+            Err(refuse(ProblemCode::OutOfRange, object, detail))
+        }
+        (Some(size), _) | (None, Some(size)) => Ok(size),
+        (None, None) => {
+            let detail = "size is missing, and there is no source to take it from";
+            Err(refuse(ProblemCode::InvalidField, object, detail))
+        }
+    }
 }
 
 fn existing(
     id: Uuid,
     entry: &VolumeEntry,
     spec: &VolumeSpec,
-    size: u64,
+    asked: Option<u64>,
 ) -> Result<Verdict, Problem> {
     let there = &entry.record;
-    let equal = there.name == spec.name && there.pool == spec.pool && there.size == size;
+    let equal = there.name == spec.name
+        && there.pool == spec.pool
+        && there.parent == spec.source
+        && there.provisioning == spec.provisioning
+        && there.qos.as_deref().copied() == spec.qos.filter(|qos| !qos.is_unlimited())
+        && asked.is_none_or(|size| there.size == size);
     match there.phase {
         VolumePhase::Deleting => Err(busy(ObjectKind::Volume, id, "deleted")),
         _ if !equal => Err(taken(ObjectKind::Volume, id)),
         VolumePhase::Creating => Ok(Verdict::Underway(Unit::Volume(id))),
-        VolumePhase::Present => Ok(Verdict::Already(None)),
+        VolumePhase::Present | VolumePhase::Reverting => Ok(Verdict::Already(None)),
     }
 }
 
@@ -79,27 +128,38 @@ pub(super) fn extend(
     };
     let size = rounded(object, spec.size)?;
     let entry = find(intent, id)?;
-    match entry.record.phase {
-        VolumePhase::Creating => return Err(busy(ObjectKind::Volume, id, "created")),
-        VolumePhase::Deleting => return Err(busy(ObjectKind::Volume, id, "deleted")),
-        VolumePhase::Present => {}
-    }
+    check_present(id, entry)?;
     let present = entry.record.size;
     if size < present {
         let detail = format!("{object} has {present} bytes and does not shrink to {size}");
         return Err(refuse(ProblemCode::OutOfRange, object, detail));
     }
-    // Without a connection no device is active, and the next one made has the new size.
-    let unit = (entry.connections > 0).then_some(Unit::Volume(id));
+    // Without a connection no device is active, and the next one made has the new size. But what
+    // is being retired is forgotten by an attempt of this generation or a later one.
+    let concerned = entry.connections > 0 || !entry.record.retired.is_empty();
+    let unit = concerned.then_some(Unit::Volume(id));
     if size == present {
         return Ok(Verdict::Already(unit));
     }
-    check_room(intent, object, entry.record.pool, size)?;
-    let record = VolumeRecord {
+    check_idle(intent, object)?;
+    // What is made of it has zeros beyond its present size.
+    check_unneeded(intent, object)?;
+    let promise = Promise {
+        pool: entry.record.pool,
+        provisioning: entry.record.provisioning,
+        more: size - present,
+        size,
+    };
+    check_room(intent, object, &promise)?;
+    let mut record = VolumeRecord {
         size,
         generation,
         ..entry.record.clone()
     };
+    if unit.is_some() || !record.growth.is_empty() {
+        let from = present;
+        record.growth.push(Growth { generation, from });
+    }
     Ok(Verdict::Changed(
         vec![Edit::put(Record::Volume(id, record))],
         unit,
@@ -116,11 +176,16 @@ pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdi
     if entry.record.phase == VolumePhase::Deleting {
         return Ok(Verdict::Underway(unit));
     }
+    check_not_copied(intent, id, &entry.record)?;
+    check_idle(intent, unit.object())?;
+    check_unneeded(intent, unit.object())?;
     // A volume in the making may be deleted: it is how one that cannot be made is got rid of.
     let phase = VolumePhase::Deleting;
     let record = VolumeRecord {
         phase,
         generation,
+        origin: None,
+        group: None,
         ..entry.record.clone()
     };
     Ok(Verdict::Changed(
@@ -129,10 +194,31 @@ pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdi
     ))
 }
 
+/// A copy that is being made with others of its group stays with them.
+fn check_not_copied(intent: &Intent, id: Uuid, record: &VolumeRecord) -> Result<(), Problem> {
+    let group = record.group.and_then(|group| intent.group(group));
+    match group.map(|entry| entry.record.phase) {
+        Some(GroupPhase::Creating) => Err(busy(ObjectKind::Volume, id, "created")),
+        Some(GroupPhase::Deleting) => Err(busy(ObjectKind::Volume, id, "deleted")),
+        Some(GroupPhase::Present) | None => Ok(()),
+    }
+}
+
 pub(super) fn find(intent: &Intent, id: Uuid) -> Result<&VolumeEntry, Problem> {
     intent
         .volume(id)
         .ok_or_else(|| missing(ObjectKind::Volume, id))
+}
+
+/// A volume in motion is left alone.
+pub(crate) fn check_present(id: Uuid, entry: &VolumeEntry) -> Result<(), Problem> {
+    let doing = match entry.record.phase {
+        VolumePhase::Present => return Ok(()),
+        VolumePhase::Creating => "created",
+        VolumePhase::Reverting => "reverted",
+        VolumePhase::Deleting => "deleted",
+    };
+    Err(busy(ObjectKind::Volume, id, doing))
 }
 
 fn rounded(object: ObjectRef, size: u64) -> Result<u64, Problem> {
@@ -142,22 +228,4 @@ fn rounded(object: ObjectRef, size: u64) -> Result<u64, Problem> {
     }
     let detail = format!("size {size} is not from 1 to {MAX_SIZE} bytes");
     Err(refuse(ProblemCode::OutOfRange, object, detail))
-}
-
-fn check_room(intent: &Intent, object: ObjectRef, pool: Uuid, size: u64) -> Result<(), Problem> {
-    let entry = intent
-        .pool(pool)
-        .ok_or_else(|| missing(ObjectKind::Pool, pool))?;
-    let capacity = match (entry.record.phase, entry.record.capacity) {
-        (PoolPhase::Withdrawn, _) => return Err(busy(ObjectKind::Pool, pool, "withdrawn")),
-        (PoolPhase::Present, Some(capacity)) => capacity,
-        (PoolPhase::Creating | PoolPhase::Present, _) => {
-            return Err(busy(ObjectKind::Pool, pool, "created"));
-        }
-    };
-    if size > capacity {
-        let detail = format!("size {size} is more than pool {pool} has: {capacity} bytes");
-        return Err(refuse(ProblemCode::NoSpace, object, detail));
-    }
-    Ok(())
 }

@@ -1,11 +1,13 @@
 //! Taking edits, with the indexes following.
 
+use ashlar_protocol::{ObjectRef, Provisioning};
 use uuid::Uuid;
 
-use super::{HostEntry, Intent, PoolEntry, VolumeEntry};
+use super::{GroupEntry, HostEntry, Intent, PoolEntry, VolumeEntry, thins};
 use crate::domain::change::Edit;
 use crate::domain::record::{
-    ConnectionRecord, HostRecord, Key, PoolRecord, Record, VolumePhase, VolumeRecord,
+    ConnectionRecord, GroupPhase, GroupRecord, GroupSnapshotRecord, HostRecord, Key, PoolRecord,
+    Record, RequestRecord, SnapshotPhase, SnapshotRecord, Unit, VolumePhase, VolumeRecord,
 };
 
 /// A record that contradicts the others.
@@ -43,14 +45,13 @@ impl Intent {
                 self.thin_counters.insert(*id, *counter);
             }
             Record::Host(id, host) => self.put_host(*id, host),
+            Record::Group(id, group) => self.put_group(*id, group),
+            Record::GroupSnapshot(id, snapshot) => return self.put_group_snapshot(*id, snapshot),
             Record::Volume(id, volume) => return self.put_volume(*id, volume),
+            Record::Snapshot(id, snapshot) => return self.put_snapshot(*id, snapshot),
             Record::Connection(id, connection) => return self.put_connection(*id, connection),
-            Record::Request(id, request) => {
-                self.remove_request(*id);
-                self.requests_by_age.insert(request.generation, *id);
-                self.requests.insert(*id, request.clone());
-            }
-            Record::Answer(..) => {}
+            Record::Request(id, request) => self.put_request(*id, request),
+            Record::Answer(..) | Record::Event(..) => {}
         }
         Ok(())
     }
@@ -74,31 +75,38 @@ impl Intent {
                     self.forget_host_names(&old.record);
                 }
             }
+            Key::Group(id) => {
+                self.groups.remove(&id);
+                self.groups_in_motion.remove(&id);
+            }
+            Key::GroupSnapshot(id) => self.remove_group_snapshot(id),
             Key::Volume(id) => self.remove_volume(id),
+            Key::Snapshot(id) => self.remove_snapshot(id),
             Key::Connection(id) => self.remove_connection(id),
             Key::Request(id) => self.remove_request(id),
-            Key::Answer(_) => {}
+            Key::Answer(_) | Key::Event(_) => {}
         }
     }
 
     fn put_pool(&mut self, id: Uuid, record: &PoolRecord) {
-        let (volumes, provisioned) = match self.pools.get(&id) {
-            Some(old) => {
-                for disk in &old.record.spec.disks {
-                    self.pool_by_disk.remove(disk);
-                }
-                (old.volumes, old.provisioned)
-            }
-            None => (0, 0),
-        };
+        let old = self.pools.remove(&id);
+        for disk in old.iter().flat_map(|old| &old.record.spec.disks) {
+            self.pool_by_disk.remove(disk);
+        }
         for disk in &record.spec.disks {
             self.pool_by_disk.insert(disk.clone(), id);
         }
         let record = record.clone();
-        let entry = PoolEntry {
-            record,
-            volumes,
-            provisioned,
+        let entry = match old {
+            Some(old) => PoolEntry { record, ..old },
+            None => PoolEntry {
+                record,
+                volumes: 0,
+                provisioned: 0,
+                thin: 0,
+                thick: 0,
+                snapshots: 0,
+            },
         };
         self.pools.insert(id, entry);
     }
@@ -141,21 +149,36 @@ impl Intent {
             let (record, missing) = (Key::Volume(id), Key::Pool(record.pool));
             return Err(Dangling { record, missing });
         }
-        let connections = self.volumes.get(&id).map_or(0, |old| old.connections);
+        let (connections, snapshots) = match self.volumes.get(&id) {
+            Some(old) => (old.connections, old.snapshots),
+            None => (0, self.snapshots_of(id, None).count() as u64),
+        };
         self.remove_volume(id);
         if let Some(pool) = self.pools.get_mut(&record.pool) {
             pool.volumes += 1;
             pool.provisioned += record.size;
+            *promised(pool, record.provisioning) += record.size;
         }
-        if record.phase != VolumePhase::Present {
+        if in_motion(record) {
             self.volumes_in_motion.insert(id);
         }
+        if let Some(group) = record.group {
+            self.volumes_by_group.insert((group, id));
+        }
+        if let Some(origin) = record.origin {
+            let made = Unit::Volume(id).object();
+            self.made_of.insert((origin.object, made));
+        }
+        let owner = Unit::Volume(id).object();
+        let thins = thins::of_volume(record);
+        self.thins.put(owner, record.family(id), thins);
         let record = record.clone();
         self.volumes.insert(
             id,
             VolumeEntry {
                 record,
                 connections,
+                snapshots,
             },
         );
         Ok(())
@@ -166,10 +189,115 @@ impl Intent {
             return;
         };
         self.volumes_in_motion.remove(&id);
+        let owner = Unit::Volume(id).object();
+        let thins = thins::of_volume(&old.record);
+        self.thins.remove(owner, old.record.family(id), thins);
+        if let Some(group) = old.record.group {
+            self.volumes_by_group.remove(&(group, id));
+        }
+        if let Some(origin) = old.record.origin {
+            let made = Unit::Volume(id).object();
+            self.made_of.remove(&(origin.object, made));
+        }
         if let Some(pool) = self.pools.get_mut(&old.record.pool) {
             pool.volumes -= 1;
             pool.provisioned -= old.record.size;
+            *promised(pool, old.record.provisioning) -= old.record.size;
         }
+    }
+
+    fn put_group(&mut self, id: Uuid, record: &GroupRecord) {
+        let group_snapshots = self.groups.get(&id).map_or(0, |old| old.group_snapshots);
+        match record.phase {
+            GroupPhase::Present => self.groups_in_motion.remove(&id),
+            GroupPhase::Creating | GroupPhase::Deleting => self.groups_in_motion.insert(id),
+        };
+        let entry = GroupEntry {
+            record: record.clone(),
+            group_snapshots,
+        };
+        self.groups.insert(id, entry);
+    }
+
+    fn put_group_snapshot(
+        &mut self,
+        id: Uuid,
+        record: &GroupSnapshotRecord,
+    ) -> Result<(), Dangling> {
+        self.remove_group_snapshot(id);
+        let Some(group) = self.groups.get_mut(&record.group) else {
+            let (record, missing) = (Key::GroupSnapshot(id), Key::Group(record.group));
+            return Err(Dangling { record, missing });
+        };
+        group.group_snapshots += 1;
+        if record.phase != SnapshotPhase::Present {
+            self.group_snapshots_in_motion.insert(id);
+        }
+        self.group_snapshots.insert(id, record.clone());
+        Ok(())
+    }
+
+    fn remove_group_snapshot(&mut self, id: Uuid) {
+        let Some(old) = self.group_snapshots.remove(&id) else {
+            return;
+        };
+        self.group_snapshots_in_motion.remove(&id);
+        if let Some(group) = self.groups.get_mut(&old.group) {
+            group.group_snapshots -= 1;
+        }
+    }
+
+    fn put_snapshot(&mut self, id: Uuid, record: &SnapshotRecord) -> Result<(), Dangling> {
+        if !self.pools.contains_key(&record.pool) {
+            let (record, missing) = (Key::Snapshot(id), Key::Pool(record.pool));
+            return Err(Dangling { record, missing });
+        }
+        self.remove_snapshot(id);
+        if let Some(pool) = self.pools.get_mut(&record.pool) {
+            pool.snapshots += 1;
+            pool.thick += kept(record);
+        }
+        if let Some(volume) = self.volumes.get_mut(&record.volume) {
+            volume.snapshots += 1;
+        }
+        self.snapshots_by_volume.insert((record.volume, id));
+        if let Some(whole) = record.group {
+            self.snapshots_by_group.insert((whole, id));
+        }
+        // Those of a group are in motion with it.
+        if record.phase != SnapshotPhase::Present && record.group.is_none() {
+            self.snapshots_in_motion.insert(id);
+        }
+        if record.phase == SnapshotPhase::Creating {
+            self.made_of.insert(made_of(id, record));
+        }
+        let owner = Unit::Snapshot(id).object();
+        let thin = thins::of_snapshot(record);
+        self.thins.put(owner, record.family(), [thin]);
+        self.snapshots.insert(id, record.clone());
+        Ok(())
+    }
+
+    fn remove_snapshot(&mut self, id: Uuid) {
+        let Some(old) = self.snapshots.remove(&id) else {
+            return;
+        };
+        if let Some(pool) = self.pools.get_mut(&old.pool) {
+            pool.snapshots -= 1;
+            pool.thick -= kept(&old);
+        }
+        if let Some(volume) = self.volumes.get_mut(&old.volume) {
+            volume.snapshots -= 1;
+        }
+        let owner = Unit::Snapshot(id).object();
+        let thin = thins::of_snapshot(&old);
+        self.thins.remove(owner, old.family(), [thin]);
+        self.snapshots_by_volume.remove(&(old.volume, id));
+        if let Some(whole) = old.group {
+            self.snapshots_by_group.remove(&(whole, id));
+        }
+        self.snapshots_in_motion.remove(&id);
+        self.made_of.remove(&made_of(id, &old));
     }
 
     fn put_connection(&mut self, id: Uuid, record: &ConnectionRecord) -> Result<(), Dangling> {
@@ -208,9 +336,50 @@ impl Intent {
         }
     }
 
+    fn put_request(&mut self, id: Uuid, request: &RequestRecord) {
+        self.remove_request(id);
+        self.requests_by_age.insert(request.generation, id);
+        if request.works() {
+            self.work.insert((request.object, id));
+        }
+        self.requests.insert(id, request.clone());
+    }
+
     fn remove_request(&mut self, id: Uuid) {
         if let Some(old) = self.requests.remove(&id) {
+            self.work.remove(&(old.object, id));
             self.requests_by_age.remove(&old.generation);
         }
     }
+}
+
+/// What a pool has promised to volumes of a kind.
+fn promised(pool: &mut PoolEntry, provisioning: Provisioning) -> &mut u64 {
+    match provisioning {
+        Provisioning::Thin => &mut pool.thin,
+        Provisioning::Thick => &mut pool.thick,
+    }
+}
+
+/// What is kept in its pool for a snapshot.
+fn kept(record: &SnapshotRecord) -> u64 {
+    match record.provisioning {
+        Provisioning::Thin => 0,
+        Provisioning::Thick => record.size,
+    }
+}
+
+/// Whether the kernel must know of a volume by itself, connected or not.
+fn in_motion(record: &VolumeRecord) -> bool {
+    match record.phase {
+        VolumePhase::Present => !record.retired.is_empty(),
+        VolumePhase::Reverting => true,
+        // Those of a group are made with it.
+        VolumePhase::Creating | VolumePhase::Deleting => record.group.is_none(),
+    }
+}
+
+/// A snapshot's entry among what is being made of its volume.
+fn made_of(id: Uuid, record: &SnapshotRecord) -> (Uuid, ObjectRef) {
+    (record.volume, Unit::Snapshot(id).object())
 }

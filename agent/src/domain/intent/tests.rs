@@ -1,14 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use ashlar_protocol::{Problem, ProblemCode, Transport};
+use ashlar_protocol::{Parent, Problem, ProblemCode, Transport};
+use ashlar_targetd_protocol::{Accesses, ThinRef};
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::Edit;
-use crate::domain::record::{Key, Record, VolumePhase};
-use crate::domain::record::{PoolPhase, Unit};
+use crate::domain::record::{Key, PoolPhase, Record, SnapshotPhase, Unit, VolumePhase};
 use crate::domain::samples::*;
-use crate::domain::settle::{Span, restore, settle, withdraw};
+use crate::domain::settle::{Grounds, Span, restore, settle, withdraw};
 use crate::domain::{Command, Decision};
 
 /// One step of a life: a client's command, or what the kernel answers.
@@ -30,10 +30,18 @@ fn transport() -> impl Strategy<Value = Transport> {
     prop_oneof![Just(Transport::Iscsi), Just(Transport::NvmeTcp)]
 }
 
+fn parent() -> impl Strategy<Value = Parent> {
+    prop_oneof![
+        few(0xc0).prop_map(Parent::Volume),
+        few(0xe0).prop_map(Parent::Snapshot)
+    ]
+}
+
 fn unit() -> impl Strategy<Value = Unit> {
     prop_oneof![
         few(0xa0).prop_map(Unit::Pool),
-        few(0xc0).prop_map(Unit::Volume)
+        few(0xc0).prop_map(Unit::Volume),
+        few(0xe0).prop_map(Unit::Snapshot),
     ]
 }
 
@@ -42,14 +50,19 @@ fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         (few(0xa0), 0..4_u32).prop_map(|(p, n)| pool(p, &[&format!("serial-DISK{n}")])),
         (few(0xc0), size.clone()).prop_map(|(v, size)| volume(v, size)),
-        (few(0xc0), size).prop_map(|(v, size)| extend(v, size)),
+        (few(0xc0), size.clone()).prop_map(|(v, size)| extend(v, size)),
+        (few(0xc0), parent(), prop::option::of(size))
+            .prop_map(|(v, parent, size)| clone(v, parent, size)),
+        (few(0xe0), few(0xc0)).prop_map(|(s, v)| snapshot(s, v)),
+        few(0xe0).prop_map(|id| Command::SnapshotDelete { id }),
+        (few(0xc0), few(0xe0), any::<bool>()).prop_map(|(v, s, cut)| revert(v, s, cut)),
         few(0xc0).prop_map(|id| Command::VolumeDelete { id }),
         few(0xc0).prop_map(|id| Command::VolumeDetachAll { id }),
         (few(0xb0), 0..3_u32).prop_map(|(h, n)| host(h, n)),
         few(0xb0).prop_map(|id| Command::HostDelete { id }),
         (few(0xd0), few(0xc0), few(0xb0), transport())
             .prop_map(|(c, v, h, transport)| attach(c, v, h, transport)),
-        few(0xd0).prop_map(|id| Command::ConnectionDelete { id }),
+        few(0xd0).prop_map(detach),
     ]
 }
 
@@ -69,15 +82,19 @@ fn edits(world: &mut World, step: &Step) -> Vec<Edit> {
         applied: tried.saturating_sub(back),
         tried,
     };
-    let problem = Problem::new(ProblemCode::KernelFailed, "no");
+    let grounds = Grounds {
+        problem: Problem::new(ProblemCode::KernelFailed, "no"),
+        users: Accesses::default(),
+        device: Some(0),
+    };
     match step {
         Step::Command(command) => match world.decide(command) {
             Ok(Decision::Change(change, _)) => change.edits,
             Ok(Decision::Repeat(_)) | Err(_) => Vec::new(),
         },
         Step::Settle(unit) => settle(intent, *unit, tried, Some(CAPACITY)),
-        Step::Withdraw(unit, back) => withdraw(intent, *unit, span(*back), &problem),
-        Step::Restore(unit, back) => restore(intent, *unit, span(*back), &problem),
+        Step::Withdraw(unit, back) => withdraw(intent, *unit, span(*back), &grounds),
+        Step::Restore(unit, back) => restore(intent, *unit, span(*back), &grounds),
     }
 }
 
@@ -103,9 +120,10 @@ fn check(intent: &Intent) {
             entry.provisioned,
             mine().map(|v| v.record.size).sum::<u64>()
         );
-        let ids: BTreeSet<_> = mine().map(|v| v.record.thin_id).collect();
-        assert_eq!(ids.len() as u64, entry.volumes, "a thin id was given twice");
-        assert!(entry.record.phase != PoolPhase::Withdrawn || entry.volumes == 0);
+        let snapshots = || intent.snapshots.values().filter(|s| s.pool == *id);
+        assert_eq!(entry.snapshots, snapshots().count() as u64);
+        let residents = entry.volumes + entry.snapshots;
+        assert!(entry.record.phase != PoolPhase::Withdrawn || residents == 0);
         for disk in &entry.record.spec.disks {
             assert_eq!(intent.pool_by_disk.get(disk), Some(id));
         }
@@ -114,12 +132,53 @@ fn check(intent: &Intent) {
         let mine = intent.connections.values().filter(|c| c.host == *id);
         assert_eq!(entry.connections, mine.count() as u64);
     }
+    check_thin_devices(intent);
     let unique: BTreeSet<_> = intent
         .connections
         .values()
         .map(|c| (c.volume, c.host, c.transport))
         .collect();
     assert_eq!(unique.len(), intent.connections.len(), "attached twice");
+}
+
+/// None belongs to two, and what something is being made of is there.
+fn check_thin_devices(intent: &Intent) {
+    let mut thin = BTreeSet::new();
+    let mut take = |pool, thin_id| {
+        let new = thin.insert(ThinRef { pool, thin_id });
+        assert!(new, "a thin device belongs to two");
+    };
+    for (id, entry) in &intent.volumes {
+        let volume = &entry.record;
+        take(volume.pool, volume.thin_id);
+        for retired in &volume.retired {
+            take(retired.pool, retired.thin_id);
+        }
+        assert_eq!(
+            entry.snapshots,
+            intent.snapshots_of(*id, None).count() as u64
+        );
+        let making = matches!(volume.phase, VolumePhase::Creating | VolumePhase::Reverting);
+        assert!(volume.origin.is_none() || making);
+        assert_eq!(
+            volume.phase == VolumePhase::Reverting,
+            volume.origin.is_some() && !volume.retired.is_empty()
+        );
+        if let Some(origin) = volume.origin {
+            let of = intent.volumes.get(&origin.object).map(|v| v.record.thin_id);
+            let of = of.or(intent.snapshots.get(&origin.object).map(|s| s.thin_id));
+            assert_eq!(of, Some(origin.thin_id), "made of what is gone");
+            assert!(intent.made_of(origin.object).is_some());
+        }
+    }
+    for snapshot in intent.snapshots.values() {
+        take(snapshot.pool, snapshot.thin_id);
+        if snapshot.phase == SnapshotPhase::Creating {
+            let of = &intent.volumes[&snapshot.volume].record;
+            assert_eq!(of.thin_id, snapshot.origin_thin, "made of what is gone");
+            assert!(intent.made_of(snapshot.volume).is_some());
+        }
+    }
 }
 
 /// The intent of the same records, through their stored form and in the store's order.
@@ -156,11 +215,13 @@ proptest! {
             check(&world.intent);
             prop_assert!(world.intent.generation() >= generation);
             generation = world.intent.generation();
-            for (volume, entry) in &world.intent.volumes {
-                let key = (entry.record.pool, entry.record.thin_id);
-                let born = entry.record.created;
-                let owner = *thin.entry(key).or_insert((*volume, born));
-                prop_assert_eq!(owner, (*volume, born), "a thin id was given again");
+            let volumes = world.intent.volumes.iter();
+            let volumes = volumes.map(|(id, v)| (*id, v.record.pool, v.record.thin_id));
+            let snapshots = world.intent.snapshots.iter();
+            let snapshots = snapshots.map(|(id, s)| (*id, s.pool, s.thin_id));
+            for (object, pool, thin_id) in volumes.chain(snapshots) {
+                let owner = *thin.entry((pool, thin_id)).or_insert(object);
+                prop_assert_eq!(owner, object, "a thin id was given again");
             }
         }
         prop_assert_eq!(&replayed(&world.intent), &world.intent);

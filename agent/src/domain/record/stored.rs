@@ -5,12 +5,16 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    BoxRecord, ConnectionRecord, HostRecord, PoolRecord, RequestRecord, ThinCounter, VolumeRecord,
+    BoxRecord, ConnectionRecord, EventRecord, GroupRecord, GroupSnapshotRecord, HostRecord,
+    PoolRecord, RequestRecord, SnapshotRecord, ThinCounter, VolumeRecord,
 };
 use crate::domain::outcome::Outcome;
 
 /// The schema this version writes.
 pub const SCHEMA: u32 = 1;
+
+/// The kind of keys that hold a number rather than an id.
+const EVENT: u8 = 0x60;
 
 /// Where a record is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,14 +29,22 @@ pub enum Key {
     ThinCounter(Uuid),
     /// A host.
     Host(Uuid),
+    /// A group.
+    Group(Uuid),
+    /// A group snapshot.
+    GroupSnapshot(Uuid),
     /// A volume.
     Volume(Uuid),
+    /// A snapshot.
+    Snapshot(Uuid),
     /// A connection.
     Connection(Uuid),
     /// A request.
     Request(Uuid),
     /// What a request was answered with.
     Answer(Uuid),
+    /// Something that happened, by its number.
+    Event(u64),
 }
 
 /// A record with its key.
@@ -48,14 +60,22 @@ pub enum Record {
     ThinCounter(Uuid, ThinCounter),
     /// A host.
     Host(Uuid, HostRecord),
+    /// A group.
+    Group(Uuid, GroupRecord),
+    /// A group snapshot.
+    GroupSnapshot(Uuid, GroupSnapshotRecord),
     /// A volume.
     Volume(Uuid, VolumeRecord),
+    /// A snapshot.
+    Snapshot(Uuid, SnapshotRecord),
     /// A connection.
     Connection(Uuid, ConnectionRecord),
     /// A request.
     Request(Uuid, RequestRecord),
     /// What a request was answered with. Read when it is repeated; the intent does without.
     Answer(Uuid, Outcome),
+    /// Something that happened. Kept beside the intent.
+    Event(u64, EventRecord),
 }
 
 /// Why stored bytes are not a record.
@@ -92,10 +112,18 @@ impl Key {
             Key::Pool(id) => (0x10, Some(id)),
             Key::ThinCounter(id) => (0x11, Some(id)),
             Key::Host(id) => (0x20, Some(id)),
+            Key::Group(id) => (0x28, Some(id)),
+            Key::GroupSnapshot(id) => (0x29, Some(id)),
             Key::Volume(id) => (0x30, Some(id)),
+            Key::Snapshot(id) => (0x31, Some(id)),
             Key::Connection(id) => (0x40, Some(id)),
             Key::Request(id) => (0x50, Some(id)),
             Key::Answer(id) => (0x51, Some(id)),
+            Key::Event(number) => {
+                let mut bytes = vec![EVENT];
+                bytes.extend(number.to_be_bytes());
+                return bytes;
+            }
         };
         let mut bytes = vec![kind];
         bytes.extend(id.iter().flat_map(|id| id.as_bytes()));
@@ -116,12 +144,19 @@ impl Key {
                 _ => Err(unknown()),
             };
         }
+        if *kind == EVENT {
+            let number = rest.try_into().map_err(|_| unknown())?;
+            return Ok(Key::Event(u64::from_be_bytes(number)));
+        }
         let id = Uuid::from_slice(rest).map_err(|_| unknown())?;
         match kind {
             0x10 => Ok(Key::Pool(id)),
             0x11 => Ok(Key::ThinCounter(id)),
             0x20 => Ok(Key::Host(id)),
+            0x28 => Ok(Key::Group(id)),
+            0x29 => Ok(Key::GroupSnapshot(id)),
             0x30 => Ok(Key::Volume(id)),
+            0x31 => Ok(Key::Snapshot(id)),
             0x40 => Ok(Key::Connection(id)),
             0x50 => Ok(Key::Request(id)),
             0x51 => Ok(Key::Answer(id)),
@@ -151,10 +186,14 @@ impl Record {
             Record::Pool(id, _) => Key::Pool(*id),
             Record::ThinCounter(id, _) => Key::ThinCounter(*id),
             Record::Host(id, _) => Key::Host(*id),
+            Record::Group(id, _) => Key::Group(*id),
+            Record::GroupSnapshot(id, _) => Key::GroupSnapshot(*id),
             Record::Volume(id, _) => Key::Volume(*id),
+            Record::Snapshot(id, _) => Key::Snapshot(*id),
             Record::Connection(id, _) => Key::Connection(*id),
             Record::Request(id, _) => Key::Request(*id),
             Record::Answer(id, _) => Key::Answer(*id),
+            Record::Event(number, _) => Key::Event(*number),
         }
     }
 
@@ -169,10 +208,14 @@ impl Record {
             Record::Pool(_, r) => encode(r),
             Record::ThinCounter(_, r) => encode(r),
             Record::Host(_, r) => encode(r),
+            Record::Group(_, r) => encode(r),
+            Record::GroupSnapshot(_, r) => encode(r),
             Record::Volume(_, r) => encode(r),
+            Record::Snapshot(_, r) => encode(r),
             Record::Connection(_, r) => encode(r),
             Record::Request(_, r) => encode(r),
             Record::Answer(_, r) => encode(r),
+            Record::Event(_, r) => encode(r),
         }
     }
 
@@ -188,10 +231,14 @@ impl Record {
             Key::Pool(id) => Record::Pool(id, decode(key, value)?),
             Key::ThinCounter(id) => Record::ThinCounter(id, decode(key, value)?),
             Key::Host(id) => Record::Host(id, decode(key, value)?),
+            Key::Group(id) => Record::Group(id, decode(key, value)?),
+            Key::GroupSnapshot(id) => Record::GroupSnapshot(id, decode(key, value)?),
             Key::Volume(id) => Record::Volume(id, decode(key, value)?),
+            Key::Snapshot(id) => Record::Snapshot(id, decode(key, value)?),
             Key::Connection(id) => Record::Connection(id, decode(key, value)?),
             Key::Request(id) => Record::Request(id, decode(key, value)?),
             Key::Answer(id) => Record::Answer(id, decode(key, value)?),
+            Key::Event(number) => Record::Event(number, decode(key, value)?),
         })
     }
 }

@@ -11,6 +11,81 @@ fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
 }
 
+fn thin(number: u64) -> ThinId {
+    ThinId::try_from(number).unwrap()
+}
+
+fn labels() -> Labels {
+    let labels = [("owner".to_owned(), "db team".to_owned())];
+    BTreeMap::from(labels).try_into().unwrap()
+}
+
+/// With everything that a volume of the first release did not have.
+fn clone_of(volume: &VolumeRecord) -> VolumeRecord {
+    VolumeRecord {
+        phase: VolumePhase::Reverting,
+        labels: labels(),
+        parent: Some(Parent::Snapshot(id(7))),
+        origin: Some(Origin {
+            object: id(8),
+            thin_id: thin(11),
+        }),
+        retired: [ThinRef {
+            pool: id(1),
+            thin_id: thin(12),
+        }]
+        .into(),
+        group: Some(id(9)),
+        ..volume.clone()
+    }
+}
+
+fn qos() -> Qos {
+    Qos {
+        read_iops: Some(500),
+        total_bytes: Some(100 << 20),
+        per_gib: true,
+        ..Qos::default()
+    }
+}
+
+fn snapshot() -> SnapshotRecord {
+    SnapshotRecord {
+        name: "before".parse().unwrap(),
+        labels: labels(),
+        volume: id(3),
+        pool: id(1),
+        thin_id: thin(10),
+        origin_thin: thin(9),
+        size: 10 << 30,
+        phase: SnapshotPhase::Present,
+        group: Some(id(10)),
+        created: 1_800_000_002,
+        generation: 7,
+        provisioning: Provisioning::Thin,
+        family: None,
+    }
+}
+
+fn group() -> GroupRecord {
+    GroupRecord {
+        name: "app".parse().unwrap(),
+        phase: GroupPhase::Creating,
+        created: 1_800_000_003,
+        generation: 8,
+    }
+}
+
+fn group_snapshot() -> GroupSnapshotRecord {
+    GroupSnapshotRecord {
+        name: "nightly".parse().unwrap(),
+        group: id(9),
+        phase: SnapshotPhase::Deleting,
+        created: 1_800_000_004,
+        generation: 9,
+    }
+}
+
 fn samples() -> Vec<(Record, &'static str)> {
     let iqn = "iqn.1993-08.org.debian:01:abc".parse().unwrap();
     let key = "DHHC-1:00:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh+KfiaR:".to_owned();
@@ -21,6 +96,8 @@ fn samples() -> Vec<(Record, &'static str)> {
             block_size: None,
             metadata_size: Some(64 << 20),
             wipe: true,
+            over_subscription: 0,
+            reserved: 0,
         },
         block_size: 64 << 10,
         metadata_size: 64 << 20,
@@ -29,6 +106,9 @@ fn samples() -> Vec<(Record, &'static str)> {
         capacity: Some(900 << 20),
         generation: 3,
     };
+    let mut promised = pool.clone();
+    promised.spec.over_subscription = 2_000;
+    promised.spec.reserved = 10;
     let host = HostRecord {
         name: "db 1".parse().unwrap(),
         iqn: Some(iqn),
@@ -45,9 +125,42 @@ fn samples() -> Vec<(Record, &'static str)> {
         pool: id(1),
         thin_id: ThinId::try_from(9).unwrap(),
         size: 10 << 30,
+        growth: Vec::new(),
         phase: VolumePhase::Creating,
         created: 1_800_000_000,
         generation: 5,
+        labels: Labels::default(),
+        parent: None,
+        origin: None,
+        retired: BTreeSet::new(),
+        owner: None,
+        group: None,
+        qos: None,
+        provisioning: Provisioning::Thin,
+        family: None,
+    };
+    let clone = clone_of(&volume);
+    let growing = VolumeRecord {
+        phase: VolumePhase::Present,
+        growth: vec![Growth {
+            generation: 5,
+            from: 9 << 30,
+        }],
+        ..volume.clone()
+    };
+    let owned = VolumeRecord {
+        owner: Some("billing".parse().unwrap()),
+        ..volume.clone()
+    };
+    let limited = VolumeRecord {
+        qos: Some(Box::new(qos())),
+        provisioning: Provisioning::Thick,
+        ..volume.clone()
+    };
+    let snapshot = snapshot();
+    let thick = SnapshotRecord {
+        provisioning: Provisioning::Thick,
+        ..snapshot.clone()
     };
     let connection = ConnectionRecord {
         volume: id(3),
@@ -55,6 +168,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         transport: Transport::NvmeTcp,
         phase: ConnectionPhase::Detaching,
         generation: 6,
+    };
+    let withdrawn = ConnectionRecord {
+        phase: ConnectionPhase::Withdrawn,
+        ..connection
     };
     let object = ObjectRef {
         kind: ObjectKind::Connection,
@@ -72,15 +189,41 @@ fn samples() -> Vec<(Record, &'static str)> {
         failed: Some(Box::new(
             Problem::new(ProblemCode::InUse, "still used").about(object),
         )),
+        work: None,
+    };
+    let work = RequestRecord {
+        operation: Operation::VolumeExtend,
+        unit: None,
+        failed: None,
+        work: Some(WorkRecord {
+            phase: WorkPhase::Ended,
+            progress: Progress {
+                done: 1 << 20,
+                total: Some(2 << 20),
+            },
+            result: Some(JobResult {
+                written: Some(1 << 20),
+                zeroed: Some(0),
+                sha256: Some([0xa5; 32].into()),
+            }),
+        }),
+        ..request.clone()
     };
     let answer = Outcome::Volume {
         volume: Volume {
             id: id(3),
             name: "data".parse().unwrap(),
+            owner: None,
+            group: None,
             pool: id(1),
             size: 10 << 30,
             state: VolumeState::Available,
             connections: 0,
+            snapshots: 1,
+            parent: Some(Parent::Volume(id(6))),
+            labels: labels(),
+            qos: Some(qos()),
+            provisioning: Provisioning::Thick,
             created: 1_800_000_000,
             generation: 5,
         },
@@ -90,13 +233,36 @@ fn samples() -> Vec<(Record, &'static str)> {
     let site = BoxRecord {
         id: id(0xb0),
         nvme_ports: ports.into(),
+        frozen: None,
+    };
+    let frozen = BoxRecord {
+        frozen: Some(Frozen {
+            since: 1_800_000_002,
+            reason: Some("a move".parse().unwrap()),
+        }),
+        ..site.clone()
+    };
+    let event = EventRecord {
+        time: 1_800_000_003,
+        kind: EventKind::new(ObjectKind::Volume, "created"),
+        object,
+        request: Some(id(5)),
+        detail: Some("data".to_owned()),
     };
     vec![
         (Record::Box(site), include_str!("../golden/v1/box.hex")),
+        (
+            Record::Box(frozen),
+            include_str!("../golden/v1/box-frozen.hex"),
+        ),
         (Record::Clock(77), include_str!("../golden/v1/clock.hex")),
         (
             Record::Pool(id(1), pool),
             include_str!("../golden/v1/pool.hex"),
+        ),
+        (
+            Record::Pool(id(2), promised),
+            include_str!("../golden/v1/pool-promised.hex"),
         ),
         (
             Record::ThinCounter(id(1), ThinCounter { next: 10 }),
@@ -107,20 +273,64 @@ fn samples() -> Vec<(Record, &'static str)> {
             include_str!("../golden/v1/host.hex"),
         ),
         (
+            Record::Group(id(9), group()),
+            include_str!("../golden/v1/group.hex"),
+        ),
+        (
+            Record::GroupSnapshot(id(10), group_snapshot()),
+            include_str!("../golden/v1/group-snapshot.hex"),
+        ),
+        (
             Record::Volume(id(3), volume),
             include_str!("../golden/v1/volume.hex"),
+        ),
+        (
+            Record::Volume(id(6), clone),
+            include_str!("../golden/v1/volume-reverting.hex"),
+        ),
+        (
+            Record::Volume(id(7), limited),
+            include_str!("../golden/v1/volume-limited.hex"),
+        ),
+        (
+            Record::Volume(id(8), growing),
+            include_str!("../golden/v1/volume-growing.hex"),
+        ),
+        (
+            Record::Volume(id(9), owned),
+            include_str!("../golden/v1/volume-owned.hex"),
+        ),
+        (
+            Record::Snapshot(id(7), snapshot),
+            include_str!("../golden/v1/snapshot.hex"),
+        ),
+        (
+            Record::Snapshot(id(8), thick),
+            include_str!("../golden/v1/snapshot-thick.hex"),
         ),
         (
             Record::Connection(id(4), connection),
             include_str!("../golden/v1/connection.hex"),
         ),
         (
+            Record::Connection(id(9), withdrawn),
+            include_str!("../golden/v1/connection-withdrawn.hex"),
+        ),
+        (
             Record::Request(id(5), request),
             include_str!("../golden/v1/request.hex"),
         ),
         (
+            Record::Request(id(6), work),
+            include_str!("../golden/v1/request-work.hex"),
+        ),
+        (
             Record::Answer(id(5), answer),
-            include_str!("../golden/v1/answer.hex"),
+            include_str!("../golden/v1/answer-limited.hex"),
+        ),
+        (
+            Record::Event(258, event),
+            include_str!("../golden/v1/event.hex"),
         ),
     ]
 }
@@ -154,6 +364,37 @@ fn every_kind_of_schema_1_is_read() {
         let read = Record::parse(&unhex(key), &unhex(value.trim_end())).unwrap();
         assert_eq!(read, record);
     }
+}
+
+/// Written before volumes had snapshots, parents and labels.
+#[test]
+fn an_answer_of_an_older_version_is_read() {
+    let golden = include_str!("../golden/v1/answer.hex");
+    let (key, value) = golden.split_once('\n').unwrap();
+    let read = Record::parse(&unhex(key), &unhex(value.trim_end())).unwrap();
+    let Record::Answer(_, Outcome::Volume { volume, created }) = read else {
+        panic!("{read:?}")
+    };
+    assert!(created);
+    assert_eq!(
+        (volume.id, volume.snapshots, volume.parent),
+        (id(3), 0, None)
+    );
+    assert!(volume.labels.is_empty());
+}
+
+/// Written before volumes were limited or thick.
+#[test]
+fn an_answer_with_a_parent_is_read() {
+    let golden = include_str!("../golden/v1/answer-clone.hex");
+    let (key, value) = golden.split_once('\n').unwrap();
+    let read = Record::parse(&unhex(key), &unhex(value.trim_end())).unwrap();
+    let Record::Answer(_, Outcome::Volume { volume, .. }) = read else {
+        panic!("{read:?}")
+    };
+    assert_eq!(volume.parent, Some(Parent::Volume(id(6))));
+    assert_eq!(volume.qos, None);
+    assert_eq!(volume.provisioning, Provisioning::Thin);
 }
 
 #[test]

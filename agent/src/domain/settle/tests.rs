@@ -1,11 +1,24 @@
-use ashlar_protocol::{ProblemCode, Transport};
+use ashlar_protocol::{ProblemCode, Provisioning, Transport};
 
 use super::*;
 use crate::domain::Command;
+use crate::domain::record::Origin;
 use crate::domain::samples::*;
 
-fn problem() -> Problem {
-    Problem::new(ProblemCode::NoSpace, "no room")
+/// The kernel refused, and the volume has no device.
+fn grounds() -> Grounds {
+    Grounds {
+        problem: Problem::new(ProblemCode::NoSpace, "no room"),
+        users: Accesses::default(),
+        device: Some(0),
+    }
+}
+
+fn with_device(mib: u64) -> Grounds {
+    Grounds {
+        device: Some(mib * MIB),
+        ..grounds()
+    }
 }
 
 fn apply(world: &mut World, edits: &[Edit]) {
@@ -22,10 +35,10 @@ fn failed(world: &World, generation: u64) -> bool {
 #[test]
 fn what_was_asked_after_the_attempt_began_stays_under_way() {
     let mut world = World::furnished();
-    world.does(Command::ConnectionDelete { id: CONNECTION });
+    world.does(detach(CONNECTION));
     let tried = world.intent.generation();
     world.does(attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi));
-    world.does(Command::ConnectionDelete { id: id(1) });
+    world.does(detach(id(1)));
     let edits = settle(&world.intent, Unit::Volume(VOLUME), tried, None);
     assert_eq!(edits, [Edit::Remove(Key::Connection(CONNECTION))]);
 }
@@ -72,11 +85,11 @@ fn only_what_the_kernel_never_had_is_withdrawn() {
     let tried = world.intent.generation();
     world.does(attach(id(2), VOLUME, OTHER_HOST, Transport::NvmeTcp));
     let span = Span { applied, tried };
-    let edits = withdraw(&world.intent, Unit::Volume(VOLUME), span, &problem());
+    let edits = withdraw(&world.intent, Unit::Volume(VOLUME), span, &grounds());
     apply(&mut world, &edits);
     let phase = |c| world.intent.connection(c).unwrap().phase;
     assert_eq!(phase(CONNECTION), ConnectionPhase::Wanted);
-    assert_eq!(phase(id(1)), ConnectionPhase::Cutting);
+    assert_eq!(phase(id(1)), ConnectionPhase::Withdrawn);
     assert_eq!(phase(id(2)), ConnectionPhase::Wanted);
     assert!(failed(&world, tried));
     assert!(!failed(&world, applied) && !failed(&world, tried + 1));
@@ -94,7 +107,7 @@ fn a_withdrawn_volume_is_destroyed_and_its_request_failed() {
     world.does(volume(id(1), MIB));
     let tried = world.intent.generation();
     let unit = Unit::Volume(id(1));
-    let edits = withdraw(&world.intent, unit, Span { applied, tried }, &problem());
+    let edits = withdraw(&world.intent, unit, Span { applied, tried }, &grounds());
     apply(&mut world, &edits);
     assert_eq!(
         world.intent.volume(id(1)).unwrap().record.phase,
@@ -112,30 +125,101 @@ fn a_volume_that_exists_is_never_withdrawn() {
         applied: 0,
         tried: world.intent.generation(),
     };
-    world.does(Command::ConnectionDelete { id: CONNECTION });
+    world.does(detach(CONNECTION));
     world.settle(Unit::Volume(VOLUME));
     assert_eq!(
-        withdraw(&world.intent, Unit::Volume(VOLUME), span, &problem()),
+        withdraw(&world.intent, Unit::Volume(VOLUME), span, &grounds()),
         []
     );
     assert_eq!(
-        withdraw(&world.intent, Unit::Pool(POOL), span, &problem()),
+        withdraw(&world.intent, Unit::Pool(POOL), span, &grounds()),
         []
     );
 }
 
 #[test]
-fn an_extension_is_never_taken_back() {
+fn an_extension_the_kernel_refuses_leaves_the_size_as_it_was() {
+    let mut world = World::furnished();
+    let before = world.intent.clone();
+    let size = |world: &World| world.intent.volume(VOLUME).unwrap().record.size;
+    let applied = world.intent.generation();
+    world.does(extend(VOLUME, 20 * MIB));
+    world.does(extend(VOLUME, 30 * MIB));
+    let tried = world.intent.generation();
+    let unit = Unit::Volume(VOLUME);
+    let span = Span { applied, tried };
+    let edits = withdraw(&world.intent, unit, span, &with_device(10));
+    apply(&mut world, &edits);
+    assert_eq!(size(&world), 10 * MIB);
+    assert!(failed(&world, tried) && failed(&world, tried - 1));
+    assert_eq!(world.intent.pools(), before.pools());
+    // Nothing is left to be given back.
+    let edits = withdraw(&world.intent, unit, span, &with_device(10));
+    assert_eq!(edits, []);
+}
+
+#[test]
+fn a_device_that_grew_or_may_have_grown_keeps_its_size() {
     let mut world = World::furnished();
     let applied = world.intent.generation();
     world.does(extend(VOLUME, 20 * MIB));
     let tried = world.intent.generation();
     let span = Span { applied, tried };
-    assert_eq!(
-        withdraw(&world.intent, Unit::Volume(VOLUME), span, &problem()),
-        []
-    );
+    let unknown = Grounds {
+        device: None,
+        ..grounds()
+    };
+    for grounds in [with_device(20), unknown] {
+        let edits = withdraw(&world.intent, Unit::Volume(VOLUME), span, &grounds);
+        assert_eq!(edits, [], "{grounds:?}");
+    }
     assert!(!failed(&world, tried));
+}
+
+#[test]
+fn an_extension_asked_for_after_the_attempt_began_stays() {
+    let mut world = World::furnished();
+    let applied = world.intent.generation();
+    world.does(extend(VOLUME, 20 * MIB));
+    let tried = world.intent.generation();
+    world.does(extend(VOLUME, 30 * MIB));
+    let unit = Unit::Volume(VOLUME);
+    let first = Span { applied, tried };
+    let edits = withdraw(&world.intent, unit, first, &with_device(10));
+    apply(&mut world, &edits);
+    let size = |world: &World| world.intent.volume(VOLUME).unwrap().record.size;
+    assert_eq!(size(&world), 30 * MIB);
+    assert!(failed(&world, tried) && !failed(&world, tried + 1));
+    // If that cannot be had either, the first size is the one the kernel has.
+    let tried = tried + 1;
+    let edits = withdraw(
+        &world.intent,
+        unit,
+        Span { applied, tried },
+        &with_device(10),
+    );
+    apply(&mut world, &edits);
+    assert_eq!(size(&world), 10 * MIB);
+}
+
+#[test]
+fn an_extension_that_the_kernel_has_is_not_given_back_with_a_later_one() {
+    let mut world = World::furnished();
+    world.does(extend(VOLUME, 20 * MIB));
+    let applied = world.intent.generation();
+    world.does(extend(VOLUME, 30 * MIB));
+    let tried = world.intent.generation();
+    let unit = Unit::Volume(VOLUME);
+    let edits = settle(&world.intent, unit, applied, None);
+    apply(&mut world, &edits);
+    let edits = withdraw(
+        &world.intent,
+        unit,
+        Span { applied, tried },
+        &with_device(20),
+    );
+    apply(&mut world, &edits);
+    assert_eq!(world.intent.volume(VOLUME).unwrap().record.size, 20 * MIB);
 }
 
 #[test]
@@ -147,7 +231,7 @@ fn a_withdrawn_pool_is_forgotten_with_its_disks() {
         applied,
         tried: world.intent.generation(),
     };
-    let edits = withdraw(&world.intent, Unit::Pool(id(1)), span, &problem());
+    let edits = withdraw(&world.intent, Unit::Pool(id(1)), span, &grounds());
     apply(&mut world, &edits);
     assert_eq!(
         world.intent.pool(id(1)).unwrap().record.phase,
@@ -165,12 +249,12 @@ fn a_withdrawn_pool_is_forgotten_with_its_disks() {
 fn a_host_that_did_not_let_go_is_given_back_its_connection_unless_it_was_to_be_cut_off() {
     let mut world = World::furnished();
     let applied = world.intent.generation();
-    world.does(Command::ConnectionDelete { id: CONNECTION });
+    world.does(detach(CONNECTION));
     let span = Span {
         applied,
         tried: world.intent.generation(),
     };
-    let edits = restore(&world.intent, Unit::Volume(VOLUME), span, &problem());
+    let edits = restore(&world.intent, Unit::Volume(VOLUME), span, &grounds());
     apply(&mut world, &edits);
     assert_eq!(
         world.intent.connection(CONNECTION).unwrap().phase,
@@ -184,7 +268,7 @@ fn a_host_that_did_not_let_go_is_given_back_its_connection_unless_it_was_to_be_c
         tried: world.intent.generation(),
     };
     assert_eq!(
-        restore(&world.intent, Unit::Volume(VOLUME), span, &problem()),
+        restore(&world.intent, Unit::Volume(VOLUME), span, &grounds()),
         []
     );
 }
@@ -193,12 +277,217 @@ fn a_host_that_did_not_let_go_is_given_back_its_connection_unless_it_was_to_be_c
 fn what_was_given_back_to_a_host_is_nothing_new_that_could_be_withdrawn() {
     let mut world = World::furnished();
     let applied = world.intent.generation();
-    world.does(Command::ConnectionDelete { id: CONNECTION });
+    world.does(detach(CONNECTION));
     let unit = Unit::Volume(VOLUME);
     let tried = world.intent.generation();
-    let edits = restore(&world.intent, unit, Span { applied, tried }, &problem());
+    let edits = restore(&world.intent, unit, Span { applied, tried }, &grounds());
     apply(&mut world, &edits);
     let tried = world.intent.generation();
-    let edits = withdraw(&world.intent, unit, Span { applied, tried }, &problem());
+    let edits = withdraw(&world.intent, unit, Span { applied, tried }, &grounds());
     assert_eq!(edits, []);
+}
+
+fn thin(number: u64) -> ashlar_targetd_protocol::ThinId {
+    number.try_into().unwrap()
+}
+
+fn on(thin_id: u64) -> ThinRef {
+    ThinRef {
+        pool: POOL,
+        thin_id: thin(thin_id),
+    }
+}
+
+/// The furnished volume, to be given thin device 7 in place of its own, made of snapshot 1.
+fn reverting() -> World {
+    let mut world = World::furnished();
+    let volume = &world.intent.volume(VOLUME).unwrap().record;
+    let generation = world.intent.generation() + 1;
+    let record = VolumeRecord {
+        thin_id: thin(7),
+        phase: VolumePhase::Reverting,
+        origin: Some(Origin {
+            object: id(1),
+            thin_id: thin(5),
+        }),
+        retired: [on(0)].into(),
+        generation,
+        ..volume.clone()
+    };
+    let edits = [
+        Edit::put(Record::Clock(generation)),
+        Edit::put(Record::Volume(VOLUME, record)),
+    ];
+    apply(&mut world, &edits);
+    world
+}
+
+fn record(world: &World) -> &VolumeRecord {
+    &world.intent.volume(VOLUME).unwrap().record
+}
+
+#[test]
+fn a_reverted_volume_has_its_new_thin_device_before_its_old_one_is_destroyed() {
+    let mut world = reverting();
+    let reverted = world.intent.generation();
+    assert_eq!(
+        world.intent.made_of(id(1)),
+        Some(Unit::Volume(VOLUME).object())
+    );
+    world.settle(Unit::Volume(VOLUME));
+    let there = record(&world);
+    assert_eq!(
+        (there.phase, there.thin_id),
+        (VolumePhase::Present, thin(7))
+    );
+    assert_eq!(there.retired, [on(0)].into());
+    assert!(there.generation > reverted, "the kernel has more to do");
+    assert!(world.intent.volumes_in_kernel().contains(&VOLUME));
+    assert_eq!(world.intent.made_of(id(1)), None);
+    world.settle(Unit::Volume(VOLUME));
+    assert_eq!(record(&world).retired, [].into());
+    assert_eq!(record(&world).thin_id, thin(7));
+}
+
+#[test]
+fn a_revert_that_failed_leaves_the_volume_as_it_was_and_what_was_made_is_destroyed() {
+    let mut world = reverting();
+    let tried = world.intent.generation();
+    let span = Span {
+        applied: tried - 1,
+        tried,
+    };
+    let unit = Unit::Volume(VOLUME);
+    let edits = withdraw(&world.intent, unit, span, &grounds());
+    apply(&mut world, &edits);
+    let there = record(&world);
+    assert_eq!(
+        (there.phase, there.thin_id),
+        (VolumePhase::Present, thin(0))
+    );
+    assert_eq!(there.retired, [on(7)].into());
+    assert_eq!(world.intent.made_of(id(1)), None);
+    world.settle(unit);
+    assert_eq!(record(&world).retired, [].into());
+    // Once it is so, there is nothing to take back.
+    let mut world = reverting();
+    world.settle(unit);
+    assert_eq!(withdraw(&world.intent, unit, span, &grounds()), []);
+}
+
+fn snapshot(phase: SnapshotPhase, generation: u64) -> Edit {
+    let record = SnapshotRecord {
+        provisioning: Provisioning::Thin,
+        name: "snapshot".parse().unwrap(),
+        labels: Default::default(),
+        volume: VOLUME,
+        pool: POOL,
+        thin_id: thin(5),
+        origin_thin: thin(0),
+        size: 10 * MIB,
+        phase,
+        group: None,
+        family: None,
+        created: 1,
+        generation,
+    };
+    Edit::put(Record::Snapshot(id(1), record))
+}
+
+#[test]
+fn a_snapshot_in_the_making_keeps_its_volume_until_it_is_there_or_withdrawn() {
+    let unit = Unit::Snapshot(id(1));
+    let mut world = World::furnished();
+    let tried = world.intent.generation() + 1;
+    let edits = [
+        Edit::put(Record::Clock(tried)),
+        snapshot(SnapshotPhase::Creating, tried),
+    ];
+    apply(&mut world, &edits);
+    assert_eq!(world.intent.made_of(VOLUME), Some(unit.object()));
+    let mut other = world.clone();
+    world.settle(unit);
+    assert_eq!(world.intent.made_of(VOLUME), None);
+    assert_eq!(
+        world.intent.snapshot(id(1)).unwrap().phase,
+        SnapshotPhase::Present
+    );
+    let span = Span {
+        applied: tried - 1,
+        tried,
+    };
+    assert_eq!(withdraw(&world.intent, unit, span, &grounds()), []);
+
+    let edits = withdraw(&other.intent, unit, span, &grounds());
+    apply(&mut other, &edits);
+    assert_eq!(other.intent.made_of(VOLUME), None);
+    let units: Vec<_> = other.intent.units_made_at_once().collect();
+    assert_eq!(units, [Unit::Snapshot(id(1))]);
+    other.settle(unit);
+    assert_eq!(other.intent.snapshot(id(1)), None);
+    assert_eq!(other.intent.volume(VOLUME).unwrap().snapshots, 0);
+}
+
+#[test]
+fn a_volume_whose_thin_device_is_not_its_own_is_forgotten_and_never_destroyed() {
+    let mut world = World::furnished();
+    world.does(volume(id(1), MIB));
+    let tried = world.intent.generation();
+    // Whoever asked for it, an earlier process as well.
+    let span = Span {
+        applied: tried,
+        tried,
+    };
+    let edits = forget(&world.intent, Unit::Volume(id(1)), span, &grounds());
+    assert!(edits.contains(&Edit::Remove(Key::Volume(id(1)))));
+    apply(&mut world, &edits);
+    assert!(failed(&world, tried));
+    assert_eq!(
+        forget(&world.intent, Unit::Volume(VOLUME), span, &grounds()),
+        []
+    );
+}
+
+#[test]
+fn of_two_hosts_the_one_that_lets_go_is_detached_and_the_other_is_told() {
+    let mut world = World::furnished();
+    world.does(attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi));
+    world.settle(Unit::Volume(VOLUME));
+    let applied = world.intent.generation();
+    world.does(detach(CONNECTION));
+    let told = world.intent.generation();
+    world.does(detach(id(1)));
+    let tried = world.intent.generation();
+    // Asked again by somebody else, after the attempt began.
+    world.does(detach(CONNECTION));
+    let mut grounds = grounds();
+    grounds.users.iscsi = [host_spec(0).iqn.unwrap()].into();
+    let unit = Unit::Volume(VOLUME);
+    let edits = restore(&world.intent, unit, Span { applied, tried }, &grounds);
+    apply(&mut world, &edits);
+    let phase = |c| world.intent.connection(c).unwrap().phase;
+    assert_eq!(phase(CONNECTION), ConnectionPhase::Wanted);
+    assert_eq!(phase(id(1)), ConnectionPhase::Detaching);
+    assert!(failed(&world, told) && !failed(&world, tried) && failed(&world, tried + 1));
+    world.settle(unit);
+    assert!(world.intent.connection(id(1)).is_none());
+}
+
+#[test]
+fn a_host_that_is_known_not_to_let_go_is_given_back_what_an_earlier_process_was_to_take() {
+    let mut world = World::furnished();
+    world.does(detach(CONNECTION));
+    let promised = world.intent.generation();
+    let span = Span {
+        applied: promised,
+        tried: promised,
+    };
+    let unit = Unit::Volume(VOLUME);
+    assert_eq!(restore(&world.intent, unit, span, &grounds()), []);
+    let mut grounds = grounds();
+    grounds.users.iscsi = [host_spec(0).iqn.unwrap()].into();
+    let edits = restore(&world.intent, unit, span, &grounds);
+    apply(&mut world, &edits);
+    let phase = world.intent.connection(CONNECTION).unwrap().phase;
+    assert_eq!(phase, ConnectionPhase::Wanted);
 }

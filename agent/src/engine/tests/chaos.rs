@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ashlar_protocol::{ProblemCode, Transport};
+use ashlar_protocol::{Parent, ProblemCode, Transport};
 use ashlar_targetd_protocol::{FailureKind, Request};
 use uuid::Uuid;
 
 use super::rig::*;
-use crate::domain::record::{Unit, VolumePhase};
+use crate::domain::record::{SnapshotPhase, SnapshotRecord, Unit, VolumePhase};
 use crate::engine::{Command, Engine};
 use crate::targetd::fake::Behaviour;
 
@@ -32,10 +32,20 @@ impl Dice {
         let (host, n) = [(HOST, 0), (OTHER_HOST, 1)][self.roll(2) as usize];
         let transport = [Transport::Iscsi, Transport::NvmeTcp][self.roll(2) as usize];
         let connection = id(0x100 + volume_id.as_u128() * 4 + n * 2 + transport as u128);
-        match self.roll(8) {
+        let snapshot_id = id(0x201 + u128::from(self.roll(3)));
+        let parent = match self.roll(2) {
+            0 => Parent::Snapshot(snapshot_id),
+            _ => Parent::Volume(id(1 + u128::from(self.roll(3)))),
+        };
+        match self.roll(14) {
+            8 | 9 => snapshot(snapshot_id, volume_id),
+            10 => Command::SnapshotDelete { id: snapshot_id },
+            11 => clone(volume_id, parent, None),
+            12 => revert(volume_id, snapshot_id, true),
+            13 => Command::VolumeDelete { id: volume_id },
             0 | 1 => volume(volume_id, MIB),
             2..=4 => attach(connection, volume_id, host, transport),
-            5 => Command::ConnectionDelete { id: connection },
+            5 => detach(connection),
             6 => Command::VolumeDetachAll { id: volume_id },
             _ => Command::VolumeDelete { id: volume_id },
         }
@@ -59,11 +69,12 @@ async fn quiet(engine: &Engine) {
     let wait = async {
         loop {
             let intent = engine.shared.intent.read().await.clone();
-            let unsettled = |volume: &&Uuid| !engine.shared.ledger.settled(Unit::Volume(**volume));
-            let Some(volume) = intent.volumes().keys().find(unsettled) else {
+            let volumes = intent.volumes().keys().copied().map(Unit::Volume);
+            let snapshots = intent.snapshots().keys().copied().map(Unit::Snapshot);
+            let unsettled = |unit: &Unit| !engine.shared.ledger.settled(*unit);
+            let Some(unit) = volumes.chain(snapshots).find(unsettled) else {
                 return;
             };
-            let unit = Unit::Volume(*volume);
             drop(engine.shared.ledger.wait(unit, intent.generation()).await);
         }
     };
@@ -77,13 +88,16 @@ async fn kernel_is_as_intended(rig: &Rig) {
     let thin: BTreeSet<_> = volumes
         .values()
         .map(|v| (v.record.pool, v.record.thin_id))
+        .chain(intent.snapshots().values().map(|s| (s.pool, s.thin_id)))
         .collect();
     assert_eq!(kernel.thin, thin);
     assert!(
         volumes
             .values()
-            .all(|v| v.record.phase == VolumePhase::Present)
+            .all(|v| { v.record.phase == VolumePhase::Present && v.record.retired.is_empty() })
     );
+    let taken = |s: &SnapshotRecord| s.phase == SnapshotPhase::Present;
+    assert!(intent.snapshots().values().all(taken));
     let connected = volumes.iter().filter(|(_, v)| v.connections > 0);
     let connected: BTreeSet<_> = connected.map(|(id, _)| *id).collect();
     assert_eq!(
@@ -114,8 +128,10 @@ async fn whatever_happens_the_kernel_ends_as_intended() {
     ] {
         let calls = Arc::clone(&calls);
         rig.fake.rule(usize::MAX, behaviour, move |request| {
-            matches!(request, Request::ApplyVolume(_))
-                && calls.fetch_add(1, Ordering::Relaxed) % every == 1
+            matches!(
+                request,
+                Request::ApplyVolume(_) | Request::ApplySnapshots(_)
+            ) && calls.fetch_add(1, Ordering::Relaxed) % every == 1
         });
     }
     let mut clients = tokio::task::JoinSet::new();

@@ -1,9 +1,10 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_protocol::{ConnectionState, JobState, PoolState, ProblemCode, Transport, VolumeState};
 use ashlar_targetd_protocol::{
-    DataState, DesiredVolume, Exports, FailureKind, Request, Sectors, ThinId,
+    Accesses, DataState, DesiredVolume, Exports, FailureKind, Qos, Request, Sectors, ThinId,
 };
 use tokio::sync::Notify;
 
@@ -217,8 +218,12 @@ async fn exports_that_nobody_knows_are_removed_and_their_data_stays() {
             thin_id,
             size: Sectors(2048),
             data: DataState::Present,
+            source: None,
+            retired: BTreeSet::new(),
             exports: Exports::default(),
-            force: false,
+            qos: Qos::default(),
+            held: false,
+            cut: Accesses::default(),
         };
         kernel.exported.insert(orphan, exported);
     }
@@ -227,6 +232,26 @@ async fn exports_that_nobody_knows_are_removed_and_their_data_stays() {
         tokio::task::yield_now().await;
     }
     assert!(rig.fake.kernel().thin.contains(&(POOL, thin_id)));
+}
+
+#[tokio::test]
+async fn snapshots_that_were_read_are_let_go_by_the_next_start() {
+    let rig = Rig::furnished().await;
+    let (known, orphan) = (id(2), id(0xdead));
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(crate::domain::samples::snapshot(known, id(1)))
+        .await;
+    rig.fake.kernel().active.extend([known, orphan]);
+    let rig = rig.restart().await;
+    while !rig.fake.kernel().active.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let unexported: Vec<_> = rig.fake.kernel().calls.clone();
+    let unexported = unexported.iter().filter_map(|call| match call {
+        Request::Unexport { id } => Some(*id),
+        _ => None,
+    });
+    assert_eq!(unexported.collect::<Vec<_>>(), [orphan]);
 }
 
 #[tokio::test]

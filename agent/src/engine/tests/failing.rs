@@ -1,9 +1,10 @@
 use std::time::Duration;
 
 use ashlar_protocol::{ConnectionState, HealthStatus, JobState, ProblemCode, Transport};
-use ashlar_targetd_protocol::{FailureKind, Request};
+use ashlar_targetd_protocol::{Accesses, DataState, FailureKind, Request};
 
 use super::rig::*;
+use crate::domain::samples;
 use crate::engine::{Answer, Command, Outcome};
 use crate::store::Options;
 use crate::targetd::fake::Behaviour;
@@ -49,6 +50,29 @@ async fn a_volume_that_cannot_be_made_is_forgotten_and_its_thin_id_is_not_given_
     let first = rig.fake.last_applied(id(1)).unwrap().thin_id;
     rig.outcome(volume(id(1), MIB)).await;
     assert_ne!(rig.fake.last_applied(id(1)).unwrap().thin_id, first);
+}
+
+#[tokio::test]
+async fn a_volume_whose_thin_device_is_somebodys_is_forgotten_and_the_thin_device_stays() {
+    let rig = Rig::furnished().await;
+    rig.fake
+        .rule(1, Behaviour::Fail(FailureKind::Occupied), applies_volume);
+    let problem = rig
+        .ask_as(id(9), volume(id(1), MIB), LONG)
+        .await
+        .unwrap_err();
+    assert_eq!(problem.code, ProblemCode::KernelFailed);
+    assert_eq!(
+        rig.engine.volume(id(1)).await.unwrap_err().code,
+        ProblemCode::NotFound
+    );
+    let job = rig.engine.job(id(9)).await.unwrap();
+    assert_eq!((job.state, job.problem), (JobState::Failed, Some(problem)));
+    // Nobody was told to destroy it, and its id is not given again.
+    let kept = rig.fake.last_applied(id(1)).unwrap();
+    assert_eq!(kept.data, DataState::Provision);
+    rig.outcome(volume(id(1), MIB)).await;
+    assert_ne!(rig.fake.last_applied(id(1)).unwrap().thin_id, kept.thin_id);
 }
 
 #[tokio::test]
@@ -196,23 +220,70 @@ async fn a_host_that_does_not_let_go_keeps_its_connection() {
     rig.outcome(volume(id(1), MIB)).await;
     rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
         .await;
-    let unforced = |request: &Request| matches!(request, Request::ApplyVolume(v) if !v.force && v.exports.is_empty());
+    let unforced = |request: &Request| matches!(request, Request::ApplyVolume(v) if v.cut.is_empty() && v.exports.is_empty());
     rig.fake
         .rule(usize::MAX, Behaviour::Fail(FailureKind::InUse), unforced);
-    let problem = rig
-        .ask(Command::ConnectionDelete { id: id(2) })
-        .await
-        .unwrap_err();
+    let problem = rig.ask(detach(id(2))).await.unwrap_err();
     assert_eq!(problem.code, ProblemCode::InUse);
     assert_eq!(
         rig.engine.connection(id(2)).await.unwrap().state,
         ConnectionState::Ready
     );
-    // Detaching every host is what cuts it off.
+    // With force it is cut off.
+    let forced = Command::ConnectionDelete {
+        id: id(2),
+        force: true,
+    };
+    assert_eq!(rig.outcome(forced).await, Outcome::Removed);
+}
+
+#[tokio::test]
+async fn of_two_hosts_being_detached_only_the_one_that_does_not_let_go_keeps_its_connection() {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    for (connection, host) in [(id(2), HOST), (id(3), OTHER_HOST)] {
+        rig.outcome(attach(connection, id(1), host, Transport::Iscsi))
+            .await;
+    }
+    let iqn = |n| samples::host_spec(n).iqn.unwrap();
+    let holds = Accesses {
+        iscsi: [iqn(0)].into(),
+        ..Accesses::default()
+    };
+    let takes_it = move |request: &Request| match request {
+        Request::ApplyVolume(v) => {
+            let initiators = v.exports.iscsi.as_ref().map(|export| &export.initiators);
+            !initiators.is_some_and(|listed| listed.contains_key(&iqn(0)))
+        }
+        _ => false,
+    };
+    rig.fake.rule(usize::MAX, Behaviour::Used(holds), takes_it);
+    let (first, second) = tokio::join!(rig.ask(detach(id(2))), rig.ask(detach(id(3))));
+    assert_eq!(first.unwrap_err().code, ProblemCode::InUse);
+    assert!(matches!(second, Ok(Answer::Done(Outcome::Removed))));
     assert_eq!(
-        rig.outcome(Command::VolumeDetachAll { id: id(1) }).await,
-        Outcome::Detached
+        rig.engine.connection(id(2)).await.unwrap().state,
+        ConnectionState::Ready
     );
+}
+
+#[tokio::test]
+async fn an_extension_the_kernel_refuses_for_good_leaves_the_volume_as_it_was() {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await;
+    rig.fake
+        .rule(1, Behaviour::Fail(FailureKind::NoSpace), applies_volume);
+    let problem = rig.ask(extend(id(1), 2 * MIB)).await.unwrap_err();
+    assert_eq!(problem.code, ProblemCode::NoSpace);
+    assert_eq!(rig.engine.volume(id(1)).await.unwrap().size, MIB);
+    let exported = rig.fake.kernel().exported[&id(1)].clone();
+    assert_eq!(exported.size.bytes().0, MIB);
+    assert!(!exported.exports.is_empty());
+    // Later it may fit.
+    rig.outcome(extend(id(1), 2 * MIB)).await;
+    assert_eq!(rig.engine.volume(id(1)).await.unwrap().size, 2 * MIB);
 }
 
 #[tokio::test]
@@ -223,10 +294,7 @@ async fn a_host_that_lets_go_in_time_is_detached() {
         .await;
     rig.fake
         .rule(2, Behaviour::Fail(FailureKind::InUse), applies_volume);
-    assert_eq!(
-        rig.outcome(Command::ConnectionDelete { id: id(2) }).await,
-        Outcome::Removed
-    );
+    assert_eq!(rig.outcome(detach(id(2))).await, Outcome::Removed);
 }
 
 #[tokio::test]

@@ -81,16 +81,13 @@ async fn a_volume_lives_from_creation_to_deletion() {
     assert_eq!(in_use.code, ProblemCode::InUse);
     assert!(in_use.detail.contains("2 connections"), "{in_use}");
 
-    assert_eq!(
-        rig.outcome(Command::ConnectionDelete { id: id(2) }).await,
-        Outcome::Removed
-    );
-    assert!(!rig.fake.last_applied(v).unwrap().force);
+    assert_eq!(rig.outcome(detach(id(2))).await, Outcome::Removed);
+    assert!(rig.fake.last_applied(v).unwrap().cut.is_empty());
     assert_eq!(
         rig.outcome(Command::VolumeDetachAll { id: v }).await,
         Outcome::Detached
     );
-    assert!(rig.fake.last_applied(v).unwrap().force);
+    assert!(!rig.fake.last_applied(v).unwrap().cut.is_empty());
     assert!(rig.fake.kernel().exported.is_empty());
     assert_eq!(
         rig.outcome(Command::VolumeDelete { id: v }).await,

@@ -2,6 +2,10 @@
 
 mod chaos;
 mod crash;
+mod events;
 mod failing;
 mod happy;
+mod holds;
 mod rig;
+mod snapshots;
+mod work;

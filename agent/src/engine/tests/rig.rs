@@ -3,27 +3,21 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ashlar_protocol::{
-    ConnectionSpec, ExtendSpec, HostSpec, PoolSpec, Problem, Transport, VolumeSpec,
-};
+use ashlar_protocol::Problem;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::domain::Listen;
+use crate::domain::samples::digest;
+pub(super) use crate::domain::samples::{
+    HOST, OTHER_HOST, POOL, attach, clone, detach, extend, host, id, pool, revert, snapshot, volume,
+};
 use crate::engine::{Answer, Command, Engine, EngineOptions, EngineTask, Outcome, RequestContext};
 use crate::store::Options;
 use crate::targetd::fake::FakeTargetd;
 
 /// Long enough for a busy machine, never reached by a test that passes.
 pub(super) const LONG: Duration = Duration::from_secs(30);
-
-pub(super) const POOL: Uuid = Uuid::from_u128(0xa0);
-pub(super) const HOST: Uuid = Uuid::from_u128(0xb0);
-pub(super) const OTHER_HOST: Uuid = Uuid::from_u128(0xb1);
-
-pub(super) fn id(n: u128) -> Uuid {
-    Uuid::from_u128(n)
-}
 
 pub(super) struct Rig {
     pub(super) dir: TempDir,
@@ -172,66 +166,9 @@ fn copy_tree(from: &Path, to: &Path) {
 }
 
 pub(super) fn context(request: Uuid, command: &Command) -> RequestContext {
-    // The debug text stands for method, path and body; secrets are not in it.
-    let text = format!("{command:?}");
-    let mut digest = [0; 32];
-    digest[..4].copy_from_slice(&crc32fast::hash(text.as_bytes()).to_be_bytes());
     RequestContext {
         id: request,
-        digest,
+        digest: digest(command),
         subject: "tester".to_owned(),
-    }
-}
-
-pub(super) fn pool(id: Uuid, disks: &[&str]) -> Command {
-    let spec = PoolSpec {
-        name: "pool".parse().unwrap(),
-        disks: disks.iter().map(|disk| disk.parse().unwrap()).collect(),
-        block_size: None,
-        metadata_size: None,
-        wipe: false,
-    };
-    Command::PoolCreate { id, spec }
-}
-
-pub(super) fn host(id: Uuid, n: u32) -> Command {
-    let spec = HostSpec {
-        name: format!("host {n}").parse().unwrap(),
-        iqn: Some(format!("iqn.1993-08.org.debian:{n}").parse().unwrap()),
-        nqn: Some(
-            format!("nqn.2014-08.org.nvmexpress:uuid:{n}")
-                .parse()
-                .unwrap(),
-        ),
-        authentication: Default::default(),
-        secrets: Default::default(),
-    };
-    Command::HostCreate { id, spec }
-}
-
-pub(super) fn volume(id: Uuid, size: u64) -> Command {
-    let spec = VolumeSpec {
-        name: "volume".parse().unwrap(),
-        pool: POOL,
-        size,
-    };
-    Command::VolumeCreate { id, spec }
-}
-
-pub(super) fn extend(id: Uuid, size: u64) -> Command {
-    Command::VolumeExtend {
-        id,
-        spec: ExtendSpec { size },
-    }
-}
-
-pub(super) fn attach(id: Uuid, volume: Uuid, host: Uuid, transport: Transport) -> Command {
-    Command::ConnectionCreate {
-        id,
-        spec: ConnectionSpec {
-            volume,
-            host,
-            transport,
-        },
     }
 }

@@ -1,12 +1,16 @@
 use std::collections::BTreeSet;
 
 use ashlar_protocol::Authentication;
+use ashlar_targetd_protocol::ThinRef;
 
 use super::*;
+use crate::domain::record::VolumeRecord;
 use crate::domain::samples::{
-    self, CONNECTION, HOST, MIB, OTHER_HOST, POOL, VOLUME, World, attach, host_spec, id, pool_spec,
+    self, CONNECTION, HOST, MIB, OTHER_HOST, POOL, VOLUME, World, attach, detach, host_spec, id,
+    pool_spec,
 };
-use crate::domain::{Command, Listen};
+use crate::domain::settle::{self, Grounds, Span};
+use crate::domain::{Command, Edit, Listen, Record};
 
 const SITE: Uuid = Uuid::from_u128(0x5173);
 
@@ -58,6 +62,8 @@ fn a_volume_has_one_export_per_transport_with_all_its_hosts() {
         thin_id: 0.try_into().unwrap(),
         size: Sectors(20_480),
         data: DataState::Present,
+        source: None,
+        retired: BTreeSet::new(),
         exports: Exports {
             iscsi: Some(IscsiExport {
                 target: names::target(SITE, VOLUME),
@@ -70,7 +76,9 @@ fn a_volume_has_one_export_per_transport_with_all_its_hosts() {
                 hosts: [(nqn(0), key(HOST)), (nqn(1), key(OTHER_HOST))].into(),
             }),
         },
-        force: false,
+        qos: Qos::default(),
+        held: false,
+        cut: Accesses::default(),
     };
     assert_eq!(rendered(&world, VOLUME), expected);
     assert!(
@@ -83,18 +91,66 @@ fn a_volume_has_one_export_per_transport_with_all_its_hosts() {
 #[test]
 fn a_host_loses_access_as_soon_as_it_is_being_detached() {
     let mut world = World::furnished();
-    world.does(Command::ConnectionDelete { id: CONNECTION });
+    world.does(detach(CONNECTION));
     let desired = rendered(&world, VOLUME);
     assert!(desired.exports.is_empty());
-    assert!(!desired.force, "a host that uses it was to be asked");
+    assert!(
+        desired.cut.is_empty(),
+        "a host that uses it was to be asked"
+    );
 }
 
 #[test]
-fn only_detaching_all_cuts_hosts_off() {
+fn only_the_host_that_is_detached_with_force_is_cut_off() {
+    let mut world = World::furnished();
+    world.does(attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi));
+    world.does(attach(id(2), VOLUME, OTHER_HOST, Transport::NvmeTcp));
+    let (iqn, nqn) = (host_spec(1).iqn.unwrap(), host_spec(1).nqn.unwrap());
+    for (connection, cut) in [
+        (id(1), (BTreeSet::from([iqn.clone()]), BTreeSet::new())),
+        (id(2), (BTreeSet::from([iqn]), BTreeSet::from([nqn]))),
+    ] {
+        world.does(Command::ConnectionDelete {
+            id: connection,
+            force: true,
+        });
+        let desired = rendered(&world, VOLUME);
+        assert_eq!((desired.cut.iscsi, desired.cut.nvme), cut);
+    }
+}
+
+#[test]
+fn detaching_all_cuts_every_host_off() {
     let mut world = World::furnished();
     world.does(Command::VolumeDetachAll { id: VOLUME });
     let desired = rendered(&world, VOLUME);
-    assert!(desired.exports.is_empty() && desired.force);
+    assert!(desired.exports.is_empty());
+    assert_eq!(desired.cut.iscsi, [host_spec(0).iqn.unwrap()].into());
+}
+
+#[test]
+fn withdrawing_what_failed_cuts_no_other_host_off() {
+    let mut world = World::furnished();
+    world.does(attach(id(1), VOLUME, OTHER_HOST, Transport::NvmeTcp));
+    world.settle(Unit::Volume(VOLUME));
+    let applied = world.intent.generation();
+    world.does(attach(id(2), VOLUME, HOST, Transport::NvmeTcp));
+    world.does(attach(id(3), VOLUME, OTHER_HOST, Transport::Iscsi));
+    let tried = world.intent.generation();
+    let grounds = Grounds {
+        problem: Problem::new(ProblemCode::NoSpace, "no room"),
+        users: Accesses::default(),
+        device: None,
+    };
+    let span = Span { applied, tried };
+    for edit in settle::withdraw(&world.intent, Unit::Volume(VOLUME), span, &grounds) {
+        world.intent.apply(&edit).unwrap();
+    }
+    let desired = rendered(&world, VOLUME);
+    // Cutting one NVMe host off would end the connections of all.
+    assert_eq!(desired.cut.nvme, BTreeSet::new());
+    assert_eq!(desired.cut.iscsi, [host_spec(1).iqn.unwrap()].into());
+    assert_eq!(desired.exports.accesses(), 2);
 }
 
 #[test]
@@ -158,5 +214,57 @@ fn disks_are_formatted_only_while_their_pool_is_made() {
             (made.metadata, made.block),
             (Sectors(131_072), Sectors(128))
         );
+    }
+}
+
+#[test]
+fn a_volume_made_of_another_names_its_origin_and_a_reverted_one_what_it_retires() {
+    let mut world = World::furnished();
+    let volume = &world.intent.volume(VOLUME).unwrap().record;
+    let retired = ThinRef {
+        pool: POOL,
+        thin_id: 0.try_into().unwrap(),
+    };
+    let record = VolumeRecord {
+        thin_id: 7.try_into().unwrap(),
+        phase: VolumePhase::Reverting,
+        origin: Some(Origin {
+            object: id(1),
+            thin_id: 5.try_into().unwrap(),
+        }),
+        retired: [retired].into(),
+        ..volume.clone()
+    };
+    let before = rendered(&world, VOLUME);
+    let edit = Edit::put(Record::Volume(VOLUME, record));
+    world.intent.apply(&edit).unwrap();
+    let expected = DesiredVolume {
+        thin_id: 7.try_into().unwrap(),
+        data: DataState::Provision,
+        source: Some(ThinSource {
+            object: id(1),
+            thin_id: 5.try_into().unwrap(),
+        }),
+        retired: [retired].into(),
+        ..before
+    };
+    assert_eq!(rendered(&world, VOLUME), expected);
+}
+
+#[test]
+fn a_snapshot_of_a_group_is_unmade_with_the_others_and_never_by_itself() {
+    let mut world = World::furnished();
+    let group = id(9);
+    world.does(samples::snapshot(id(1), VOLUME));
+    world.settle(Unit::Snapshot(id(1)));
+    let mut record = world.intent.snapshot(id(1)).unwrap().clone();
+    record.group = Some(group);
+    assert!(super::snapshot(id(1), &record, 42).is_some());
+    for phase in [SnapshotPhase::Creating, SnapshotPhase::Deleting] {
+        record.phase = phase;
+        assert_eq!(super::snapshot(id(1), &record, 42), None);
+        record.group = None;
+        assert!(super::snapshot(id(1), &record, 42).is_some());
+        record.group = Some(group);
     }
 }

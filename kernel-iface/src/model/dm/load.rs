@@ -186,7 +186,10 @@ impl ModelState {
         self.dm.pools.get(&place).ok_or(Errno::EIO)
     }
 
-    pub(super) fn metadata_mut(&mut self, pool: &ThinPool) -> Result<&mut PoolMetadata, Errno> {
+    pub(in crate::model) fn metadata_mut(
+        &mut self,
+        pool: &ThinPool,
+    ) -> Result<&mut PoolMetadata, Errno> {
         let place = self.place(pool.metadata, 0)?;
         self.dm.pools.get_mut(&place).ok_or(Errno::EIO)
     }

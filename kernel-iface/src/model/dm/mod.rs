@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_targetd_protocol::{Sectors, ThinId};
 
+use super::data::ThinData;
 use super::thin::PoolMetadata;
+use super::thin_image::ThinImage;
 use super::{BlockDevice, ModelState};
 use crate::device::DeviceNumber;
 use crate::dm::{
@@ -24,6 +26,9 @@ pub(crate) struct DmState {
     devices: BTreeMap<DmName, Device>,
     /// By the disk and the place on it where the metadata begin.
     pools: BTreeMap<(DeviceNumber, u64), PoolMetadata>,
+    /// Origins that did I/O while a snapshot of them was made. The kernel allows it and lets
+    /// both share what is written at that moment.
+    careless: Vec<ThinId>,
 }
 
 #[derive(Debug)]
@@ -63,6 +68,20 @@ impl Device {
                     ..
                 },
             ] => Some((*pool, *length)),
+            _ => None,
+        }
+    }
+
+    /// The thin device this is, with its length.
+    fn live_thin(&self) -> Option<(Thin, Sectors)> {
+        match self.live.as_ref()?.table.lines() {
+            [
+                TableLine {
+                    length,
+                    target: Target::Thin(thin),
+                    ..
+                },
+            ] => Some((*thin, *length)),
             _ => None,
         }
     }
@@ -129,6 +148,28 @@ impl DmState {
         })
     }
 
+    /// The thin device that a device is, and its pool.
+    pub(super) fn thin_of(&self, number: DeviceNumber) -> Option<(ThinPool, ThinId)> {
+        let live = self.by_number(number)?.live.as_ref()?;
+        match live.table.lines() {
+            [line] => match line.target {
+                Target::Thin(thin) => Some((self.by_number(thin.pool)?.live_pool()?.0, thin.id)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether a device on a thin device does I/O.
+    fn runs(&self, pool: DeviceNumber, id: ThinId) -> bool {
+        let on = |device: &Device| {
+            let live = device.live.iter().flat_map(|live| live.table.lines());
+            let named = Target::Thin(Thin { pool, id });
+            !device.suspended && live.map(|line| line.target).any(|target| target == named)
+        };
+        self.devices.values().any(on)
+    }
+
     /// Whether any table of any device names a thin device.
     fn thin_in_use(&self, pool: DeviceNumber, id: ThinId) -> bool {
         let named = Target::Thin(Thin { pool, id });
@@ -190,7 +231,8 @@ impl ModelState {
             name: name.clone(),
             uuid: device.uuid.to_string(),
             number: device.number,
-            open_count: entry.map_or(0, BlockDevice::opens),
+            open_count: entry.map_or(0, BlockDevice::opens)
+                + u32::from(self.is_lent(device.number)),
             event_nr: 0,
             live: device.live.is_some(),
             inactive: device.inactive.is_some(),
@@ -218,10 +260,14 @@ impl ModelState {
 
     pub(super) fn dm_remove(&mut self, name: &DmName) -> Result<(), Errno> {
         let number = self.dm.device(name)?.number;
+        if self.is_lent(number) {
+            return Err(Errno::EBUSY);
+        }
         // A device that never had a table has no entry to be open.
         if self.devices.remove(number) == Err(Errno::EBUSY) {
             return Err(Errno::EBUSY);
         }
+        self.throttled.forget(number);
         if let Some(device) = self.dm.devices.remove(name) {
             for below in device.opened {
                 self.devices.close_exclusive(below);
@@ -233,6 +279,36 @@ impl ModelState {
     pub(super) fn dm_clear(&mut self, name: &DmName) -> Result<(), Errno> {
         self.dm.device_mut(name)?.inactive = None;
         self.close_unneeded(name)
+    }
+
+    /// The content of a live thin device, and its size.
+    pub(super) fn thin_data(
+        &mut self,
+        number: DeviceNumber,
+    ) -> Result<(&ThinData, Sectors), Errno> {
+        let device = self.dm.by_number(number).ok_or(Errno::EOPNOTSUPP)?;
+        let (thin, size) = device.live_thin().ok_or(Errno::EOPNOTSUPP)?;
+        let pool = self.dm.by_number(thin.pool).and_then(Device::live_pool);
+        let (pool, _) = pool.ok_or(Errno::EIO)?;
+        let data = self.metadata_mut(&pool)?.data(thin.id)?;
+        Ok((data, size))
+    }
+
+    /// What a reader finds on the metadata device of a pool, while a state is held.
+    pub(super) fn held_metadata(&self, number: DeviceNumber) -> Option<&ThinImage> {
+        let mut pools = self.dm.devices.values().filter_map(Device::live_pool);
+        let (pool, _) = pools.find(|(pool, _)| pool.metadata == number)?;
+        self.metadata(&pool).ok()?.held()
+    }
+
+    /// Whether a file of a thin device is still open.
+    fn is_lent(&self, number: DeviceNumber) -> bool {
+        let thin = self.dm.by_number(number).and_then(Device::live_thin);
+        let metadata = thin.and_then(|(thin, _)| {
+            let (pool, _) = self.dm.by_number(thin.pool)?.live_pool()?;
+            Some((self.metadata(&pool).ok()?, thin.id))
+        });
+        metadata.is_some_and(|(metadata, id)| metadata.is_open(id))
     }
 
     /// Closes devices below that no table of a device names any more.
@@ -298,7 +374,17 @@ impl ModelState {
             _ => None,
         };
         self.metadata_mut(&pool)?
-            .message(message, |id| used == Some(id))
+            .message(message, |id| used == Some(id))?;
+        if let PoolMessage::CreateSnapshot { origin, .. } = *message
+            && self.dm.runs(number, origin)
+        {
+            self.dm.careless.push(origin);
+        }
+        Ok(())
+    }
+
+    pub(super) fn dm_careless(&self) -> Vec<ThinId> {
+        self.dm.careless.clone()
     }
 
     pub(super) fn dm_status(&self, name: &DmName) -> Result<Vec<TargetStatus>, Errno> {

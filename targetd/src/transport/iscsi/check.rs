@@ -1,7 +1,9 @@
 //! The safety rules of iSCSI exports. Pure.
 
+use std::collections::BTreeSet;
+
 use ashlar_kernel_iface::lio::{BackstoreId, TargetState};
-use ashlar_targetd_protocol::{FailureKind, Iqn, IscsiAcl, IscsiExport};
+use ashlar_targetd_protocol::{Accesses, FailureKind, Iqn, IscsiAcl, IscsiExport};
 use uuid::Uuid;
 
 use super::plan::kept;
@@ -52,19 +54,41 @@ pub(super) fn check_ours(volume: Uuid, name: &Iqn, target: &TargetState) -> Resu
     Ok(())
 }
 
-/// The initiators whose sessions the plan would end.
-pub(super) fn cut_off<'a>(
-    subject: &Subject,
-    observed: &'a Observed,
+/// Who is logged in is asked first, unless the caller agreed to cut it off.
+pub(super) fn check_unused(
+    subject: &Subject<'_>,
+    observed: &Observed,
     desired: Option<&IscsiExport>,
-) -> Vec<&'a Iqn> {
-    let mut cut = Vec::new();
+) -> Result<(), Refusal> {
+    let mut users = cut_off(subject, observed, desired);
+    users.retain(|initiator| !subject.cut.iscsi.contains(initiator));
+    if users.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = users.iter().map(Iqn::as_str).collect();
+    let reason = format!("volume {} is in use by {}", subject.id, names.join(", "));
+    Err(Refusal {
+        users: Accesses {
+            iscsi: users,
+            ..Accesses::default()
+        },
+        ..Refusal::new(FailureKind::InUse, reason)
+    })
+}
+
+/// The initiators whose sessions the plan would end.
+fn cut_off(
+    subject: &Subject<'_>,
+    observed: &Observed,
+    desired: Option<&IscsiExport>,
+) -> BTreeSet<Iqn> {
+    let mut cut = BTreeSet::new();
     for (name, target) in &observed.targets {
         let stays = kept(subject, observed, desired, name);
         for (initiator, acl) in target.tpgs.values().flat_map(|tpg| &tpg.acls) {
             let listed = stays.is_some_and(|export| export.initiators.contains_key(initiator));
             if acl.logged_in && !listed {
-                cut.push(initiator);
+                cut.insert(initiator.clone());
             }
         }
     }

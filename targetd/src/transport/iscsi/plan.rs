@@ -15,7 +15,7 @@ use crate::transport::Subject;
 
 /// The desired export, if this target is its and can stay.
 pub(super) fn kept<'a>(
-    subject: &Subject,
+    subject: &Subject<'_>,
     observed: &Observed,
     desired: Option<&'a IscsiExport>,
     name: &Iqn,
@@ -27,7 +27,7 @@ pub(super) fn kept<'a>(
 }
 
 /// Whether there is a backstore, or something of one, that nobody wants or that cannot be used.
-pub(super) fn backstore_goes(subject: &Subject, observed: &Observed, wanted: bool) -> bool {
+pub(super) fn backstore_goes(subject: &Subject<'_>, observed: &Observed, wanted: bool) -> bool {
     match &observed.backstore {
         Some(_) => !wanted || !backstore_usable(subject, observed),
         None => observed.remains && !wanted,
@@ -36,7 +36,7 @@ pub(super) fn backstore_goes(subject: &Subject, observed: &Observed, wanted: boo
 
 /// Whether the backstore can stay: it has the volume's device open, or none yet, and nobody
 /// learned a wrong serial number from it.
-pub(super) fn backstore_usable(subject: &Subject, observed: &Observed) -> bool {
+pub(super) fn backstore_usable(subject: &Subject<'_>, observed: &Observed) -> bool {
     observed.backstore.as_ref().is_some_and(|backstore| {
         let device = !backstore.enabled || backstore.device == subject.device;
         let named = !backstore.exported || backstore.unit_serial == serial(subject.id);
@@ -82,7 +82,7 @@ pub(super) fn emptied(name: &Iqn, target: &TargetState) -> Vec<Step> {
 }
 
 /// What comes.
-pub(super) fn added(subject: &Subject, observed: &Observed, export: &IscsiExport) -> Vec<Step> {
+pub(super) fn added(subject: &Subject<'_>, observed: &Observed, export: &IscsiExport) -> Vec<Step> {
     let mut steps = backstore_steps(subject, observed);
     let name = &export.target;
     let standing = kept(subject, observed, Some(export), name)
@@ -114,7 +114,7 @@ pub(super) fn added(subject: &Subject, observed: &Observed, export: &IscsiExport
     steps
 }
 
-pub(super) fn backstore_steps(subject: &Subject, observed: &Observed) -> Vec<Step> {
+pub(super) fn backstore_steps(subject: &Subject<'_>, observed: &Observed) -> Vec<Step> {
     let standing = observed
         .backstore
         .as_ref()

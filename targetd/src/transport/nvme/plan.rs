@@ -10,7 +10,7 @@ use super::{MODEL, Observed, ObservedSubsystem, listed, nsid, serial};
 use crate::transport::Subject;
 
 /// Whether the namespace is on the volume's device and under its identity.
-pub(super) fn namespace_right(subject: &Subject, state: &NamespaceState) -> bool {
+pub(super) fn namespace_right(subject: &Subject<'_>, state: &NamespaceState) -> bool {
     let node = subject
         .device
         .map(|number| PathBuf::from(format!("/dev/dm-{}", number.minor)));
@@ -22,7 +22,7 @@ pub(super) fn namespace_right(subject: &Subject, state: &NamespaceState) -> bool
 
 /// What goes from a subsystem that stays.
 pub(super) fn trimmed(
-    subject: &Subject,
+    subject: &Subject<'_>,
     export: &NvmeExport,
     found: &ObservedSubsystem,
 ) -> Vec<Step> {
@@ -32,7 +32,7 @@ pub(super) fn trimmed(
         .into_iter()
         .filter(|host| !export.hosts.contains_key(host))
         .collect();
-    let cut = subject.force && !gone.is_empty();
+    let cut = gone.iter().any(|host| subject.cut.nvme.contains(host));
     let withdrawn = found
         .ports
         .keys()
@@ -74,7 +74,7 @@ pub(super) fn removed(name: &Nqn, found: &ObservedSubsystem) -> Vec<Step> {
 }
 
 /// What comes.
-pub(super) fn added(subject: &Subject, observed: &Observed, export: &NvmeExport) -> Vec<Step> {
+pub(super) fn added(subject: &Subject<'_>, observed: &Observed, export: &NvmeExport) -> Vec<Step> {
     let mut steps = Vec::new();
     let name = &export.subsystem;
     let found = observed.subsystems.get(name);
@@ -108,7 +108,7 @@ pub(super) fn added(subject: &Subject, observed: &Observed, export: &NvmeExport)
 }
 
 pub(super) fn standing(
-    subject: &Subject,
+    subject: &Subject<'_>,
     export: &NvmeExport,
     found: &ObservedSubsystem,
     id: PortId,

@@ -1,0 +1,153 @@
+//! `ashlarctl snapshot …`
+
+use ashlar_protocol::{Name, Snapshot, SnapshotSpec};
+use clap::Subcommand;
+use uuid::Uuid;
+
+use super::label::{Label, labels, noted};
+use super::output::{self, Facts, word};
+use super::session::{Named, Session, resolve};
+use super::volume::{self, moment};
+use ashlar_ctl::size::human;
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Take a snapshot of a volume, attached or not
+    Create {
+        /// A label for people
+        name: Name,
+        /// The volume's id or name
+        #[arg(long)]
+        volume: String,
+        /// What to note beside it; may be given again
+        #[arg(long, value_name = "NAME=TEXT")]
+        label: Vec<Label>,
+        /// The snapshot's id; made up unless given
+        #[arg(long)]
+        id: Option<Uuid>,
+    },
+    /// Show a snapshot
+    Show {
+        /// Its id or name
+        snapshot: String,
+    },
+    /// List snapshots
+    List {
+        /// Of this volume only, by id or name; by id if the volume is gone
+        #[arg(long)]
+        volume: Option<String>,
+    },
+    /// Show what a snapshot takes of its pool
+    Usage {
+        /// Its id or name
+        snapshot: String,
+    },
+    /// List what a snapshot maps; what is in no extent reads as zeros
+    Extents {
+        /// Its id or name
+        snapshot: String,
+        /// List what differs from this snapshot instead, by id or name
+        #[arg(long, value_name = "SNAPSHOT")]
+        since: Option<String>,
+    },
+    /// Destroy a snapshot; its volume and what was made of it stay
+    Delete {
+        /// Its id or name
+        snapshot: String,
+    },
+}
+
+pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
+    let client = &session.client;
+    match verb {
+        Verb::Create {
+            name,
+            volume,
+            label,
+            id,
+        } => {
+            let id = id.unwrap_or_else(Uuid::new_v4);
+            let spec = SnapshotSpec {
+                name,
+                volume: volume::id(session, &volume).await?,
+                labels: labels(label)?,
+            };
+            let shown = async || client.under_new_ids().snapshot_show(id).await;
+            session
+                .change(client.snapshot_create(id, &spec), shown)
+                .await
+        }
+        Verb::Show { snapshot } => {
+            let id = self::id(session, &snapshot).await?;
+            output::one(session.format, &client.snapshot_show(id).await?)
+        }
+        Verb::List { volume: None } => output::many(session.format, &client.snapshot_list().await?),
+        Verb::List {
+            volume: Some(volume),
+        } => {
+            let id = volume::id(session, &volume).await?;
+            output::many(session.format, &client.snapshots_of(id).await?)
+        }
+        Verb::Usage { snapshot } => {
+            let id = self::id(session, &snapshot).await?;
+            output::one(session.format, &client.snapshot_usage(id).await?)
+        }
+        Verb::Extents { snapshot, since } => {
+            let id = self::id(session, &snapshot).await?;
+            let since = id_if(session, since).await?;
+            output::many(session.format, &client.snapshot_extents(id, since).await?)
+        }
+        Verb::Delete { snapshot } => {
+            let id = self::id(session, &snapshot).await?;
+            let text = format!("snapshot {id} is deleted");
+            session.removal(client.snapshot_delete(id), &text).await
+        }
+    }
+}
+
+/// The id of a snapshot, if one is given.
+pub async fn id_if(session: &Session, text: Option<String>) -> anyhow::Result<Option<Uuid>> {
+    match text {
+        Some(text) => id(session, &text).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The id of a snapshot given by id or name.
+pub async fn id(session: &Session, text: &str) -> anyhow::Result<Uuid> {
+    resolve(text, async || {
+        session.client.under_new_ids().snapshot_list().await
+    })
+    .await
+}
+
+impl Named for Snapshot {
+    const KIND: &'static str = "snapshot";
+
+    fn id(&self) -> Uuid {
+        self.id
+    }
+
+    fn name(&self) -> &str {
+        self.name.as_str()
+    }
+}
+
+impl Facts for Snapshot {
+    const COLUMNS: &'static [&'static str] = &["id", "name", "volume", "size", "state"];
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let mut facts = vec![
+            ("id", self.id.to_string()),
+            ("name", self.name.to_string()),
+            ("volume", self.volume.to_string()),
+            ("size", human(self.size)),
+            ("state", word(&self.state)),
+            ("pool", self.pool.to_string()),
+        ];
+        facts.extend(self.group.map(|group| ("group", group.to_string())));
+        facts.extend(noted(&self.labels));
+        facts.push(("created", moment(self.created)));
+        facts
+    }
+}

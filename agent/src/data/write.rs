@@ -1,0 +1,282 @@
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use ashlar_extents::{Decoder, ExtentsError, Piece};
+use ashlar_protocol::JobResult;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use sha2::{Digest, Sha256};
+
+use super::buffer::Buffer;
+use super::{BLOCK, CHUNK, Format, all_zero};
+
+/// Why a body was not taken, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// It has more than there is room for.
+    #[error("the body goes past the {size} bytes that there are")]
+    TooLong {
+        /// The size of the device.
+        size: u64,
+    },
+    /// It is not a stream of extents, or was changed on the way.
+    #[error("the body is not a sound stream of extents: {0}")]
+    Extents(#[from] ExtentsError),
+    /// It is not wanted any more.
+    #[error("the work was stopped")]
+    Stopped,
+    /// The device refused.
+    #[error("failed to {action} {length} bytes at {offset}")]
+    Device {
+        /// What was tried.
+        action: &'static str,
+        /// From where.
+        offset: u64,
+        /// How much.
+        length: u64,
+        /// What it said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Told where everything before is written; says whether to go on.
+pub type Step<'f> = &'f dyn Fn(u64) -> bool;
+
+/// Writes a body to a device.
+pub struct Writer<'f> {
+    target: Target<'f>,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Raw { at: u64, hash: Sha256 },
+    Extents { decoder: Decoder, digest: [u8; 32] },
+}
+
+impl<'f> Writer<'f> {
+    /// Of a device of `size` bytes, whole blocks, from `offset` on, where a block begins.
+    /// `step` is told how far it is now and then, and says whether to go on.
+    pub fn new(
+        file: &'f File,
+        size: u64,
+        (format, offset): (Format, u64),
+        step: Step<'f>,
+    ) -> Writer<'f> {
+        let body = match format {
+            Format::Raw => Body::Raw {
+                at: offset,
+                hash: Sha256::new(),
+            },
+            Format::Extents => Body::Extents {
+                decoder: Decoder::new(size),
+                digest: [0; 32],
+            },
+        };
+        Writer {
+            target: Target::new(file, size, offset, step),
+            body,
+        }
+    }
+
+    /// The body goes on like this.
+    ///
+    /// # Errors
+    /// When it cannot be written; it is not to go on. Likewise below.
+    pub fn take(&mut self, mut bytes: &[u8]) -> Result<(), WriteError> {
+        match &mut self.body {
+            Body::Raw { at, hash } => {
+                let size = self.target.size;
+                if bytes.len() as u64 > size - *at {
+                    return Err(WriteError::TooLong { size });
+                }
+                hash.update(bytes);
+                self.target.data(*at, bytes)?;
+                *at += bytes.len() as u64;
+            }
+            Body::Extents { decoder, digest } => {
+                while let Some(piece) = decoder.next(&mut bytes)? {
+                    match piece {
+                        Piece::Data { offset, bytes } => self.target.data(offset, bytes)?,
+                        Piece::Zero { offset, length } | Piece::Hole { offset, length } => {
+                            self.target.zeros(offset, length)?;
+                        }
+                        Piece::End { digest: seen, .. } => *digest = seen,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The body has ended; makes durable what it said.
+    pub fn finish(mut self) -> Result<JobResult, WriteError> {
+        let digest = match self.body {
+            Body::Raw { hash, .. } => hash.finalize().into(),
+            Body::Extents { decoder, digest } => {
+                decoder.finish()?;
+                digest
+            }
+        };
+        self.target.settle()?;
+        Ok(JobResult {
+            written: Some(self.target.written),
+            zeroed: Some(self.target.zeroed),
+            sha256: Some(digest.into()),
+        })
+    }
+
+    /// The body has broken off; makes durable what has come of it.
+    pub fn abandon(mut self) -> Result<(), WriteError> {
+        self.target.settle()
+    }
+}
+
+/// A device, and what is gathered to be written to it.
+struct Target<'f> {
+    file: &'f File,
+    size: u64,
+    buffer: Buffer,
+    /// Where the buffer goes, and how much is in it.
+    at: u64,
+    filled: usize,
+    reached: u64,
+    written: u64,
+    zeroed: u64,
+    step: Step<'f>,
+}
+
+impl<'f> Target<'f> {
+    fn new(file: &'f File, size: u64, offset: u64, step: Step<'f>) -> Target<'f> {
+        Target {
+            file,
+            size,
+            buffer: Buffer::new(),
+            at: offset,
+            filled: 0,
+            reached: offset,
+            written: 0,
+            zeroed: 0,
+            step,
+        }
+    }
+
+    fn data(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), WriteError> {
+        if offset != self.at + self.filled as u64 {
+            self.flush()?;
+            self.at = offset;
+        }
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(CHUNK - self.filled));
+            self.buffer[self.filled..][..now.len()].copy_from_slice(now);
+            self.filled += now.len();
+            bytes = later;
+            if self.filled == CHUNK {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is gathered. Only the end of a raw body is no whole block; then the rest of
+    /// that block stays as it is.
+    fn flush(&mut self) -> Result<(), WriteError> {
+        let filled = std::mem::take(&mut self.filled);
+        if filled == 0 {
+            return Ok(());
+        }
+        let (at, end) = (self.at, self.at + filled as u64);
+        if filled.is_multiple_of(BLOCK) && all_zero(&self.buffer[..filled]) {
+            self.clear(at, filled as u64)?;
+        } else {
+            let whole = self.complete(filled)?;
+            let bytes = &self.buffer[..whole];
+            let outcome = self.file.write_all_at(bytes, at);
+            outcome.map_err(refused("write", at, whole as u64))?;
+            self.written += filled as u64;
+        }
+        self.reach(end)
+    }
+
+    fn complete(&mut self, filled: usize) -> Result<usize, WriteError> {
+        let whole = filled.next_multiple_of(BLOCK);
+        if whole != filled {
+            let begin = whole - BLOCK;
+            let mut block = Buffer::new();
+            let at = self.at + begin as u64;
+            let outcome = self.file.read_exact_at(&mut block[..BLOCK], at);
+            outcome.map_err(refused("read", at, BLOCK as u64))?;
+            self.buffer[filled..whole].copy_from_slice(&block[filled - begin..BLOCK]);
+        }
+        Ok(whole)
+    }
+
+    fn zeros(&mut self, offset: u64, length: u64) -> Result<(), WriteError> {
+        self.flush()?;
+        self.clear(offset, length)?;
+        self.reach(offset + length)
+    }
+
+    fn reach(&mut self, end: u64) -> Result<(), WriteError> {
+        self.at = end;
+        self.reached = end;
+        match (self.step)(end) {
+            true => Ok(()),
+            false => Err(WriteError::Stopped),
+        }
+    }
+
+    /// Makes a stretch read as zeros, taking no room for it if that can be.
+    fn clear(&mut self, offset: u64, length: u64) -> Result<(), WriteError> {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        match fallocate(self.file, flags, offset as i64, length as i64) {
+            Ok(()) => {
+                self.zeroed += length;
+                Ok(())
+            }
+            Err(Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::ENODEV | Errno::EINVAL) => {
+                self.overwrite(offset, offset + length)
+            }
+            Err(errno) => Err(refused("clear", offset, length)(errno.into())),
+        }
+    }
+
+    /// Writes zeros, but only where there is something else: what was never written takes no
+    /// room, and looking at it costs next to nothing.
+    fn overwrite(&mut self, begin: u64, end: u64) -> Result<(), WriteError> {
+        for at in (begin..end).step_by(CHUNK) {
+            let length = (end - at).min(CHUNK as u64);
+            let chunk = &mut self.buffer[..length as usize];
+            let outcome = self.file.read_exact_at(chunk, at);
+            outcome.map_err(refused("read", at, length))?;
+            if all_zero(chunk) {
+                self.zeroed += length;
+            } else {
+                chunk.fill(0);
+                let outcome = self.file.write_all_at(chunk, at);
+                outcome.map_err(refused("clear", at, length))?;
+                self.written += length;
+            }
+            self.reach(at + length)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the rest, and has the device keep everything.
+    fn settle(&mut self) -> Result<(), WriteError> {
+        self.flush()?;
+        let outcome = self.file.sync_data();
+        outcome.map_err(refused("make durable", 0, self.reached))
+    }
+}
+
+fn refused(action: &'static str, offset: u64, length: u64) -> impl FnOnce(io::Error) -> WriteError {
+    move |source| WriteError::Device {
+        action,
+        offset,
+        length,
+        source,
+    }
+}

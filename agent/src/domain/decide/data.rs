@@ -1,0 +1,77 @@
+//! Rules for moving what volumes and snapshots hold, and for what has to wait meanwhile.
+//!
+//! ```text
+//! a volume    written or read: alone, and nothing else happens to it
+//! a snapshot  read, by any number at once: it is not deleted
+//! ```
+
+use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode};
+use uuid::Uuid;
+
+use super::{check_unneeded, connections, refuse, snapshot, volume};
+use crate::domain::intent::Intent;
+use crate::domain::record::Unit;
+
+/// What is transferred begins, and unless it is the last ends, at multiples of so many bytes.
+pub const ALIGNMENT: u64 = 4096;
+
+/// Whether a volume may be written to from `offset` on.
+///
+/// # Errors
+/// When it may not; likewise below.
+pub fn import(intent: &Intent, id: Uuid, offset: u64) -> Result<(), Problem> {
+    let size = free_volume(intent, id)?;
+    let object = Unit::Volume(id).object();
+    check_unneeded(intent, object)?;
+    check_offset(object, offset, size)
+}
+
+/// Whether what an object holds may be read from `offset` on.
+pub fn export(intent: &Intent, object: ObjectRef, offset: u64) -> Result<(), Problem> {
+    let size = match object.kind {
+        ObjectKind::Volume => free_volume(intent, object.id)?,
+        _ => {
+            let record = snapshot::find(intent, object.id)?;
+            snapshot::check_taken(object.id, record)?;
+            record.size
+        }
+    };
+    check_offset(object, offset, size)
+}
+
+/// The size of a volume that nobody reaches.
+fn free_volume(intent: &Intent, id: Uuid) -> Result<u64, Problem> {
+    let object = Unit::Volume(id).object();
+    let entry = volume::find(intent, id)?;
+    volume::check_present(id, entry)?;
+    if entry.connections > 0 {
+        let count = connections(entry.connections);
+        let detail = format!("{object} has {count}; a snapshot of it can be read");
+        return Err(refuse(ProblemCode::InUse, object, detail));
+    }
+    check_idle(intent, object)?;
+    Ok(entry.record.size)
+}
+
+fn check_offset(object: ObjectRef, offset: u64, size: u64) -> Result<(), Problem> {
+    if !offset.is_multiple_of(ALIGNMENT) {
+        let detail = format!("offset {offset} is not a multiple of {ALIGNMENT}");
+        return Err(refuse(ProblemCode::OutOfRange, object, detail));
+    }
+    if offset > size {
+        let detail = format!("offset {offset} is past the {size} bytes of {object}");
+        return Err(refuse(ProblemCode::OutOfRange, object, detail));
+    }
+    Ok(())
+}
+
+/// What long work is done on is left alone.
+pub(super) fn check_idle(intent: &Intent, object: ObjectRef) -> Result<(), Problem> {
+    match intent.work_on(object) {
+        Some(job) => {
+            let detail = format!("job {job} is at work on {object}");
+            Err(refuse(ProblemCode::Busy, object, detail))
+        }
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,127 @@
+//! Rules for changing what is there without making or destroying anything.
+
+use ashlar_protocol::{
+    ObjectRef, PoolUpdate, Problem, ProblemCode, Provisioning, Qos, VolumeUpdate,
+};
+use uuid::Uuid;
+
+use super::room::{Promise, check_room};
+use super::volume::{check_present, find};
+use super::{Facts, Verdict, pool, refuse};
+use crate::domain::change::Edit;
+use crate::domain::intent::Intent;
+use crate::domain::qos;
+use crate::domain::record::{PoolRecord, Record, Unit, VolumeRecord};
+
+pub(super) fn volume(
+    intent: &Intent,
+    id: Uuid,
+    spec: &VolumeUpdate,
+    generation: u64,
+    facts: &Facts<'_>,
+) -> Result<Verdict, Problem> {
+    let object = Unit::Volume(id).object();
+    let entry = find(intent, id)?;
+    check_present(id, entry)?;
+    let there = &entry.record;
+    let mut record = there.clone();
+    if let Some(name) = &spec.name {
+        record.name = name.clone();
+    }
+    if let Some(labels) = &spec.labels {
+        record.labels = labels.clone();
+    }
+    if let Some(qos) = spec.qos {
+        record.qos = checked_qos(object, Some(qos), facts)?;
+    }
+    if let Some(provisioning) = spec.provisioning {
+        check_provisioning(intent, object, there, provisioning)?;
+        record.provisioning = provisioning;
+    }
+    // Of all this the kernel has only limits, and those only of an active device.
+    let unit = (entry.connections > 0 && spec.qos.is_some()).then_some(Unit::Volume(id));
+    if record == *there {
+        return Ok(Verdict::Already(unit));
+    }
+    let unit = unit.filter(|_| record.qos != there.qos);
+    // What is being retired is forgotten by an attempt of this generation or a later one.
+    let retires = !there.retired.is_empty();
+    let unit = unit.or_else(|| retires.then_some(Unit::Volume(id)));
+    record.generation = generation;
+    let edits = vec![Edit::put(Record::Volume(id, record))];
+    Ok(Verdict::Changed(edits, unit))
+}
+
+/// Limits as they are stored.
+pub(super) fn checked_qos(
+    object: ObjectRef,
+    qos: Option<Qos>,
+    facts: &Facts<'_>,
+) -> Result<Option<Box<Qos>>, Problem> {
+    let Some(qos) = qos.filter(|qos| !qos.is_unlimited()) else {
+        return Ok(None);
+    };
+    qos::check(&qos).map_err(|error| {
+        let code = match error {
+            qos::QosError::Range { .. } => ProblemCode::OutOfRange,
+            qos::QosError::TotalAndParts(_) => ProblemCode::InvalidField,
+        };
+        refuse(code, object, format!("qos: {error}"))
+    })?;
+    match (facts.missing)("blkio") {
+        Some(why) => {
+            let detail = format!("{object} cannot be limited: {why}");
+            Err(refuse(ProblemCode::Unsupported, object, detail))
+        }
+        None => Ok(Some(Box::new(qos))),
+    }
+}
+
+/// Thick becomes thin whenever it likes: what is kept for it is more than what is promised.
+fn check_provisioning(
+    intent: &Intent,
+    object: ObjectRef,
+    there: &VolumeRecord,
+    provisioning: Provisioning,
+) -> Result<(), Problem> {
+    if provisioning == there.provisioning || provisioning.is_thin() {
+        return Ok(());
+    }
+    let promise = Promise {
+        pool: there.pool,
+        provisioning,
+        more: there.size,
+        size: there.size,
+    };
+    check_room(intent, object, &promise)
+}
+
+pub(super) fn pool(
+    intent: &Intent,
+    id: Uuid,
+    spec: &PoolUpdate,
+    generation: u64,
+) -> Result<Verdict, Problem> {
+    let there = pool::find_present(intent, id)?;
+    let mut wanted = there.spec.clone();
+    if let Some(name) = &spec.name {
+        wanted.name = name.clone();
+    }
+    if let Some(percent) = spec.over_subscription {
+        wanted.over_subscription = percent;
+    }
+    if let Some(percent) = spec.reserved {
+        wanted.reserved = percent;
+    }
+    pool::check_promises(Unit::Pool(id).object(), &wanted)?;
+    if wanted == there.spec {
+        return Ok(Verdict::Already(None));
+    }
+    let record = PoolRecord {
+        spec: wanted,
+        generation,
+        ..there.clone()
+    };
+    let edits = vec![Edit::put(Record::Pool(id, record))];
+    Ok(Verdict::Changed(edits, None))
+}

@@ -1,0 +1,130 @@
+//! Rules for long work: what is not done by the kernel in one go but by this process, bit by
+//! bit, and ends with it.
+//!
+//! ```text
+//! begin ──► Running ── end ──► Ended: succeeded, failed or cancelled
+//!              └── the process ended ── interrupted ──► Ended: failed, to be asked for again
+//! ```
+
+use ashlar_protocol::{
+    JobResult, Method, ObjectKind, ObjectRef, Operation, Problem, ProblemCode, Progress,
+};
+use uuid::Uuid;
+
+use super::{Facts, refuse, request, system};
+use crate::domain::change::{Change, Decision, Edit, Reply};
+use crate::domain::intent::Intent;
+use crate::domain::record::{Record, RequestRecord, WorkPhase, WorkRecord};
+
+/// Long work to begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undertaking {
+    /// What was asked.
+    pub operation: Operation,
+    /// The object it changes.
+    pub object: ObjectRef,
+    /// Where it begins and, if that can be told, where it ends, in bytes.
+    pub progress: Progress,
+}
+
+/// What beginning long work comes to. `rule` says what changes with it, given the intent and
+/// the new generation.
+///
+/// # Errors
+/// When `rule` forbids it, or the request id was used for something else.
+pub fn begin(
+    intent: &Intent,
+    work: &Undertaking,
+    rule: impl FnOnce(&Intent, u64) -> Result<Vec<Edit>, Problem>,
+    facts: &Facts<'_>,
+) -> Result<Decision, Problem> {
+    if let Some(known) = intent.request(facts.request.id) {
+        return request::repeated(known, facts.request);
+    }
+    let changes = work.operation.route().method != Method::Get;
+    if let Some(frozen) = intent.frozen().filter(|_| changes) {
+        return Err(system::refusal(work.object, frozen));
+    }
+    let generation = intent.generation() + 1;
+    let mut edits = rule(intent, generation)?;
+    let reply = Reply {
+        operation: work.operation,
+        object: work.object,
+        made: true,
+    };
+    edits.push(Edit::put(Record::Clock(generation)));
+    edits.extend(request::evictions(intent, facts));
+    let record = RequestRecord {
+        work: Some(WorkRecord {
+            phase: WorkPhase::Running,
+            progress: work.progress,
+            result: None,
+        }),
+        ..request::record(&reply, None, generation, facts)
+    };
+    edits.push(Edit::put(Record::Request(facts.request.id, record)));
+    let change = Change {
+        edits,
+        generation,
+        unit: None,
+    };
+    Ok(Decision::Change(change, reply))
+}
+
+/// Long work has ended, so far and like this. Nothing to do when it had already.
+pub fn end(
+    intent: &Intent,
+    id: Uuid,
+    progress: Progress,
+    outcome: Result<JobResult, Problem>,
+) -> Vec<Edit> {
+    let Some(record) = intent.request(id).filter(|record| record.works()) else {
+        return Vec::new();
+    };
+    let (result, failed) = match outcome {
+        Ok(result) => (Some(result), None),
+        Err(problem) => (None, Some(Box::new(problem))),
+    };
+    let work = WorkRecord {
+        phase: WorkPhase::Ended,
+        progress,
+        result,
+    };
+    let record = RequestRecord {
+        failed,
+        work: Some(work),
+        ..record.clone()
+    };
+    vec![Edit::put(Record::Request(id, record))]
+}
+
+/// The process that was at it has ended, and with it all its long work.
+pub fn interrupted(intent: &Intent) -> Vec<Edit> {
+    let all = intent.requests().iter();
+    let left = all.filter_map(|(id, record)| match &record.work {
+        Some(work) if work.phase == WorkPhase::Running => Some((*id, work.progress)),
+        _ => None,
+    });
+    left.flat_map(|(id, progress)| end(intent, id, progress, Err(cut_short(id))))
+        .collect()
+}
+
+/// Why long work that nobody is at any more has failed.
+pub fn cut_short(id: Uuid) -> Problem {
+    let detail = format!("job {id} was cut short; what it did until then stays");
+    about(id, ProblemCode::Interrupted, detail)
+}
+
+/// Why a job that a client cancelled has failed.
+pub fn cancelled(id: Uuid) -> Problem {
+    about(
+        id,
+        ProblemCode::Cancelled,
+        format!("job {id} was cancelled"),
+    )
+}
+
+fn about(id: Uuid, code: ProblemCode, detail: String) -> Problem {
+    let kind = ObjectKind::Job;
+    refuse(code, ObjectRef { kind, id }, detail)
+}

@@ -1,0 +1,379 @@
+//! Events: what a change of records means to whoever watches the box.
+//!
+//! They follow from the records before and after, whatever changed them: a client's command,
+//! what the kernel answered, or a process that ended. So a new kind of record has to say here
+//! what its changes mean, and nothing else ever has to remember to tell.
+
+use ashlar_protocol::{EventKind, ObjectKind, ObjectRef, Operation, ProblemCode};
+use uuid::Uuid;
+
+use crate::domain::change::Edit;
+use crate::domain::intent::Intent;
+use crate::domain::record::{
+    BoxRecord, ConnectionRecord, EventRecord, GroupPhase, GroupRecord, GroupSnapshotRecord,
+    HostRecord, Key, PoolPhase, PoolRecord, Record, RequestRecord, SnapshotPhase, SnapshotRecord,
+    VolumePhase, VolumeRecord, WorkPhase,
+};
+
+/// What `edits` mean, applied to `intent` at `now`. Each names a record once.
+pub fn events(intent: &Intent, edits: &[Edit], now: u64) -> Vec<EventRecord> {
+    let mut scribe = Scribe {
+        intent,
+        cause: edits.iter().find_map(|edit| new_request(intent, edit)),
+        now,
+        written: Vec::new(),
+    };
+    for edit in edits {
+        match edit {
+            Edit::Put(record) => scribe.put(record),
+            Edit::Remove(key) => scribe.removed(*key),
+        }
+    }
+    scribe.written
+}
+
+/// The request that these edits are the acceptance of.
+fn new_request(intent: &Intent, edit: &Edit) -> Option<Uuid> {
+    match edit {
+        Edit::Put(record) => match **record {
+            Record::Request(id, _) if intent.request(id).is_none() => Some(id),
+            _ => None,
+        },
+        Edit::Remove(_) => None,
+    }
+}
+
+struct Scribe<'a> {
+    intent: &'a Intent,
+    cause: Option<Uuid>,
+    now: u64,
+    written: Vec<EventRecord>,
+}
+
+impl Scribe<'_> {
+    fn put(&mut self, record: &Record) {
+        let intent = self.intent;
+        match record {
+            Record::Box(site) => self.site(site),
+            Record::Pool(id, pool) => {
+                let before = intent.pool(*id).map(|entry| &entry.record);
+                self.pool(*id, before, pool);
+            }
+            Record::Host(id, host) => {
+                let before = intent.host(*id).map(|entry| &entry.record);
+                self.host(*id, before, host);
+            }
+            Record::Group(id, group) => {
+                let before = intent.group(*id).map(|entry| &entry.record);
+                self.group(*id, before, group);
+            }
+            Record::GroupSnapshot(id, whole) => {
+                self.group_snapshot(*id, intent.group_snapshot(*id), whole);
+            }
+            Record::Volume(id, volume) => {
+                let before = intent.volume(*id).map(|entry| &entry.record);
+                self.volume(*id, before, volume);
+            }
+            Record::Snapshot(id, snapshot) => self.snapshot(*id, intent.snapshot(*id), snapshot),
+            Record::Connection(id, connection) => {
+                self.connection(*id, intent.connection(*id), connection);
+            }
+            Record::Request(id, request) => self.request(*id, intent.request(*id), request),
+            Record::Clock(_) | Record::ThinCounter(..) | Record::Answer(..) | Record::Event(..) => {
+            }
+        }
+    }
+
+    fn removed(&mut self, key: Key) {
+        let intent = self.intent;
+        match key {
+            Key::Pool(id) => {
+                if let Some(entry) = intent.pool(id) {
+                    let pool = &entry.record;
+                    self.of(
+                        ObjectKind::Pool,
+                        id,
+                        "deleted",
+                        pool.generation,
+                        &pool.spec.name,
+                    );
+                }
+            }
+            Key::Host(id) => {
+                if let Some(entry) = intent.host(id) {
+                    let host = &entry.record;
+                    self.of(ObjectKind::Host, id, "deleted", 0, &host.name);
+                }
+            }
+            Key::Volume(id) => {
+                if let Some(entry) = intent.volume(id) {
+                    let volume = &entry.record;
+                    // What is let go of without having been destroyed is there still.
+                    let what = match volume.phase {
+                        VolumePhase::Deleting => "deleted",
+                        _ => "released",
+                    };
+                    self.of(
+                        ObjectKind::Volume,
+                        id,
+                        what,
+                        volume.generation,
+                        &volume.name,
+                    );
+                }
+            }
+            Key::Group(id) => {
+                if let Some(entry) = intent.group(id) {
+                    let group = &entry.record;
+                    self.of(ObjectKind::Group, id, "deleted", 0, &group.name);
+                }
+            }
+            Key::GroupSnapshot(id) => {
+                if let Some(whole) = intent.group_snapshot(id) {
+                    let kind = ObjectKind::GroupSnapshot;
+                    self.of(kind, id, "deleted", whole.generation, &whole.name);
+                }
+            }
+            Key::Snapshot(id) => {
+                if let Some(snapshot) = intent.snapshot(id) {
+                    let generation = snapshot.generation;
+                    self.of(
+                        ObjectKind::Snapshot,
+                        id,
+                        "deleted",
+                        generation,
+                        &snapshot.name,
+                    );
+                }
+            }
+            Key::Connection(id) => {
+                if let Some(connection) = intent.connection(id) {
+                    let detail = ends(connection);
+                    let generation = connection.generation;
+                    self.of(ObjectKind::Connection, id, "deleted", generation, &detail);
+                }
+            }
+            Key::Box
+            | Key::Clock
+            | Key::ThinCounter(_)
+            | Key::Request(_)
+            | Key::Answer(_)
+            | Key::Event(_) => {}
+        }
+    }
+
+    fn site(&mut self, site: &BoxRecord) {
+        let before = self.intent.site().and_then(|before| before.frozen.as_ref());
+        let what = match (before, &site.frozen) {
+            (None, Some(_)) => "frozen",
+            (Some(_), None) => "thawed",
+            _ => return,
+        };
+        let reason = site.frozen.as_ref().and_then(|f| f.reason.as_ref());
+        let detail = reason.map(ToString::to_string);
+        self.write(ObjectKind::System, site.id, what, self.cause, detail);
+    }
+
+    fn pool(&mut self, id: Uuid, before: Option<&PoolRecord>, pool: &PoolRecord) {
+        let made = before.is_none_or(|before| before.phase == PoolPhase::Creating);
+        let what = match pool.phase {
+            PoolPhase::Present if made => "created",
+            PoolPhase::Present if before.is_some_and(|b| pools_differ(b, pool)) => "updated",
+            PoolPhase::Creating | PoolPhase::Present | PoolPhase::Withdrawn => return,
+        };
+        self.of(ObjectKind::Pool, id, what, pool.generation, &pool.spec.name);
+    }
+
+    fn host(&mut self, id: Uuid, before: Option<&HostRecord>, host: &HostRecord) {
+        let what = match before {
+            None => "created",
+            Some(_) => "updated",
+        };
+        self.of(ObjectKind::Host, id, what, host.generation, &host.name);
+    }
+
+    fn volume(&mut self, id: Uuid, before: Option<&VolumeRecord>, volume: &VolumeRecord) {
+        let VolumeRecord {
+            generation, name, ..
+        } = volume;
+        let kind = ObjectKind::Volume;
+        let was = before.map_or(VolumePhase::Creating, |before| before.phase);
+        if volume.phase == VolumePhase::Present && was == VolumePhase::Creating {
+            return self.of(kind, id, "created", *generation, name);
+        }
+        let Some(before) = before else { return };
+        // A revert that fails gives the volume back what it was.
+        let kept = volume.thin_id == before.thin_id;
+        if volume.phase == VolumePhase::Present && was == VolumePhase::Reverting && kept {
+            // Of the request: what follows it has a generation of its own.
+            self.of(kind, id, "reverted", before.generation, name);
+        }
+        // Smaller it only gets when an extension is taken back, which then has failed.
+        if volume.size > before.size {
+            let detail = format!("{name}: from {} to {} bytes", before.size, volume.size);
+            self.of(kind, id, "extended", *generation, &detail);
+        }
+        if volume.pool != before.pool {
+            self.of(kind, id, "moved", *generation, name);
+        }
+        if volumes_differ(before, volume) {
+            self.of(kind, id, "updated", *generation, name);
+        }
+    }
+
+    fn group(&mut self, id: Uuid, before: Option<&GroupRecord>, group: &GroupRecord) {
+        let made = before.is_none_or(|before| before.phase == GroupPhase::Creating);
+        let what = match group.phase {
+            GroupPhase::Present if made => "created",
+            GroupPhase::Present => "updated",
+            GroupPhase::Creating | GroupPhase::Deleting => return,
+        };
+        self.of(ObjectKind::Group, id, what, group.generation, &group.name);
+    }
+
+    fn group_snapshot(
+        &mut self,
+        id: Uuid,
+        before: Option<&GroupSnapshotRecord>,
+        whole: &GroupSnapshotRecord,
+    ) {
+        let made = before.is_none_or(|before| before.phase == SnapshotPhase::Creating);
+        if made && whole.phase == SnapshotPhase::Present {
+            let kind = ObjectKind::GroupSnapshot;
+            self.of(kind, id, "created", whole.generation, &whole.name);
+        }
+    }
+
+    fn snapshot(&mut self, id: Uuid, before: Option<&SnapshotRecord>, snapshot: &SnapshotRecord) {
+        let made = before.is_none_or(|before| before.phase == SnapshotPhase::Creating);
+        let what = match snapshot.phase {
+            SnapshotPhase::Present if made => "created",
+            SnapshotPhase::Present if before.is_some_and(|b| b.name != snapshot.name) => "updated",
+            SnapshotPhase::Present if before.is_some_and(|b| b.labels != snapshot.labels) => {
+                "updated"
+            }
+            SnapshotPhase::Creating | SnapshotPhase::Present | SnapshotPhase::Deleting => return,
+        };
+        self.of(
+            ObjectKind::Snapshot,
+            id,
+            what,
+            snapshot.generation,
+            &snapshot.name,
+        );
+    }
+
+    fn connection(
+        &mut self,
+        id: Uuid,
+        before: Option<&ConnectionRecord>,
+        connection: &ConnectionRecord,
+    ) {
+        if before.is_none() {
+            let generation = connection.generation;
+            self.of(
+                ObjectKind::Connection,
+                id,
+                "created",
+                generation,
+                &ends(connection),
+            );
+        }
+    }
+
+    /// A request's failure, and where long work is.
+    fn request(&mut self, id: Uuid, before: Option<&RequestRecord>, request: &RequestRecord) {
+        let failed_before = before.is_some_and(|before| before.failed.is_some());
+        let phase = |record: &RequestRecord| record.work.as_ref().map(|work| work.phase);
+        let (ending, detail) = match &request.failed {
+            Some(_) if failed_before => return,
+            Some(problem) if problem.code == ProblemCode::Cancelled => ("cancelled", None),
+            Some(problem) => ("failed", Some(problem.detail.clone())),
+            None if phase(request) == before.and_then(phase) => return,
+            None => match phase(request) {
+                Some(WorkPhase::Running) => ("begun", None),
+                Some(WorkPhase::Ended) => ("done", None),
+                None => return,
+            },
+        };
+        let ObjectRef { kind, id: object } = request.object;
+        let what = format!("{}-{ending}", verb(request.operation, kind));
+        self.write(kind, object, &what, Some(id), detail);
+    }
+
+    /// An event of an object whose last change was `generation`.
+    fn of(
+        &mut self,
+        kind: ObjectKind,
+        id: Uuid,
+        what: &str,
+        generation: u64,
+        detail: &impl ToString,
+    ) {
+        let request = self.cause.or_else(|| self.intent.request_of(generation));
+        self.write(kind, id, what, request, Some(detail.to_string()));
+    }
+
+    fn write(
+        &mut self,
+        kind: ObjectKind,
+        id: Uuid,
+        what: &str,
+        request: Option<Uuid>,
+        detail: Option<String>,
+    ) {
+        self.written.push(EventRecord {
+            time: self.now,
+            kind: EventKind::new(kind, what),
+            object: ObjectRef { kind, id },
+            request,
+            detail,
+        });
+    }
+}
+
+/// "volume X to host Y over iscsi"
+fn ends(connection: &ConnectionRecord) -> String {
+    let ConnectionRecord {
+        volume,
+        host,
+        transport,
+        ..
+    } = connection;
+    format!("volume {volume} to host {host} over {transport}")
+}
+
+/// What an operation does to its object: `create` of `volume-create`.
+fn verb(operation: Operation, kind: ObjectKind) -> String {
+    let name = operation.to_string();
+    let verb = name.strip_prefix(&format!("{kind}-"));
+    verb.unwrap_or(&name).to_owned()
+}
+
+fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
+    let generation = before.generation;
+    let after = PoolRecord {
+        generation,
+        ..after.clone()
+    };
+    after != *before
+}
+
+/// Besides what has events of its own, and what only says how far the volume is.
+fn volumes_differ(before: &VolumeRecord, after: &VolumeRecord) -> bool {
+    let after = VolumeRecord {
+        pool: before.pool,
+        thin_id: before.thin_id,
+        size: before.size,
+        phase: before.phase,
+        growth: before.growth.clone(),
+        origin: before.origin,
+        retired: before.retired.clone(),
+        generation: before.generation,
+        ..after.clone()
+    };
+    after != *before
+}
+
+#[cfg(test)]
+mod tests;

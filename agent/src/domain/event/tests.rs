@@ -1,0 +1,184 @@
+use ashlar_protocol::{Problem, Transport};
+
+use super::*;
+use crate::domain::record::Unit;
+use crate::domain::samples::*;
+use crate::domain::settle::{Grounds, Span, restore, settle, withdraw};
+use crate::domain::{Command, Decision, decide::work};
+
+/// Kinds and the last digits of objects and requests, as "volume.created c0 by f001".
+fn told(intent: &Intent, edits: &[Edit]) -> Vec<String> {
+    let events = events(intent, edits, 7);
+    let line = |event: EventRecord| {
+        let object = event.object.id.as_u128();
+        match event.request {
+            Some(request) => format!("{} {object:x} by {:x}", event.kind, request.as_u128()),
+            None => format!("{} {object:x}", event.kind),
+        }
+    };
+    events.into_iter().map(line).collect()
+}
+
+/// What a command's change tells; then it is applied.
+fn does(world: &mut World, command: &Command) -> Vec<String> {
+    let Ok(Decision::Change(change, _)) = world.decide(command) else {
+        panic!("{command:?}")
+    };
+    applied(world, &change.edits)
+}
+
+fn applied(world: &mut World, edits: &[Edit]) -> Vec<String> {
+    let told = told(&world.intent, edits);
+    for edit in edits {
+        world.intent.apply(edit).unwrap();
+    }
+    told
+}
+
+fn settled(world: &mut World, unit: Unit) -> Vec<String> {
+    let edits = settle(
+        &world.intent,
+        unit,
+        world.intent.generation(),
+        Some(CAPACITY),
+    );
+    applied(world, &edits)
+}
+
+#[test]
+fn an_object_is_created_once_it_was_made_and_its_request_is_named() {
+    let world = &mut World::empty();
+    assert_eq!(does(world, &pool(POOL, &["serial-DISK0"])), [""; 0]);
+    assert_eq!(
+        settled(world, Unit::Pool(POOL)),
+        ["pool.created a0 by f001"]
+    );
+    assert_eq!(settled(world, Unit::Pool(POOL)), [""; 0]);
+    assert_eq!(does(world, &host(HOST, 0)), ["host.created b0 by f002"]);
+    assert_eq!(does(world, &volume(VOLUME, MIB)), [""; 0]);
+    let unit = Unit::Volume(VOLUME);
+    assert_eq!(settled(world, unit), ["volume.created c0 by f003"]);
+    let attach = attach(CONNECTION, VOLUME, HOST, Transport::Iscsi);
+    assert_eq!(does(world, &attach), ["connection.created d0 by f004"]);
+    assert_eq!(settled(world, unit), [""; 0]);
+
+    let extended = ["volume.extended c0 by f005"];
+    assert_eq!(does(world, &extend(VOLUME, 2 * MIB)), extended);
+    assert_eq!(
+        does(
+            world,
+            &Command::ConnectionDelete {
+                id: CONNECTION,
+                force: false,
+            }
+        ),
+        [""; 0]
+    );
+    assert_eq!(settled(world, unit), ["connection.deleted d0 by f006"]);
+    assert_eq!(does(world, &Command::VolumeDelete { id: VOLUME }), [""; 0]);
+    assert_eq!(settled(world, unit), ["volume.deleted c0 by f007"]);
+    let forgotten = ["host.deleted b0 by f008"];
+    assert_eq!(does(world, &Command::HostDelete { id: HOST }), forgotten);
+}
+
+#[test]
+fn what_was_given_up_has_failed_and_says_why() {
+    let world = &mut World::furnished();
+    does(world, &volume(id(1), MIB));
+    let generation = world.intent.generation();
+    let span = Span {
+        applied: generation - 1,
+        tried: generation,
+    };
+    let unit = Unit::Volume(id(1));
+    let problem = Problem::new(ProblemCode::NoSpace, "it is full");
+    let edits = withdraw(&world.intent, unit, span, &Grounds::new(problem));
+    let detail = events(&world.intent, &edits, 7).remove(0).detail;
+    assert_eq!(detail.as_deref(), Some("it is full"));
+    assert_eq!(applied(world, &edits), ["volume.create-failed 1 by f006"]);
+    assert_eq!(settled(world, unit), ["volume.deleted 1"]);
+}
+
+#[test]
+fn a_connection_that_stays_after_all_is_not_created_again() {
+    let world = &mut World::furnished();
+    does(
+        world,
+        &Command::ConnectionDelete {
+            id: CONNECTION,
+            force: false,
+        },
+    );
+    let generation = world.intent.generation();
+    let span = Span {
+        applied: generation - 1,
+        tried: generation,
+    };
+    let problem = Problem::new(ProblemCode::InUse, "logged in");
+    let edits = restore(
+        &world.intent,
+        Unit::Volume(VOLUME),
+        span,
+        &Grounds::new(problem),
+    );
+    assert_eq!(
+        applied(world, &edits),
+        ["connection.delete-failed d0 by f006"]
+    );
+}
+
+#[test]
+fn long_work_begins_and_ends() {
+    let world = &mut World::furnished();
+    does(world, &extend(VOLUME, 20 * MIB));
+    let job = id(world.requests);
+    let running = RequestRecord {
+        generation: 99,
+        work: Some(crate::domain::record::WorkRecord {
+            phase: WorkPhase::Running,
+            progress: Default::default(),
+            result: None,
+        }),
+        ..world.intent.request(job).unwrap().clone()
+    };
+    let begin = [Edit::put(Record::Request(id(2), running))];
+    assert_eq!(applied(world, &begin), ["volume.extend-begun c0 by 2"]);
+    let end = |outcome| work::end(&world.intent, id(2), Default::default(), outcome);
+    let cancelled = Err(work::cancelled(id(2)));
+    let done = ["volume.extend-done c0 by 2"];
+    assert_eq!(told(&world.intent, &end(Ok(Default::default()))), done);
+    let stopped = ["volume.extend-cancelled c0 by 2"];
+    assert_eq!(told(&world.intent, &end(cancelled)), stopped);
+}
+
+#[test]
+fn a_failed_revert_is_no_revert() {
+    let mut world = World::furnished();
+    let record = world.intent.volume(VOLUME).unwrap().record.clone();
+    let reverting = VolumeRecord {
+        phase: VolumePhase::Reverting,
+        ..record.clone()
+    };
+    let edit = Edit::put(Record::Volume(VOLUME, reverting));
+    assert_eq!(applied(&mut world, &[edit]), [""; 0]);
+    let done = Edit::put(Record::Volume(VOLUME, record.clone()));
+    assert_eq!(told(&world.intent, &[done]), ["volume.reverted c0 by f004"]);
+    let thin_id = ashlar_targetd_protocol::ThinId::try_from(77).unwrap();
+    let back = VolumeRecord { thin_id, ..record };
+    let undone = Edit::put(Record::Volume(VOLUME, back));
+    assert_eq!(told(&world.intent, &[undone]), [""; 0]);
+}
+
+#[test]
+fn other_changes_of_a_volume_are_updates() {
+    let world = World::furnished();
+    let record = world.intent.volume(VOLUME).unwrap().record.clone();
+    let renamed = VolumeRecord {
+        name: "other".parse().unwrap(),
+        ..record.clone()
+    };
+    let edit = Edit::put(Record::Volume(VOLUME, renamed));
+    assert_eq!(told(&world.intent, &[edit]), ["volume.updated c0 by f004"]);
+    let same = Edit::put(Record::Volume(VOLUME, record));
+    assert_eq!(told(&world.intent, &[same]), [""; 0]);
+}

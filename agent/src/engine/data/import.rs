@@ -1,0 +1,182 @@
+use ashlar_protocol::{Job, JobResult, ObjectRef, Operation, Problem, Progress};
+use ashlar_targetd_protocol::OpenObject;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use uuid::Uuid;
+
+use super::{UNDER_WAY, broken_off, write_problem};
+use crate::data::{Format, Writer};
+use crate::domain::Undertaking;
+use crate::domain::decide::data::import;
+use crate::domain::record::Unit;
+use crate::engine::{Begun, Engine, Meter, Opened, RequestContext, Work, internal};
+
+/// What is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Where to.
+    pub volume: Uuid,
+    /// What the body is.
+    pub format: Format,
+    /// Where raw bytes begin.
+    pub offset: u64,
+    /// How long the body is, if that is known.
+    pub length: Option<u64>,
+}
+
+/// What a request to write came to.
+#[derive(Debug)]
+pub enum Upload {
+    /// The body is taken.
+    Begun(Uploading),
+    /// The same request came before; this is how it is.
+    Before(Box<Job>),
+}
+
+/// A body on its way to a volume. Dropped, it has broken off.
+#[derive(Debug)]
+pub struct Uploading {
+    object: ObjectRef,
+    /// `None` says that all of it was given.
+    pieces: mpsc::Sender<Option<Bytes>>,
+    meter: Meter,
+    ending: JoinHandle<Result<JobResult, Problem>>,
+}
+
+impl Uploading {
+    /// Gives the next piece, once there is room for it; whether it is wanted. Cancel-safe only
+    /// in that the whole may be dropped.
+    pub async fn give(&self, piece: Bytes) -> bool {
+        self.pieces.send(Some(piece)).await.is_ok()
+    }
+
+    /// Resolves when no more is wanted. Cancel-safe.
+    pub async fn unwanted(&self) {
+        tokio::select! {
+            () = self.meter.cancelled() => {}
+            () = self.pieces.closed() => {}
+        }
+    }
+
+    /// There is no more: because that was all, or it broke off. Waits for what it came to.
+    ///
+    /// # Errors
+    /// When it broke off, or not all of it could be written.
+    pub async fn finish(self, whole: bool) -> Result<JobResult, Problem> {
+        if whole {
+            // Whoever does not take it says why below.
+            drop(self.pieces.send(None).await);
+        }
+        drop(self.pieces);
+        let lost = |_| internal("the work has no end").about(self.object);
+        self.ending.await.map_err(lost)?
+    }
+}
+
+impl Engine {
+    /// Begins to write to a volume what is then given.
+    ///
+    /// # Errors
+    /// When the volume is connected or at work, or it cannot be opened.
+    pub async fn import(&self, what: Import, context: RequestContext) -> Result<Upload, Problem> {
+        let Import { volume, offset, .. } = what;
+        let object = Unit::Volume(volume).object();
+        let length = what.length.filter(|_| what.format == Format::Raw);
+        let undertaking = Undertaking {
+            operation: Operation::VolumeImport,
+            object,
+            progress: Progress {
+                done: offset,
+                total: length.map(|length| offset.saturating_add(length)),
+            },
+        };
+        let rule = Box::new(move |intent: &_, _| import(intent, volume, offset).map(|()| vec![]));
+        let work = match self.begin(undertaking, context, rule).await? {
+            Begun::Work(work) => work,
+            Begun::Before(job) => return Ok(Upload::Before(Box::new(job))),
+        };
+        let opened = match self.open(OpenObject::Volume(volume), true).await {
+            Ok(opened) => opened,
+            Err(problem) => return Err(failed(work, problem).await),
+        };
+        let (pieces, given) = mpsc::channel(UNDER_WAY);
+        let meter = work.meter();
+        if length.is_none() {
+            meter.expect(opened.device.size);
+        }
+        let writing = Writing {
+            object,
+            what,
+            meter: meter.clone(),
+        };
+        let ending = tokio::spawn(async move {
+            let writing = spawn_blocking(move || writing.run(opened, given));
+            let outcome = writing.await;
+            let lost = |_| internal("the writing thread failed").about(object);
+            let outcome = outcome.map_err(lost).and_then(|outcome| outcome);
+            work.finish(outcome).await
+        });
+        Ok(Upload::Begun(Uploading {
+            object,
+            pieces,
+            meter,
+            ending,
+        }))
+    }
+}
+
+/// Tells the end of work that could not begin in earnest.
+pub(super) async fn failed(work: Work, problem: Problem) -> Problem {
+    match work.finish(Err(problem.clone())).await {
+        Err(problem) => problem,
+        Ok(_) => problem,
+    }
+}
+
+/// What the writing thread does.
+struct Writing {
+    object: ObjectRef,
+    what: Import,
+    meter: Meter,
+}
+
+impl Writing {
+    fn run(
+        self,
+        opened: Opened,
+        mut given: mpsc::Receiver<Option<Bytes>>,
+    ) -> Result<JobResult, Problem> {
+        let step = |reached: u64| {
+            let done = self.meter.progress().done;
+            self.meter.advance(reached.saturating_sub(done));
+            !self.meter.is_cancelled()
+        };
+        let (file, size) = (&opened.device.file, opened.device.size);
+        let how = (self.what.format, self.what.offset);
+        let mut writer = Writer::new(file, size, how, &step);
+        let problem = |error| write_problem(self.object, error);
+        loop {
+            match given.blocking_recv() {
+                Some(Some(piece)) => {
+                    if let Err(error) = writer.take(&piece) {
+                        keep(self.object, writer);
+                        return Err(problem(error));
+                    }
+                }
+                Some(None) => return writer.finish().map_err(problem),
+                None => {
+                    keep(self.object, writer);
+                    return Err(broken_off(self.object, "the body broke off"));
+                }
+            }
+        }
+    }
+}
+
+/// Makes durable what has come, so that the progress told is where to go on.
+fn keep(object: ObjectRef, writer: Writer<'_>) {
+    if let Err(error) = writer.abandon() {
+        tracing::warn!(%object, %error, "failed to keep what was written");
+    }
+}

@@ -1,0 +1,192 @@
+//! Bodies that are what volumes hold: taken and given piece by piece, however long they are.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ashlar_protocol::{JobState, ObjectKind, ObjectRef, Operation, Problem, ProblemCode};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::HeaderMap;
+use hyper::body::{Body as _, Frame, Incoming};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use tokio::sync::OwnedSemaphorePermit;
+use uuid::Uuid;
+
+use super::headers::cut;
+use super::query::Query;
+use super::reply::Reply;
+use crate::data::Format;
+use crate::engine::{Broken, Download, Engine, Export, Import, RequestContext, Upload, Uploading};
+
+/// A client that sends nothing for so long is gone.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// What is read and thrown away of a body that is not wanted any more, so that an HTTP/1.1
+/// client has written it and looks for our answer.
+const MAX_WASTE: usize = 16 << 20;
+const WASTE_TIME: Duration = Duration::from_secs(10);
+
+/// What a request is about.
+pub(super) struct Transfer {
+    pub(super) operation: Operation,
+    pub(super) id: Uuid,
+    pub(super) query: Query,
+    pub(super) context: RequestContext,
+    /// Its turn.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// Whether an operation's body or answer is what a volume holds.
+pub(super) fn moves(operation: Operation) -> bool {
+    use Operation as Op;
+    matches!(
+        operation,
+        Op::VolumeImport | Op::VolumeExport | Op::SnapshotExport
+    )
+}
+
+/// What a body says it is.
+pub(super) fn format(headers: &HeaderMap) -> Result<Format, Problem> {
+    let [raw, extents] = [Format::Raw, Format::Extents].map(Format::media_type);
+    let refused = |detail: String| Problem::new(ProblemCode::UnsupportedMediaType, detail);
+    if headers.contains_key(CONTENT_ENCODING) {
+        let detail = "header content-encoding: bodies are taken as they are";
+        return Err(refused(detail.to_owned()));
+    }
+    let text = headers.get(CONTENT_TYPE).map(|value| value.to_str());
+    let text = text.and_then(Result::ok).unwrap_or_default();
+    let media = text.split(';').next().unwrap_or_default().trim();
+    let found = [Format::Raw, Format::Extents]
+        .into_iter()
+        .find(|format| media.eq_ignore_ascii_case(format.media_type()));
+    found.ok_or_else(|| {
+        let seen = cut(text);
+        refused(format!(
+            "header content-type is {seen:?}, {raw} and {extents} are taken"
+        ))
+    })
+}
+
+pub(super) async fn import(
+    engine: &Engine,
+    transfer: Transfer,
+    format: Format,
+    mut body: Incoming,
+) -> Result<Reply, Problem> {
+    let offset = transfer.query.offset();
+    if format == Format::Extents && offset != 0 {
+        let detail = "query parameter offset: extents say where they go themselves";
+        waste(&mut body).await;
+        return Err(Problem::new(ProblemCode::InvalidField, detail));
+    }
+    let what = Import {
+        volume: transfer.id,
+        format,
+        offset,
+        length: body.size_hint().exact(),
+    };
+    let outcome = match engine.import(what, transfer.context).await {
+        Ok(Upload::Begun(upload)) => {
+            let whole = feed(&upload, &mut body).await;
+            upload.finish(whole).await
+        }
+        Ok(Upload::Before(job)) => match (job.state, job.result.clone(), job.problem.clone()) {
+            (JobState::Succeeded, Some(result), _) => Ok(result),
+            (JobState::Failed | JobState::Cancelled, _, Some(problem)) => Err(problem),
+            _ => return Reply::accepted(&job),
+        },
+        Err(problem) => Err(problem),
+    };
+    if outcome.is_err() {
+        waste(&mut body).await;
+    }
+    Reply::ok(&outcome?)
+}
+
+/// Gives all of the body; whether that was all of it.
+async fn feed(upload: &Uploading, body: &mut Incoming) -> bool {
+    loop {
+        // Whatever is lost of a frame, nothing more is given after the other arm.
+        let frame = tokio::select! {
+            frame = tokio::time::timeout(STALLED, body.frame()) => frame,
+            () = upload.unwanted() => return false,
+        };
+        match frame {
+            Ok(None) => return true,
+            Ok(Some(Ok(frame))) => {
+                let Ok(piece) = frame.into_data() else {
+                    continue;
+                };
+                if !upload.give(piece).await {
+                    return false;
+                }
+            }
+            Ok(Some(Err(_))) | Err(_) => return false,
+        }
+    }
+}
+
+async fn waste(body: &mut Incoming) {
+    let read = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > MAX_WASTE {
+                break;
+            }
+        }
+    };
+    // Late or not, it is answered.
+    drop(tokio::time::timeout(WASTE_TIME, read).await);
+}
+
+pub(super) async fn export(engine: &Engine, transfer: Transfer) -> Result<Reply, Problem> {
+    let (query, id) = (&transfer.query, transfer.id);
+    let kind = match transfer.operation {
+        Operation::SnapshotExport => ObjectKind::Snapshot,
+        _ => ObjectKind::Volume,
+    };
+    let format = query.format();
+    let what = Export {
+        object: ObjectRef { kind, id },
+        format,
+        offset: query.offset(),
+        length: query.length(),
+        since: query.since(),
+    };
+    if format == Format::Raw && what.since.is_some() {
+        let detail = "query parameter since: raw bytes cannot say what differs";
+        return Err(Problem::new(ProblemCode::InvalidField, detail));
+    }
+    let download = engine.export(what, transfer.context).await?;
+    let content = Content {
+        download,
+        _permit: transfer.permit,
+    };
+    Ok(Reply::content(content, format.media_type()))
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(super) struct Content {
+    download: Download,
+    /// Given back at the end.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Content {
+    pub(super) fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let pieces = &mut self.get_mut().download.pieces;
+        let piece = pieces.poll_recv(context);
+        piece.map(|piece| piece.map(|piece| piece.map(Frame::data)))
+    }
+
+    /// How long all of it is, if that is known.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.download.length
+    }
+}

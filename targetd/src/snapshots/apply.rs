@@ -1,0 +1,38 @@
+//! Taking the steps of snapshots. No decisions: those are the plan's.
+
+use ashlar_kernel_iface::dm::{DmAccess, PoolMessage};
+use ashlar_kernel_iface::tree::{Change, Errno};
+use ashlar_targetd_protocol::Failure;
+use uuid::Uuid;
+
+use super::instant;
+use super::plan::Plan;
+use super::step::Step;
+use crate::kernel::{Kernel, KernelError};
+use crate::ours::snapshot_device;
+use crate::{steps, thin};
+
+/// Takes the steps in order, and answers those that changed something. The first refusal ends
+/// it; what was done stays, and the next plan goes on from there.
+pub fn apply(kernel: &Kernel, snapshots: Uuid, plan: &Plan) -> Result<Vec<String>, Failure> {
+    let object = format!("snapshots {snapshots}");
+    steps::take(&object, &plan.steps, |step| run(kernel, step))
+}
+
+fn run(kernel: &Kernel, step: &Step) -> Result<Change, KernelError> {
+    let dm = &*kernel.dm;
+    match step {
+        Step::Take { shots, resting } => return instant::take(kernel, shots, resting),
+        Step::Delete { pool, id } => {
+            return thin::tell(kernel, *pool, &PoolMessage::Delete(*id), Errno::ENODATA);
+        }
+        Step::RemoveEmpty(id) | Step::Deactivate(id) => dm.remove(&snapshot_device(*id))?,
+        Step::DropSecondTableOf(origin) => drop(dm.clear(origin)?),
+        Step::DropSecondTable(id) => drop(dm.clear(&snapshot_device(*id))?),
+        Step::Resume(id) => thin::resume(kernel, &snapshot_device(*id))?,
+        Step::Activate(id, place) => {
+            thin::activate(kernel, &snapshot_device(*id), place, DmAccess::ReadOnly)?;
+        }
+    }
+    Ok(Change::Changed)
+}

@@ -1,0 +1,128 @@
+//! An appliance and a host with an initiator, for tests of what hosts see.
+
+use anyhow::Context;
+use ashlar_ctl::{Change, Client};
+use ashlar_protocol::{Connection, ConnectionSpec, HostSecrets, PoolSpec, Transport, VolumeSpec};
+use ashlar_site::{Device, Initiator};
+use uuid::Uuid;
+
+use crate::Guest;
+
+/// Bytes in a MiB.
+pub const MIB: u64 = 1 << 20;
+
+/// An appliance with a pool and a host that is known to it.
+pub struct Lab {
+    /// The machines.
+    pub guest: Guest,
+    /// An admin.
+    pub client: Client,
+    /// The pool, on one disk.
+    pub pool: Uuid,
+    /// The host.
+    pub host: Uuid,
+    /// Its secrets.
+    pub secrets: HostSecrets,
+}
+
+impl Lab {
+    /// Boots an appliance and an initiator in a folder of that name.
+    ///
+    /// # Errors
+    /// When anything of it fails; likewise below.
+    pub async fn new(name: &str) -> anyhow::Result<Lab> {
+        let mut guest = Guest::boot(name, true)?;
+        let client = guest.site.client("admin")?;
+        let pool = Uuid::new_v4();
+        let spec = PoolSpec {
+            name: "tank".parse()?,
+            disks: vec!["serial-DISK0".parse()?],
+            block_size: None,
+            metadata_size: None,
+            wipe: false,
+            over_subscription: 0,
+            reserved: 0,
+        };
+        done(client.pool_create(pool, &spec).await?)?;
+        let host = Uuid::new_v4();
+        let spec = initiator(&mut guest).host_spec("initiator")?;
+        let created = done(client.host_create(host, &spec).await?)?;
+        Ok(Lab {
+            guest,
+            client,
+            pool,
+            host,
+            secrets: created.secrets,
+        })
+    }
+
+    /// Creates a volume.
+    pub async fn volume(&self, mib: u64) -> anyhow::Result<Uuid> {
+        let id = Uuid::new_v4();
+        let spec = VolumeSpec::blank("volume".parse()?, self.pool, mib * MIB);
+        done(self.client.volume_create(id, &spec).await?)?;
+        Ok(id)
+    }
+
+    /// Attaches a volume to the host.
+    pub async fn connect(&self, volume: Uuid, transport: Transport) -> anyhow::Result<Connection> {
+        let spec = ConnectionSpec {
+            volume,
+            host: self.host,
+            transport,
+        };
+        done(self.client.connection_create(Uuid::new_v4(), &spec).await?)
+    }
+
+    /// Has the initiator log in.
+    pub fn attach(&mut self, connection: &Connection) -> anyhow::Result<Device> {
+        let secrets = self.secrets.clone();
+        let mut initiator = initiator(&mut self.guest);
+        match (&connection.iscsi, &connection.nvme) {
+            (Some(access), _) => initiator.login(access, secrets.chap.as_ref()),
+            (_, Some(access)) => initiator.connect(access, secrets.dhchap.as_ref()),
+            (None, None) => anyhow::bail!("no access"),
+        }
+    }
+
+    /// Has the initiator log out.
+    pub fn detach(&mut self, connection: &Connection) -> anyhow::Result<()> {
+        let mut initiator = initiator(&mut self.guest);
+        match (&connection.iscsi, &connection.nvme) {
+            (Some(access), _) => initiator.logout(access),
+            (_, Some(access)) => initiator.disconnect(access),
+            (None, None) => anyhow::bail!("no access"),
+        }
+    }
+
+    /// Bytes of the pool that are in use.
+    pub async fn used(&self) -> anyhow::Result<u64> {
+        self.client
+            .pool_show(self.pool)
+            .await?
+            .used
+            .context("the pool is not online")
+    }
+}
+
+/// The initiator of a lab.
+///
+/// # Panics
+/// Where the guest was booted without one.
+pub fn initiator(guest: &mut Guest) -> Initiator<'_> {
+    Initiator::on(
+        guest
+            .site
+            .initiator
+            .as_mut()
+            .expect("the lab has an initiator"),
+    )
+}
+
+/// What a change came to, which had to be done at once.
+///
+/// # Errors
+/// When it was only accepted.
+pub fn done<T>(change: Change<T>) -> anyhow::Result<T> {
+    change.done().context("only accepted")
+}

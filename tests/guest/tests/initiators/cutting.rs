@@ -1,0 +1,171 @@
+//! Cutting one of two hosts off, while both use the volume.
+
+use anyhow::{Context, ensure};
+use ashlar_protocol::{
+    Authentication, Connection, ConnectionSpec, HostSecrets, HostSpec, ProblemCode, Transport,
+};
+use uuid::Uuid;
+
+use super::{Lab, done, initiator};
+
+const SECOND_IQN: &str = "iqn.2026-11.org.example:second";
+const SECOND_NQN: &str = "nqn.2026-11.org.example:second";
+const PORTAL: &str = "10.77.0.1";
+
+/// What one host loses by force, the other one keeps.
+pub async fn force_cuts_off_one_host_only(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("force cuts off one host only");
+    let second = second_host(lab).await?;
+    over_iscsi(lab, second).await?;
+    over_nvme(lab, second).await?;
+    done(lab.client.host_delete(second).await?)
+}
+
+/// Another host on the same machine; it proves nothing.
+async fn second_host(lab: &Lab) -> anyhow::Result<Uuid> {
+    let id = Uuid::new_v4();
+    let spec = HostSpec {
+        name: "second".parse()?,
+        iqn: Some(SECOND_IQN.parse()?),
+        nqn: Some(SECOND_NQN.parse()?),
+        authentication: Authentication::None,
+        secrets: HostSecrets::default(),
+    };
+    done(lab.client.host_create(id, &spec).await?)?;
+    Ok(id)
+}
+
+async fn connect(
+    lab: &Lab,
+    volume: Uuid,
+    host: Uuid,
+    transport: Transport,
+) -> anyhow::Result<Connection> {
+    let spec = ConnectionSpec {
+        volume,
+        host,
+        transport,
+    };
+    done(lab.client.connection_create(Uuid::new_v4(), &spec).await?)
+}
+
+async fn over_iscsi(lab: &mut Lab, second: Uuid) -> anyhow::Result<()> {
+    let volume = lab.volume(32).await?;
+    let first = lab.connect(volume, Transport::Iscsi).await?;
+    let other = connect(lab, volume, second, Transport::Iscsi).await?;
+    let device = lab.attach(&first)?;
+    // Both sessions have the same path by name, so the disk itself is used.
+    let disk = check(lab, &format!("readlink -f {}", device.node()))?;
+    let target = &other.iscsi.as_ref().context("no iSCSI access")?.target;
+    let node = format!("iscsiadm -m node -T {target} -p {PORTAL} -I second");
+    check(
+        lab,
+        &format!(
+            "iscsiadm -m iface -I second -o new && iscsiadm -m iface -I second -o update \
+             -n iface.initiatorname -v {SECOND_IQN} && {node} -o new && {node} --login"
+        ),
+    )?;
+    read_on(lab, &disk)?;
+    let sessions = "cat /sys/class/iscsi_session/session*/state";
+    ensure!(check(lab, sessions)? == "LOGGED_IN\nLOGGED_IN", "before");
+    let refused = lab.client.connection_delete(other.id).await;
+    let problem = refused.err().context("a host that is logged in let go")?;
+    let code = problem.problem().map(|problem| problem.code);
+    ensure!(code == Some(ProblemCode::InUse), "{problem}");
+    done(lab.client.connection_cut(other.id).await?)?;
+    check(
+        lab,
+        &format!(
+            "for i in $(seq 300); do {sessions} | grep -qv LOGGED_IN && exit 0; sleep 0.1; done; exit 1"
+        ),
+    )
+    .context("the session that was cut is still logged in")?;
+    let left = check(lab, &format!("{sessions} | grep -c LOGGED_IN"))?;
+    ensure!(left == "1", "{left} sessions are left");
+    had_no_failure(lab)?;
+    check(lab, &format!("{node} --logout; true"))?;
+    // Takes the records of both away.
+    lab.detach(&first)?;
+    check(lab, "iscsiadm -m iface -I second -o delete")?;
+    done(lab.client.volume_detach_all(volume).await?)?;
+    done(lab.client.volume_delete(volume).await?)
+}
+
+async fn over_nvme(lab: &mut Lab, second: Uuid) -> anyhow::Result<()> {
+    let volume = lab.volume(32).await?;
+    let first = lab.connect(volume, Transport::NvmeTcp).await?;
+    let other = connect(lab, volume, second, Transport::NvmeTcp).await?;
+    let device = lab.attach(&first)?;
+    let disk = device.node().to_owned();
+    let access = other.nvme.as_ref().context("no NVMe access")?;
+    check(
+        lab,
+        &format!(
+            "nvme connect -t tcp -a {PORTAL} -s 4420 -n {} --hostnqn {SECOND_NQN} --hostid {}",
+            access.subsystem,
+            Uuid::new_v4()
+        ),
+    )?;
+    ensure!(states(lab, SECOND_NQN)? == ["live"], "before");
+    read_on(lab, &disk)?;
+    done(lab.client.connection_cut(other.id).await?)?;
+    // The first host reconnects by itself and then goes on; the second one is refused.
+    for _ in 0..600 {
+        let (mine, others) = (states(lab, "uuid")?, states(lab, SECOND_NQN)?);
+        if mine == ["live"] && others.iter().all(|state| state != "live") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    ensure!(states(lab, "uuid")? == ["live"], "the first host is away");
+    let others = states(lab, SECOND_NQN)?;
+    ensure!(
+        others.iter().all(|state| state != "live"),
+        "the second host is connected: {others:?}"
+    );
+    had_no_failure(lab)?;
+    lab.detach(&first)?;
+    done(lab.client.volume_detach_all(volume).await?)?;
+    done(lab.client.volume_delete(volume).await?)
+}
+
+/// The states of the controllers of hosts whose name contains this.
+fn states(lab: &mut Lab, host: &str) -> anyhow::Result<Vec<String>> {
+    let text = check(
+        lab,
+        &format!(
+            "for c in /sys/class/nvme/nvme*; do [ -e $c ] && grep -q '{host}' $c/hostnqn \
+             && cat $c/state; done; true"
+        ),
+    )?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// Reads the disk over and over, in the background.
+fn read_on(lab: &mut Lab, disk: &str) -> anyhow::Result<()> {
+    check(
+        lab,
+        &format!(
+            "rm -f /run/stop; (until [ -e /run/stop ]; do dd if={disk} of=/dev/null bs=64k count=8 \
+             iflag=direct status=none || echo failed; done > /run/reads 2>&1; \
+             echo done >> /run/reads) &"
+        ),
+    )
+    .map(drop)
+}
+
+/// Ends the reading; none of it failed.
+fn had_no_failure(lab: &mut Lab) -> anyhow::Result<()> {
+    let log = check(
+        lab,
+        "touch /run/stop; for i in $(seq 600); do grep -q done /run/reads && break; \
+         sleep 0.1; done; cat /run/reads",
+    )?;
+    ensure!(log == "done", "reading while another was cut off: {log}");
+    Ok(())
+}
+
+fn check(lab: &mut Lab, command: &str) -> anyhow::Result<String> {
+    let output = initiator(&mut lab.guest).check(command)?;
+    Ok(output.trim_end().to_owned())
+}

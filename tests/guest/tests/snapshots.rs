@@ -1,0 +1,205 @@
+//! What hosts read of snapshots, clones and reverted volumes, with the kernel's own initiators.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
+use ashlar_protocol::{
+    Connection, ExtendSpec, Parent, PoolSpec, RevertSpec, SnapshotSpec, Transport, VolumeSpec,
+};
+use ashlar_site::Device;
+use uuid::Uuid;
+
+const TRANSPORTS: [Transport; 2] = [Transport::Iscsi, Transport::NvmeTcp];
+/// What volumes have, and what is written to them.
+const SIZE: u32 = 8;
+
+/// One lab for all: a boot costs more than any of these.
+#[tokio::test]
+async fn every_block_is_whose_it_should_be() -> anyhow::Result<()> {
+    let mut lab = Lab::new("snapshots").await?;
+    for transport in TRANSPORTS {
+        there_and_back(&mut lab, transport).await?;
+    }
+    nobody_reads_what_another_wrote(&mut lab).await
+}
+
+/// Pattern A, snapshot, pattern B; then every way to each of them.
+async fn there_and_back(lab: &mut Lab, transport: Transport) -> anyhow::Result<()> {
+    println!("snapshots and clones by {transport}");
+    let volume = lab.volume(SIZE.into()).await?;
+    let (connection, device) = attached(lab, volume, transport).await?;
+    let first = initiator(&mut lab.guest).write_random(&device, SIZE)?;
+    let snapshot = taken(lab, volume).await?;
+    let second = initiator(&mut lab.guest).write_random(&device, SIZE)?;
+    ensure!(first != second, "random data is not");
+
+    let clone = cloned(lab, Parent::Snapshot(snapshot), None).await?;
+    reads(lab, clone, transport, &first, SIZE).await?;
+    let copy = cloned(lab, Parent::Volume(volume), Some(2 * SIZE)).await?;
+    reads(lab, copy, transport, &second, 2 * SIZE).await?;
+    let hash = initiator(&mut lab.guest).hash(&device, SIZE)?;
+    ensure!(hash == second, "the volume lost what was written last");
+
+    // Attached, beneath the host; its session goes on.
+    revert(lab, volume, snapshot, true).await?;
+    let hash = initiator(&mut lab.guest).hash(&device, SIZE)?;
+    ensure!(hash == first, "reverted while attached");
+    let third = initiator(&mut lab.guest).write_random(&device, SIZE)?;
+    detached(lab, &connection).await?;
+
+    // Detached, and of a size that it did not have then.
+    let spec = ExtendSpec {
+        size: u64::from(2 * SIZE) * MIB,
+    };
+    done(lab.client.volume_extend(volume, &spec).await?)?;
+    let (connection, device) = attached(lab, volume, transport).await?;
+    initiator(&mut lab.guest).write_random(&device, 2 * SIZE)?;
+    detached(lab, &connection).await?;
+    revert(lab, volume, snapshot, false).await?;
+    reads(lab, volume, transport, &first, 2 * SIZE).await?;
+
+    // The snapshot and what was made of both never noticed.
+    ensure!(third != first, "random data is not");
+    let again = cloned(lab, Parent::Snapshot(snapshot), None).await?;
+    reads(lab, again, transport, &first, SIZE).await?;
+    done(lab.client.volume_delete(volume).await?)?;
+    reads(lab, copy, transport, &second, 2 * SIZE).await?;
+    done(lab.client.snapshot_delete(snapshot).await?)?;
+    reads(lab, clone, transport, &first, SIZE).await?;
+    for volume in [clone, copy, again] {
+        done(lab.client.volume_delete(volume).await?)?;
+    }
+    Ok(())
+}
+
+/// Every block of fresh, extended, larger and reverted volumes, in a pool whose every block
+/// holds what somebody wrote before.
+async fn nobody_reads_what_another_wrote(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("nobody reads what another wrote");
+    let transport = Transport::NvmeTcp;
+    lab.pool = written_pool(lab).await?;
+    let volume = lab.volume(SIZE.into()).await?;
+    let empty = taken(lab, volume).await?;
+    let (connection, device) = attached(lab, volume, transport).await?;
+    touched_reads_zeros(lab, &device, SIZE)?;
+    let spec = ExtendSpec {
+        size: u64::from(2 * SIZE) * MIB,
+    };
+    done(lab.client.volume_extend(volume, &spec).await?)?;
+    let size = u64::from(2 * SIZE) * MIB;
+    initiator(&mut lab.guest).await_size(&device, size)?;
+    touched_reads_zeros(lab, &device, 2 * SIZE)?;
+    initiator(&mut lab.guest).write_random(&device, 2 * SIZE)?;
+    revert(lab, volume, empty, true).await?;
+    touched_reads_zeros(lab, &device, 2 * SIZE)?;
+    detached(lab, &connection).await?;
+
+    let clone = cloned(lab, Parent::Snapshot(empty), Some(2 * SIZE)).await?;
+    let (connection, device) = attached(lab, clone, transport).await?;
+    touched_reads_zeros(lab, &device, 2 * SIZE)?;
+    detached(lab, &connection).await?;
+    for volume in [clone, volume] {
+        done(lab.client.volume_delete(volume).await?)?;
+    }
+    done(lab.client.snapshot_delete(empty).await?)
+}
+
+/// A pool on a disk that is full of something, for as far as a few volumes reach.
+async fn written_pool(lab: &mut Lab) -> anyhow::Result<Uuid> {
+    lab.guest.site.appliance.check_within(
+        "yes secret | head -c 448M | dd of=/dev/disk/by-id/virtio-DISK1 bs=1M iflag=fullblock \
+         oflag=direct status=none",
+        Duration::from_secs(300),
+    )?;
+    let id = Uuid::new_v4();
+    let spec = PoolSpec {
+        name: "written".parse()?,
+        disks: vec!["serial-DISK1".parse()?],
+        block_size: None,
+        metadata_size: None,
+        wipe: true,
+        over_subscription: 0,
+        reserved: 0,
+    };
+    done(lab.client.pool_create(id, &spec).await?)?;
+    Ok(id)
+}
+
+/// Writes a little zero into every block, so that each is provisioned and read from the disk.
+fn touched_reads_zeros(lab: &mut Lab, device: &Device, mib: u32) -> anyhow::Result<()> {
+    let node = device.node();
+    let (last, bytes) = (mib * 16 - 1, u64::from(mib) * MIB);
+    let command = format!(
+        "for i in $(seq 0 {last}); do dd if=/dev/zero of={node} bs=4k count=1 seek=$((i * 16)) \
+         oflag=direct conv=notrunc status=none; done; echo 3 > /proc/sys/vm/drop_caches; \
+         cmp -n {bytes} {node} /dev/zero"
+    );
+    initiator(&mut lab.guest).check(&command).map(drop)
+}
+
+/// The volume has that data at its beginning, and zeros from there to its end.
+async fn reads(
+    lab: &mut Lab,
+    volume: Uuid,
+    transport: Transport,
+    data: &str,
+    mib: u32,
+) -> anyhow::Result<()> {
+    let (connection, device) = attached(lab, volume, transport).await?;
+    let mut initiator = initiator(&mut lab.guest);
+    ensure!(initiator.size(&device)? == u64::from(mib) * MIB, "its size");
+    let hash = initiator.hash(&device, SIZE)?;
+    ensure!(hash == data, "volume {volume} has other data");
+    let (node, rest) = (device.node(), mib - SIZE);
+    initiator.check(&format!(
+        "dd if={node} bs=1M skip={SIZE} count={rest} iflag=direct status=none | \
+         cmp -n $(({rest} << 20)) - /dev/zero"
+    ))?;
+    detached(lab, &connection).await
+}
+
+async fn attached(
+    lab: &mut Lab,
+    volume: Uuid,
+    transport: Transport,
+) -> anyhow::Result<(Connection, Device)> {
+    let connection = lab.connect(volume, transport).await?;
+    let device = lab.attach(&connection)?;
+    Ok((connection, device))
+}
+
+async fn detached(lab: &mut Lab, connection: &Connection) -> anyhow::Result<()> {
+    lab.detach(connection)?;
+    done(lab.client.volume_detach_all(connection.volume).await?)
+}
+
+async fn taken(lab: &Lab, volume: Uuid) -> anyhow::Result<Uuid> {
+    let id = Uuid::new_v4();
+    let spec = SnapshotSpec {
+        name: "snapshot".parse()?,
+        volume,
+        labels: Default::default(),
+    };
+    done(lab.client.snapshot_create(id, &spec).await?)?;
+    Ok(id)
+}
+
+async fn cloned(lab: &Lab, parent: Parent, mib: Option<u32>) -> anyhow::Result<Uuid> {
+    let id = Uuid::new_v4();
+    let spec = VolumeSpec {
+        size: mib.map(|mib| u64::from(mib) * MIB),
+        source: Some(parent),
+        ..VolumeSpec::blank("clone".parse()?, lab.pool, 0)
+    };
+    done(lab.client.volume_create(id, &spec).await?)?;
+    Ok(id)
+}
+
+async fn revert(lab: &Lab, volume: Uuid, snapshot: Uuid, interrupt: bool) -> anyhow::Result<()> {
+    let spec = RevertSpec {
+        snapshot,
+        interrupt,
+    };
+    done(lab.client.volume_revert(volume, &spec).await?).map(drop)
+}
