@@ -125,6 +125,12 @@ impl Engine {
         drop(ready.wait_for(|ready| *ready).await);
     }
 
+    /// Waits for targetd to be there, so long at most; whether it is.
+    pub async fn targetd_returns(&self, within: Duration) -> bool {
+        let back = tokio::time::timeout(within, self.shared.targetd.up()).await;
+        back.unwrap_or(false)
+    }
+
     /// The disks a new pool is laid out by. None while targetd is away: what forbids the pool
     /// anyway is told first.
     async fn disks_for_pool(&self, pool: ObjectRef) -> Result<Vec<DiskReport>, Problem> {

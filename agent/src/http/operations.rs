@@ -45,7 +45,25 @@ pub(super) fn stream(
     Ok(Reply::sequence(sequence))
 }
 
+/// Longest wait for a targetd that is away: enough for one that is being started again, after an
+/// update or a crash.
+const RETURN: Duration = Duration::from_secs(10);
+
+/// Does what is asked. What targetd is needed for and was away for is asked once more when it is
+/// back, if that is within what the client waits for anyway.
 pub(super) async fn perform(engine: &Engine, call: Call) -> Result<Reply, Problem> {
+    match once(engine, &call).await {
+        Err(problem)
+            if problem.code == ProblemCode::TargetdUnavailable
+                && engine.targetd_returns(call.wait.min(RETURN)).await =>
+        {
+            once(engine, &call).await
+        }
+        outcome => outcome,
+    }
+}
+
+async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
     use Operation as Op;
     match call.operation {
         Op::SystemShow => Reply::ok(&engine.system().await),
@@ -68,7 +86,7 @@ pub(super) async fn perform(engine: &Engine, call: Call) -> Result<Reply, Proble
             Reply::ok(&engine.connections(&list.page, list.volume).await?)
         }
         Op::JobList => Reply::ok(&engine.jobs(&call.query.page).await?),
-        Op::EventList => events(engine, &call).await,
+        Op::EventList => events(engine, call).await,
         Op::BulkChange => {
             let detail = "a bulk request has no place in another";
             Err(Problem::new(ProblemCode::Internal, detail))
@@ -86,8 +104,8 @@ pub(super) async fn perform(engine: &Engine, call: Call) -> Result<Reply, Proble
         }
         Op::VolumeUsage => Reply::ok(&engine.usage(ObjectKind::Volume, call.id()?).await?),
         Op::SnapshotUsage => Reply::ok(&engine.usage(ObjectKind::Snapshot, call.id()?).await?),
-        Op::VolumeExtents => extents(engine, ObjectKind::Volume, &call).await,
-        Op::SnapshotExtents => extents(engine, ObjectKind::Snapshot, &call).await,
+        Op::VolumeExtents => extents(engine, ObjectKind::Volume, call).await,
+        Op::SnapshotExtents => extents(engine, ObjectKind::Snapshot, call).await,
         Op::GroupShow => Reply::ok(&engine.group(call.id()?).await?),
         Op::GroupSnapshotShow => Reply::ok(&engine.group_snapshot(call.id()?).await?),
         Op::HostShow => Reply::ok(&engine.host(call.id()?).await?),
@@ -110,7 +128,9 @@ pub(super) async fn perform(engine: &Engine, call: Call) -> Result<Reply, Proble
                     Command::SystemThaw { id: engine.id() }
                 }
             };
-            let answer = engine.execute(command, call.context, call.wait).await?;
+            let answer = engine
+                .execute(command, call.context.clone(), call.wait)
+                .await?;
             match answer {
                 Answer::Done(_) => Reply::ok(&engine.system().await),
                 Answer::Accepted(job) => Reply::accepted(&job),
@@ -136,8 +156,10 @@ pub(super) async fn perform(engine: &Engine, call: Call) -> Result<Reply, Proble
         | Op::HostDelete
         | Op::ConnectionCreate
         | Op::ConnectionDelete => {
-            let command = command(&call)?;
-            let answer = engine.execute(command, call.context, call.wait).await?;
+            let command = command(call)?;
+            let answer = engine
+                .execute(command, call.context.clone(), call.wait)
+                .await?;
             reply(&answer)
         }
     }

@@ -9,4 +9,5 @@ mod limits;
 mod raw;
 mod reload;
 mod roles;
+mod targetd;
 mod trust;

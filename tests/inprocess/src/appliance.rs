@@ -34,7 +34,7 @@ pub struct Appliance {
     pub material: Material,
     /// What is beneath its targetd.
     pub kernel: Arc<Kernel>,
-    targetd: Targetd,
+    targetd: Option<Targetd>,
     stop: watch::Sender<bool>,
     port: JoinHandle<()>,
     task: EngineTask,
@@ -89,7 +89,7 @@ impl Appliance {
             address,
             material,
             kernel,
-            targetd,
+            targetd: Some(targetd),
             stop,
             port: tokio::spawn(server.run(stopped)),
             task,
@@ -114,10 +114,18 @@ impl Appliance {
         self.begin_stop();
         self.port.await.unwrap();
         self.task.stop().await;
-        let targetd = self.targetd;
-        tokio::task::spawn_blocking(|| targetd.stop())
-            .await
-            .unwrap();
+        end(self.targetd).await;
+    }
+
+    /// Stops its targetd.
+    pub async fn stop_targetd(&mut self) {
+        end(self.targetd.take()).await;
+    }
+
+    /// Starts its targetd again, over a kernel with nothing in it.
+    pub fn start_targetd(&mut self) {
+        let (kernel, targetd) = serve(&self.dir.path().join("targetd.sock"));
+        (self.kernel, self.targetd) = (kernel, Some(targetd));
     }
 
     /// Where clients connect.
@@ -172,6 +180,13 @@ pub fn pool() -> PoolSpec {
 /// A volume of 1 GiB.
 pub fn volume(pool: Uuid) -> VolumeSpec {
     VolumeSpec::blank("volume".parse().unwrap(), pool, 1 << 30)
+}
+
+async fn end(targetd: Option<Targetd>) {
+    if let Some(targetd) = targetd {
+        let stop = tokio::task::spawn_blocking(|| targetd.stop());
+        stop.await.unwrap();
+    }
 }
 
 fn options(dir: &Path) -> EngineOptions {
