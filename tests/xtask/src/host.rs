@@ -12,7 +12,19 @@ const OWN_PACKAGES: &[&str] = &["qemu-block-extra", "systemd", "thin-provisionin
 
 /// Installs what is missing by apt, saying what; where that may not be done, says how to.
 pub fn prepare() -> anyhow::Result<()> {
+    install(&missing_packages()?)?;
+    // The first may have removed what was there of another version: of QEMU's tools, above all.
+    install(&missing_packages()?)?;
     let missing = missing_packages()?;
+    ensure!(
+        missing.is_empty(),
+        "apt did not install {}",
+        missing.join(" ")
+    );
+    Ok(())
+}
+
+fn install(missing: &[String]) -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
