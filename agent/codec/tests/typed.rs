@@ -172,7 +172,7 @@ fn enums_and_options_come_back() {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "only whether it decodes is looked at")]
 struct Small {
     labels: Option<BTreeMap<String, u8>>,
 }

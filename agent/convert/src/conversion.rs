@@ -132,7 +132,8 @@ impl Conversion {
     }
 
     /// Waits for the exit of a process that has nothing more to say, and helps one that does not
-    /// think of it. The lock is never held for long, or it could not be stopped.
+    /// think of it. The lock is never held for long, or it could not be stopped. A handle of a process
+    /// that could be waited for as well as its end would be an event; std has none yet.
     fn wait(&mut self) -> io::Result<ExitStatus> {
         let start = Instant::now();
         loop {

@@ -10,25 +10,13 @@ use tokio::sync::Notify;
 
 use super::rig::*;
 use crate::domain::record::Unit;
-use crate::engine::{Answer, Command, Engine};
+use crate::engine::{Answer, Command};
 use crate::targetd::fake::Behaviour;
 
 const MIB: u64 = 1 << 20;
 
 fn applies_volume(request: &Request) -> bool {
     matches!(request, Request::ApplyVolume(_))
-}
-
-/// Waits until the kernel has all of a unit, however often an attempt fails before.
-async fn settled(engine: &Engine, unit: Unit) {
-    let ledger = &engine.shared.ledger;
-    let wait = async {
-        while !ledger.settled(unit) {
-            let generation = engine.shared.intent.read().await.generation();
-            drop(ledger.wait(unit, generation).await);
-        }
-    };
-    tokio::time::timeout(LONG, wait).await.unwrap();
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::domain::Listen;
+use crate::domain::record::Unit;
 use crate::domain::samples::digest;
 pub(super) use crate::domain::samples::{
     HOST, OTHER_HOST, POOL, attach, clone, detach, extend, host, id, pool, revert, snapshot, volume,
@@ -151,6 +152,18 @@ impl Rig {
             task,
         }
     }
+}
+
+/// Waits until the kernel has all of a unit, however often an attempt fails before.
+pub(super) async fn settled(engine: &Engine, unit: Unit) {
+    let ledger = &engine.shared.ledger;
+    let wait = async {
+        while !ledger.settled(unit) {
+            let generation = engine.shared.intent.read().await.generation();
+            drop(ledger.wait(unit, generation).await);
+        }
+    };
+    tokio::time::timeout(LONG, wait).await.unwrap();
 }
 
 fn copy_tree(from: &Path, to: &Path) {

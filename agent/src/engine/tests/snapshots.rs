@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::rig::*;
 use crate::domain::record::Unit;
-use crate::engine::{Answer, Command, Engine};
+use crate::engine::{Answer, Command};
 use crate::targetd::fake::Behaviour;
 
 const MIB: u64 = 1 << 20;
@@ -42,18 +42,6 @@ async fn write(rig: &Rig, volume: Uuid, content: &'static str) {
 async fn content(rig: &Rig, volume: Uuid) -> Option<&'static str> {
     let thin = thin_of(rig, volume).await;
     rig.fake.kernel().content.get(&thin).copied()
-}
-
-/// Waits until the kernel has all of a unit, however often an attempt fails before.
-async fn settled(engine: &Engine, unit: Unit) {
-    let ledger = &engine.shared.ledger;
-    let wait = async {
-        while !ledger.settled(unit) {
-            let generation = engine.shared.intent.read().await.generation();
-            drop(ledger.wait(unit, generation).await);
-        }
-    };
-    tokio::time::timeout(LONG, wait).await.unwrap();
 }
 
 /// The thin devices are those of the volume and its snapshot, and nothing else.
