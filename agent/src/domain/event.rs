@@ -70,6 +70,8 @@ impl Scribe<'_> {
             Record::GroupSnapshot(id, whole) => {
                 self.group_snapshot(*id, intent.group_snapshot(*id), whole);
             }
+            // Who watches the box does not know of it.
+            Record::Volume(_, volume) if volume.purpose.is_some() => {}
             Record::Volume(id, volume) => {
                 let before = intent.volume(*id).map(|entry| &entry.record);
                 self.volume(*id, before, volume);
@@ -106,7 +108,7 @@ impl Scribe<'_> {
                 }
             }
             Key::Volume(id) => {
-                if let Some(entry) = intent.volume(id) {
+                if let Some(entry) = intent.known_volume(id) {
                     let volume = &entry.record;
                     // What is let go of without having been destroyed is there still.
                     let what = match volume.phase {

@@ -27,9 +27,9 @@ use thins::Thins;
 pub struct PoolEntry {
     /// As stored.
     pub record: PoolRecord,
-    /// How many volumes it has.
+    /// How many volumes it has that clients know of.
     pub volumes: u64,
-    /// Sum of their sizes in bytes.
+    /// Sum of the sizes of all in bytes, likewise below.
     pub provisioned: u64,
     /// Sum of the sizes of its thin volumes in bytes.
     pub thin: u64,
@@ -90,6 +90,8 @@ pub struct Intent {
     requests_by_age: BTreeMap<u64, Uuid>,
     work: BTreeSet<(ObjectRef, Uuid)>,
     volumes_in_motion: BTreeSet<Uuid>,
+    /// Jobs, each with the volumes that end with it.
+    volumes_by_job: BTreeSet<(Uuid, Uuid)>,
     snapshots_by_volume: BTreeSet<(Uuid, Uuid)>,
     snapshots_in_motion: BTreeSet<Uuid>,
     groups_in_motion: BTreeSet<Uuid>,
@@ -133,9 +135,21 @@ impl Intent {
         self.hosts.get(&id)
     }
 
-    /// A volume.
+    /// A volume, clients' or not.
     pub fn volume(&self, id: Uuid) -> Option<&VolumeEntry> {
         self.volumes.get(&id)
+    }
+
+    /// A volume that clients know of.
+    pub fn known_volume(&self, id: Uuid) -> Option<&VolumeEntry> {
+        let entry = self.volumes.get(&id);
+        entry.filter(|entry| entry.record.purpose.is_none())
+    }
+
+    /// The volumes that end with a job.
+    pub fn volumes_of_job(&self, job: Uuid) -> impl Iterator<Item = (Uuid, &VolumeEntry)> {
+        pairs_of(&self.volumes_by_job, job, None)
+            .filter_map(|id| Some((id, self.volumes.get(&id)?)))
     }
 
     /// A group.

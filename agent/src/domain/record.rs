@@ -137,6 +137,27 @@ pub struct VolumeRecord {
     /// [`VolumeRecord::family`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub family: Option<Uuid>,
+    /// What it is for, when no client asked for it. Clients do not know of such a volume: it is
+    /// not listed, and nothing they ask for can be done with it. Its pool counts its size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purpose: Option<Purpose>,
+}
+
+/// What a volume is for that no client asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// Room for a job's long work, destroyed when that ends, however it does.
+    Scratch(Uuid),
+}
+
+impl Purpose {
+    /// The job with which it ends.
+    pub fn job(self) -> Uuid {
+        match self {
+            Purpose::Scratch(job) => job,
+        }
+    }
 }
 
 impl VolumeRecord {

@@ -220,6 +220,9 @@ impl Clerk {
             } => {
                 let edits = work::end(intent, job, progress, outcome);
                 let result = self.keeper.stage(intent, &edits);
+                if result.is_ok() {
+                    round.wanted.extend(volumes_in(&edits));
+                }
                 round.durable = true;
                 round
                     .held
@@ -325,6 +328,7 @@ impl Clerk {
             Decision::Repeat(_) => Ok(false),
             Decision::Change(change, reply) => {
                 self.keeper.stage(intent, &change.edits)?;
+                round.wanted.extend(volumes_in(&change.edits));
                 round.durable = true;
                 tracing::info!(request = %context.id, subject = context.subject,
                     object = %reply.object, operation = ?reply.operation,
@@ -407,4 +411,15 @@ impl Clerk {
             }
         }
     }
+}
+
+/// The volumes that edits of long work are to bring about in the kernel.
+fn volumes_in(edits: &[Edit]) -> impl Iterator<Item = (Unit, u64)> {
+    edits.iter().filter_map(|edit| match edit {
+        Edit::Put(record) => match &**record {
+            Record::Volume(id, volume) => Some((Unit::Volume(*id), volume.generation)),
+            _ => None,
+        },
+        Edit::Remove(_) => None,
+    })
 }

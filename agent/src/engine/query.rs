@@ -44,7 +44,7 @@ impl Engine {
     pub async fn volume(&self, id: Uuid) -> Result<Volume, Problem> {
         let intent = self.shared.intent.read().await;
         let entry = intent
-            .volume(id)
+            .known_volume(id)
             .ok_or_else(|| missing(ObjectKind::Volume, id))?;
         Ok(view::volume(id, entry))
     }
@@ -132,7 +132,9 @@ impl Engine {
     pub async fn volumes(&self, query: &PageQuery) -> Result<Page<Volume>, Problem> {
         let cursor = query.cursor()?;
         let intent = self.shared.intent.read().await;
-        Ok(page(query, after(intent.volumes(), cursor), view::volume))
+        let known = after(intent.volumes(), cursor);
+        let known = known.filter(|(_, entry)| entry.record.purpose.is_none());
+        Ok(page(query, known, view::volume))
     }
 
     /// Snapshots in order of id, of one volume if asked.

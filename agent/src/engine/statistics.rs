@@ -17,7 +17,7 @@ impl Engine {
     pub async fn volume_statistics(&self, id: Uuid) -> Result<VolumeStatistics, Problem> {
         let (pool, thin_id) = {
             let intent = self.shared.intent.read().await;
-            let entry = intent.volume(id);
+            let entry = intent.known_volume(id);
             let entry = entry.ok_or_else(|| missing(ObjectKind::Volume, id))?;
             (entry.record.pool, entry.record.thin_id)
         };

@@ -148,7 +148,7 @@ fn find(intent: &Intent, kind: ObjectKind, id: Uuid) -> Result<Found, Problem> {
     if kind == ObjectKind::Snapshot {
         return snapshot(intent, id);
     }
-    let entry = intent.volume(id).ok_or_else(|| missing(kind, id))?;
+    let entry = intent.known_volume(id).ok_or_else(|| missing(kind, id))?;
     check_present(id, entry)?;
     Ok(Found {
         pool: entry.record.pool,

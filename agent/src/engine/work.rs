@@ -25,7 +25,7 @@ use super::{Engine, stopping};
 use crate::domain::decide::work::{cancelled, cut_short};
 use crate::domain::outcome::missing;
 use crate::domain::settle::{self, Span};
-use crate::domain::{Edit, Intent, RequestContext, Undertaking};
+use crate::domain::{Edit, Facts, Intent, RequestContext, Undertaking};
 use crate::reconcile::DeskError;
 
 /// Stands for a total that cannot be told.
@@ -211,7 +211,7 @@ async fn conclude(
 }
 
 /// What may change as long work begins, as [`decide`](crate::domain::decide) has it for commands.
-pub type Rule = Box<dyn FnOnce(&Intent, u64) -> Result<Vec<Edit>, Problem> + Send>;
+pub type Rule = Box<dyn FnOnce(&Intent, u64, &Facts<'_>) -> Result<Vec<Edit>, Problem> + Send>;
 
 impl Engine {
     /// Begins long work: durable, and a job, before this returns.

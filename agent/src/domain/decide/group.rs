@@ -165,6 +165,7 @@ fn copies(
             growth: Vec::new(),
             qos: member.qos,
             provisioning: member.provisioning,
+            purpose: None,
             family: Some(member.source.family),
         };
         edits.push(Edit::put(Record::Volume(volume, record)));

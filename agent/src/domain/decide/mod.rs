@@ -11,6 +11,7 @@ mod host;
 mod pool;
 mod request;
 mod room;
+pub mod scratch;
 mod snapshot;
 mod system;
 mod thin;

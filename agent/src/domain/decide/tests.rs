@@ -14,6 +14,7 @@ use ProblemCode::*;
 
 mod data;
 mod groups;
+mod scratch;
 mod snapshots;
 mod transfer;
 mod update;

@@ -63,6 +63,7 @@ pub(super) fn create(
         group: None,
         qos,
         provisioning: spec.provisioning,
+        purpose: None,
     };
     let edits = vec![counter, Edit::put(Record::Volume(id, record))];
     Ok(Verdict::Changed(edits, Some(Unit::Volume(id))))
@@ -109,6 +110,7 @@ fn existing(
         && there.qos.as_deref().copied() == spec.qos.filter(|qos| !qos.is_unlimited())
         && asked.is_none_or(|size| there.size == size);
     match there.phase {
+        _ if there.purpose.is_some() => Err(taken(ObjectKind::Volume, id)),
         VolumePhase::Deleting => Err(busy(ObjectKind::Volume, id, "deleted")),
         _ if !equal => Err(taken(ObjectKind::Volume, id)),
         VolumePhase::Creating => Ok(Verdict::Underway(Unit::Volume(id))),
@@ -206,7 +208,7 @@ fn check_not_copied(intent: &Intent, id: Uuid, record: &VolumeRecord) -> Result<
 
 pub(super) fn find(intent: &Intent, id: Uuid) -> Result<&VolumeEntry, Problem> {
     intent
-        .volume(id)
+        .known_volume(id)
         .ok_or_else(|| missing(ObjectKind::Volume, id))
 }
 
@@ -221,7 +223,7 @@ pub(crate) fn check_present(id: Uuid, entry: &VolumeEntry) -> Result<(), Problem
     Err(busy(ObjectKind::Volume, id, doing))
 }
 
-fn rounded(object: ObjectRef, size: u64) -> Result<u64, Problem> {
+pub(super) fn rounded(object: ObjectRef, size: u64) -> Result<u64, Problem> {
     if (1..=MAX_SIZE).contains(&size) {
         // At most MAX_SIZE, which is a multiple itself.
         return Ok(size.next_multiple_of(GRANULARITY));

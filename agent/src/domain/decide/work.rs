@@ -11,7 +11,7 @@ use ashlar_protocol::{
 };
 use uuid::Uuid;
 
-use super::{Facts, refuse, request, system};
+use super::{Facts, refuse, request, scratch, system};
 use crate::domain::change::{Change, Decision, Edit, Reply};
 use crate::domain::intent::Intent;
 use crate::domain::record::{Record, RequestRecord, WorkPhase, WorkRecord};
@@ -35,7 +35,7 @@ pub struct Undertaking {
 pub fn begin(
     intent: &Intent,
     work: &Undertaking,
-    rule: impl FnOnce(&Intent, u64) -> Result<Vec<Edit>, Problem>,
+    rule: impl FnOnce(&Intent, u64, &Facts<'_>) -> Result<Vec<Edit>, Problem>,
     facts: &Facts<'_>,
 ) -> Result<Decision, Problem> {
     if let Some(known) = intent.request(facts.request.id) {
@@ -46,7 +46,7 @@ pub fn begin(
         return Err(system::refusal(work.object, frozen));
     }
     let generation = intent.generation() + 1;
-    let mut edits = rule(intent, generation)?;
+    let mut edits = rule(intent, generation, facts)?;
     let reply = Reply {
         operation: work.operation,
         object: work.object,
@@ -71,16 +71,29 @@ pub fn begin(
     Ok(Decision::Change(change, reply))
 }
 
-/// Long work has ended, so far and like this. Nothing to do when it had already.
+/// Long work has ended, so far and like this, and what it had made for itself goes. Nothing to do when it had already.
 pub fn end(
     intent: &Intent,
     id: Uuid,
     progress: Progress,
     outcome: Result<JobResult, Problem>,
 ) -> Vec<Edit> {
-    let Some(record) = intent.request(id).filter(|record| record.works()) else {
-        return Vec::new();
-    };
+    match ended(intent, id, progress, outcome) {
+        Some(edit) => [edit]
+            .into_iter()
+            .chain(scratch::given_back(intent, &[id]))
+            .collect(),
+        None => Vec::new(),
+    }
+}
+
+fn ended(
+    intent: &Intent,
+    id: Uuid,
+    progress: Progress,
+    outcome: Result<JobResult, Problem>,
+) -> Option<Edit> {
+    let record = intent.request(id).filter(|record| record.works())?;
     let (result, failed) = match outcome {
         Ok(result) => (Some(result), None),
         Err(problem) => (None, Some(Box::new(problem))),
@@ -95,18 +108,22 @@ pub fn end(
         work: Some(work),
         ..record.clone()
     };
-    vec![Edit::put(Record::Request(id, record))]
+    Some(Edit::put(Record::Request(id, record)))
 }
 
-/// The process that was at it has ended, and with it all its long work.
+/// The process that was at it has ended, and with it all its long work and what that had made.
 pub fn interrupted(intent: &Intent) -> Vec<Edit> {
     let all = intent.requests().iter();
     let left = all.filter_map(|(id, record)| match &record.work {
         Some(work) if work.phase == WorkPhase::Running => Some((*id, work.progress)),
         _ => None,
     });
-    left.flat_map(|(id, progress)| end(intent, id, progress, Err(cut_short(id))))
-        .collect()
+    let left: Vec<_> = left.collect();
+    let ended = left
+        .iter()
+        .filter_map(|(id, progress)| ended(intent, *id, *progress, Err(cut_short(*id))));
+    let jobs: Vec<_> = left.iter().map(|(id, _)| *id).collect();
+    ended.chain(scratch::given_back(intent, &jobs)).collect()
 }
 
 /// Why long work that nobody is at any more has failed.

@@ -155,7 +155,7 @@ impl Intent {
         };
         self.remove_volume(id);
         if let Some(pool) = self.pools.get_mut(&record.pool) {
-            pool.volumes += 1;
+            pool.volumes += u64::from(record.purpose.is_none());
             pool.provisioned += record.size;
             *promised(pool, record.provisioning) += record.size;
         }
@@ -164,6 +164,9 @@ impl Intent {
         }
         if let Some(group) = record.group {
             self.volumes_by_group.insert((group, id));
+        }
+        if let Some(purpose) = record.purpose {
+            self.volumes_by_job.insert((purpose.job(), id));
         }
         if let Some(origin) = record.origin {
             let made = Unit::Volume(id).object();
@@ -195,12 +198,15 @@ impl Intent {
         if let Some(group) = old.record.group {
             self.volumes_by_group.remove(&(group, id));
         }
+        if let Some(purpose) = old.record.purpose {
+            self.volumes_by_job.remove(&(purpose.job(), id));
+        }
         if let Some(origin) = old.record.origin {
             let made = Unit::Volume(id).object();
             self.made_of.remove(&(origin.object, made));
         }
         if let Some(pool) = self.pools.get_mut(&old.record.pool) {
-            pool.volumes -= 1;
+            pool.volumes -= u64::from(old.record.purpose.is_none());
             pool.provisioned -= old.record.size;
             *promised(pool, old.record.provisioning) -= old.record.size;
         }

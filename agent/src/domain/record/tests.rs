@@ -138,6 +138,7 @@ fn samples() -> Vec<(Record, &'static str)> {
         qos: None,
         provisioning: Provisioning::Thin,
         family: None,
+        purpose: None,
     };
     let clone = clone_of(&volume);
     let growing = VolumeRecord {
@@ -155,6 +156,10 @@ fn samples() -> Vec<(Record, &'static str)> {
     let limited = VolumeRecord {
         qos: Some(Box::new(qos())),
         provisioning: Provisioning::Thick,
+        ..volume.clone()
+    };
+    let scratch = VolumeRecord {
+        purpose: Some(Purpose::Scratch(id(6))),
         ..volume.clone()
     };
     let snapshot = snapshot();
@@ -299,6 +304,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Volume(id(9), owned),
             include_str!("../golden/v1/volume-owned.hex"),
+        ),
+        (
+            Record::Volume(id(10), scratch),
+            include_str!("../golden/v1/volume-scratch.hex"),
         ),
         (
             Record::Snapshot(id(7), snapshot),

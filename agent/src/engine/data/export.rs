@@ -126,7 +126,7 @@ impl Export {
 
     fn rule(&self) -> crate::engine::Rule {
         let (object, offset) = (self.object, self.offset);
-        Box::new(move |intent, _| export(intent, object, offset).map(|()| Vec::new()))
+        Box::new(move |intent, _, _| export(intent, object, offset).map(|()| Vec::new()))
     }
 
     /// Where it ends, in something of `size` bytes.

@@ -10,7 +10,7 @@ use crate::data::{Format, Writer};
 use crate::domain::Undertaking;
 use crate::domain::decide::data::import;
 use crate::domain::record::Unit;
-use crate::engine::{Begun, Engine, Meter, Opened, RequestContext, Work, internal};
+use crate::engine::{Begun, Engine, Meter, Opened, RequestContext, Rule, Work, internal};
 
 /// What is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,8 @@ impl Engine {
                 total: length.map(|length| offset.saturating_add(length)),
             },
         };
-        let rule = Box::new(move |intent: &_, _| import(intent, volume, offset).map(|()| vec![]));
+        let rule: Rule =
+            Box::new(move |intent, _, _| import(intent, volume, offset).map(|()| Vec::new()));
         let work = match self.begin(undertaking, context, rule).await? {
             Begun::Work(work) => work,
             Begun::Before(job) => return Ok(Upload::Before(Box::new(job))),

@@ -7,5 +7,6 @@ mod failing;
 mod happy;
 mod holds;
 mod rig;
+mod scratch;
 mod snapshots;
 mod work;

@@ -32,7 +32,7 @@ fn undertaking() -> Undertaking {
 }
 
 fn free() -> Rule {
-    Box::new(|_, _| Ok(Vec::new()))
+    Box::new(|_, _, _| Ok(Vec::new()))
 }
 
 async fn ask(rig: &Rig, rule: Rule) -> Result<Begun, Problem> {
@@ -89,7 +89,7 @@ async fn long_work_that_a_rule_forbids_is_no_job() {
     let rig = Rig::furnished().await;
     let no = Problem::new(ProblemCode::InUse, "not now");
     let rule = no.clone();
-    let refused = ask(&rig, Box::new(move |_, _| Err(rule))).await;
+    let refused = ask(&rig, Box::new(move |_, _, _| Err(rule))).await;
     assert_eq!(refused.unwrap_err(), no);
     assert_eq!(
         rig.engine.job(JOB).await.unwrap_err().code,

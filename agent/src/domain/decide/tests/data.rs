@@ -9,6 +9,7 @@ use crate::domain::record::Unit;
 
 const SNAPSHOT: Uuid = Uuid::from_u128(0xe0);
 const OTHER: Uuid = Uuid::from_u128(0xc5);
+const JOB: Uuid = Uuid::from_u128(0x70b);
 
 /// The furnished world with a snapshot of its volume, and a volume without connections.
 fn world() -> World {
@@ -25,15 +26,25 @@ fn world() -> World {
 }
 
 fn begin(world: &mut World, operation: Operation, object: ObjectRef) {
+    begin_as(world, JOB, (operation, object), |_, _, _| Ok(Vec::new())).unwrap();
+}
+
+/// Begins long work under a job of that id.
+pub(super) fn begin_as(
+    world: &mut World,
+    job: Uuid,
+    (operation, object): (Operation, ObjectRef),
+    rule: impl FnOnce(&Intent, u64, &Facts<'_>) -> Result<Vec<Edit>, Problem>,
+) -> Result<(), Problem> {
     let request = RequestContext {
-        id: Uuid::from_u128(0x70b),
+        id: job,
         digest: [0; 32],
         subject: "tester".to_owned(),
     };
     let facts = Facts {
         request: &request,
         now: 1_800_000_000,
-        kernel: true,
+        kernel: world.kernel,
         disks: &[],
         transports: &BTreeSet::new(),
         settled: &|_| true,
@@ -46,11 +57,12 @@ fn begin(world: &mut World, operation: Operation, object: ObjectRef) {
         object,
         progress: Progress::default(),
     };
-    match work::begin(&world.intent, &work, |_, _| Ok(Vec::new()), &facts) {
-        Ok(Decision::Change(change, _)) => {
+    match work::begin(&world.intent, &work, rule, &facts)? {
+        Decision::Change(change, _) => {
             for edit in &change.edits {
                 world.intent.apply(edit).unwrap();
             }
+            Ok(())
         }
         other => panic!("{other:?}"),
     }
