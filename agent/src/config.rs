@@ -30,6 +30,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Where targetd listens.
     pub targetd_socket: PathBuf,
+    /// The program that reads images of disks.
+    pub convert: PathBuf,
     /// The management port.
     pub listen: Listen,
     /// Certificates of the management port.
@@ -163,6 +165,7 @@ impl Config {
             ))
             .or(absolute("state_dir", &self.state_dir))
             .or(absolute("targetd_socket", &self.targetd_socket))
+            .or(absolute("convert", &self.convert))
             .or(absolute("tls.certificate", &self.tls.certificate))
             .or(absolute("tls.key", &self.tls.key))
             .or(absolute("tls.client_ca", &self.tls.client_ca))
@@ -224,6 +227,7 @@ impl Default for Config {
             name: None,
             state_dir: "/var/lib/ashlar/store".into(),
             targetd_socket: "/run/ashlar/targetd.sock".into(),
+            convert: "/usr/sbin/ashlar-convert".into(),
             listen: Listen::default(),
             tls: Tls::default(),
             iscsi: Portals::default(),

@@ -146,6 +146,7 @@ fn options(config: &Config) -> EngineOptions {
     EngineOptions {
         state_dir: config.state_dir.clone(),
         targetd_socket: config.targetd_socket.clone(),
+        convert: config.convert.clone(),
         name: config.box_name(),
         iscsi: config.iscsi.to_domain(),
         nvme: config.nvme.to_domain(),

@@ -30,6 +30,9 @@ use crate::wire::Wire;
 /// Size of each of the two disks, as in the virtual machine.
 const DISK_SIZE: Bytes = Bytes(8 << 30);
 
+/// Where the program that reads images is.
+const CONVERT: &str = "convert";
+
 /// How long a killed agent's threads may take to let go of the store.
 const LET_GO: Duration = Duration::from_secs(20);
 
@@ -61,6 +64,12 @@ impl Model {
         model.start_targetd()?;
         model.start_agent()?;
         Ok(model)
+    }
+
+    /// Has images of disks read by `program`, `ashlar-convert` or one that does as it does.
+    pub fn convert_with(&self, program: &Path) -> anyhow::Result<()> {
+        let place = self.folder.path().join(CONVERT);
+        std::os::unix::fs::symlink(program, place).context("failed to link the program")
     }
 
     /// A client with the certificate of `identity`, for what is not CBOR.
@@ -113,6 +122,7 @@ impl Model {
         let mut config = Config::read(&path)?;
         config.state_dir = self.folder.path().join("store");
         config.targetd_socket = self.socket();
+        config.convert = self.folder.path().join(CONVERT);
         config.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         config.tls = Tls {
             certificate: self.pki().join("server.pem"),
@@ -222,6 +232,7 @@ async fn serve(
     let options = EngineOptions {
         state_dir: config.state_dir.clone(),
         targetd_socket: config.targetd_socket.clone(),
+        convert: config.convert.clone(),
         name: config.box_name(),
         iscsi: config.iscsi.to_domain(),
         nvme: config.nvme.to_domain(),

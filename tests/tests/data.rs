@@ -234,7 +234,7 @@ async fn what_is_not_sound_or_does_not_fit_is_refused() {
         assert!(refused.detail.contains(words), "{refused}");
     }
     for (query, code) in [
-        ("?format=qcow2", ProblemCode::InvalidField),
+        ("?format=iso", ProblemCode::InvalidField),
         (
             "?format=raw&since=6ba7b810-9dad-41d1-80b4-00c04fd430c8",
             ProblemCode::InvalidField,

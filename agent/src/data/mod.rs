@@ -9,10 +9,13 @@
 //! buffer hold, a few MiB, however large the volume: whoever is slow makes the other wait.
 
 mod buffer;
+mod image;
 mod read;
 mod write;
 
-pub use read::{ReadError, Reader, Segment, Whole};
+pub use ashlar_image_formats::Format as ImageFormat;
+pub use image::ImageWriter;
+pub use read::{Make, ReadError, Reader, Segment, Whole};
 pub use write::{Step, WriteError, Writer};
 
 /// How a body says what a volume holds.
@@ -30,6 +33,35 @@ impl Format {
         match self {
             Format::Raw => "application/octet-stream",
             Format::Extents => ashlar_extents::MEDIA_TYPE,
+        }
+    }
+}
+
+/// What a body is, or is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// What the volume holds, as it goes.
+    Stream(Format),
+    /// An image of a disk, in that format; its signature says which when nobody does.
+    Image(Option<ImageFormat>),
+}
+
+impl Shape {
+    /// What bodies that are images are called.
+    pub const IMAGE: &'static str = "application/vnd.ashlar.image";
+
+    /// All that bodies are called.
+    pub const MEDIA_TYPES: [&'static str; 3] = [
+        "application/octet-stream",
+        ashlar_extents::MEDIA_TYPE,
+        Shape::IMAGE,
+    ];
+
+    /// What bodies of it are called.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Shape::Stream(format) => format.media_type(),
+            Shape::Image(_) => Shape::IMAGE,
         }
     }
 }

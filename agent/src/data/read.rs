@@ -18,6 +18,9 @@ pub enum ReadError {
     /// Nobody takes it any more.
     #[error("the work was stopped")]
     Stopped,
+    /// What is mapped is not what it was when the image was planned.
+    #[error("the image cannot be written as it was planned")]
+    Unplanned(#[source] io::Error),
     /// The device refused.
     #[error("failed to read {length} bytes at {offset}")]
     Device {
@@ -40,6 +43,21 @@ pub struct Segment {
     pub length: u64,
     /// Whether there is anything; otherwise it reads as zeros.
     pub mapped: bool,
+}
+
+/// Makes a body of stretches, in order.
+pub trait Make {
+    /// The next stretch; of raw bytes, right behind the one before.
+    ///
+    /// # Errors
+    /// When it cannot be read, or nobody takes it; it is not to go on.
+    fn segment(&mut self, segment: Segment) -> Result<(), ReadError>;
+
+    /// That was all, of something of `size` bytes.
+    ///
+    /// # Errors
+    /// When nobody takes it.
+    fn finish(self: Box<Self>, size: u64) -> Result<Whole, ReadError>;
 }
 
 /// Where a body goes. Says no when nobody takes it any more.
@@ -89,12 +107,10 @@ impl<'f> Reader<'f> {
             blank: Bytes::from_static(&[0; GRAIN]),
         }
     }
+}
 
-    /// The next stretch; of raw bytes, right behind the one before.
-    ///
-    /// # Errors
-    /// When it cannot be read, or nobody takes it; it is not to go on.
-    pub fn segment(&mut self, segment: Segment) -> Result<(), ReadError> {
+impl Make for Reader<'_> {
+    fn segment(&mut self, segment: Segment) -> Result<(), ReadError> {
         let Segment {
             offset,
             length,
@@ -103,26 +119,14 @@ impl<'f> Reader<'f> {
         if !mapped {
             return self.hole(offset, length);
         }
-        let end = offset + length;
-        for at in (offset..end).step_by(CHUNK) {
-            let length = (end - at).min(CHUNK as u64) as usize;
-            let chunk = &mut self.buffer[..length];
-            let outcome = self.file.read_exact_at(chunk, at);
-            outcome.map_err(|source| ReadError::Device {
-                offset: at,
-                length: length as u64,
-                source,
-            })?;
+        for (at, length) in chunks(offset, length) {
+            read_chunk(self.file, at, &mut self.buffer[..length])?;
             self.chunk(at, length)?;
         }
         Ok(())
     }
 
-    /// That was all, of something of `size` bytes.
-    ///
-    /// # Errors
-    /// When nobody takes it.
-    pub fn finish(mut self, size: u64) -> Result<Whole, ReadError> {
+    fn finish(mut self: Box<Self>, size: u64) -> Result<Whole, ReadError> {
         self.tell_zeros()?;
         match self.form {
             Form::Raw(hash) => Ok(Whole {
@@ -141,7 +145,9 @@ impl<'f> Reader<'f> {
             }
         }
     }
+}
 
+impl Reader<'_> {
     /// What is in the buffer: raw as it is, else with its zeros told apart.
     fn chunk(&mut self, at: u64, length: usize) -> Result<(), ReadError> {
         if let Form::Raw(hash) = &mut self.form {
@@ -236,4 +242,21 @@ fn sent(taken: bool) -> Result<(), ReadError> {
         true => Ok(()),
         false => Err(ReadError::Stopped),
     }
+}
+
+/// Where the chunks of a stretch begin, and how long they are.
+pub(super) fn chunks(offset: u64, length: u64) -> impl Iterator<Item = (u64, usize)> {
+    let end = offset + length;
+    let begin = (offset..end).step_by(CHUNK);
+    begin.map(move |at| (at, (end - at).min(CHUNK as u64) as usize))
+}
+
+pub(super) fn read_chunk(file: &File, at: u64, chunk: &mut [u8]) -> Result<(), ReadError> {
+    let length = chunk.len() as u64;
+    let outcome = file.read_exact_at(chunk, at);
+    outcome.map_err(|source| ReadError::Device {
+        offset: at,
+        length,
+        source,
+    })
 }

@@ -30,7 +30,7 @@ fn body(file: &File, format: Format, segments: &[Segment], size: u64) -> (Vec<u8
     for segment in segments {
         reader.segment(*segment).unwrap();
     }
-    let Whole { last, digest } = reader.finish(size).unwrap();
+    let Whole { last, digest } = Box::new(reader).finish(size).unwrap();
     body.extend_from_slice(&last);
     (body, digest)
 }

@@ -44,6 +44,13 @@ pub enum WriteError {
 /// Told where everything before is written; says whether to go on.
 pub type Step<'f> = &'f dyn Fn(u64) -> bool;
 
+/// The end of a stream of extents.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    size: u64,
+    digest: [u8; 32],
+}
+
 /// Writes a body to a device.
 pub struct Writer<'f> {
     target: Target<'f>,
@@ -53,7 +60,7 @@ pub struct Writer<'f> {
 #[derive(Debug)]
 enum Body {
     Raw { at: u64, hash: Sha256 },
-    Extents { decoder: Decoder, digest: [u8; 32] },
+    Extents { decoder: Decoder, end: Option<End> },
 }
 
 impl<'f> Writer<'f> {
@@ -72,7 +79,7 @@ impl<'f> Writer<'f> {
             },
             Format::Extents => Body::Extents {
                 decoder: Decoder::new(size),
-                digest: [0; 32],
+                end: None,
             },
         };
         Writer {
@@ -96,14 +103,14 @@ impl<'f> Writer<'f> {
                 self.target.data(*at, bytes)?;
                 *at += bytes.len() as u64;
             }
-            Body::Extents { decoder, digest } => {
+            Body::Extents { decoder, end } => {
                 while let Some(piece) = decoder.next(&mut bytes)? {
                     match piece {
                         Piece::Data { offset, bytes } => self.target.data(offset, bytes)?,
                         Piece::Zero { offset, length } | Piece::Hole { offset, length } => {
                             self.target.zeros(offset, length)?;
                         }
-                        Piece::End { digest: seen, .. } => *digest = seen,
+                        Piece::End { size, digest } => *end = Some(End { size, digest }),
                     }
                 }
             }
@@ -111,13 +118,25 @@ impl<'f> Writer<'f> {
         Ok(())
     }
 
+    /// What is behind the end of the extents, which has come, is to be zeros.
+    pub fn clear_behind(&mut self) -> Result<(), WriteError> {
+        let size = self.target.size;
+        match &self.body {
+            Body::Extents { end: Some(end), .. } if end.size < size => {
+                let begin = end.size;
+                self.target.zeros(begin, size - begin)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The body has ended; makes durable what it said.
     pub fn finish(mut self) -> Result<JobResult, WriteError> {
         let digest = match self.body {
             Body::Raw { hash, .. } => hash.finalize().into(),
-            Body::Extents { decoder, digest } => {
+            Body::Extents { decoder, end } => {
                 decoder.finish()?;
-                digest
+                end.map(|end| end.digest).unwrap_or_default()
             }
         };
         self.target.settle()?;

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! import   request ── Bytes, End ──► thread: Writer ──► device     told its end: job, answer
+//! image    request ── Bytes, End ──► thread: Writer ──► a volume of the job's
+//!          sandboxed process: its image ── extents ──► thread: Writer ──► device
 //! export   thread: Reader ── Bytes ──► answer; the last one once the job has ended
 //! ```
 //!
@@ -9,6 +11,7 @@
 //! go of the device.
 
 mod export;
+mod image;
 mod import;
 
 pub use export::{Broken, Download, Export};
@@ -51,6 +54,7 @@ fn read_problem(object: ObjectRef, error: &ReadError) -> Problem {
     let (code, cause) = match error {
         ReadError::Stopped => (ProblemCode::Interrupted, String::new()),
         ReadError::Device { source, .. } => (ProblemCode::KernelFailed, format!(": {source}")),
+        ReadError::Unplanned(source) => (ProblemCode::Interrupted, format!(": {source}")),
     };
     Problem::new(code, format!("{object}: {error}{cause}")).about(object)
 }

@@ -27,6 +27,7 @@ mod statistics;
 mod thin;
 mod work;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ struct Shared {
     reconciler: Reconciler,
     thin: Views,
     site: Arc<Site>,
+    /// The program that reads images.
+    convert: PathBuf,
     works: Arc<Works>,
     events: Arc<Events>,
     ready: watch::Receiver<bool>,

@@ -14,6 +14,8 @@ pub struct EngineOptions {
     pub state_dir: PathBuf,
     /// targetd's socket.
     pub targetd_socket: PathBuf,
+    /// The program that reads images of disks.
+    pub convert: PathBuf,
     /// The box's name.
     pub name: Name,
     /// Where iSCSI is served; no portals, no iSCSI.

@@ -101,6 +101,7 @@ impl Engine {
         let (keeper, intent, events, record) = opened.await.map_err(StartError::Cut)??;
         let EngineOptions {
             targetd_socket,
+            convert,
             name,
             iscsi,
             nvme,
@@ -155,6 +156,7 @@ impl Engine {
             targetd,
             reconciler,
             site,
+            convert,
             works: Arc::default(),
             events,
             ready,

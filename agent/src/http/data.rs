@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::headers::cut;
 use super::query::Query;
 use super::reply::Reply;
-use crate::data::Format;
+use crate::data::{Format, Shape};
 use crate::engine::{Broken, Download, Engine, Export, Import, RequestContext, Upload, Uploading};
 
 /// A client that sends nothing for so long is gone.
@@ -46,9 +46,9 @@ pub(super) fn moves(operation: Operation) -> bool {
     )
 }
 
-/// What a body says it is.
-pub(super) fn format(headers: &HeaderMap) -> Result<Format, Problem> {
-    let [raw, extents] = [Format::Raw, Format::Extents].map(Format::media_type);
+/// What a body says it is, and what the query adds to that.
+pub(super) fn shape(headers: &HeaderMap, query: &Query) -> Result<Shape, Problem> {
+    let [raw, extents, image] = Shape::MEDIA_TYPES;
     let refused = |detail: String| Problem::new(ProblemCode::UnsupportedMediaType, detail);
     if headers.contains_key(CONTENT_ENCODING) {
         let detail = "header content-encoding: bodies are taken as they are";
@@ -57,13 +57,30 @@ pub(super) fn format(headers: &HeaderMap) -> Result<Format, Problem> {
     let text = headers.get(CONTENT_TYPE).map(|value| value.to_str());
     let text = text.and_then(Result::ok).unwrap_or_default();
     let media = text.split(';').next().unwrap_or_default().trim();
+    if media.eq_ignore_ascii_case(image) {
+        return match query.shape() {
+            None => Ok(Shape::Image(None)),
+            Some(shape @ Shape::Image(_)) => Ok(shape),
+            Some(Shape::Stream(format)) => {
+                let detail = format!(
+                    "query parameter format: no format of images; its content-type is {}",
+                    format.media_type()
+                );
+                Err(Problem::new(ProblemCode::InvalidField, detail))
+            }
+        };
+    }
+    if query.shape().is_some() {
+        let detail = format!("query parameter format: only {image} has formats");
+        return Err(Problem::new(ProblemCode::InvalidField, detail));
+    }
     let found = [Format::Raw, Format::Extents]
         .into_iter()
         .find(|format| media.eq_ignore_ascii_case(format.media_type()));
-    found.ok_or_else(|| {
+    found.map(Shape::Stream).ok_or_else(|| {
         let seen = cut(text);
         refused(format!(
-            "header content-type is {seen:?}, {raw} and {extents} are taken"
+            "header content-type is {seen:?}, {raw}, {extents} and {image} are taken"
         ))
     })
 }
@@ -71,18 +88,18 @@ pub(super) fn format(headers: &HeaderMap) -> Result<Format, Problem> {
 pub(super) async fn import(
     engine: &Engine,
     transfer: Transfer,
-    format: Format,
+    shape: Shape,
     mut body: Incoming,
 ) -> Result<Reply, Problem> {
     let offset = transfer.query.offset();
-    if format == Format::Extents && offset != 0 {
-        let detail = "query parameter offset: extents say where they go themselves";
+    if shape != Shape::Stream(Format::Raw) && offset != 0 {
+        let detail = "query parameter offset: only raw bytes do not say where they go themselves";
         waste(&mut body).await;
         return Err(Problem::new(ProblemCode::InvalidField, detail));
     }
     let what = Import {
         volume: transfer.id,
-        format,
+        shape,
         offset,
         length: body.size_hint().exact(),
     };
@@ -127,7 +144,7 @@ async fn feed(upload: &Uploading, body: &mut Incoming) -> bool {
     }
 }
 
-async fn waste(body: &mut Incoming) {
+pub(super) async fn waste(body: &mut Incoming) {
     let read = async {
         let mut seen = 0;
         while let Some(Ok(frame)) = body.frame().await {
@@ -147,24 +164,37 @@ pub(super) async fn export(engine: &Engine, transfer: Transfer) -> Result<Reply,
         Operation::SnapshotExport => ObjectKind::Snapshot,
         _ => ObjectKind::Volume,
     };
-    let format = query.format();
+    let shape = query.shape().unwrap_or(Shape::Stream(Format::Extents));
     let what = Export {
         object: ObjectRef { kind, id },
-        format,
+        shape,
         offset: query.offset(),
         length: query.length(),
         since: query.since(),
     };
-    if format == Format::Raw && what.since.is_some() {
-        let detail = "query parameter since: raw bytes cannot say what differs";
-        return Err(Problem::new(ProblemCode::InvalidField, detail));
-    }
+    check_whole(&what)?;
     let download = engine.export(what, transfer.context).await?;
     let content = Content {
         download,
         _permit: transfer.permit,
     };
-    Ok(Reply::content(content, format.media_type()))
+    Ok(Reply::content(content, shape.media_type()))
+}
+
+/// What has no way to say that it is a part is asked for whole.
+fn check_whole(what: &Export) -> Result<(), Problem> {
+    let part = what.offset != 0 || what.length.is_some();
+    let detail = match what.shape {
+        Shape::Stream(Format::Raw) if what.since.is_some() => {
+            "query parameter since: raw bytes cannot say what differs"
+        }
+        Shape::Image(None) => "query parameter format: there is no image yet to tell it from",
+        Shape::Image(_) if part || what.since.is_some() => {
+            "query parameter format: an image is of all there is, without offset, length and since"
+        }
+        _ => return Ok(()),
+    };
+    Err(Problem::new(ProblemCode::InvalidField, detail))
 }
 
 /// The body of an answer.

@@ -18,7 +18,7 @@ use super::listener::Shared;
 use super::operations::{self, Call};
 use super::reply::{Body, Reply};
 use super::{body, bulk, data, headers, query, routing};
-use crate::data::Format;
+use crate::data::Shape;
 use crate::engine::RequestContext;
 use crate::tls::Peer;
 
@@ -92,18 +92,24 @@ async fn perform(
     id: Uuid,
     (matched, role): (routing::Matched, Role),
 ) -> Result<Reply, Problem> {
-    let (parts, incoming) = request.into_parts();
+    let (parts, mut incoming) = request.into_parts();
     let operation = matched.route.operation;
     let form = headers::answers(&parts.headers, operation)?;
     let query = query::parse(operation, parts.uri.query())?;
     let wait = headers::wait(&parts.headers)?;
     let waits = form == Form::Sequence || !query.wait.is_zero();
     if data::moves(operation) {
-        let format = match operation {
-            Operation::VolumeImport => Some(data::format(&parts.headers)?),
+        let shape = match operation {
+            Operation::VolumeImport => {
+                let shape = data::shape(&parts.headers, &query);
+                if shape.is_err() {
+                    data::waste(&mut incoming).await;
+                }
+                Some(shape?)
+            }
             _ => None,
         };
-        let media = format.map_or("", Format::media_type);
+        let media = shape.map_or("", Shape::media_type);
         let transfer = Transfer {
             operation,
             id: matched.id.unwrap_or_default(),
@@ -116,8 +122,8 @@ async fn perform(
             },
             permit: shared.turns.transfer()?,
         };
-        return match format {
-            Some(format) => data::import(&shared.engine, transfer, format, incoming).await,
+        return match shape {
+            Some(shape) => data::import(&shared.engine, transfer, shape, incoming).await,
             None => data::export(&shared.engine, transfer).await,
         };
     }

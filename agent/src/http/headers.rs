@@ -10,7 +10,7 @@ use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
 use uuid::Uuid;
 
 use super::data::moves;
-use crate::data::Format;
+use crate::data::Shape;
 
 /// What a change gets when the client does not say.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
@@ -78,13 +78,13 @@ pub(super) enum Form {
 pub(super) fn answers(headers: &HeaderMap, operation: Operation) -> Result<Form, Problem> {
     let content = operation.route().method == Method::Get && moves(operation);
     if content {
-        let [raw, extents] = [Format::Raw, Format::Extents].map(Format::media_type);
+        let [raw, extents, image] = Shape::MEDIA_TYPES;
         return match headers.get(ACCEPT).is_none()
-            || accepts(headers, &[raw, extents, "application/*", "*/*"])
+            || accepts(headers, &[raw, extents, image, "application/*", "*/*"])
         {
             true => Ok(Form::Content),
             false => {
-                let detail = format!("header accept takes neither {raw} nor {extents}");
+                let detail = format!("header accept takes neither {raw} nor {extents} nor {image}");
                 Err(Problem::new(ProblemCode::NotAcceptable, detail))
             }
         };

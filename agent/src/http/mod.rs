@@ -38,11 +38,12 @@ pub fn understand(head: &Parts, role: Role) -> Result<(Operation, Option<Uuid>),
     headers::request_id(&head.headers)?;
     let matched = routing::find(head.method.as_str(), head.uri.path(), role)?;
     headers::answers(&head.headers, matched.route.operation)?;
-    query::parse(matched.route.operation, head.uri.query())?;
+    let query = query::parse(matched.route.operation, head.uri.query())?;
     headers::wait(&head.headers)?;
-    match data::moves(matched.route.operation) {
-        true => drop(data::format(&head.headers)?),
-        false => headers::check_content_type(&head.headers)?,
+    match matched.route.operation {
+        Operation::VolumeImport => drop(data::shape(&head.headers, &query)?),
+        operation if data::moves(operation) => {}
+        _ => headers::check_content_type(&head.headers)?,
     }
     Ok((matched.route.operation, matched.id))
 }

@@ -10,7 +10,7 @@ use ashlar_protocol::{Operation, Problem, ProblemCode};
 use uuid::Uuid;
 
 use super::headers::{MAX_WAIT, cut, hyphenated};
-use crate::data::Format;
+use crate::data::{Format, Shape};
 use crate::engine::{After, ExtentsQuery, PageQuery, ThinDevicesQuery};
 
 /// Longest cursor in bytes; ours are far shorter.
@@ -32,7 +32,8 @@ pub(super) struct Query {
     offset: Option<u64>,
     /// So many bytes.
     length: Option<u64>,
-    format: Format,
+    /// What a body is, or is to be.
+    shape: Option<Shape>,
 }
 
 impl Query {
@@ -55,9 +56,9 @@ impl Query {
         self.length
     }
 
-    /// What is read is to be.
-    pub(super) fn format(&self) -> Format {
-        self.format
+    /// What a body is, or is to be, if that is said.
+    pub(super) fn shape(&self) -> Option<Shape> {
+        self.shape
     }
 
     /// What is read is what differs from this snapshot.
@@ -89,7 +90,7 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
         Operation::VolumeExtents | Operation::SnapshotExtents => {
             &["limit", "after", "since", "offset"]
         }
-        Operation::VolumeImport => &["offset"],
+        Operation::VolumeImport => &["offset", "format"],
         Operation::VolumeExport | Operation::SnapshotExport => {
             &["offset", "length", "format", "since"]
         }
@@ -123,7 +124,7 @@ pub(super) fn parse(operation: Operation, query: Option<&str>) -> Result<Query, 
         length: take("length")
             .map(|text| number("length", &text))
             .transpose()?,
-        format: take("format").map_or(Ok(Format::Extents), |text| format(&text))?,
+        shape: take("format").map(|text| shape(&text)).transpose()?,
         force: take("force").map_or(Ok(false), |text| truth("force", &text))?,
         wait: take("wait").map_or(Ok(Duration::ZERO), |text| wait(&text))?,
     })
@@ -159,13 +160,18 @@ fn truth(name: &str, text: &str) -> Result<bool, Problem> {
         .map_err(|_| refused(name, &format!("is {:?}, not true or false", cut(text))))
 }
 
-fn format(text: &str) -> Result<Format, Problem> {
-    match text {
-        "raw" => Ok(Format::Raw),
-        "extents" => Ok(Format::Extents),
-        _ => Err(refused(
+fn shape(text: &str) -> Result<Shape, Problem> {
+    match (text, text.parse()) {
+        ("raw", _) => Ok(Shape::Stream(Format::Raw)),
+        ("extents", _) => Ok(Shape::Stream(Format::Extents)),
+        ("auto", _) => Ok(Shape::Image(None)),
+        (_, Ok(format)) => Ok(Shape::Image(Some(format))),
+        (_, Err(_)) => Err(refused(
             "format",
-            &format!("is {:?}, not raw or extents", cut(text)),
+            &format!(
+                "is {:?}, not raw, extents, qcow2, vmdk, vhd, vhdx or auto",
+                cut(text)
+            ),
         )),
     }
 }
@@ -206,6 +212,7 @@ fn refused(name: &str, why: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::ImageFormat;
 
     #[test]
     fn a_page_has_limits() {
@@ -256,6 +263,30 @@ mod tests {
         assert!(begin("after=-1").is_err());
         assert_eq!(read("wait=60").unwrap().wait, Duration::from_secs(60));
         for bad in ["wait=61", "wait=", "wait=soon", "volume=x"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_body_has_a_format_by_name() {
+        let read = |query| parse(Operation::VolumeExport, Some(query)).map(|query| query.shape);
+        let image = |format| Some(Shape::Image(format));
+        for (query, shape) in [
+            ("", None),
+            ("format=raw", Some(Shape::Stream(Format::Raw))),
+            ("format=extents", Some(Shape::Stream(Format::Extents))),
+            ("format=auto", image(None)),
+            ("format=qcow2", image(Some(ImageFormat::Qcow2))),
+            ("format=vhdx", image(Some(ImageFormat::Vhdx))),
+        ] {
+            assert_eq!(read(query), Ok(shape), "{query}");
+        }
+        for bad in [
+            "format=",
+            "format=QCOW2",
+            "format=vpc",
+            "format=raw&format=raw",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

@@ -193,6 +193,7 @@ fn options(dir: &Path) -> EngineOptions {
     EngineOptions {
         state_dir: dir.join("state"),
         targetd_socket: dir.join("targetd.sock"),
+        convert: dir.join("convert"),
         name: "box1".parse().unwrap(),
         iscsi: served("127.0.0.1:3260"),
         nvme: served("127.0.0.1:4420"),

@@ -5,10 +5,13 @@
 //! a snapshot  read, by any number at once: it is not deleted
 //! ```
 
+use ashlar_protocol::volume::MAX_SIZE;
 use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode};
 use uuid::Uuid;
 
-use super::{check_unneeded, connections, refuse, snapshot, volume};
+use super::scratch::{self, Scratch};
+use super::{Facts, check_unneeded, connections, refuse, snapshot, volume};
+use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
 use crate::domain::record::Unit;
 
@@ -24,6 +27,47 @@ pub fn import(intent: &Intent, id: Uuid, offset: u64) -> Result<(), Problem> {
     let object = Unit::Volume(id).object();
     check_unneeded(intent, object)?;
     check_offset(object, offset, size)
+}
+
+/// What an image is kept on until it is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageRoom {
+    /// The volume that is made for it.
+    pub scratch: Uuid,
+    /// How long it is, if that is known.
+    pub length: Option<u64>,
+}
+
+/// Makes room for an image that is to be written to a volume, in the volume's pool.
+pub fn import_image(
+    intent: &Intent,
+    id: Uuid,
+    room: ImageRoom,
+    generation: u64,
+    facts: &Facts<'_>,
+) -> Result<Vec<Edit>, Problem> {
+    import(intent, id, 0)?;
+    let object = Unit::Volume(id).object();
+    let record = &volume::find(intent, id)?.record;
+    let size = match room.length {
+        Some(0) => {
+            let detail = format!("{object}: the body is empty, which is no image");
+            return Err(refuse(ProblemCode::MalformedRequest, object, detail));
+        }
+        Some(length) => length,
+        None => usual_length(record.size),
+    };
+    let scratch = Scratch {
+        id: room.scratch,
+        pool: record.pool,
+        size,
+    };
+    scratch::create(intent, object, &scratch, generation, facts)
+}
+
+/// As long as the image of a disk of so many bytes is, unless it holds snapshots as well.
+fn usual_length(size: u64) -> u64 {
+    size.saturating_add(size / 8 + (64 << 20)).min(MAX_SIZE)
 }
 
 /// Whether what an object holds may be read from `offset` on.

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use ashlar_image_formats::Plan;
 use ashlar_protocol::{
     Extent, ExtentKind, JobResult, ObjectKind, ObjectRef, Operation, Page, Problem, ProblemCode,
     Progress,
@@ -13,7 +14,7 @@ use uuid::Uuid;
 
 use super::import::failed;
 use super::{STALLED, UNDER_WAY, read_problem};
-use crate::data::{Format, Reader, Segment, Whole};
+use crate::data::{Format, ImageWriter, Make, Reader, Segment, Shape, Whole};
 use crate::domain::Undertaking;
 use crate::domain::decide::data::{ALIGNMENT, export};
 use crate::engine::{Begun, Engine, ExtentsQuery, Meter, Opened, RequestContext, Work, internal};
@@ -29,8 +30,8 @@ const STRIDE: u64 = 64 << 20;
 pub struct Export {
     /// Of which volume or snapshot.
     pub object: ObjectRef,
-    /// What the body is to be.
-    pub format: Format,
+    /// What the body is to be; of an image, in which format.
+    pub shape: Shape,
     /// From which byte on.
     pub offset: u64,
     /// How many; up to the end when absent.
@@ -76,12 +77,13 @@ impl Engine {
             Err(problem) => return Err(failed(work, problem).await),
         };
         let (sender, pieces) = mpsc::channel(UNDER_WAY);
-        let length = reading.to - what.offset;
+        let length = match (&reading.plan, what.shape) {
+            (Some(plan), _) => plan.length(),
+            (None, Shape::Stream(Format::Raw)) => Some(reading.to - what.offset),
+            (None, _) => None,
+        };
         tokio::spawn(reading.conclude(opened, work, sender));
-        Ok(Download {
-            pieces,
-            length: (what.format == Format::Raw).then_some(length),
-        })
+        Ok(Download { pieces, length })
     }
 
     async fn prepare(&self, what: &Export, meter: Meter) -> Result<(Opened, Reading), Problem> {
@@ -93,17 +95,22 @@ impl Engine {
         let size = opened.device.size;
         let to = what.end(size)?;
         meter.expect(to);
+        let plan = what.plan(size)?;
         let mut reading = Reading {
             engine: self.clone(),
             what: *what,
             size,
             to,
             meter,
+            plan: None,
             page: Page {
                 items: Vec::new(),
                 next: None,
             },
         };
+        if let Some(plan) = plan {
+            reading.plan = Some(reading.planned(plan).await?);
+        }
         reading.page = reading.look(what.offset).await?;
         Ok((opened, reading))
     }
@@ -127,6 +134,18 @@ impl Export {
     fn rule(&self) -> crate::engine::Rule {
         let (object, offset) = (self.object, self.offset);
         Box::new(move |intent, _, _| export(intent, object, offset).map(|()| Vec::new()))
+    }
+
+    /// An image without anything in it, if that is what it is to be.
+    fn plan(&self, size: u64) -> Result<Option<Plan>, Problem> {
+        let Shape::Image(Some(format)) = self.shape else {
+            return Ok(None);
+        };
+        let plan = Plan::new(format, size).map(Some);
+        plan.map_err(|error| {
+            let detail = format!("{}: {error}", self.object);
+            Problem::new(ProblemCode::OutOfRange, detail).about(self.object)
+        })
     }
 
     /// Where it ends, in something of `size` bytes.
@@ -159,6 +178,8 @@ struct Reading {
     size: u64,
     to: u64,
     meter: Meter,
+    /// The image, if it is to be one.
+    plan: Option<Plan>,
     /// What is mapped next.
     page: Page<Extent>,
 }
@@ -208,21 +229,49 @@ impl Reading {
                 }
             })
         };
-        let mut reader = Reader::new(&opened.device.file, self.what.format, &mut send);
         let object = self.what.object;
+        let file = &opened.device.file;
+        let mut maker: Box<dyn Make> = match (self.plan.take(), self.what.shape) {
+            (Some(plan), _) => {
+                let identity = Uuid::new_v4().into_bytes();
+                let writer = ImageWriter::begin(file, plan, identity, &mut send);
+                Box::new(writer.map_err(|error| read_problem(object, &error))?)
+            }
+            (None, Shape::Stream(format)) => Box::new(Reader::new(file, format, &mut send)),
+            (None, Shape::Image(_)) => return Err(internal("an image has no plan").about(object)),
+        };
         let mut at = self.what.offset;
         loop {
             for extent in std::mem::take(&mut self.page.items) {
-                at = self.extent(&mut reader, at, &extent)?;
+                at = self.extent(&mut *maker, at, &extent)?;
             }
             match self.page.next.take().and_then(|next| next.parse().ok()) {
                 Some(next) if at < self.to => self.page = runtime.block_on(self.look(next))?,
                 _ => break,
             }
         }
-        self.gap(&mut reader, at, self.to)?;
-        let whole = reader.finish(self.size);
+        self.gap(&mut *maker, at, self.to)?;
+        let whole = maker.finish(self.size);
         whole.map_err(|error| read_problem(object, &error))
+    }
+
+    /// An image with all that is mapped in it.
+    async fn planned(&self, mut plan: Plan) -> Result<Plan, Problem> {
+        let mut from = Some(0);
+        let mut reached = 0;
+        while let Some(offset) = from.filter(|_| !self.meter.is_cancelled()) {
+            let page = self.look(offset).await?;
+            let mapped = page.items.iter().filter(|e| e.kind == ExtentKind::Data);
+            for extent in mapped {
+                let begin = extent.offset.clamp(reached, self.size);
+                let end = extent.offset.saturating_add(extent.length);
+                let end = end.clamp(begin, self.size);
+                plan.add(begin, end - begin);
+                reached = end;
+            }
+            from = page.next.and_then(|next| next.parse().ok());
+        }
+        Ok(plan)
     }
 
     /// What is mapped from a byte on. When the pool's metadata cannot be looked at, everything
@@ -252,28 +301,28 @@ impl Reading {
     }
 
     /// An extent as far as it is asked for, and what is before it.
-    fn extent(&self, reader: &mut Reader<'_>, at: u64, extent: &Extent) -> Result<u64, Problem> {
+    fn extent(&self, maker: &mut dyn Make, at: u64, extent: &Extent) -> Result<u64, Problem> {
         let begin = extent.offset.clamp(at, self.to);
         let end = extent
             .offset
             .saturating_add(extent.length)
             .clamp(begin, self.to);
-        self.gap(reader, at, begin)?;
-        self.stretch(reader, begin, end, extent.kind == ExtentKind::Data)?;
+        self.gap(maker, at, begin)?;
+        self.stretch(maker, begin, end, extent.kind == ExtentKind::Data)?;
         Ok(end)
     }
 
     /// What is not mapped reads as zeros, unless only differences are asked for.
-    fn gap(&self, reader: &mut Reader<'_>, begin: u64, end: u64) -> Result<(), Problem> {
+    fn gap(&self, maker: &mut dyn Make, begin: u64, end: u64) -> Result<(), Problem> {
         match self.what.since {
-            None => self.stretch(reader, begin, end, false),
+            None => self.stretch(maker, begin, end, false),
             Some(_) => Ok(()),
         }
     }
 
     fn stretch(
         &self,
-        reader: &mut Reader<'_>,
+        maker: &mut dyn Make,
         begin: u64,
         end: u64,
         mapped: bool,
@@ -283,7 +332,7 @@ impl Reading {
         let mut offset = begin;
         while offset < end {
             let length = (end - offset).min(stride);
-            let read = reader.segment(Segment {
+            let read = maker.segment(Segment {
                 offset,
                 length,
                 mapped,

@@ -6,7 +6,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use uuid::Uuid;
 
 use super::{UNDER_WAY, broken_off, write_problem};
-use crate::data::{Format, Writer};
+use crate::data::{Format, Shape, Step, Writer};
 use crate::domain::Undertaking;
 use crate::domain::decide::data::import;
 use crate::domain::record::Unit;
@@ -18,7 +18,7 @@ pub struct Import {
     /// Where to.
     pub volume: Uuid,
     /// What the body is.
-    pub format: Format,
+    pub shape: Shape,
     /// Where raw bytes begin.
     pub offset: u64,
     /// How long the body is, if that is known.
@@ -80,9 +80,21 @@ impl Engine {
     /// # Errors
     /// When the volume is connected or at work, or it cannot be opened.
     pub async fn import(&self, what: Import, context: RequestContext) -> Result<Upload, Problem> {
+        match what.shape {
+            Shape::Stream(format) => self.import_stream(what, format, context).await,
+            Shape::Image(format) => self.import_image(what, format, context).await,
+        }
+    }
+
+    async fn import_stream(
+        &self,
+        what: Import,
+        format: Format,
+        context: RequestContext,
+    ) -> Result<Upload, Problem> {
         let Import { volume, offset, .. } = what;
         let object = Unit::Volume(volume).object();
-        let length = what.length.filter(|_| what.format == Format::Raw);
+        let length = what.length.filter(|_| format == Format::Raw);
         let undertaking = Undertaking {
             operation: Operation::VolumeImport,
             object,
@@ -101,29 +113,46 @@ impl Engine {
             Ok(opened) => opened,
             Err(problem) => return Err(failed(work, problem).await),
         };
-        let (pieces, given) = mpsc::channel(UNDER_WAY);
         let meter = work.meter();
         if length.is_none() {
             meter.expect(opened.device.size);
         }
-        let writing = Writing {
-            object,
-            what,
-            meter: meter.clone(),
-        };
+        let uploading = Uploading::begin(object, work, move |given| {
+            let step = |reached| reach(&meter, reached);
+            write(object, &opened, (format, offset), &step, given)
+        });
+        Ok(Upload::Begun(uploading))
+    }
+}
+
+/// So much is done now; whether to go on.
+pub(super) fn reach(meter: &Meter, done: u64) -> bool {
+    let before = meter.progress().done;
+    meter.advance(done.saturating_sub(before));
+    !meter.is_cancelled()
+}
+
+impl Uploading {
+    /// Has a thread take the body, and then ends the work with what that comes to.
+    pub(super) fn begin(
+        object: ObjectRef,
+        work: Work,
+        take: impl FnOnce(Pieces) -> Result<JobResult, Problem> + Send + 'static,
+    ) -> Uploading {
+        let (pieces, given) = mpsc::channel(UNDER_WAY);
+        let meter = work.meter();
         let ending = tokio::spawn(async move {
-            let writing = spawn_blocking(move || writing.run(opened, given));
-            let outcome = writing.await;
+            let outcome = spawn_blocking(move || take(given)).await;
             let lost = |_| internal("the writing thread failed").about(object);
             let outcome = outcome.map_err(lost).and_then(|outcome| outcome);
             work.finish(outcome).await
         });
-        Ok(Upload::Begun(Uploading {
+        Uploading {
             object,
             pieces,
             meter,
             ending,
-        }))
+        }
     }
 }
 
@@ -135,48 +164,39 @@ pub(super) async fn failed(work: Work, problem: Problem) -> Problem {
     }
 }
 
-/// What the writing thread does.
-struct Writing {
-    object: ObjectRef,
-    what: Import,
-    meter: Meter,
-}
+/// A body as its thread is given it; `None` says that it is whole.
+pub(super) type Pieces = mpsc::Receiver<Option<Bytes>>;
 
-impl Writing {
-    fn run(
-        self,
-        opened: Opened,
-        mut given: mpsc::Receiver<Option<Bytes>>,
-    ) -> Result<JobResult, Problem> {
-        let step = |reached: u64| {
-            let done = self.meter.progress().done;
-            self.meter.advance(reached.saturating_sub(done));
-            !self.meter.is_cancelled()
-        };
-        let (file, size) = (&opened.device.file, opened.device.size);
-        let how = (self.what.format, self.what.offset);
-        let mut writer = Writer::new(file, size, how, &step);
-        let problem = |error| write_problem(self.object, error);
-        loop {
-            match given.blocking_recv() {
-                Some(Some(piece)) => {
-                    if let Err(error) = writer.take(&piece) {
-                        keep(self.object, writer);
-                        return Err(problem(error));
-                    }
+/// Writes all of a body.
+pub(super) fn write(
+    object: ObjectRef,
+    opened: &Opened,
+    how: (Format, u64),
+    step: Step<'_>,
+    mut given: Pieces,
+) -> Result<JobResult, Problem> {
+    let device = &opened.device;
+    let mut writer = Writer::new(&device.file, device.size, how, step);
+    let problem = |error| write_problem(object, error);
+    loop {
+        match given.blocking_recv() {
+            Some(Some(piece)) => {
+                if let Err(error) = writer.take(&piece) {
+                    keep(object, writer);
+                    return Err(problem(error));
                 }
-                Some(None) => return writer.finish().map_err(problem),
-                None => {
-                    keep(self.object, writer);
-                    return Err(broken_off(self.object, "the body broke off"));
-                }
+            }
+            Some(None) => return writer.finish().map_err(problem),
+            None => {
+                keep(object, writer);
+                return Err(broken_off(object, "the body broke off"));
             }
         }
     }
 }
 
 /// Makes durable what has come, so that the progress told is where to go on.
-fn keep(object: ObjectRef, writer: Writer<'_>) {
+pub(super) fn keep(object: ObjectRef, writer: Writer<'_>) {
     if let Err(error) = writer.abandon() {
         tracing::warn!(%object, %error, "failed to keep what was written");
     }

@@ -40,6 +40,7 @@ pub(super) async fn start_on(
     let options = EngineOptions {
         state_dir: state.to_owned(),
         targetd_socket: fake.socket.clone(),
+        convert: state.with_file_name("convert"),
         name: "box".parse().unwrap(),
         iscsi: Listen {
             portals: portals("0.0.0.0:3260"),

@@ -4,6 +4,7 @@ use ashlar_protocol::{Operation, Progress};
 
 use super::data::begin_as;
 use super::*;
+use crate::domain::decide::data::{ImageRoom, import_image};
 use crate::domain::decide::scratch::{self, Scratch};
 use crate::domain::decide::work;
 use crate::domain::event::events;
@@ -111,6 +112,24 @@ fn none_is_left_of_a_process_that_ended() {
     }
     assert_eq!(pool_entry(world), before);
     assert_eq!(work::interrupted(&world.intent), []);
+}
+
+#[test]
+fn an_image_takes_as_much_room_as_it_is_long_or_may_be() {
+    for (length, size) in [(Some(3 * MIB), 3 * MIB), (None, 66 * MIB)] {
+        let world = &mut world();
+        let object = Unit::Volume(IDLE).object();
+        let scratch = HIDDEN;
+        let room = ImageRoom { scratch, length };
+        let begun = begin_as(
+            world,
+            id(1),
+            (Operation::VolumeImport, object),
+            |intent, generation, facts| import_image(intent, IDLE, room, generation, facts),
+        );
+        assert_eq!(begun, Ok(()));
+        assert_eq!(world.intent.volume(HIDDEN).unwrap().record.size, size);
+    }
 }
 
 #[test]
