@@ -51,7 +51,8 @@ pub fn list(kernel: &Kernel, transports: &Transports) -> Result<Objects, KernelE
 impl Objects {
     fn note(&mut self, name: &str, uuid: &str) {
         let ours = ours::is_marked(name, uuid);
-        if let Some(volume) = ours::volume_named(name).filter(|_| ours) {
+        let volume = ours::volume_named(name).or_else(|| ours::moving_named(name));
+        if let Some(volume) = volume.filter(|_| ours) {
             self.volumes.insert(volume);
         } else if let Some(snapshot) = ours::snapshot_named(name).filter(|_| ours) {
             self.snapshots.insert(snapshot);

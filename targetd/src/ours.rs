@@ -13,6 +13,8 @@ use uuid::Uuid;
 const AUTHORITY: &str = "2026-11.io.ashlar:";
 const VOLUME: &str = "ashlar-vol-";
 const SNAPSHOT: &str = "ashlar-snap-";
+const COPY: &str = "ashlar-copy-";
+const TARGET: &str = "ashlar-move-";
 const PROBE: &str = "ashlar-probe-";
 const POOL: &str = "ashlar-pool-";
 
@@ -55,6 +57,16 @@ pub fn snapshot_device(snapshot: Uuid) -> DmName {
     plain_name(format!("{SNAPSHOT}{snapshot}"))
 }
 
+/// The device by which the agent reads a copy of a volume that moves.
+pub fn copy_device(volume: Uuid) -> DmName {
+    plain_name(format!("{COPY}{volume}"))
+}
+
+/// The device by which the agent writes what a volume that moves is to be on.
+pub fn target_device(volume: Uuid) -> DmName {
+    plain_name(format!("{TARGET}{volume}"))
+}
+
 /// The device by which a look is taken at what a new volume's thin device holds. It is there for
 /// a moment only.
 pub fn probe_device(volume: Uuid) -> DmName {
@@ -85,6 +97,12 @@ pub fn volume_named(name: &str) -> Option<Uuid> {
 /// The snapshot that a device of this name is of.
 pub fn snapshot_named(name: &str) -> Option<Uuid> {
     exact_uuid(name.strip_prefix(SNAPSHOT)?)
+}
+
+/// The volume that moves with a device of this name.
+pub fn moving_named(name: &str) -> Option<Uuid> {
+    let rest = [COPY, TARGET].iter();
+    exact_uuid(rest.filter_map(|prefix| name.strip_prefix(prefix)).next()?)
 }
 
 /// The volume that a device of this name was to look at.
@@ -137,6 +155,9 @@ mod tests {
         let id = exact_uuid(ID).unwrap();
         assert_eq!(volume_named(volume_device(id).as_str()), Some(id));
         assert_eq!(snapshot_named(snapshot_device(id).as_str()), Some(id));
+        for device in [copy_device(id), target_device(id)] {
+            assert_eq!(moving_named(device.as_str()), Some(id));
+        }
         assert_eq!(probe_named(probe_device(id).as_str()), Some(id));
         for part in PoolPart::ALL {
             assert_eq!(pool_named(pool_device(id, part).as_str()), Some(id));

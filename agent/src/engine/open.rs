@@ -31,7 +31,9 @@ impl Engine {
     /// When it does not exist, is not there in time, or may not be opened so.
     pub async fn open(&self, object: OpenObject, write: bool) -> Result<Opened, Problem> {
         let unit = match object {
-            OpenObject::Volume(id) => Unit::Volume(id),
+            OpenObject::Volume(id) | OpenObject::Copy(id) | OpenObject::Target(id) => {
+                Unit::Volume(id)
+            }
             OpenObject::Snapshot(id) => Unit::Snapshot(id),
         };
         let desk = Arc::new(self.shared.desk.clone());

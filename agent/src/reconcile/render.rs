@@ -65,6 +65,7 @@ pub fn volume(
         },
         source: record.origin.map(source),
         retired: record.retired.clone(),
+        moving: None,
         exports: exports(intent, site, id)?,
         qos: match &record.qos {
             Some(qos) => qos::effective(qos, record.size),

@@ -75,12 +75,14 @@ pub enum Request {
         /// The volume or snapshot, as listed.
         id: Uuid,
     },
-    /// Open the active device of a volume or a snapshot, past every cache. Answered by
-    /// [`Response::Opened`], which brings the descriptor along.
+    /// Open the active device of a volume or a snapshot, or one of those with which a volume
+    /// moves, past every cache. Answered by [`Response::Opened`], which brings the descriptor
+    /// along.
     OpenDevice {
         /// Whose device.
         object: OpenObject,
-        /// For writing too, and alone. Refused for what is exported, and for snapshots.
+        /// For writing too, and alone. Refused for what is exported, and for snapshots and
+        /// copies.
         write: bool,
     },
     /// Hold the present state of a pool's thin metadata and open it for reading. One that was
@@ -106,6 +108,10 @@ pub enum OpenObject {
     Volume(Uuid),
     /// A snapshot.
     Snapshot(Uuid),
+    /// The copy of a volume that moves.
+    Copy(Uuid),
+    /// What a volume that moves is to be on.
+    Target(Uuid),
 }
 
 impl std::fmt::Display for OpenObject {
@@ -113,6 +119,8 @@ impl std::fmt::Display for OpenObject {
         match self {
             OpenObject::Volume(id) => write!(f, "volume {id}"),
             OpenObject::Snapshot(id) => write!(f, "snapshot {id}"),
+            OpenObject::Copy(id) => write!(f, "the copy of volume {id}"),
+            OpenObject::Target(id) => write!(f, "the new place of volume {id}"),
         }
     }
 }

@@ -79,6 +79,8 @@ pub struct DesiredVolume {
     /// not [`DataState::Provision`]: until the caller knows the present one to exist, it may
     /// still go back to the one before.
     pub retired: BTreeSet<ThinRef>,
+    /// Its way to another pool, while it is on it.
+    pub moving: Option<DesiredMove>,
     /// Who may reach it, and how.
     pub exports: Exports,
     /// How much it may do while it is active.
@@ -157,6 +159,21 @@ pub struct ThinRef {
     pub pool: Uuid,
     /// The thin device in it.
     pub thin_id: ThinId,
+}
+
+/// What the agent needs to bring a volume's content to another pool while the volume is in use.
+/// Whatever of it is not asked for any more is to be among the `retired`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DesiredMove {
+    /// Where to: made, holding nothing, and active for the agent to write.
+    pub to: ThinRef,
+    /// A thin device of the volume's present pool: made with what the volume holds then, and
+    /// active for the agent to read.
+    pub copy: Option<ThinId>,
+    /// Whether the volume does no I/O from that moment on, so that the copy is all there is.
+    /// That lasts until a desired state says otherwise, or puts the volume elsewhere.
+    pub still: bool,
 }
 
 /// What a new thin device shares its first content with; always of the same pool.

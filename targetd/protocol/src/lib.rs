@@ -35,9 +35,9 @@ mod call;
 
 pub use call::{Call, Counted, OpenObject, PROTOCOL_VERSION, Reply, Request, Response};
 pub use desired::{
-    Accesses, DataState, DesiredPool, DesiredSnapshot, DesiredSnapshots, DesiredVolume, Exports,
-    IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos, Rate, ThinRef,
-    ThinSource,
+    Accesses, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
+    DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos,
+    Rate, ThinRef, ThinSource,
 };
 pub use names::{DiskId, Iqn, NameError, Nqn, PortalAddr, Transport};
 pub use report::{

@@ -18,7 +18,7 @@ use ashlar_targetd_protocol::FailureKind;
 pub use act::{Place, activate, resume, swap, tell};
 pub use blank::{create_blank, remove_probes};
 pub use device::{ActiveDevice, ObservedDevice, observe, pool_device};
-pub use origin::{Origin, observe_origin, snapshot_with};
+pub use origin::{Origin, observe_origin, snapshot_with, stop_with};
 
 /// What the kernel's refusal of anything done to a thin device means to the caller.
 pub fn meaning(errno: Errno) -> FailureKind {

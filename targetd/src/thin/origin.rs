@@ -62,3 +62,17 @@ pub fn snapshot_with<T>(
     resumed?;
     Ok(outcome)
 }
+
+/// Does something while a device rests, which it does from then on; unless that fails.
+pub fn stop_with<T>(
+    kernel: &Kernel,
+    device: &DmName,
+    work: impl FnOnce() -> Result<T, KernelError>,
+) -> Result<T, KernelError> {
+    kernel.dm.suspend(device, SuspendFlags::NO_FLUSH)?;
+    work().inspect_err(|_| {
+        // The first error is the one to tell. A device that stays at rest goes on, or rests
+        // again, by whatever is applied next.
+        let _ = resume(kernel, device);
+    })
+}

@@ -7,6 +7,7 @@ use ashlar_kernel_iface::tree::{Change, Errno};
 use ashlar_targetd_protocol::Failure;
 use uuid::Uuid;
 
+use super::aside;
 use super::plan::Plan;
 use super::step::Step;
 use crate::kernel::{Kernel, KernelError};
@@ -38,6 +39,7 @@ impl Applier<'_> {
         taken.extend(leftovers?);
         taken.extend(device?);
         taken.extend(self.take(&plan.additions)?);
+        taken.extend(self.take(&plan.aside)?);
         taken.extend(self.take(&plan.retired)?);
         Ok(taken)
     }
@@ -84,6 +86,9 @@ impl Applier<'_> {
                     thin::tell(kernel, *pool, &message, Errno::EEXIST)
                 });
             }
+            Step::TakeCopy { pool, id, of, io } => {
+                return aside::take_copy(kernel, &name, *pool, (*id, *of), *io);
+            }
             Step::DeleteThin { pool, id } => {
                 return thin::tell(kernel, *pool, &PoolMessage::Delete(*id), Errno::ENODATA);
             }
@@ -92,6 +97,10 @@ impl Applier<'_> {
                 thin::activate(kernel, &name, place, DmAccess::ReadWrite)?;
                 self.limiter.forget(kernel.number(&name)?);
             }
+            Step::ActivateAside(aside, place) => {
+                thin::activate(kernel, &aside.device(volume), place, aside.access())?;
+            }
+            Step::DeactivateAside(aside) => kernel.dm.remove(&aside.device(volume))?,
             Step::Grow(place) | Step::Swap(place) => thin::swap(kernel, &name, place)?,
             Step::DropSecondTable => drop(kernel.dm.clear(&name)?),
             Step::DropSecondTableOf(origin) => drop(kernel.dm.clear(origin)?),

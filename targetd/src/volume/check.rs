@@ -18,12 +18,14 @@ pub fn check(
     tombstone_has_no_exports(goal)?;
     tombstone_waits_until_nobody_reads(goal)?;
     present_data_is_not_retired(goal)?;
+    only_present_data_moves(goal)?;
     size_is_possible(goal)?;
     limits_are_possible(goal)?;
     device_is_ours(goal, observed)?;
     size_never_shrinks(goal, observed)?;
     observed.exports.check(subject, goal.exports)?;
-    pool_is_active(goal, observed)
+    pool_is_active(goal, observed)?;
+    pool_after_is_active(goal, observed)
 }
 
 /// Data that hosts may reach is not destroyed.
@@ -71,6 +73,29 @@ fn present_data_is_not_retired(goal: &Goal<'_>) -> Result<(), Refusal> {
     ))
 }
 
+/// What a volume moves with is neither what it is nor what it was, and what is still to be made
+/// or is to be destroyed has nothing to move.
+fn only_present_data_moves(goal: &Goal<'_>) -> Result<(), Refusal> {
+    let (Some(thin), Some(moving)) = (goal.thin, goal.moving) else {
+        return Ok(());
+    };
+    let pool = thin.pool;
+    let here = |thin_id| ThinRef { pool, thin_id };
+    let with = moving.copy.map(here).into_iter().chain([moving.to]);
+    let current = here(thin.thin_id);
+    let apart = with
+        .clone()
+        .all(|with| with != current && !goal.retired.contains(&with));
+    let elsewhere = moving.to.pool != pool && (moving.copy.is_some() || !moving.still);
+    if thin.data == DataState::Present && apart && elsewhere {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        FailureKind::Refused,
+        format!("volume {} cannot move as {moving:?}", goal.id),
+    ))
+}
+
 /// The kernel does not ask: it takes a table of any length and counts its bytes in 63 bits.
 fn size_is_possible(goal: &Goal<'_>) -> Result<(), Refusal> {
     const LARGEST: u64 = i64::MAX as u64 / SECTOR;
@@ -98,6 +123,11 @@ fn limits_are_possible(goal: &Goal<'_>) -> Result<(), Refusal> {
 /// What has the volume's name and is not the volume is left alone.
 fn device_is_ours(goal: &Goal<'_>, observed: &ObservedVolume) -> Result<(), Refusal> {
     let foreign = |what: String| Err(Refusal::new(FailureKind::Foreign, what));
+    for aside in [&observed.copy, &observed.target] {
+        if let ObservedDevice::Foreign(what) = aside {
+            return foreign(what.clone());
+        }
+    }
     match (&observed.device, goal.thin) {
         (ObservedDevice::Foreign(what), _) => foreign(what.clone()),
         (ObservedDevice::Active(device), Some(thin)) => {
@@ -148,4 +178,17 @@ fn pool_is_active(goal: &Goal<'_>, observed: &ObservedVolume) -> Result<(), Refu
         ));
     }
     Ok(())
+}
+
+/// A volume moves from a pool to another.
+fn pool_after_is_active(goal: &Goal<'_>, observed: &ObservedVolume) -> Result<(), Refusal> {
+    let missing = |pool| {
+        let reason = format!("pool {pool} of volume {} is not active", goal.id);
+        Err(Refusal::new(FailureKind::Missing, reason))
+    };
+    match (goal.thin, goal.moving) {
+        (Some(thin), Some(_)) if observed.pool.is_none() => missing(thin.pool),
+        (_, Some(moving)) if observed.pool_after.is_none() => missing(moving.to.pool),
+        _ => Ok(()),
+    }
 }

@@ -14,12 +14,14 @@
 //! | `step`    | one step: how it reads, and what its failure means |
 //! | `apply`   | taking the steps |
 //! | `open`    | opening a device for the agent |
+//! | `aside`   | the devices with which a volume moves |
 //!
 //! What a volume was made from, what it was on before (a revert, a move) and whether the agent
 //! needs its device are part of the same plan, so that exports stand while the data beneath them
 //! is exchanged.
 
 mod apply;
+mod aside;
 mod check;
 mod observe;
 mod open;
@@ -31,8 +33,8 @@ use std::sync::Arc;
 
 use ashlar_kernel_iface::dm::{StatusFreshness, ThinStatus};
 use ashlar_targetd_protocol::{
-    Accesses, DataState, DesiredVolume, Exports, Failure, FailureKind, Qos, Report, Sectors,
-    ThinId, ThinRef, ThinSource, VolumeReport,
+    Accesses, DataState, DesiredMove, DesiredVolume, Exports, Failure, FailureKind, Qos, Report,
+    Sectors, ThinId, ThinRef, ThinSource, VolumeReport,
 };
 use uuid::Uuid;
 
@@ -44,6 +46,7 @@ use crate::qos::Limiter;
 use crate::thin::Place;
 use crate::transport::Transports;
 
+pub use aside::Aside;
 pub use check::check;
 pub use observe::{ObservedVolume, observe};
 pub use plan::{Plan, plan, subject};
@@ -62,6 +65,8 @@ pub struct Goal<'a> {
     pub thin: Option<ThinGoal>,
     /// Thin devices that were the volume's before.
     pub retired: &'a BTreeSet<ThinRef>,
+    /// What the agent needs to move it.
+    pub moving: Option<DesiredMove>,
     /// Who may reach it.
     pub exports: &'a Exports,
     /// Whether the agent needs the device.
@@ -111,6 +116,7 @@ impl<'a> Goal<'a> {
                 source: desired.source,
             }),
             retired: &desired.retired,
+            moving: desired.moving,
             exports: &desired.exports,
             held: desired.held,
             qos: match desired.exports.is_empty() {
@@ -131,6 +137,7 @@ impl<'a> Goal<'a> {
             id,
             thin: None,
             retired: &NOTHING_RETIRED,
+            moving: None,
             exports: nothing,
             held: false,
             qos: Qos::default(),
@@ -154,6 +161,11 @@ impl<'a> Goal<'a> {
     fn objects(&self) -> BTreeSet<Uuid> {
         let source = self.source().map(|source| source.object);
         BTreeSet::from_iter(source.into_iter().chain([self.id]))
+    }
+
+    /// Whether its device is to do no I/O.
+    fn is_still(&self) -> bool {
+        self.moving.is_some_and(|moving| moving.still)
     }
 
     fn size(&self) -> Sectors {

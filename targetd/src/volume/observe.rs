@@ -23,6 +23,12 @@ pub struct ObservedVolume {
     pub pools_before: BTreeMap<Uuid, DeviceNumber>,
     /// Its own device.
     pub device: ObservedDevice,
+    /// The device by which a copy of it is read.
+    pub copy: ObservedDevice,
+    /// The device of the pool it moves to, if that pool is active.
+    pub pool_after: Option<DeviceNumber>,
+    /// The device by which its new place is written.
+    pub target: ObservedDevice,
     /// What must rest while it is made from its source.
     pub origin: Option<Origin>,
     /// The limits of its device.
@@ -52,6 +58,12 @@ pub fn observe(
         pool,
         pools_before: pools_before(kernel, goal)?,
         device: thin::observe(kernel, &ours::volume_device(goal.id))?,
+        copy: thin::observe(kernel, &ours::copy_device(goal.id))?,
+        pool_after: match goal.moving {
+            Some(moving) => thin::pool_device(kernel, moving.to.pool)?,
+            None => None,
+        },
+        target: thin::observe(kernel, &ours::target_device(goal.id))?,
         origin: match goal.source() {
             Some(source) => thin::observe_origin(kernel, pool, source)?,
             None => None,

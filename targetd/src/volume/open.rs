@@ -25,6 +25,8 @@ impl Volumes {
         let (id, name) = match object {
             OpenObject::Volume(id) => (id, ours::volume_device(id)),
             OpenObject::Snapshot(id) => (id, ours::snapshot_device(id)),
+            OpenObject::Copy(id) => (id, ours::copy_device(id)),
+            OpenObject::Target(id) => (id, ours::target_device(id)),
         };
         // So that nothing is exported between the look and the opening.
         let _alone = self.locks.lock(&id);
@@ -46,11 +48,15 @@ impl Volumes {
     }
 
     fn check_writable(&self, object: OpenObject) -> Result<(), Failure> {
-        let OpenObject::Volume(id) = object else {
-            let reason = format!("{object} cannot be written");
-            return Err(Refusal::new(FailureKind::Refused, reason).into());
+        let exported = match object {
+            OpenObject::Volume(id) => self.exported(id),
+            // Nobody knows of it but the agent.
+            OpenObject::Target(_) => Ok(false),
+            OpenObject::Snapshot(_) | OpenObject::Copy(_) => {
+                let reason = format!("{object} cannot be written");
+                return Err(Refusal::new(FailureKind::Refused, reason).into());
+            }
         };
-        let exported = self.exported(id);
         match exported.map_err(|error| unopened(object, FailureKind::Kernel, &error))? {
             false => Ok(()),
             true => {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use ashlar_targetd_protocol::{DataState, ThinRef};
 
+use super::aside;
 use super::observe::ObservedVolume;
 use super::step::Step;
 use super::{Goal, ThinGoal};
@@ -23,6 +24,8 @@ pub struct Plan {
     pub device: Vec<Step>,
     /// Exports that come.
     pub additions: Vec<Step>,
+    /// What it moves with. Behind all that hosts wait for.
+    pub aside: Vec<Step>,
     /// Data that was the volume's before. Last, so that a pool that is gone with it keeps
     /// nobody from the volume.
     pub retired: Vec<Step>,
@@ -33,7 +36,7 @@ impl Plan {
     pub fn steps(&self) -> impl Iterator<Item = &Step> {
         let device = self.leftovers.iter().chain(&self.device);
         let all = self.removals.iter().chain(device).chain(&self.additions);
-        all.chain(&self.retired)
+        all.chain(&self.aside).chain(&self.retired)
     }
 
     /// Whether all is as it should be.
@@ -63,15 +66,52 @@ pub fn subject<'a>(goal: &Goal<'a>, observed: &ObservedVolume) -> Subject<'a> {
 pub fn plan(goal: &Goal<'_>, subject: &Subject<'_>, observed: &ObservedVolume) -> Plan {
     let exports = observed.exports.plan(subject, goal.exports);
     let steps = |steps: Vec<ExportStep>| steps.into_iter().map(Step::Export).collect();
-    let mut removals: Vec<Step> = lifting(goal, observed).into_iter().collect();
+    let waking = match exports.removals.is_empty() {
+        true => Vec::new(),
+        false => waking_steps(goal, observed),
+    };
+    let observed = &woken(observed, &waking);
+    let mut removals = waking;
+    removals.extend(lifting(goal, observed));
     removals.extend(exports.removals.into_iter().map(Step::Export));
     Plan {
         removals,
         leftovers: steps(exports.leftovers),
         device: device_steps(goal, observed),
         additions: steps(exports.additions),
+        aside: aside::steps(goal, observed),
         retired: retired_steps(goal),
     }
+}
+
+/// What is taken from hosts waits for the I/O they have under way, so a device that rests goes
+/// on before: never with what it was on before, once it is known that it is elsewhere.
+fn waking_steps(goal: &Goal<'_>, observed: &ObservedVolume) -> Vec<Step> {
+    let device = observed.device.active();
+    let Some(device) = device.filter(|device| device.suspended && !goal.is_still()) else {
+        return Vec::new();
+    };
+    if let Some(thin) = goal.thin.filter(|thin| thin.data == DataState::Present)
+        && !device.is_on(observed.pool, thin.thin_id)
+    {
+        return vec![Step::Swap(thin.place())];
+    }
+    let waiting = device.second_table.then_some(Step::DropSecondTable);
+    waiting.into_iter().chain([Step::Resume]).collect()
+}
+
+/// What is observed once those steps are taken.
+fn woken(observed: &ObservedVolume, waking: &[Step]) -> ObservedVolume {
+    let mut observed = observed.clone();
+    let (ObservedDevice::Active(device), Some(last)) = (&mut observed.device, waking.last()) else {
+        return observed;
+    };
+    (device.suspended, device.second_table) = (false, false);
+    if let (Step::Swap(place), Some(pool)) = (last, observed.pool) {
+        (device.pool, device.thin_id) = (pool, place.id);
+        device.size = place.size;
+    }
+    observed
 }
 
 /// While the volume may go back to what it was on, nothing of that is destroyed.
@@ -114,7 +154,9 @@ fn device_steps(goal: &Goal<'_>, observed: &ObservedVolume) -> Vec<Step> {
         observed.device.active(),
         goal.thin.filter(|_| goal.needs_device()),
     ) {
-        (Some(device), Some(thin)) => steps.extend(standing_steps(&thin, device, observed)),
+        (Some(device), Some(thin)) => {
+            steps.extend(standing_steps(&thin, device, observed, goal.is_still()));
+        }
         (Some(_), None) => steps.push(Step::Deactivate),
         (None, Some(thin)) => steps.push(Step::Activate(thin.place())),
         (None, None) => {}
@@ -157,7 +199,12 @@ fn grows(goal: &Goal<'_>, device: &ActiveDevice) -> bool {
     goal.needs_device() && device.size < goal.size()
 }
 
-fn standing_steps(thin: &ThinGoal, device: &ActiveDevice, observed: &ObservedVolume) -> Vec<Step> {
+fn standing_steps(
+    thin: &ThinGoal,
+    device: &ActiveDevice,
+    observed: &ObservedVolume,
+    still: bool,
+) -> Vec<Step> {
     // A table that waits is replaced, and a device that is suspended resumed, by either.
     if !device.is_on(observed.pool, thin.thin_id) {
         return vec![Step::Swap(thin.place())];
@@ -169,7 +216,7 @@ fn standing_steps(thin: &ThinGoal, device: &ActiveDevice, observed: &ObservedVol
     if device.second_table {
         steps.push(Step::DropSecondTable);
     }
-    if device.suspended {
+    if device.suspended && !still {
         steps.push(Step::Resume);
     }
     steps

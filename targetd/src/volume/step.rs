@@ -7,6 +7,7 @@ use ashlar_kernel_iface::tree::Errno;
 use ashlar_targetd_protocol::{FailureKind, Qos, ThinId};
 use uuid::Uuid;
 
+use super::aside::Aside;
 use crate::qos;
 use crate::steps;
 use crate::thin::{self, Place};
@@ -36,6 +37,21 @@ pub enum Step {
     Grow(Place),
     /// Put the active device on another thin device; I/O pauses for a moment.
     Swap(Place),
+    /// Make the thin device with what the volume holds now.
+    TakeCopy {
+        /// The pool.
+        pool: Uuid,
+        /// The thin device.
+        id: ThinId,
+        /// The volume's own.
+        of: ThinId,
+        /// What becomes of the volume's I/O.
+        io: CopyIo,
+    },
+    /// Make a device beside the volume's own.
+    ActivateAside(Aside, Place),
+    /// Remove a device beside the volume's own. What it is on stays.
+    DeactivateAside(Aside),
     /// Limit what the device may do.
     Limit(Qos),
     /// Drop a table that was loaded and never used.
@@ -57,6 +73,17 @@ pub enum Step {
     },
 }
 
+/// What becomes of the I/O of a volume while a copy of it is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopyIo {
+    /// There is none, as no device is active.
+    None,
+    /// It rests meanwhile.
+    Rests,
+    /// It rests from then on.
+    Stops,
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -76,6 +103,16 @@ impl fmt::Display for Step {
                     None => Ok(()),
                 }
             }
+            Step::TakeCopy { pool, id, of, io } => {
+                write!(f, "create thin device {id} of pool {pool} from {of}")?;
+                match io {
+                    CopyIo::None => Ok(()),
+                    CopyIo::Rests => write!(f, " while the device rests"),
+                    CopyIo::Stops => write!(f, " and let the device rest"),
+                }
+            }
+            Step::ActivateAside(aside, place) => write!(f, "activate {place} as {aside}"),
+            Step::DeactivateAside(aside) => write!(f, "deactivate {aside}"),
             Step::Activate(place) => write!(f, "activate {place}"),
             Step::Grow(place) => write!(f, "grow the device to {}", place.size),
             Step::Swap(place) => write!(f, "put the device on {place}"),

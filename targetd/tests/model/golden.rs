@@ -84,6 +84,37 @@ fn the_main_plans_read_as_they_are_kept() {
 }
 
 #[test]
+fn a_move_reads_as_it_is_kept() {
+    let world = World::with_two_pools();
+    world.apply(&volume(1).new_data()).unwrap();
+    let attached = |wanted: Wanted| wanted.iscsi(&["alpha"]).nvme(&["beta"]);
+    world.apply(&attached(volume(1))).unwrap();
+    let step = |name: &str, wanted: Wanted| {
+        check(name, &transcript(&world, || world.apply(&attached(wanted))));
+    };
+    let moving = || volume(1).moving_to(8);
+    step("move-begin.txt", moving().copied_as(20));
+    step(
+        "move-copy-again.txt",
+        moving().copied_as(21).retiring(1, 20),
+    );
+    step("move-stop.txt", moving().copied_as(22).still());
+    step("move-go-on.txt", moving().copied_as(22));
+    step("move-stop-again.txt", moving().copied_as(23).still());
+    let elsewhere = volume(1).in_pool(2).on_thin(8);
+    let elsewhere = [1, 21, 22, 23]
+        .into_iter()
+        .fold(elsewhere, |wanted, thin| wanted.retiring(1, thin));
+    step("move-switch.txt", elsewhere);
+
+    world.apply(&volume(2).new_data()).unwrap();
+    let moving = volume(2).moving_to(9).copied_as(30).still();
+    world.apply(&attached(volume(2))).unwrap();
+    world.apply(&attached(moving)).unwrap();
+    step("move-give-up.txt", volume(2).retiring(2, 9).retiring(1, 30));
+}
+
+#[test]
 fn what_is_made_from_volumes_reads_as_it_is_kept() {
     let world = World::pooled();
     for n in 1..=2 {

@@ -3,6 +3,7 @@
 
 mod concurrency;
 mod golden;
+mod moving;
 mod opening;
 mod pools;
 mod properties;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use ashlar_kernel_iface::dm::DmName;
 use ashlar_targetd::ours;
 use ashlar_targetd_protocol::{
-    Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredPool, DesiredSnapshot,
-    DesiredSnapshots, DesiredVolume, DhchapKey, Exports, Iqn, IscsiAcl, IscsiExport, Nqn,
-    NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId, PortalAddr, Qos, Rate, Sectors, ThinId,
-    ThinRef, ThinSource,
+    Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredMove, DesiredPool,
+    DesiredSnapshot, DesiredSnapshots, DesiredVolume, DhchapKey, Exports, Iqn, IscsiAcl,
+    IscsiExport, Nqn, NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId, PortalAddr, Qos, Rate,
+    Sectors, ThinId, ThinRef, ThinSource,
 };
 use uuid::Uuid;
 
@@ -88,6 +88,7 @@ pub fn volume(n: u32) -> Wanted {
         data: DataState::Present,
         source: None,
         retired: BTreeSet::new(),
+        moving: None,
         exports: Exports::default(),
         qos: Qos::default(),
         held: false,
@@ -131,6 +132,33 @@ impl Wanted {
             pool: pool_id(pool),
             thin_id: ThinId::try_from(thin_id).unwrap(),
         });
+        self
+    }
+
+    /// On its way to a thin device of pool 2.
+    pub fn moving_to(mut self, thin_id: u64) -> Self {
+        let to = ThinRef {
+            pool: pool_id(2),
+            thin_id: ThinId::try_from(thin_id).unwrap(),
+        };
+        self.0.moving = Some(DesiredMove {
+            to,
+            copy: None,
+            still: false,
+        });
+        self
+    }
+
+    /// With a copy of what it holds.
+    pub fn copied_as(mut self, thin_id: u64) -> Self {
+        let moving = self.0.moving.as_mut().unwrap();
+        moving.copy = Some(ThinId::try_from(thin_id).unwrap());
+        self
+    }
+
+    /// And nothing more than that.
+    pub fn still(mut self) -> Self {
+        self.0.moving.as_mut().unwrap().still = true;
         self
     }
 

@@ -65,6 +65,16 @@ impl World {
         world
     }
 
+    /// With a pool on each disk.
+    pub fn with_two_pools() -> World {
+        let world = World::bare();
+        for (n, disk) in (1..).zip(DISKS.chunks(1)) {
+            let pool = pool(n, disk, PoolFormat::BlankOnly);
+            world.apply_pool(&pool).unwrap();
+        }
+        world
+    }
+
     /// A new process on the same kernel.
     pub fn restart(&self) {
         self.kernel.revive();
@@ -144,8 +154,13 @@ impl World {
 
     /// What a thin device of pool 1 holds, by a look of the test's own; `None` without it.
     pub fn holds(&self, thin_id: u64) -> Option<u64> {
+        self.holds_in(1, thin_id)
+    }
+
+    /// The same of another pool.
+    pub fn holds_in(&self, pool: u128, thin_id: u64) -> Option<u64> {
         let dm = self.kernel.dm();
-        let pool = dm.info(&ours::pool_device(pool_id(1), PoolPart::Thin));
+        let pool = dm.info(&ours::pool_device(pool_id(pool), PoolPart::Thin));
         let thin = Thin {
             pool: pool.unwrap().unwrap().number,
             id: thin_id.try_into().unwrap(),

@@ -230,6 +230,7 @@ fn volume(input: &mut Unstructured<'_>) -> DesiredVolume {
         ),
         source: None,
         retired: BTreeSet::new(),
+        moving: None,
         exports: Exports {
             iscsi: iscsi(input, number_of_it),
             nvme: nvme(input, number_of_it),

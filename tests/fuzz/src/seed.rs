@@ -253,6 +253,7 @@ pub fn desired_volume() -> DesiredVolume {
         data: DataState::Provision,
         source: None,
         retired: BTreeSet::new(),
+        moving: None,
         exports: Exports {
             iscsi: Some(iscsi),
             nvme: Some(nvme),

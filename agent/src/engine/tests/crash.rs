@@ -208,6 +208,7 @@ async fn exports_that_nobody_knows_are_removed_and_their_data_stays() {
             data: DataState::Present,
             source: None,
             retired: BTreeSet::new(),
+            moving: None,
             exports: Exports::default(),
             qos: Qos::default(),
             held: false,

@@ -64,6 +64,7 @@ fn a_volume_has_one_export_per_transport_with_all_its_hosts() {
         data: DataState::Present,
         source: None,
         retired: BTreeSet::new(),
+        moving: None,
         exports: Exports {
             iscsi: Some(IscsiExport {
                 target: names::target(SITE, VOLUME),
