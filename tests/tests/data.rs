@@ -26,6 +26,7 @@ const TWO: Uuid = Uuid::from_u128(2);
 const SNAPSHOT: Uuid = Uuid::from_u128(3);
 const HOST: Uuid = Uuid::from_u128(4);
 const CONNECTION: Uuid = Uuid::from_u128(5);
+const ADOPTED: Uuid = Uuid::from_u128(6);
 
 struct World(Model);
 
@@ -169,6 +170,26 @@ async fn what_is_imported_is_exported_again() {
         .ask("DELETE", format!("/v1/snapshots/{SNAPSHOT}"), None)
         .await;
     assert_eq!(answer.status, 204);
+}
+
+/// Its size is where its data ends, and its data what it was, whatever its id.
+#[tokio::test]
+async fn what_is_released_and_adopted_holds_what_it_held() {
+    let mut world = World::new().await;
+    let (content, extents) = sample();
+    done(&world.import(ONE, EXTENTS, &extents).await);
+    let release = format!("/v1/volumes/{ONE}/release");
+    let released = world.ask("POST", release, Some(json!({}))).await;
+    assert_eq!(released.status, 204);
+    let adopt = json!({"name": "adopted", "pool": POOL.to_string(), "thin_id": 0});
+    let path = format!("/v1/volumes/{ADOPTED}/adopt");
+    let adopted = world.ask("POST", path, Some(adopt)).await;
+    assert_eq!(adopted.status, 201, "{:?}", adopted.body);
+    assert_eq!(world.content(&format!("volumes/{ADOPTED}")).await, content);
+    assert_eq!(
+        world.content(&format!("volumes/{TWO}")).await,
+        vec![0; 8 * MIB]
+    );
 }
 
 #[tokio::test]

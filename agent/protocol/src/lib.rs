@@ -52,7 +52,7 @@ pub mod volume;
 /// Names, numbers and secrets shared with targetd's protocol.
 pub use ashlar_targetd_protocol::{
     ChapCredentials, ChapName, ChapSecret, DhchapKey, DiskId, Iqn, Lun, NameError, Nqn, Nsid,
-    PortalAddr, SecretError, Transport,
+    PortalAddr, SecretError, ThinId, Transport,
 };
 pub use bulk::{BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkReply, BulkSpec};
 pub use connection::{Connection, ConnectionSpec, ConnectionState, IscsiAccess, NvmeAccess};
@@ -71,15 +71,15 @@ pub use problem::{Problem, ProblemCode};
 pub use qos::Qos;
 pub use role::{ROLE_URI_PREFIX, Role, UnknownRole};
 pub use route::{Method, Operation, ROUTES, Route};
-pub use snapshot::{Snapshot, SnapshotSpec, SnapshotState};
+pub use snapshot::{AdoptSnapshotSpec, Snapshot, SnapshotSpec, SnapshotState};
 pub use statistics::{IoCounters, IoTotals, PoolStatistics, VolumeStatistics};
 pub use system::{
     Capabilities, Check, Disk, FreezeSpec, Frozen, Health, HealthStatus, System, ThawSpec,
 };
-pub use thin::{Extent, ExtentKind, ThinDevice, Usage};
+pub use thin::{Extent, ExtentKind, ThinDevice, Unadoptable, Usage};
 pub use volume::{
-    ExtendSpec, Parent, Provisioning, RevertSpec, TransferSpec, Volume, VolumeSpec, VolumeState,
-    VolumeUpdate,
+    AdoptSpec, ExtendSpec, Parent, Provisioning, ReleaseSpec, RevertSpec, TransferSpec, Volume,
+    VolumeSpec, VolumeState, VolumeUpdate,
 };
 
 /// Media type of bodies.

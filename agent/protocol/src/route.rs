@@ -99,6 +99,8 @@ routes! {
     Get    "/v1/volumes"                   VolumeList          Reader   "List volumes.";
     Get    "/v1/volumes/{id}"              VolumeShow          Reader   "Show a volume.";
     Put    "/v1/volumes/{id}"              VolumeCreate        Operator "Create a volume.";
+    Post   "/v1/volumes/{id}/adopt"        VolumeAdopt         Operator "Make a volume of a thin device that is there.";
+    Post   "/v1/volumes/{id}/release"      VolumeRelease       Operator "Let go of a volume; its thin device stays as it is.";
     Post   "/v1/volumes/{id}/extend"       VolumeExtend        Operator "Grow a volume.";
     Post   "/v1/volumes/{id}/revert"       VolumeRevert        Operator "Give a volume the content of one of its snapshots.";
     Post   "/v1/volumes/{id}/update"       VolumeUpdate        Operator "Rename a volume, or change its labels, its limits, what is kept for it.";
@@ -109,6 +111,8 @@ routes! {
     Get    "/v1/snapshots"                 SnapshotList        Reader   "List snapshots, of one volume with `?volume=ID`.";
     Get    "/v1/snapshots/{id}"            SnapshotShow        Reader   "Show a snapshot.";
     Put    "/v1/snapshots/{id}"            SnapshotCreate      Operator "Take a snapshot of a volume.";
+    Post   "/v1/snapshots/{id}/adopt"      SnapshotAdopt       Operator "Make a snapshot of a thin device that is there.";
+    Post   "/v1/snapshots/{id}/release"    SnapshotRelease     Operator "Let go of a snapshot; its thin device stays as it is.";
     Delete "/v1/snapshots/{id}"            SnapshotDelete      Operator "Destroy a snapshot.";
     Get    "/v1/volumes/{id}/usage"        VolumeUsage         Reader   "Show what a volume takes of its pool.";
     Get    "/v1/volumes/{id}/extents"      VolumeExtents       Reader   "List what a volume maps, or what changed in it with `?since=SNAPSHOT`.";

@@ -1,5 +1,6 @@
 //! Snapshots: what a volume was at an instant.
 
+use ashlar_targetd_protocol::ThinId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -14,6 +15,24 @@ pub struct SnapshotSpec {
     pub name: Name,
     /// The volume, attached or not.
     pub volume: Uuid,
+    /// What is to be noted beside it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+}
+
+/// A thin device that a snapshot is to be, with all that it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptSnapshotSpec {
+    /// A label for people.
+    pub name: Name,
+    /// The volume it is one of; the thin device is in the same pool.
+    pub volume: Uuid,
+    /// The thin device's id there. It belongs to nothing else.
+    pub thin_id: ThinId,
+    /// The snapshot's size in bytes, as when a volume is made of a thin device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
     /// What is to be noted beside it.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
@@ -53,8 +72,12 @@ pub struct Snapshot {
 pub enum SnapshotState {
     /// Being taken.
     Creating,
+    /// Being looked at, and taken as it is found.
+    Adopting,
     /// There.
     Available,
+    /// Being let go of; its data stays.
+    Releasing,
     /// Being destroyed.
     Deleting,
 }

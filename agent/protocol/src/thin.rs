@@ -56,4 +56,21 @@ pub struct ThinDevice {
     /// The snapshot it belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<Uuid>,
+    /// Whether a volume can be made of it as it is.
+    pub adoptable: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Unadoptable>,
+}
+
+/// Why no volume can be made of a thin device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unadoptable {
+    /// It belongs to a volume or snapshot.
+    Owned,
+    /// It belongs to one still, and is going to be destroyed.
+    Retired,
+    /// What it maps ends beyond what a volume of the pool can have.
+    TooLarge,
 }

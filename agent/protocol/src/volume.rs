@@ -1,5 +1,6 @@
 //! Volumes.
 
+use ashlar_targetd_protocol::ThinId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -91,6 +92,36 @@ pub struct VolumeUpdate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<Provisioning>,
 }
+
+/// A thin device that a volume is to be, with all that it holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptSpec {
+    /// A label for people.
+    pub name: Name,
+    /// The pool it is in.
+    pub pool: Uuid,
+    /// Its id there. It belongs to nothing else.
+    pub thin_id: ThinId,
+    /// The volume's size in bytes, rounded up to [`GRANULARITY`]: what the thin device maps ends
+    /// within it, and where that is, rounded up, is the size when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// What is to be noted beside it.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
+    /// How much it may do. Nothing is limited when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Qos>,
+    /// Whether its whole size is kept for it in the pool.
+    #[serde(default, skip_serializing_if = "Provisioning::is_thin")]
+    pub provisioning: Provisioning,
+}
+
+/// Nothing is said of a release, of a volume or a snapshot, but that it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseSpec {}
 
 /// A new, larger size.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -184,8 +215,12 @@ pub enum VolumeState {
     Creating,
     /// There.
     Available,
+    /// Being looked at, and taken as it is found.
+    Adopting,
     /// Being given back the content of a snapshot.
     Reverting,
+    /// Being let go of; its data stays.
+    Releasing,
     /// Being destroyed.
     Deleting,
 }

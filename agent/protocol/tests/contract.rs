@@ -66,7 +66,9 @@ fn each_route_stands_in_the_contract_with_its_role_and_bodies() {
         let gives = match route.method {
             Method::Delete => false,
             Method::Get => !streams(route),
-            Method::Put | Method::Post => true,
+            Method::Put => true,
+            // Nothing is left to show of what was let go of.
+            Method::Post => !route.path.ends_with("/release"),
         };
         assert_eq!(has_rule(&format!("{name}-reply")), gives, "{name}");
     }

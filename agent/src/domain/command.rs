@@ -1,9 +1,9 @@
 //! What clients ask to change.
 
 use ashlar_protocol::{
-    ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec, GroupSpec, GroupUpdate, HostSpec,
-    ObjectKind, ObjectRef, Operation, PoolSpec, PoolUpdate, RevertSpec, SnapshotSpec, TransferSpec,
-    VolumeSpec, VolumeUpdate,
+    AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec,
+    GroupSpec, GroupUpdate, HostSpec, ObjectKind, ObjectRef, Operation, PoolSpec, PoolUpdate,
+    RevertSpec, SnapshotSpec, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 use uuid::Uuid;
 
@@ -42,6 +42,18 @@ pub enum Command {
         id: Uuid,
         /// As asked.
         spec: VolumeSpec,
+    },
+    /// Make a volume of a thin device that is there.
+    VolumeAdopt {
+        /// The volume.
+        id: Uuid,
+        /// As asked.
+        spec: Box<AdoptSpec>,
+    },
+    /// Forget a volume, and leave its thin device as it is.
+    VolumeRelease {
+        /// The volume.
+        id: Uuid,
     },
     /// Grow a volume.
     VolumeExtend {
@@ -87,6 +99,18 @@ pub enum Command {
         id: Uuid,
         /// As asked.
         spec: SnapshotSpec,
+    },
+    /// Make a snapshot of a thin device that is there.
+    SnapshotAdopt {
+        /// The snapshot.
+        id: Uuid,
+        /// As asked.
+        spec: Box<AdoptSnapshotSpec>,
+    },
+    /// Forget a snapshot, and leave its thin device as it is.
+    SnapshotRelease {
+        /// The snapshot.
+        id: Uuid,
     },
     /// Destroy a snapshot.
     SnapshotDelete {
@@ -160,6 +184,8 @@ impl Command {
             Command::SystemThaw { .. } => Operation::SystemThaw,
             Command::PoolCreate { .. } => Operation::PoolCreate,
             Command::VolumeCreate { .. } => Operation::VolumeCreate,
+            Command::VolumeAdopt { .. } => Operation::VolumeAdopt,
+            Command::VolumeRelease { .. } => Operation::VolumeRelease,
             Command::VolumeExtend { .. } => Operation::VolumeExtend,
             Command::VolumeRevert { .. } => Operation::VolumeRevert,
             Command::VolumeTransfer { .. } => Operation::VolumeTransfer,
@@ -168,6 +194,8 @@ impl Command {
             Command::VolumeDelete { .. } => Operation::VolumeDelete,
             Command::VolumeDetachAll { .. } => Operation::VolumeDetachAll,
             Command::SnapshotCreate { .. } => Operation::SnapshotCreate,
+            Command::SnapshotAdopt { .. } => Operation::SnapshotAdopt,
+            Command::SnapshotRelease { .. } => Operation::SnapshotRelease,
             Command::SnapshotDelete { .. } => Operation::SnapshotDelete,
             Command::GroupCreate { .. } => Operation::GroupCreate,
             Command::GroupUpdate { .. } => Operation::GroupUpdate,
@@ -191,15 +219,18 @@ impl Command {
                 (ObjectKind::Pool, *id)
             }
             Command::VolumeCreate { id, .. }
+            | Command::VolumeAdopt { id, .. }
+            | Command::VolumeRelease { id }
             | Command::VolumeExtend { id, .. }
             | Command::VolumeRevert { id, .. }
             | Command::VolumeTransfer { id, .. }
             | Command::VolumeUpdate { id, .. }
             | Command::VolumeDelete { id }
             | Command::VolumeDetachAll { id } => (ObjectKind::Volume, *id),
-            Command::SnapshotCreate { id, .. } | Command::SnapshotDelete { id } => {
-                (ObjectKind::Snapshot, *id)
-            }
+            Command::SnapshotCreate { id, .. }
+            | Command::SnapshotAdopt { id, .. }
+            | Command::SnapshotRelease { id }
+            | Command::SnapshotDelete { id } => (ObjectKind::Snapshot, *id),
             Command::GroupCreate { id, .. }
             | Command::GroupUpdate { id, .. }
             | Command::GroupDelete { id } => (ObjectKind::Group, *id),

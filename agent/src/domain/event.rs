@@ -4,7 +4,8 @@
 //! what the kernel answered, or a process that ended. So a new kind of record has to say here
 //! what its changes mean, and nothing else ever has to remember to tell.
 
-use ashlar_protocol::{EventKind, ObjectKind, ObjectRef, Operation, ProblemCode};
+use ashlar_protocol::{EventKind, Name, ObjectKind, ObjectRef, Operation, ProblemCode};
+use ashlar_targetd_protocol::ThinRef;
 use uuid::Uuid;
 
 use crate::domain::change::Edit;
@@ -115,13 +116,11 @@ impl Scribe<'_> {
                         VolumePhase::Deleting => "deleted",
                         _ => "released",
                     };
-                    self.of(
-                        ObjectKind::Volume,
-                        id,
-                        what,
-                        volume.generation,
-                        &volume.name,
-                    );
+                    let detail = match volume.phase {
+                        VolumePhase::Deleting => volume.name.to_string(),
+                        _ => held_by(&volume.name, volume.thin()),
+                    };
+                    self.of(ObjectKind::Volume, id, what, volume.generation, &detail);
                 }
             }
             Key::Group(id) => {
@@ -138,14 +137,17 @@ impl Scribe<'_> {
             }
             Key::Snapshot(id) => {
                 if let Some(snapshot) = intent.snapshot(id) {
-                    let generation = snapshot.generation;
-                    self.of(
-                        ObjectKind::Snapshot,
-                        id,
-                        "deleted",
-                        generation,
-                        &snapshot.name,
-                    );
+                    let SnapshotRecord {
+                        generation, name, ..
+                    } = snapshot;
+                    let kind = ObjectKind::Snapshot;
+                    match snapshot.phase {
+                        SnapshotPhase::Releasing => {
+                            let detail = held_by(name, snapshot.thin());
+                            self.of(kind, id, "released", *generation, &detail);
+                        }
+                        _ => self.of(kind, id, "deleted", *generation, name),
+                    }
                 }
             }
             Key::Connection(id) => {
@@ -204,6 +206,11 @@ impl Scribe<'_> {
             return self.of(kind, id, "created", *generation, name);
         }
         let Some(before) = before else { return };
+        if volume.phase == VolumePhase::Present && was == VolumePhase::Adopting {
+            // Of the request: what follows it has a generation of its own.
+            let detail = held_by(name, volume.thin());
+            self.of(kind, id, "adopted", before.generation, &detail);
+        }
         // A revert that fails gives the volume back what it was.
         let kept = volume.thin_id == before.thin_id;
         if volume.phase == VolumePhase::Present && was == VolumePhase::Reverting && kept {
@@ -239,22 +246,33 @@ impl Scribe<'_> {
         before: Option<&GroupSnapshotRecord>,
         whole: &GroupSnapshotRecord,
     ) {
-        let made = before.is_none_or(|before| before.phase == SnapshotPhase::Creating);
-        if made && whole.phase == SnapshotPhase::Present {
+        let made = before.is_none_or(|before| before.phase == GroupPhase::Creating);
+        if made && whole.phase == GroupPhase::Present {
             let kind = ObjectKind::GroupSnapshot;
             self.of(kind, id, "created", whole.generation, &whole.name);
         }
     }
 
     fn snapshot(&mut self, id: Uuid, before: Option<&SnapshotRecord>, snapshot: &SnapshotRecord) {
-        let made = before.is_none_or(|before| before.phase == SnapshotPhase::Creating);
+        let was = before.map_or(SnapshotPhase::Creating, |before| before.phase);
+        if snapshot.phase == SnapshotPhase::Present && was == SnapshotPhase::Adopting {
+            // Of the request: what follows it has a generation of its own.
+            let generation = before.map_or(snapshot.generation, |before| before.generation);
+            let detail = held_by(&snapshot.name, snapshot.thin());
+            return self.of(ObjectKind::Snapshot, id, "adopted", generation, &detail);
+        }
+        let made = was == SnapshotPhase::Creating;
         let what = match snapshot.phase {
             SnapshotPhase::Present if made => "created",
             SnapshotPhase::Present if before.is_some_and(|b| b.name != snapshot.name) => "updated",
             SnapshotPhase::Present if before.is_some_and(|b| b.labels != snapshot.labels) => {
                 "updated"
             }
-            SnapshotPhase::Creating | SnapshotPhase::Present | SnapshotPhase::Deleting => return,
+            SnapshotPhase::Creating
+            | SnapshotPhase::Adopting
+            | SnapshotPhase::Present
+            | SnapshotPhase::Releasing
+            | SnapshotPhase::Deleting => return,
         };
         self.of(
             ObjectKind::Snapshot,
@@ -332,6 +350,12 @@ impl Scribe<'_> {
             detail,
         });
     }
+}
+
+/// "data: thin device 7 of pool P"
+fn held_by(name: &Name, thin: ThinRef) -> String {
+    let ThinRef { pool, thin_id } = thin;
+    format!("{name}: thin device {thin_id} of pool {pool}")
 }
 
 /// "volume X to host Y over iscsi"

@@ -103,6 +103,7 @@ pub fn outcome(
             })
         }
         Operation::VolumeCreate
+        | Operation::VolumeAdopt
         | Operation::VolumeExtend
         | Operation::VolumeUpdate
         | Operation::VolumeRevert
@@ -111,10 +112,11 @@ pub fn outcome(
                 .volume(id)
                 .ok_or_else(|| missing(ObjectKind::Volume, id))?;
             let volume = view::volume(id, entry);
-            let created = made && operation == Operation::VolumeCreate;
+            let makes = matches!(operation, Operation::VolumeCreate | Operation::VolumeAdopt);
+            let created = made && makes;
             Ok(Outcome::Volume { volume, created })
         }
-        Operation::SnapshotCreate => {
+        Operation::SnapshotCreate | Operation::SnapshotAdopt => {
             let record = intent
                 .snapshot(id)
                 .ok_or_else(|| missing(ObjectKind::Snapshot, id))?;
@@ -159,6 +161,8 @@ pub fn outcome(
             })
         }
         Operation::VolumeDelete
+        | Operation::VolumeRelease
+        | Operation::SnapshotRelease
         | Operation::SnapshotDelete
         | Operation::GroupDelete
         | Operation::GroupSnapshotDelete

@@ -166,6 +166,14 @@ impl VolumeRecord {
     pub fn family(&self, id: Uuid) -> Uuid {
         self.family.unwrap_or(id)
     }
+
+    /// Its thin device, without those it retires.
+    pub fn thin(&self) -> ThinRef {
+        ThinRef {
+            pool: self.pool,
+            thin_id: self.thin_id,
+        }
+    }
 }
 
 /// What a thin device is made of: another one of its pool, at the instant it is made. As long
@@ -193,10 +201,14 @@ pub struct Growth {
 pub enum VolumePhase {
     /// Its thin device may be created.
     Creating,
+    /// Its thin device was found in the pool, and is tried. It is never created or destroyed.
+    Adopting,
     /// Its thin device exists and is never created again.
     Present,
     /// Its thin device may be created, to take the place of the one that is `retired`.
     Reverting,
+    /// It is to leave the kernel and be forgotten, and its thin device stays as it is.
+    Releasing,
     /// Its data is to be destroyed.
     Deleting,
 }
@@ -242,6 +254,14 @@ impl SnapshotRecord {
         self.family.unwrap_or(self.volume)
     }
 
+    /// Its thin device.
+    pub fn thin(&self) -> ThinRef {
+        ThinRef {
+            pool: self.pool,
+            thin_id: self.thin_id,
+        }
+    }
+
     /// What it is made of.
     pub fn origin(&self) -> Origin {
         Origin {
@@ -257,8 +277,12 @@ impl SnapshotRecord {
 pub enum SnapshotPhase {
     /// Its thin device may be created.
     Creating,
+    /// Its thin device was found in the pool, and is tried. It is never created or destroyed.
+    Adopting,
     /// Its thin device exists and is never created again.
     Present,
+    /// It is to leave the kernel and be forgotten, and its thin device stays as it is.
+    Releasing,
     /// Its data is to be destroyed.
     Deleting,
 }
@@ -276,7 +300,7 @@ pub struct GroupRecord {
     pub generation: u64,
 }
 
-/// Where a group is in its life.
+/// Where a group or a group snapshot is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum GroupPhase {
@@ -284,8 +308,19 @@ pub enum GroupPhase {
     Creating,
     /// It is there.
     Present,
-    /// Its members could not be made; what there is of them is to be destroyed.
+    /// What there is of its members is to be destroyed.
     Deleting,
+}
+
+impl GroupPhase {
+    /// That of each snapshot of a group snapshot.
+    pub fn of_snapshots(self) -> SnapshotPhase {
+        match self {
+            GroupPhase::Creating => SnapshotPhase::Creating,
+            GroupPhase::Present => SnapshotPhase::Present,
+            GroupPhase::Deleting => SnapshotPhase::Deleting,
+        }
+    }
 }
 
 /// A snapshot of every member of a group. Its snapshots name it.
@@ -296,7 +331,7 @@ pub struct GroupSnapshotRecord {
     /// The group.
     pub group: Uuid,
     /// Where it is in its life.
-    pub phase: SnapshotPhase,
+    pub phase: GroupPhase,
     /// When it was created, in seconds since 1970.
     pub created: u64,
     /// The generation of its last change.

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
-    ConnectionSpec, ExtendSpec, HostSpec, Labels, Parent, PoolSpec, Problem, RevertSpec,
-    SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
+    AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, HostSpec, Labels, Parent, PoolSpec,
+    Problem, Provisioning, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec,
+    VolumeUpdate,
 };
-use ashlar_targetd_protocol::{Bytes, DiskReport};
+use ashlar_targetd_protocol::{Bytes, DiskReport, ThinId};
 use uuid::Uuid;
 
 use crate::domain::record::Unit;
@@ -50,6 +51,7 @@ pub(crate) struct World {
     pub(crate) missing: BTreeMap<&'static str, String>,
     pub(crate) requests: u128,
     pub(crate) disks: Vec<DiskReport>,
+    pub(crate) thin_end: Option<Result<u64, Problem>>,
 }
 
 impl World {
@@ -63,6 +65,7 @@ impl World {
             missing: BTreeMap::new(),
             requests: 0xf000,
             disks: disks(),
+            thin_end: None,
         }
     }
 
@@ -101,6 +104,7 @@ impl World {
             now: 1_800_000_000,
             kernel: self.kernel,
             disks: &self.disks,
+            thin_end: self.thin_end.as_ref(),
             transports: &self.transports,
             settled: &settled,
             trouble: &|unit| self.troubled.get(&unit).cloned(),
@@ -197,6 +201,38 @@ pub(crate) fn host(id: Uuid, n: u32) -> Command {
 pub(crate) fn volume(id: Uuid, size: u64) -> Command {
     let spec = VolumeSpec::blank("volume".parse().unwrap(), POOL, size);
     Command::VolumeCreate { id, spec }
+}
+
+/// A volume of a thin device of the pool, as large as what that maps unless said.
+pub(crate) fn adopt(id: Uuid, thin_id: u64, size: Option<u64>) -> Command {
+    let spec = AdoptSpec {
+        name: "adopted".parse().unwrap(),
+        pool: POOL,
+        thin_id: ThinId::try_from(thin_id).unwrap(),
+        size,
+        labels: Labels::default(),
+        qos: None,
+        provisioning: Provisioning::Thin,
+    };
+    let spec = Box::new(spec);
+    Command::VolumeAdopt { id, spec }
+}
+
+/// A snapshot of a thin device of the pool.
+pub(crate) fn adopt_snapshot(id: Uuid, volume: Uuid, thin_id: u64, size: Option<u64>) -> Command {
+    let spec = AdoptSnapshotSpec {
+        name: "adopted".parse().unwrap(),
+        volume,
+        thin_id: ThinId::try_from(thin_id).unwrap(),
+        size,
+        labels: Labels::default(),
+    };
+    let spec = Box::new(spec);
+    Command::SnapshotAdopt { id, spec }
+}
+
+pub(crate) fn release(id: Uuid) -> Command {
+    Command::VolumeRelease { id }
 }
 
 pub(crate) fn snapshot(id: Uuid, volume: Uuid) -> Command {

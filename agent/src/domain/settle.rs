@@ -7,6 +7,10 @@
 //!    ├──────────────────────────────────┘   Detaching ── restore ──► Wanted
 //!    └────── forget ──► forgotten, and what is in the kernel stays
 //!
+//! Adopting ── settle ──► Present      Releasing ── settle ──► forgotten, and its thin device stays
+//!    │ withdraw                          ▲
+//!    └───────────────────────────────────┘
+//!
 //! Reverting ── settle, withdraw ──► Present, with a thin device to retire ── settle ──► without
 //! ```
 //!
@@ -37,13 +41,15 @@ use crate::domain::record::{
 pub(in crate::domain) use groups::in_phase;
 
 /// What adds something, and fails when that is taken back.
-pub const ADDING: [Operation; 7] = [
+pub const ADDING: [Operation; 9] = [
     Operation::PoolCreate,
     Operation::GroupCreate,
     Operation::GroupSnapshotCreate,
     Operation::VolumeCreate,
+    Operation::VolumeAdopt,
     Operation::VolumeRevert,
     Operation::SnapshotCreate,
+    Operation::SnapshotAdopt,
     Operation::ConnectionCreate,
 ];
 
@@ -150,10 +156,11 @@ fn settled_volume(intent: &Intent, id: Uuid, volume: VolumeRecord) -> Vec<Edit> 
         ..volume.clone()
     };
     match volume.phase {
-        VolumePhase::Deleting => vec![Edit::Remove(Key::Volume(id))],
+        VolumePhase::Releasing | VolumePhase::Deleting => vec![Edit::Remove(Key::Volume(id))],
         VolumePhase::Creating => vec![Edit::put(Record::Volume(id, present))],
-        VolumePhase::Reverting => {
-            // What it retires is destroyed by an attempt of its own.
+        VolumePhase::Adopting | VolumePhase::Reverting => {
+            // What it retires is destroyed by an attempt of its own, and so is a device that was
+            // active to be tried made inactive.
             let generation = intent.generation() + 1;
             let record = VolumeRecord {
                 generation,
@@ -188,7 +195,22 @@ fn settle_snapshot(intent: &Intent, id: Uuid, generation: u64) -> Vec<Edit> {
     match snapshot.phase {
         _ if snapshot.generation > generation => Vec::new(),
         SnapshotPhase::Present => Vec::new(),
-        SnapshotPhase::Deleting => vec![Edit::Remove(Key::Snapshot(id))],
+        SnapshotPhase::Releasing | SnapshotPhase::Deleting => {
+            vec![Edit::Remove(Key::Snapshot(id))]
+        }
+        SnapshotPhase::Adopting => {
+            // The device that was active to be tried is made inactive.
+            let generation = intent.generation() + 1;
+            let record = SnapshotRecord {
+                phase: SnapshotPhase::Present,
+                generation,
+                ..snapshot.clone()
+            };
+            vec![
+                Edit::put(Record::Clock(generation)),
+                Edit::put(Record::Snapshot(id, record)),
+            ]
+        }
         SnapshotPhase::Creating => {
             let phase = SnapshotPhase::Present;
             let record = SnapshotRecord {
@@ -313,6 +335,7 @@ fn withdrawn(volume: &VolumeRecord, generation: u64) -> Option<VolumeRecord> {
     };
     match volume.phase {
         VolumePhase::Creating => record.phase = VolumePhase::Deleting,
+        VolumePhase::Adopting => record.phase = VolumePhase::Releasing,
         VolumePhase::Reverting => {
             let made = ThinRef {
                 pool: record.pool,
@@ -323,26 +346,29 @@ fn withdrawn(volume: &VolumeRecord, generation: u64) -> Option<VolumeRecord> {
             record.retired = [made].into();
             record.phase = VolumePhase::Present;
         }
-        VolumePhase::Present | VolumePhase::Deleting => return None,
+        VolumePhase::Present | VolumePhase::Releasing | VolumePhase::Deleting => return None,
     }
     Some(record)
 }
 
 fn withdraw_snapshot(intent: &Intent, id: Uuid, span: Span, generation: u64) -> Vec<Edit> {
-    match intent.snapshot(id) {
-        Some(snapshot)
-            if snapshot.phase == SnapshotPhase::Creating && span.contains(snapshot.generation) =>
-        {
-            let phase = SnapshotPhase::Deleting;
-            let record = SnapshotRecord {
-                phase,
-                generation,
-                ..snapshot.clone()
-            };
-            vec![Edit::put(Record::Snapshot(id, record))]
+    let concerned = |snapshot: &&SnapshotRecord| span.contains(snapshot.generation);
+    let Some(snapshot) = intent.snapshot(id).filter(concerned) else {
+        return Vec::new();
+    };
+    let phase = match snapshot.phase {
+        SnapshotPhase::Creating => SnapshotPhase::Deleting,
+        SnapshotPhase::Adopting => SnapshotPhase::Releasing,
+        SnapshotPhase::Present | SnapshotPhase::Releasing | SnapshotPhase::Deleting => {
+            return Vec::new();
         }
-        _ => Vec::new(),
-    }
+    };
+    let record = SnapshotRecord {
+        phase,
+        generation,
+        ..snapshot.clone()
+    };
+    vec![Edit::put(Record::Snapshot(id, record))]
 }
 
 /// What `unit` was to be made of is not its own: it is forgotten without touching anything in
@@ -355,7 +381,10 @@ pub fn forget(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Vec
             .filter(|entry| match entry.record.phase {
                 // In vain it is being destroyed: it never was.
                 VolumePhase::Creating | VolumePhase::Deleting => true,
-                VolumePhase::Present | VolumePhase::Reverting => false,
+                VolumePhase::Adopting
+                | VolumePhase::Present
+                | VolumePhase::Reverting
+                | VolumePhase::Releasing => false,
             })
             .map(|_| Key::Volume(id)),
         Unit::Pool(_) | Unit::Snapshot(_) | Unit::Group(_) | Unit::GroupSnapshot(_) => None,

@@ -77,8 +77,10 @@ pub fn volume(id: Uuid, entry: &VolumeEntry) -> Volume {
         size: record.size,
         state: match record.phase {
             VolumePhase::Creating => VolumeState::Creating,
+            VolumePhase::Adopting => VolumeState::Adopting,
             VolumePhase::Present => VolumeState::Available,
             VolumePhase::Reverting => VolumeState::Reverting,
+            VolumePhase::Releasing => VolumeState::Releasing,
             VolumePhase::Deleting => VolumeState::Deleting,
         },
         connections: entry.connections,
@@ -102,7 +104,9 @@ pub fn snapshot(id: Uuid, record: &SnapshotRecord) -> Snapshot {
         size: record.size,
         state: match record.phase {
             SnapshotPhase::Creating => SnapshotState::Creating,
+            SnapshotPhase::Adopting => SnapshotState::Adopting,
             SnapshotPhase::Present => SnapshotState::Available,
+            SnapshotPhase::Releasing => SnapshotState::Releasing,
             SnapshotPhase::Deleting => SnapshotState::Deleting,
         },
         labels: record.labels.clone(),
@@ -138,9 +142,9 @@ pub fn group_snapshot(intent: &Intent, id: Uuid, record: &GroupSnapshotRecord) -
         group: record.group,
         snapshots: intent.snapshots_of_group(id).map(|(id, _)| id).collect(),
         state: match record.phase {
-            SnapshotPhase::Creating => GroupState::Creating,
-            SnapshotPhase::Present => GroupState::Available,
-            SnapshotPhase::Deleting => GroupState::Deleting,
+            GroupPhase::Creating => GroupState::Creating,
+            GroupPhase::Present => GroupState::Available,
+            GroupPhase::Deleting => GroupState::Deleting,
         },
         created: record.created,
         generation: record.generation,

@@ -15,12 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_protocol::{ObjectKind, Problem};
-use ashlar_targetd_protocol::{DiskReport, PoolReport};
+use ashlar_targetd_protocol::PoolReport;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, mpsc};
 use uuid::Uuid;
 
-use super::desk::{Inbox, Message, Taken, Tell, WeakDesk};
+use super::desk::{Inbox, Looked, Message, Taken, Tell, WeakDesk};
 use super::keeper::{Keeper, now};
 use super::work::Rule;
 use crate::domain::decide::work;
@@ -151,10 +151,10 @@ impl Clerk {
             Message::Command {
                 command,
                 context,
-                disks,
+                looked,
                 tell,
             } => {
-                let held = match self.decide(intent, &command, &context, &disks, round) {
+                let held = match self.decide(intent, &command, &context, &looked, round) {
                     Ok(accepted) => Held::Taken(tell, accepted),
                     Err(problem) => Held::Refused(tell, problem),
                 };
@@ -168,12 +168,13 @@ impl Clerk {
             } => {
                 let result = self.settle(intent, unit, span, report);
                 // Settling may leave more to do.
-                if let Unit::Volume(id) = unit
-                    && let Some(volume) = intent.volume(id)
-                    && volume.record.generation > span.tried
-                {
-                    round.wanted.push((unit, volume.record.generation));
-                }
+                let newest = match unit {
+                    Unit::Volume(id) => intent.volume(id).map(|entry| entry.record.generation),
+                    Unit::Snapshot(id) => intent.snapshot(id).map(|record| record.generation),
+                    Unit::Pool(_) | Unit::Group(_) | Unit::GroupSnapshot(_) => None,
+                };
+                let newer = newest.filter(|newest| *newest > span.tried);
+                round.wanted.extend(newer.map(|newer| (unit, newer)));
                 round.lazy = true;
                 // What is not durable here is made once more, or withdrawn.
                 round.durable |= matches!(unit, Unit::Pool(_));
@@ -282,10 +283,10 @@ impl Clerk {
         intent: &mut Intent,
         command: &Command,
         context: &RequestContext,
-        disks: &[DiskReport],
+        looked: &Looked,
         round: &mut Round,
     ) -> Result<Accepted, Problem> {
-        let decision = self.judge(context, disks, round, |facts| {
+        let decision = self.judge(context, looked, round, |facts| {
             decide(intent, command, facts, &mut OsRandom)
         });
         match decision? {
@@ -321,7 +322,7 @@ impl Clerk {
         rule: Rule,
         round: &mut Round,
     ) -> Result<bool, Problem> {
-        let decision = self.judge(context, &[], round, |facts| {
+        let decision = self.judge(context, &Looked::default(), round, |facts| {
             work::begin(intent, work, rule, facts)
         });
         match decision? {
@@ -342,7 +343,7 @@ impl Clerk {
     fn judge<T>(
         &self,
         context: &RequestContext,
-        disks: &[DiskReport],
+        looked: &Looked,
         round: &Round,
         rule: impl FnOnce(&Facts<'_>) -> T,
     ) -> T {
@@ -353,7 +354,8 @@ impl Clerk {
             request: context,
             now: now(),
             kernel: self.targetd.is_up(),
-            disks,
+            disks: &looked.disks,
+            thin_end: looked.thin_end.as_ref(),
             transports: &self.site.transports(),
             settled: &|unit| ledger.settled(unit) && !pending.contains(&unit),
             trouble: &|unit| ledger.problem(unit),

@@ -32,6 +32,15 @@ pub(super) struct Taken {
     pub(super) waiting: Option<oneshot::Receiver<Settled>>,
 }
 
+/// What was looked at for a command before it is decided.
+#[derive(Debug, Default)]
+pub(super) struct Looked {
+    /// The disks of the box, for a pool.
+    pub(super) disks: Vec<DiskReport>,
+    /// Where what a thin device maps ends, for one that is to be adopted.
+    pub(super) thin_end: Option<Result<u64, Problem>>,
+}
+
 pub(super) type Tell<T> = oneshot::Sender<T>;
 
 /// What the store thread is asked.
@@ -39,7 +48,7 @@ pub(super) enum Message {
     Command {
         command: Box<Command>,
         context: RequestContext,
-        disks: Vec<DiskReport>,
+        looked: Looked,
         tell: Tell<Result<Taken, Problem>>,
     },
     Settle {
@@ -94,13 +103,13 @@ impl StoreDesk {
         &self,
         command: Command,
         context: RequestContext,
-        disks: Vec<DiskReport>,
+        looked: Looked,
     ) -> Result<Taken, Problem> {
         let (tell, told) = oneshot::channel();
         let message = Message::Command {
             command: Box::new(command),
             context,
-            disks,
+            looked,
             tell,
         };
         self.inbox.send(message).await.map_err(|_| stopping())?;

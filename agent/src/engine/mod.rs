@@ -53,7 +53,7 @@ pub use start::{EngineTask, StartError};
 pub use thin::{ExtentsQuery, ThinDevicesQuery};
 pub use work::{Begun, Meter, Rule, Work};
 
-use desk::{StoreDesk, Taken};
+use desk::{Looked, StoreDesk, Taken};
 use events::Events;
 use work::Works;
 
@@ -91,11 +91,8 @@ impl Engine {
         wait: Duration,
     ) -> Result<Answer, Problem> {
         let request = context.id;
-        let disks = match &command {
-            Command::PoolCreate { .. } => self.disks_for_pool(command.object()).await?,
-            _ => Vec::new(),
-        };
-        let taken = self.shared.desk.command(command, context, disks).await?;
+        let looked = self.look(&command).await?;
+        let taken = self.shared.desk.command(command, context, looked).await?;
         let Taken {
             reply,
             stored,
@@ -132,6 +129,27 @@ impl Engine {
     pub async fn targetd_returns(&self, within: Duration) -> bool {
         let back = tokio::time::timeout(within, self.shared.targetd.up()).await;
         back.unwrap_or(false)
+    }
+
+    /// Looks at what a command is judged by and the store thread does not know.
+    async fn look(&self, command: &Command) -> Result<Looked, Problem> {
+        Ok(match command {
+            Command::PoolCreate { .. } => Looked {
+                disks: self.disks_for_pool(command.object()).await?,
+                ..Looked::default()
+            },
+            Command::VolumeAdopt { spec, .. } => {
+                let pool = Some(spec.pool);
+                self.look_at_thin(pool, spec.thin_id).await
+            }
+            Command::SnapshotAdopt { spec, .. } => {
+                let intent = self.shared.intent.read().await;
+                let pool = intent.volume(spec.volume).map(|entry| entry.record.pool);
+                drop(intent);
+                self.look_at_thin(pool, spec.thin_id).await
+            }
+            _ => Looked::default(),
+        })
     }
 
     /// The disks a new pool is laid out by. None while targetd is away: what forbids the pool

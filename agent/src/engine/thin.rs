@@ -1,12 +1,14 @@
 //! Looking into the thin metadata of pools.
 
 use ashlar_protocol::{
-    Extent, ExtentKind, ObjectKind, ObjectRef, Page, Problem, ProblemCode, ThinDevice, Usage,
+    Extent, ExtentKind, ObjectKind, Page, Problem, ProblemCode, ThinDevice, Usage,
 };
 use ashlar_targetd_protocol::{ThinId, ThinRef};
 use uuid::Uuid;
 
 use super::Engine;
+use super::desk::Looked;
+use crate::domain::decide::adopt::unadoptable;
 use crate::domain::decide::{check_present, check_taken};
 use crate::domain::intent::Intent;
 use crate::domain::outcome::missing;
@@ -84,11 +86,41 @@ impl Engine {
         let intent = self.shared.intent.read().await;
         let items = devices.into_iter().map(|device| {
             let thin_id = device.thin_id;
-            thin_device(device, intent.owner_of_thin(ThinRef { pool, thin_id }))
+            thin_device(&intent, ThinRef { pool, thin_id }, device)
         });
         Ok(Page {
             items: items.collect(),
             next: last.filter(|_| more),
+        })
+    }
+
+    /// Looks at a thin device that is to be adopted, unless that is forbidden anyway.
+    pub(super) async fn look_at_thin(&self, pool: Option<Uuid>, thin_id: ThinId) -> Looked {
+        let thin_end = match pool {
+            Some(pool) => self.end_of_thin(ThinRef { pool, thin_id }).await,
+            None => None,
+        };
+        Looked {
+            thin_end,
+            ..Looked::default()
+        }
+    }
+
+    async fn end_of_thin(&self, thin: ThinRef) -> Option<Result<u64, Problem>> {
+        let ThinRef { pool, thin_id } = thin;
+        {
+            let intent = self.shared.intent.read().await;
+            let free = intent.owner_of_thin(thin).is_none();
+            intent.pool(pool).filter(|_| free)?;
+        }
+        let seen = self.shared.thin.device(pool, thin_id).await;
+        Some(match seen {
+            Ok(device) => Ok(device.end),
+            Err(error) if error.no_device() => {
+                let detail = format!("pool {pool} has no thin device {thin_id}");
+                Err(Problem::new(ProblemCode::NotFound, detail))
+            }
+            Err(error) => Err(error.into()),
         })
     }
 
@@ -129,7 +161,9 @@ impl Engine {
     }
 }
 
-fn thin_device(seen: SeenDevice, owner: Option<ObjectRef>) -> ThinDevice {
+fn thin_device(intent: &Intent, thin: ThinRef, seen: SeenDevice) -> ThinDevice {
+    let owner = intent.owner_of_thin(thin);
+    let reason = unadoptable(intent, thin, seen.end);
     let owner_of = |kind| {
         owner
             .filter(|owner| owner.kind == kind)
@@ -141,6 +175,8 @@ fn thin_device(seen: SeenDevice, owner: Option<ObjectRef>) -> ThinDevice {
         end: seen.end,
         volume: owner_of(ObjectKind::Volume),
         snapshot: owner_of(ObjectKind::Snapshot),
+        adoptable: reason.is_none(),
+        reason,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ashlar_protocol::{ObjectKind, Operation, Page, Problem, ProblemCode, ThawSpec};
+use ashlar_protocol::{ObjectKind, Operation, Page, Problem, ProblemCode, ReleaseSpec, ThawSpec};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -140,12 +140,16 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         | Op::PoolUpdate
         | Op::VolumeUpdate
         | Op::VolumeCreate
+        | Op::VolumeAdopt
+        | Op::VolumeRelease
         | Op::VolumeExtend
         | Op::VolumeRevert
         | Op::VolumeTransfer
         | Op::VolumeDelete
         | Op::VolumeDetachAll
         | Op::SnapshotCreate
+        | Op::SnapshotAdopt
+        | Op::SnapshotRelease
         | Op::SnapshotDelete
         | Op::GroupCreate
         | Op::GroupUpdate
@@ -195,6 +199,14 @@ fn command(call: &Call) -> Result<Command, Problem> {
             id,
             spec: decode(&call.body)?,
         },
+        Op::VolumeAdopt => Command::VolumeAdopt {
+            id,
+            spec: Box::new(decode(&call.body)?),
+        },
+        Op::VolumeRelease => {
+            let ReleaseSpec {} = decode(&call.body)?;
+            Command::VolumeRelease { id }
+        }
         Op::VolumeExtend => Command::VolumeExtend {
             id,
             spec: decode(&call.body)?,
@@ -215,6 +227,14 @@ fn command(call: &Call) -> Result<Command, Problem> {
             id,
             spec: decode(&call.body)?,
         },
+        Op::SnapshotAdopt => Command::SnapshotAdopt {
+            id,
+            spec: Box::new(decode(&call.body)?),
+        },
+        Op::SnapshotRelease => {
+            let ReleaseSpec {} = decode(&call.body)?;
+            Command::SnapshotRelease { id }
+        }
         Op::SnapshotCreate => Command::SnapshotCreate {
             id,
             spec: decode(&call.body)?,

@@ -82,7 +82,7 @@ impl Reconciler {
             Unit::Volume(id) => {
                 let volume = render::volume(intent, &self.shared.site, id, generation)?;
                 Ok(volume.map(|volume| {
-                    let held = self.shared.holds.wants(unit);
+                    let held = volume.held || self.shared.holds.wants(unit);
                     Desired::Volume(Box::new(DesiredVolume { held, ..volume }))
                 }))
             }
@@ -102,7 +102,7 @@ impl Reconciler {
     /// With the devices active that this process needs.
     fn held(&self, mut desired: DesiredSnapshots) -> Desired {
         for member in &mut desired.members {
-            member.held = self.shared.holds.wants(Unit::Snapshot(member.id));
+            member.held |= self.shared.holds.wants(Unit::Snapshot(member.id));
         }
         Desired::Snapshots(desired)
     }

@@ -60,7 +60,9 @@ pub fn volume(
         size: Sectors::within(Bytes(record.size)),
         data: match record.phase {
             VolumePhase::Creating | VolumePhase::Reverting => DataState::Provision,
-            VolumePhase::Present => DataState::Present,
+            VolumePhase::Adopting | VolumePhase::Present | VolumePhase::Releasing => {
+                DataState::Present
+            }
             VolumePhase::Deleting => DataState::Tombstone,
         },
         source: record.origin.map(source),
@@ -71,7 +73,8 @@ pub fn volume(
             Some(qos) => qos::effective(qos, record.size),
             None => Qos::default(),
         },
-        held: false,
+        // Only trying tells that the thin device is there and can be read.
+        held: record.phase == VolumePhase::Adopting,
         cut: cut(intent, id),
     }))
 }
@@ -124,14 +127,16 @@ pub fn group_snapshot(intent: &Intent, id: Uuid, generation: u64) -> Option<Desi
         id,
         generation,
         members: snapshots.map(|(id, record)| member(id, record)).collect(),
-        data: snapshot_data(record.phase),
+        data: snapshot_data(record.phase.of_snapshots()),
     })
 }
 
 fn snapshot_data(phase: SnapshotPhase) -> DataState {
     match phase {
         SnapshotPhase::Creating => DataState::Provision,
-        SnapshotPhase::Present => DataState::Present,
+        SnapshotPhase::Adopting | SnapshotPhase::Present | SnapshotPhase::Releasing => {
+            DataState::Present
+        }
         SnapshotPhase::Deleting => DataState::Tombstone,
     }
 }
@@ -143,7 +148,8 @@ fn member(id: Uuid, record: &SnapshotRecord) -> DesiredSnapshot {
         thin_id: record.thin_id,
         size: Sectors::within(Bytes(record.size)),
         source: source(record.origin()),
-        held: false,
+        // As for a volume.
+        held: record.phase == SnapshotPhase::Adopting,
     }
 }
 

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use ashlar_kernel_iface::model::ThinImage;
+use ashlar_kernel_iface::model::{ThinImage, ThinMappings, ThinMetadata};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, Call, DataState, DesiredPool, DesiredSnapshots, DesiredVolume, DiskReport,
     Failure, FailureKind, FeatureReport, OpenObject, PROTOCOL_VERSION, PoolReport, PoolUsage,
@@ -272,7 +272,7 @@ impl Kernel {
                 vec![file.try_clone().unwrap().into()]
             }
             Request::OpenMetadata { pool } => {
-                let image = self.metadata.get(pool).map(|image| {
+                let image = self.image(*pool).map(|image| {
                     let file = tempfile::tempfile().unwrap();
                     file.write_all_at(&image.bytes, 0).unwrap();
                     file.into()
@@ -315,7 +315,7 @@ impl Kernel {
                     size: Bytes(length),
                 })
             }
-            Request::OpenMetadata { pool } => match self.metadata.get(&pool) {
+            Request::OpenMetadata { pool } => match self.image(pool) {
                 Some(image) => Ok(Response::Metadata {
                     held_root: image.held_root,
                     size: Bytes(image.bytes.len() as u64),
@@ -331,6 +331,30 @@ impl Kernel {
         }
     }
 
+    /// The thin metadata of a pool: those it was given, or thin devices that map one block each.
+    fn image(&self, pool: Uuid) -> Option<ThinImage> {
+        if let Some(image) = self.metadata.get(&pool) {
+            return Some(image.clone());
+        }
+        let block = self.pools.get(&pool)?.block;
+        let thins = self.thin.iter().filter(|(of, _)| *of == pool);
+        let thins = thins.map(|(_, id)| {
+            let block = u64::from(id.value());
+            let mappings = [(0, (block, 0))].into();
+            let mapped = ThinMappings {
+                mappings,
+                ..ThinMappings::default()
+            };
+            (*id, mapped)
+        });
+        let metadata = ThinMetadata {
+            block,
+            thins: thins.collect(),
+            ..ThinMetadata::default()
+        };
+        Some(metadata.image())
+    }
+
     fn apply_pool(&mut self, desired: DesiredPool) -> Response {
         let generation = desired.generation;
         match desired.absent {
@@ -343,12 +367,14 @@ impl Kernel {
     fn apply_volume(&mut self, desired: DesiredVolume) -> Result<Response, Failure> {
         self.accept(&desired)?;
         let thin = (desired.pool, desired.thin_id);
+        let active = desired.held || !desired.exports.is_empty();
         if !self.pools.contains_key(&desired.pool) {
             return Err(Failure::new(FailureKind::Missing, "the pool is not active"));
         }
         match desired.data {
             DataState::Provision => self.provision(thin, desired.source.as_ref())?,
-            DataState::Present if self.thin.contains(&thin) => {}
+            // Nothing but activating it tells.
+            DataState::Present if !active || self.thin.contains(&thin) => {}
             DataState::Present => return Err(Failure::new(FailureKind::Missing, "no thin device")),
             DataState::Tombstone if !desired.exports.is_empty() => {
                 return Err(Failure::new(FailureKind::Refused, "tombstone with exports"));
@@ -361,9 +387,9 @@ impl Kernel {
             }
         }
         let generation = desired.generation;
-        match desired.exports.is_empty() && !desired.held {
-            true => self.exported.remove(&desired.id),
-            false => self.exported.insert(desired.id, desired),
+        match active {
+            true => self.exported.insert(desired.id, desired),
+            false => self.exported.remove(&desired.id),
         };
         Ok(applied(generation))
     }

@@ -6,7 +6,7 @@ use ashlar_protocol::{
     Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets, IoCounters, IscsiAccess, Job,
     JobResult, JobState, NvmeAccess, Operation, Page, Parent, Pool, PoolState, PoolStatistics,
     Problem, ProblemCode, Progress, Provisioning, Snapshot, SnapshotState, System, ThinDevice,
-    Transport, Usage, Volume, VolumeState, VolumeStatistics,
+    Transport, Unadoptable, Usage, Volume, VolumeState, VolumeStatistics,
 };
 
 use crate::round_trip::round_trip;
@@ -88,6 +88,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
             end: 1 << 20,
             volume: Some(id(2)),
             snapshot: None,
+            adoptable: false,
+            reason: Some(Unadoptable::Owned),
         })),
         cbor(&page(Extent {
             offset: 1 << 20,

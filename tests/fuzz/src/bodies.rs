@@ -2,9 +2,10 @@
 
 use ashlar_codec::{DecodeError, Limits};
 use ashlar_protocol::{
-    BulkItem, BulkMethod, BulkSpec, ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec,
-    GroupSpec, GroupUpdate, HostSpec, MAX_BODY, MAX_DEPTH, PoolSpec, PoolUpdate, RevertSpec,
-    SnapshotSpec, ThawSpec, TransferSpec, VolumeSpec, VolumeUpdate,
+    AdoptSnapshotSpec, AdoptSpec, BulkItem, BulkMethod, BulkSpec, ConnectionSpec, ExtendSpec,
+    FreezeSpec, GroupSnapshotSpec, GroupSpec, GroupUpdate, HostSpec, MAX_BODY, MAX_DEPTH, PoolSpec,
+    PoolUpdate, ReleaseSpec, RevertSpec, SnapshotSpec, ThawSpec, TransferSpec, VolumeSpec,
+    VolumeUpdate,
 };
 
 use crate::round_trip::round_trip;
@@ -27,6 +28,9 @@ pub fn run(data: &[u8]) {
     round_trip::<PoolUpdate>(data, &LIMITS);
     round_trip::<RevertSpec>(data, &LIMITS);
     round_trip::<TransferSpec>(data, &LIMITS);
+    round_trip::<AdoptSpec>(data, &LIMITS);
+    round_trip::<AdoptSnapshotSpec>(data, &LIMITS);
+    round_trip::<ReleaseSpec>(data, &LIMITS);
     round_trip::<SnapshotSpec>(data, &LIMITS);
     round_trip::<GroupSpec>(data, &LIMITS);
     round_trip::<GroupUpdate>(data, &LIMITS);
@@ -62,6 +66,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed::cbor(&seed::pool_update()),
         seed::cbor(&seed::revert()),
         seed::cbor(&seed::transfer()),
+        seed::cbor(&seed::adopt()),
         seed::cbor(&seed::snapshot()),
         seed::cbor(&seed::group()),
         seed::cbor(&seed::group_update()),

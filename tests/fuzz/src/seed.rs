@@ -1,10 +1,10 @@
 //! Small valid inputs to begin from.
 
 use ashlar_protocol::{
-    Authentication, ConnectionSpec, ExtendSpec, GroupSnapshotSpec, GroupSource, GroupSpec,
-    GroupUpdate, HostSecrets, HostSpec, Labels, MemberCopy, MemberSnapshot, ObjectKind, ObjectRef,
-    Parent, PoolSpec, PoolUpdate, Provisioning, Qos, RevertSpec, SnapshotSpec, TransferSpec,
-    Transport, VolumeSpec, VolumeUpdate,
+    AdoptSpec, Authentication, ConnectionSpec, ExtendSpec, GroupSnapshotSpec, GroupSource,
+    GroupSpec, GroupUpdate, HostSecrets, HostSpec, Labels, MemberCopy, MemberSnapshot, ObjectKind,
+    ObjectRef, Parent, PoolSpec, PoolUpdate, Provisioning, Qos, RevertSpec, SnapshotSpec,
+    TransferSpec, Transport, VolumeSpec, VolumeUpdate,
 };
 use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
@@ -112,6 +112,28 @@ pub fn transfer() -> TransferSpec {
     TransferSpec {
         owner: word("billing"),
         interrupt: true,
+    }
+}
+
+/// A request to make one of a thin device.
+pub fn adopt() -> AdoptSpec {
+    let VolumeSpec {
+        name,
+        pool,
+        size,
+        labels,
+        qos,
+        provisioning,
+        ..
+    } = volume();
+    AdoptSpec {
+        name,
+        pool,
+        thin_id: ThinId::try_from(0xff_ffff).expect(SOUND),
+        size,
+        labels,
+        qos,
+        provisioning,
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
 use ashlar_protocol::{
-    Connection, ExtendSpec, Parent, PoolSpec, RevertSpec, SnapshotSpec, Transport, VolumeSpec,
+    AdoptSpec, Connection, ExtendSpec, Labels, Parent, PoolSpec, Provisioning, RevertSpec,
+    SnapshotSpec, ThinDevice, Transport, VolumeSpec,
 };
 use ashlar_site::Device;
 use uuid::Uuid;
@@ -67,10 +68,34 @@ async fn there_and_back(lab: &mut Lab, transport: Transport) -> anyhow::Result<(
     reads(lab, copy, transport, &second, 2 * SIZE).await?;
     done(lab.client.snapshot_delete(snapshot).await?)?;
     reads(lab, clone, transport, &first, SIZE).await?;
-    for volume in [clone, copy, again] {
+    let adopted = released_and_adopted(lab, clone).await?;
+    reads(lab, adopted, transport, &first, SIZE).await?;
+    for volume in [adopted, copy, again] {
         done(lab.client.volume_delete(volume).await?)?;
     }
     Ok(())
+}
+
+/// A volume that is full is let go of, and adopted by what its thin device tells of it.
+async fn released_and_adopted(lab: &Lab, volume: Uuid) -> anyhow::Result<Uuid> {
+    let devices = lab.client.thin_devices(lab.pool).await?;
+    let own = |device: &&ThinDevice| device.volume == Some(volume);
+    let device = devices.iter().find(own).context("it has a thin device")?;
+    ensure!(!device.adoptable, "it is a volume's");
+    done(lab.client.volume_release(volume).await?)?;
+    let id = Uuid::new_v4();
+    let spec = AdoptSpec {
+        name: "adopted".parse()?,
+        pool: lab.pool,
+        thin_id: u64::from(device.thin_id).try_into()?,
+        size: None,
+        labels: Labels::default(),
+        qos: None,
+        provisioning: Provisioning::Thin,
+    };
+    let adopted = done(lab.client.volume_adopt(id, &spec).await?)?;
+    ensure!(adopted.size == u64::from(SIZE) * MIB, "{adopted:?}");
+    Ok(id)
 }
 
 /// Every block of fresh, extended, larger and reverted volumes, in a pool whose every block

@@ -1,14 +1,15 @@
 //! `ashlarctl snapshot …`
 
-use ashlar_protocol::{Name, Snapshot, SnapshotSpec};
+use ashlar_protocol::{AdoptSnapshotSpec, Name, Snapshot, SnapshotSpec, ThinId};
 use clap::Subcommand;
 use uuid::Uuid;
 
 use super::label::{Label, labels, noted};
 use super::output::{self, Facts, word};
 use super::session::{Named, Session, resolve};
+use super::thin::thin_id;
 use super::volume::{self, moment};
-use ashlar_ctl::size::human;
+use ashlar_ctl::size::{Size, human};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -25,6 +26,31 @@ pub enum Verb {
         /// The snapshot's id; made up unless given
         #[arg(long)]
         id: Option<Uuid>,
+    },
+    /// Make a snapshot of a thin device that is in its volume's pool already
+    Adopt {
+        /// A label for people
+        name: Name,
+        /// The id or name of the volume it is one of
+        #[arg(long)]
+        volume: String,
+        /// The thin device's id, as in `pool thin-devices`
+        #[arg(long, value_name = "NUMBER", value_parser = thin_id)]
+        thin_id: ThinId,
+        /// Its size, rounded up to whole MiB [default: where what it maps ends]
+        #[arg(long)]
+        size: Option<Size>,
+        /// What to note beside it; may be given again
+        #[arg(long, value_name = "NAME=TEXT")]
+        label: Vec<Label>,
+        /// The snapshot's id; made up unless given
+        #[arg(long)]
+        id: Option<Uuid>,
+    },
+    /// Forget a snapshot; its thin device stays in the pool with all that it holds
+    Release {
+        /// Its id or name
+        snapshot: String,
     },
     /// Show a snapshot
     Show {
@@ -76,6 +102,32 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             session
                 .change(client.snapshot_create(id, &spec), shown)
                 .await
+        }
+        Verb::Adopt {
+            name,
+            volume,
+            thin_id,
+            size,
+            label,
+            id,
+        } => {
+            let id = session.new_id(id);
+            let spec = AdoptSnapshotSpec {
+                name,
+                volume: volume::id(session, &volume).await?,
+                thin_id,
+                size: size.map(|size| size.0),
+                labels: labels(label)?,
+            };
+            let shown = async || client.under_new_ids().snapshot_show(id).await;
+            session
+                .change(client.snapshot_adopt(id, &spec), shown)
+                .await
+        }
+        Verb::Release { snapshot } => {
+            let id = self::id(session, &snapshot).await?;
+            let text = format!("snapshot {id} is released");
+            session.removal(client.snapshot_release(id), &text).await
         }
         Verb::Show { snapshot } => {
             let id = self::id(session, &snapshot).await?;

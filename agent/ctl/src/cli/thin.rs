@@ -1,6 +1,6 @@
 //! What volumes and snapshots take of their pool, as each noun's verbs show it.
 
-use ashlar_protocol::{Extent, ThinDevice, Usage};
+use ashlar_protocol::{Extent, ThinDevice, ThinId, Usage};
 
 use super::output::{Facts, or_dash, word};
 use ashlar_ctl::size::human;
@@ -31,7 +31,7 @@ impl Facts for Extent {
 }
 
 impl Facts for ThinDevice {
-    const COLUMNS: &'static [&'static str] = &["thin-id", "used", "end", "of"];
+    const COLUMNS: &'static [&'static str] = &["thin-id", "used", "end", "of", "adoptable"];
 
     fn facts(&self) -> Vec<(&'static str, String)> {
         let owned = match (self.volume, self.snapshot) {
@@ -44,6 +44,17 @@ impl Facts for ThinDevice {
             ("used", human(self.used)),
             ("end", human(self.end)),
             ("of", or_dash(owned)),
+            (
+                "adoptable",
+                self.reason
+                    .map_or("yes".to_owned(), |why| format!("no: {}", word(&why))),
+            ),
         ]
     }
+}
+
+/// The id of a thin device.
+pub fn thin_id(text: &str) -> Result<ThinId, String> {
+    let number: u64 = text.parse().map_err(|_| "it is a number".to_owned())?;
+    ThinId::try_from(number).map_err(|error| error.to_string())
 }

@@ -2,8 +2,8 @@
 
 use anyhow::bail;
 use ashlar_protocol::{
-    ConnectionSpec, ExtendSpec, Name, Parent, Provisioning, Qos, RevertSpec, TransferSpec,
-    Transport, Volume, VolumeSpec, VolumeUpdate,
+    AdoptSpec, ConnectionSpec, ExtendSpec, Name, Parent, Provisioning, Qos, RevertSpec, ThinId,
+    TransferSpec, Transport, Volume, VolumeSpec, VolumeUpdate,
 };
 use clap::Subcommand;
 use time::OffsetDateTime;
@@ -14,6 +14,7 @@ use super::label::{Label, labels, noted};
 use super::output::{self, Facts, word};
 use super::qos::{Limits, limited};
 use super::session::{Named, Session, resolve};
+use super::thin::thin_id;
 use super::{connection, host, pool, snapshot};
 use ashlar_ctl::size::{Size, human};
 
@@ -46,6 +47,36 @@ pub enum Verb {
         /// The volume's id; made up unless given
         #[arg(long)]
         id: Option<Uuid>,
+    },
+    /// Make a volume of a thin device that is in a pool already, with all that it holds
+    Adopt {
+        /// A label for people
+        name: Name,
+        /// The pool's id or name
+        #[arg(long)]
+        pool: String,
+        /// The thin device's id there, as in `pool thin-devices`
+        #[arg(long, value_name = "NUMBER", value_parser = thin_id)]
+        thin_id: ThinId,
+        /// Its size, rounded up to whole MiB [default: where what it maps ends]
+        #[arg(long)]
+        size: Option<Size>,
+        /// What to note beside it; may be given again
+        #[arg(long, value_name = "NAME=TEXT")]
+        label: Vec<Label>,
+        #[command(flatten)]
+        limits: Limits,
+        /// Keep its whole size for it in the pool
+        #[arg(long)]
+        thick: bool,
+        /// The volume's id; made up unless given
+        #[arg(long)]
+        id: Option<Uuid>,
+    },
+    /// Forget a volume; its thin device stays in the pool with all that it holds
+    Release {
+        /// Its id or name
+        volume: String,
     },
     /// Show a volume
     Show {
@@ -182,13 +213,38 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 source,
                 labels: labels(label)?,
                 qos: limits.any().then(|| limits.over(Qos::default())),
-                provisioning: match thick {
-                    true => Provisioning::Thick,
-                    false => Provisioning::Thin,
-                },
+                provisioning: kept(thick),
             };
             let shown = async || client.under_new_ids().volume_show(id).await;
             session.change(client.volume_create(id, &spec), shown).await
+        }
+        Verb::Adopt {
+            name,
+            pool,
+            thin_id,
+            size,
+            label,
+            limits,
+            thick,
+            id,
+        } => {
+            let id = session.new_id(id);
+            let spec = AdoptSpec {
+                name,
+                pool: pool::id(session, &pool).await?,
+                thin_id,
+                size: size.map(|size| size.0),
+                labels: labels(label)?,
+                qos: limits.any().then(|| limits.over(Qos::default())),
+                provisioning: kept(thick),
+            };
+            let shown = async || client.under_new_ids().volume_show(id).await;
+            session.change(client.volume_adopt(id, &spec), shown).await
+        }
+        Verb::Release { volume } => {
+            let id = self::id(session, &volume).await?;
+            let text = format!("volume {id} is released");
+            session.removal(client.volume_release(id), &text).await
         }
         Verb::Show { volume } => {
             let id = self::id(session, &volume).await?;
@@ -322,6 +378,13 @@ async fn home(
         (None, Some(Parent::Snapshot(id))) => Ok(looking.snapshot_show(id).await?.pool),
         (None, Some(Parent::Volume(id))) => Ok(looking.volume_show(id).await?.pool),
         (None, None) => bail!("which pool? --pool"),
+    }
+}
+
+fn kept(thick: bool) -> Provisioning {
+    match thick {
+        true => Provisioning::Thick,
+        false => Provisioning::Thin,
     }
 }
 

@@ -1,10 +1,11 @@
 //! One method for each route.
 
 use ashlar_protocol::{
-    Connection, ConnectionSpec, Disk, Event, ExtendSpec, Extent, FreezeSpec, Group, GroupSnapshot,
-    GroupSnapshotSpec, GroupSpec, GroupUpdate, Health, Host, HostCreated, HostSpec, Job, Operation,
-    Page, Pool, PoolSpec, PoolStatistics, PoolUpdate, RevertSpec, Snapshot, SnapshotSpec, System,
-    ThawSpec, ThinDevice, TransferSpec, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
+    AdoptSnapshotSpec, AdoptSpec, Connection, ConnectionSpec, Disk, Event, ExtendSpec, Extent,
+    FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSpec, GroupUpdate, Health, Host,
+    HostCreated, HostSpec, Job, Operation, Page, Pool, PoolSpec, PoolStatistics, PoolUpdate,
+    ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System, ThawSpec, ThinDevice, TransferSpec,
+    Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -154,7 +155,9 @@ macro_rules! creations {
 creations! {
     "Creates a pool." pool_create(PoolSpec) -> Pool = PoolCreate;
     "Creates a volume." volume_create(VolumeSpec) -> Volume = VolumeCreate;
+    "Makes a volume of a thin device that is there." volume_adopt(AdoptSpec) -> Volume = VolumeAdopt;
     "Grows a volume." volume_extend(ExtendSpec) -> Volume = VolumeExtend;
+    "Makes a snapshot of a thin device that is there." snapshot_adopt(AdoptSnapshotSpec) -> Snapshot = SnapshotAdopt;
     "Takes a snapshot of a volume." snapshot_create(SnapshotSpec) -> Snapshot = SnapshotCreate;
     "Creates a group." group_create(GroupSpec) -> Group = GroupCreate;
     "Renames a group, adds and removes members." group_update(GroupUpdate) -> Group = GroupUpdate;
@@ -404,18 +407,50 @@ impl Client {
         self.remove(Operation::ConnectionDelete, id, query).await
     }
 
+    /// Lets go of a volume; its thin device stays as it is.
+    ///
+    /// # Errors
+    /// When it does not exist, is in use, or the call fails.
+    pub async fn volume_release(&self, id: Uuid) -> Result<Change<()>, CallError> {
+        self.release(Operation::VolumeRelease, id).await
+    }
+
+    /// Lets go of a snapshot; its thin device stays as it is.
+    ///
+    /// # Errors
+    /// When it does not exist, is in use, or the call fails.
+    pub async fn snapshot_release(&self, id: Uuid) -> Result<Change<()>, CallError> {
+        self.release(Operation::SnapshotRelease, id).await
+    }
+
+    async fn release(&self, operation: Operation, id: Uuid) -> Result<Change<()>, CallError> {
+        self.leave_nothing(Exchange {
+            operation,
+            id: Some(id),
+            query: String::new(),
+            body: Some(encode(operation, &ReleaseSpec {})?),
+        })
+        .await
+    }
+
     async fn remove(
         &self,
         operation: Operation,
         id: Uuid,
         query: String,
     ) -> Result<Change<()>, CallError> {
-        let exchange = Exchange {
+        self.leave_nothing(Exchange {
             operation,
             id: Some(id),
             query,
             body: None,
-        };
+        })
+        .await
+    }
+
+    /// Makes a change that leaves nothing to show.
+    async fn leave_nothing(&self, exchange: Exchange) -> Result<Change<()>, CallError> {
+        let operation = exchange.operation;
         let reply = self.exchange(exchange).await?;
         let change = match reply.status {
             204 => Ok(Change::Done {

@@ -279,6 +279,23 @@ fn volumes() -> Vec<Sample> {
         snapshot: id(7),
         interrupt,
     };
+    let adopt = AdoptSpec {
+        name: name("found"),
+        pool: id(2),
+        thin_id: ThinId::try_from(0xff_ffff).unwrap(),
+        size: None,
+        labels: Labels::default(),
+        qos: None,
+        provisioning: Provisioning::Thin,
+    };
+    let adopt_with_all = AdoptSpec {
+        thin_id: ThinId::try_from(0).unwrap(),
+        size: Some(1 << 30),
+        labels: labels(),
+        qos: Some(qos),
+        provisioning: Provisioning::Thick,
+        ..adopt.clone()
+    };
     let transfer = |interrupt| TransferSpec {
         owner: name("billing"),
         interrupt,
@@ -345,6 +362,11 @@ fn volumes() -> Vec<Sample> {
         sample("volume-revert-request", revert(true)),
         sample("volume-revert-request", revert(false)),
         sample("volume-revert-reply", volume(VolumeState::Available)),
+        sample("volume-adopt-request", adopt),
+        sample("volume-adopt-request", adopt_with_all),
+        sample("volume-adopt-reply", volume(VolumeState::Adopting)),
+        sample("volume-release-request", ReleaseSpec {}),
+        sample("volume-show-reply", volume(VolumeState::Releasing)),
         sample("volume-transfer-request", transfer(true)),
         sample("volume-transfer-request", transfer(false)),
         sample("volume-transfer-reply", cloned.clone()),
@@ -404,17 +426,20 @@ fn extents() -> Vec<Sample> {
         sample("volume-usage-reply", usage(None)),
         sample("snapshot-usage-reply", usage(Some(0))),
     ];
-    let device = |thin_id, volume, snapshot| ThinDevice {
+    let device = |thin_id, volume, snapshot, reason: Option<Unadoptable>| ThinDevice {
         thin_id,
         used: 64 << 10,
         end: 1 << 30,
         volume,
         snapshot,
+        adoptable: reason.is_none(),
+        reason,
     };
     let devices = vec![
-        device(0, Some(id(3)), None),
-        device(1, None, Some(id(7))),
-        device(0xff_ffff, None, None),
+        device(0, Some(id(3)), None, Some(Unadoptable::Owned)),
+        device(1, None, Some(id(7)), Some(Unadoptable::Retired)),
+        device(2, None, None, Some(Unadoptable::TooLarge)),
+        device(0xff_ffff, None, None, None),
     ];
     all.extend(listed("thin-device-list-reply", devices));
     all.extend(listed("volume-extents-reply", extents.clone()));
@@ -449,7 +474,24 @@ fn snapshots() -> Vec<Sample> {
         group: Some(id(8)),
         ..snapshot(SnapshotState::Available)
     };
+    let adopt = AdoptSnapshotSpec {
+        name: name("found"),
+        volume: id(3),
+        thin_id: ThinId::try_from(0xff_ffff).unwrap(),
+        size: None,
+        labels: Labels::default(),
+    };
+    let adopt_with_all = AdoptSnapshotSpec {
+        size: Some(1 << 30),
+        labels: labels(),
+        ..adopt.clone()
+    };
     let mut all = vec![
+        sample("snapshot-adopt-request", adopt),
+        sample("snapshot-adopt-request", adopt_with_all),
+        sample("snapshot-adopt-reply", snapshot(SnapshotState::Adopting)),
+        sample("snapshot-release-request", ReleaseSpec {}),
+        sample("snapshot-show-reply", snapshot(SnapshotState::Releasing)),
         sample("snapshot-create-request", spec),
         sample("snapshot-create-request", labelled),
         sample("snapshot-create-reply", snapshot(SnapshotState::Creating)),

@@ -17,7 +17,9 @@ use super::{
 };
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
-use crate::domain::record::{GroupSnapshotRecord, Record, SnapshotPhase, SnapshotRecord, Unit};
+use crate::domain::record::{
+    GroupPhase, GroupSnapshotRecord, Record, SnapshotPhase, SnapshotRecord, Unit,
+};
 use crate::domain::settle::in_phase;
 
 pub(super) fn create(
@@ -34,7 +36,7 @@ pub(super) fn create(
     let record = GroupSnapshotRecord {
         name: spec.name.clone(),
         group: spec.group,
-        phase: SnapshotPhase::Creating,
+        phase: GroupPhase::Creating,
         created: facts.now,
         generation,
     };
@@ -63,10 +65,10 @@ fn existing(
     let asked: BTreeSet<_> = asked.map(|one| (one.volume, one.snapshot)).collect();
     let equal = record.name == spec.name && record.group == spec.group && there == asked;
     match record.phase {
-        SnapshotPhase::Deleting => Err(busy(ObjectKind::GroupSnapshot, id, "deleted")),
+        GroupPhase::Deleting => Err(busy(ObjectKind::GroupSnapshot, id, "deleted")),
         _ if !equal => Err(taken(ObjectKind::GroupSnapshot, id)),
-        SnapshotPhase::Creating => Ok(Verdict::Underway(Unit::GroupSnapshot(id))),
-        SnapshotPhase::Present => Ok(Verdict::Already(None)),
+        GroupPhase::Creating => Ok(Verdict::Underway(Unit::GroupSnapshot(id))),
+        GroupPhase::Present => Ok(Verdict::Already(None)),
     }
 }
 
@@ -133,7 +135,7 @@ fn members(
 pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdict, Problem> {
     let record = find(intent, id)?;
     let unit = Unit::GroupSnapshot(id);
-    if record.phase == SnapshotPhase::Deleting {
+    if record.phase == GroupPhase::Deleting {
         return Ok(Verdict::Underway(unit));
     }
     for (snapshot, _) in intent.snapshots_of_group(id) {
@@ -141,7 +143,7 @@ pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdi
         check_unneeded(intent, object)?;
         check_idle(intent, object)?;
     }
-    let edits = in_phase(intent, id, record, SnapshotPhase::Deleting, generation);
+    let edits = in_phase(intent, id, record, GroupPhase::Deleting, generation);
     Ok(Verdict::Changed(edits, Some(unit)))
 }
 
@@ -154,8 +156,8 @@ fn find(intent: &Intent, id: Uuid) -> Result<&GroupSnapshotRecord, Problem> {
 pub(super) fn find_present(intent: &Intent, id: Uuid) -> Result<&GroupSnapshotRecord, Problem> {
     let record = find(intent, id)?;
     match record.phase {
-        SnapshotPhase::Creating => Err(busy(ObjectKind::GroupSnapshot, id, "created")),
-        SnapshotPhase::Deleting => Err(busy(ObjectKind::GroupSnapshot, id, "deleted")),
-        SnapshotPhase::Present => Ok(record),
+        GroupPhase::Creating => Err(busy(ObjectKind::GroupSnapshot, id, "created")),
+        GroupPhase::Deleting => Err(busy(ObjectKind::GroupSnapshot, id, "deleted")),
+        GroupPhase::Present => Ok(record),
     }
 }

@@ -3,6 +3,7 @@
 //! Every function here is pure and looks only at the objects its command names, so its cost
 //! does not depend on how many others there are.
 
+pub mod adopt;
 mod connection;
 pub mod data;
 mod group;
@@ -49,6 +50,9 @@ pub struct Facts<'a> {
     pub kernel: bool,
     /// The disks of the box; needed for pools only.
     pub disks: &'a [DiskReport],
+    /// Where what the thin device maps that is to be adopted ends, in bytes, or why that is not
+    /// known; absent when nobody looked.
+    pub thin_end: Option<&'a Result<u64, Problem>>,
     /// Transports with an address to listen on.
     pub transports: &'a BTreeSet<Transport>,
     /// Whether the kernel has all that the intent says of a unit.
@@ -91,6 +95,8 @@ pub fn decide(
         _ if let Some(frozen) = intent.frozen() => Err(system::refusal(command.object(), frozen)),
         Command::PoolCreate { id, spec } => pool::create(intent, *id, spec, generation, facts),
         Command::VolumeCreate { id, spec } => volume::create(intent, *id, spec, generation, facts),
+        Command::VolumeAdopt { id, spec } => adopt::adopt(intent, *id, spec, generation, facts),
+        Command::VolumeRelease { id } => adopt::release(intent, *id, generation),
         Command::VolumeExtend { id, spec } => volume::extend(intent, *id, spec, generation),
         Command::VolumeRevert { id, spec } => {
             snapshot::revert(intent, *id, spec, generation, facts)
@@ -103,6 +109,10 @@ pub fn decide(
         Command::SnapshotCreate { id, spec } => {
             snapshot::create(intent, *id, spec, generation, facts)
         }
+        Command::SnapshotAdopt { id, spec } => {
+            adopt::adopt_snapshot(intent, *id, spec, generation, facts)
+        }
+        Command::SnapshotRelease { id } => adopt::release_snapshot(intent, *id, generation),
         Command::SnapshotDelete { id } => snapshot::delete(intent, *id, generation),
         Command::GroupCreate { id, spec } => group::create(intent, *id, spec, generation, facts),
         Command::GroupUpdate { id, update } => group::update(intent, *id, update, generation),

@@ -82,7 +82,7 @@ pub(super) fn check_rooms(
 fn overdrawn(entry: &PoolEntry, capacity: u64, promise: &Promise) -> Option<String> {
     let spec = &entry.record.spec;
     let Promise { pool, size, .. } = promise;
-    let usable = capacity - percent(capacity, spec.reserved);
+    let usable = usable(entry, capacity);
     if *size > usable {
         let reserved = match spec.reserved {
             0 => String::new(),
@@ -111,6 +111,16 @@ fn overdrawn(entry: &PoolEntry, capacity: u64, promise: &Promise) -> Option<Stri
         )),
         _ => None,
     }
+}
+
+/// What a pool can promise at most; nothing while that is not known.
+pub(super) fn most(entry: &PoolEntry) -> u64 {
+    let capacity = entry.record.capacity;
+    capacity.map_or(0, |capacity| usable(entry, capacity))
+}
+
+fn usable(entry: &PoolEntry, capacity: u64) -> u64 {
+    capacity - percent(capacity, entry.record.spec.reserved)
 }
 
 fn percent(of: u64, percent: u32) -> u64 {

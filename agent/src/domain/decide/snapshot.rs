@@ -71,8 +71,10 @@ pub(super) fn create(
 fn existing(id: Uuid, there: &SnapshotRecord, spec: &SnapshotSpec) -> Result<Verdict, Problem> {
     let equal = there.name == spec.name && there.volume == spec.volume && there.group.is_none();
     match there.phase {
+        SnapshotPhase::Releasing => Err(busy(ObjectKind::Snapshot, id, "released")),
         SnapshotPhase::Deleting => Err(busy(ObjectKind::Snapshot, id, "deleted")),
         _ if !equal => Err(taken(ObjectKind::Snapshot, id)),
+        SnapshotPhase::Adopting => Err(busy(ObjectKind::Snapshot, id, "adopted")),
         SnapshotPhase::Creating => Ok(Verdict::Underway(Unit::Snapshot(id))),
         SnapshotPhase::Present => Ok(Verdict::Already(None)),
     }
@@ -87,6 +89,13 @@ pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdi
     }
     if there.phase == SnapshotPhase::Deleting {
         return Ok(Verdict::Underway(unit));
+    }
+    if matches!(
+        there.phase,
+        SnapshotPhase::Adopting | SnapshotPhase::Releasing
+    ) {
+        // Nothing is destroyed that is not known to be its own, or is no longer to be.
+        check_taken(id, there)?;
     }
     check_idle(intent, unit.object())?;
     check_unneeded(intent, unit.object())?;
@@ -198,6 +207,8 @@ pub(crate) fn check_taken(id: Uuid, snapshot: &SnapshotRecord) -> Result<(), Pro
     let doing = match snapshot.phase {
         SnapshotPhase::Present => return Ok(()),
         SnapshotPhase::Creating => "created",
+        SnapshotPhase::Adopting => "adopted",
+        SnapshotPhase::Releasing => "released",
         SnapshotPhase::Deleting => "deleted",
     };
     Err(busy(ObjectKind::Snapshot, id, doing))

@@ -2,8 +2,8 @@
 
 use ashlar_protocol::volume::MAX_SIZE;
 use ashlar_protocol::{
-    Authentication, ChapCredentials, ChapName, ChapSecret, FreezeSpec, HostSecrets, HostSpec,
-    PoolSpec, ProblemCode, Transport,
+    AdoptSpec, Authentication, ChapCredentials, ChapName, ChapSecret, FreezeSpec, HostSecrets,
+    HostSpec, PoolSpec, ProblemCode, Transport,
 };
 
 use super::*;
@@ -12,6 +12,7 @@ use crate::domain::samples::*;
 
 use ProblemCode::*;
 
+mod adopt;
 mod data;
 mod groups;
 mod scratch;

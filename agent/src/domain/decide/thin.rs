@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ashlar_protocol::{ObjectRef, Parent, Problem, ProblemCode};
-use ashlar_targetd_protocol::ThinId;
+use ashlar_targetd_protocol::{ThinId, ThinRef};
 use uuid::Uuid;
 
 use super::data::check_idle;
@@ -21,17 +21,28 @@ pub(super) fn next_thin(
     pool: Uuid,
 ) -> Result<(ThinId, Edit), Problem> {
     let mut counter = intent.thin_counter(pool);
-    let thin_id = next(object, pool, &mut counter)?;
+    let thin_id = next(intent, object, pool, &mut counter)?;
     Ok((thin_id, Edit::put(Record::ThinCounter(pool, counter))))
 }
 
-fn next(object: ObjectRef, pool: Uuid, counter: &mut ThinCounter) -> Result<ThinId, Problem> {
-    let thin_id = ThinId::try_from(u64::from(counter.next)).map_err(|_| {
-        let detail = format!("pool {pool} has given all its thin device ids");
-        refuse(ProblemCode::NoSpace, object, detail)
-    })?;
-    counter.next += 1;
-    Ok(thin_id)
+/// Steps over those that were adopted. The counter is not raised past them at once: one large id
+/// would use up all below it.
+fn next(
+    intent: &Intent,
+    object: ObjectRef,
+    pool: Uuid,
+    counter: &mut ThinCounter,
+) -> Result<ThinId, Problem> {
+    loop {
+        let thin_id = ThinId::try_from(u64::from(counter.next)).map_err(|_| {
+            let detail = format!("pool {pool} has given all its thin device ids");
+            refuse(ProblemCode::NoSpace, object, detail)
+        })?;
+        counter.next += 1;
+        if intent.owner_of_thin(ThinRef { pool, thin_id }).is_none() {
+            return Ok(thin_id);
+        }
+    }
 }
 
 /// Thin ids for several objects of one change, in whatever pools.
@@ -53,7 +64,7 @@ impl<'a> ThinIds<'a> {
     pub(super) fn next(&mut self, object: ObjectRef, pool: Uuid) -> Result<ThinId, Problem> {
         let counter = self.counters.entry(pool);
         let counter = counter.or_insert_with(|| self.intent.thin_counter(pool));
-        next(object, pool, counter)
+        next(self.intent, object, pool, counter)
     }
 
     /// The edits by which they are given.

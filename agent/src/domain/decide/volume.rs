@@ -112,7 +112,9 @@ fn existing(
     match there.phase {
         _ if there.purpose.is_some() => Err(taken(ObjectKind::Volume, id)),
         VolumePhase::Deleting => Err(busy(ObjectKind::Volume, id, "deleted")),
+        VolumePhase::Releasing => Err(busy(ObjectKind::Volume, id, "released")),
         _ if !equal => Err(taken(ObjectKind::Volume, id)),
+        VolumePhase::Adopting => Err(busy(ObjectKind::Volume, id, "adopted")),
         VolumePhase::Creating => Ok(Verdict::Underway(Unit::Volume(id))),
         VolumePhase::Present | VolumePhase::Reverting => Ok(Verdict::Already(None)),
     }
@@ -178,7 +180,11 @@ pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdi
     if entry.record.phase == VolumePhase::Deleting {
         return Ok(Verdict::Underway(unit));
     }
-    check_not_copied(intent, id, &entry.record)?;
+    match entry.record.phase {
+        // Nothing is destroyed that is not known to be its own, or is no longer to be.
+        VolumePhase::Adopting | VolumePhase::Releasing => check_present(id, entry)?,
+        _ => check_not_copied(intent, id, &entry.record)?,
+    }
     check_idle(intent, unit.object())?;
     check_unneeded(intent, unit.object())?;
     // A volume in the making may be deleted: it is how one that cannot be made is got rid of.
@@ -217,7 +223,9 @@ pub(crate) fn check_present(id: Uuid, entry: &VolumeEntry) -> Result<(), Problem
     let doing = match entry.record.phase {
         VolumePhase::Present => return Ok(()),
         VolumePhase::Creating => "created",
+        VolumePhase::Adopting => "adopted",
         VolumePhase::Reverting => "reverted",
+        VolumePhase::Releasing => "released",
         VolumePhase::Deleting => "deleted",
     };
     Err(busy(ObjectKind::Volume, id, doing))

@@ -236,7 +236,7 @@ impl Intent {
             return Err(Dangling { record, missing });
         };
         group.group_snapshots += 1;
-        if record.phase != SnapshotPhase::Present {
+        if record.phase != GroupPhase::Present {
             self.group_snapshots_in_motion.insert(id);
         }
         self.group_snapshots.insert(id, record.clone());
@@ -278,7 +278,7 @@ impl Intent {
             self.made_of.insert(made_of(id, record));
         }
         let owner = Unit::Snapshot(id).object();
-        let thin = thins::of_snapshot(record);
+        let thin = record.thin();
         self.thins.put(owner, record.family(), [thin]);
         self.snapshots.insert(id, record.clone());
         Ok(())
@@ -296,7 +296,7 @@ impl Intent {
             volume.snapshots -= 1;
         }
         let owner = Unit::Snapshot(id).object();
-        let thin = thins::of_snapshot(&old);
+        let thin = old.thin();
         self.thins.remove(owner, old.family(), [thin]);
         self.snapshots_by_volume.remove(&(old.volume, id));
         if let Some(whole) = old.group {
@@ -379,7 +379,7 @@ fn kept(record: &SnapshotRecord) -> u64 {
 fn in_motion(record: &VolumeRecord) -> bool {
     match record.phase {
         VolumePhase::Present => !record.retired.is_empty(),
-        VolumePhase::Reverting => true,
+        VolumePhase::Adopting | VolumePhase::Reverting | VolumePhase::Releasing => true,
         // Those of a group are made with it.
         VolumePhase::Creating | VolumePhase::Deleting => record.group.is_none(),
     }

@@ -57,6 +57,10 @@ fn command() -> impl Strategy<Value = Command> {
         few(0xe0).prop_map(|id| Command::SnapshotDelete { id }),
         (few(0xc0), few(0xe0), any::<bool>()).prop_map(|(v, s, cut)| revert(v, s, cut)),
         few(0xc0).prop_map(|id| Command::VolumeDelete { id }),
+        (few(0xc0), 0..4_u64).prop_map(|(v, thin)| adopt(v, thin, None)),
+        few(0xc0).prop_map(release),
+        (few(0xe0), few(0xc0), 0..4_u64).prop_map(|(s, v, thin)| adopt_snapshot(s, v, thin, None)),
+        few(0xe0).prop_map(|id| Command::SnapshotRelease { id }),
         few(0xc0).prop_map(|id| Command::VolumeDetachAll { id }),
         (few(0xb0), 0..3_u32).prop_map(|(h, n)| host(h, n)),
         few(0xb0).prop_map(|id| Command::HostDelete { id }),
@@ -195,6 +199,21 @@ fn replayed(intent: &Intent) -> Intent {
     replayed
 }
 
+fn adopted(edit: &Edit) -> Option<((Uuid, ThinId), Uuid)> {
+    let Edit::Put(record) = edit else {
+        return None;
+    };
+    match &**record {
+        Record::Volume(id, volume) if volume.phase == VolumePhase::Adopting => {
+            Some(((volume.pool, volume.thin_id), *id))
+        }
+        Record::Snapshot(id, snapshot) if snapshot.phase == SnapshotPhase::Adopting => {
+            Some(((snapshot.pool, snapshot.thin_id), *id))
+        }
+        _ => None,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -203,11 +222,16 @@ proptest! {
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut world = World::empty();
+        world.thin_end = Some(Ok(MIB));
         let mut thin = BTreeMap::new();
         let mut generation = 0;
         for step in &steps {
             for edit in edits(&mut world, step) {
                 world.intent.apply(&edit).unwrap();
+                // Whose it was before, if anyone's, has let go of it.
+                if let Some((of, volume)) = adopted(&edit) {
+                    thin.insert(of, volume);
+                }
                 if let Edit::Remove(Key::Pool(pool)) = edit {
                     thin.retain(|(of, _), _| *of != pool);
                 }

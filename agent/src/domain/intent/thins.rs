@@ -6,7 +6,7 @@ use ashlar_protocol::ObjectRef;
 use ashlar_targetd_protocol::{ThinId, ThinRef};
 use uuid::Uuid;
 
-use crate::domain::record::{SnapshotRecord, VolumeRecord};
+use crate::domain::record::VolumeRecord;
 
 /// Thin devices by pool and id, and by family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,16 +70,5 @@ fn first(pool: Uuid) -> ThinRef {
 
 /// All that a volume has: its own, and those it retires.
 pub(super) fn of_volume(record: &VolumeRecord) -> impl Iterator<Item = ThinRef> + '_ {
-    let own = ThinRef {
-        pool: record.pool,
-        thin_id: record.thin_id,
-    };
-    record.retired.iter().copied().chain([own])
-}
-
-pub(super) fn of_snapshot(record: &SnapshotRecord) -> ThinRef {
-    ThinRef {
-        pool: record.pool,
-        thin_id: record.thin_id,
-    }
+    record.retired.iter().copied().chain([record.thin()])
 }

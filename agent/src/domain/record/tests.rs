@@ -80,7 +80,7 @@ fn group_snapshot() -> GroupSnapshotRecord {
     GroupSnapshotRecord {
         name: "nightly".parse().unwrap(),
         group: id(9),
-        phase: SnapshotPhase::Deleting,
+        phase: GroupPhase::Deleting,
         created: 1_800_000_004,
         generation: 9,
     }
@@ -162,9 +162,26 @@ fn samples() -> Vec<(Record, &'static str)> {
         purpose: Some(Purpose::Scratch(id(6))),
         ..volume.clone()
     };
+    let adopting = VolumeRecord {
+        phase: VolumePhase::Adopting,
+        family: Some(id(1)),
+        ..volume.clone()
+    };
+    let releasing = VolumeRecord {
+        phase: VolumePhase::Releasing,
+        ..volume.clone()
+    };
     let snapshot = snapshot();
     let thick = SnapshotRecord {
         provisioning: Provisioning::Thick,
+        ..snapshot.clone()
+    };
+    let adopting_snapshot = SnapshotRecord {
+        phase: SnapshotPhase::Adopting,
+        ..snapshot.clone()
+    };
+    let releasing_snapshot = SnapshotRecord {
+        phase: SnapshotPhase::Releasing,
         ..snapshot.clone()
     };
     let connection = ConnectionRecord {
@@ -310,12 +327,28 @@ fn samples() -> Vec<(Record, &'static str)> {
             include_str!("../golden/v1/volume-scratch.hex"),
         ),
         (
+            Record::Volume(id(11), adopting),
+            include_str!("../golden/v1/volume-adopting.hex"),
+        ),
+        (
+            Record::Volume(id(12), releasing),
+            include_str!("../golden/v1/volume-releasing.hex"),
+        ),
+        (
             Record::Snapshot(id(7), snapshot),
             include_str!("../golden/v1/snapshot.hex"),
         ),
         (
             Record::Snapshot(id(8), thick),
             include_str!("../golden/v1/snapshot-thick.hex"),
+        ),
+        (
+            Record::Snapshot(id(9), adopting_snapshot),
+            include_str!("../golden/v1/snapshot-adopting.hex"),
+        ),
+        (
+            Record::Snapshot(id(10), releasing_snapshot),
+            include_str!("../golden/v1/snapshot-releasing.hex"),
         ),
         (
             Record::Connection(id(4), connection),

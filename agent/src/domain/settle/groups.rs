@@ -6,8 +6,8 @@ use super::Span;
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
 use crate::domain::record::{
-    GroupPhase, GroupRecord, GroupSnapshotRecord, Key, Record, SnapshotPhase, SnapshotRecord,
-    VolumePhase, VolumeRecord,
+    GroupPhase, GroupRecord, GroupSnapshotRecord, Key, Record, SnapshotRecord, VolumePhase,
+    VolumeRecord,
 };
 
 pub(super) fn settle_group(intent: &Intent, id: Uuid, generation: u64) -> Vec<Edit> {
@@ -80,11 +80,9 @@ pub(super) fn settle_snapshots(intent: &Intent, id: Uuid, generation: u64) -> Ve
     };
     match whole.phase {
         _ if whole.generation > generation => Vec::new(),
-        SnapshotPhase::Present => Vec::new(),
-        SnapshotPhase::Creating => {
-            in_phase(intent, id, whole, SnapshotPhase::Present, whole.generation)
-        }
-        SnapshotPhase::Deleting => {
+        GroupPhase::Present => Vec::new(),
+        GroupPhase::Creating => in_phase(intent, id, whole, GroupPhase::Present, whole.generation),
+        GroupPhase::Deleting => {
             let snapshots = intent.snapshots_of_group(id);
             let mut edits: Vec<_> = snapshots
                 .map(|(snapshot, _)| Edit::Remove(Key::Snapshot(snapshot)))
@@ -102,10 +100,8 @@ pub(super) fn withdraw_snapshots(
     generation: u64,
 ) -> Vec<Edit> {
     match intent.group_snapshot(id) {
-        Some(whole)
-            if whole.phase == SnapshotPhase::Creating && span.contains(whole.generation) =>
-        {
-            in_phase(intent, id, whole, SnapshotPhase::Deleting, generation)
+        Some(whole) if whole.phase == GroupPhase::Creating && span.contains(whole.generation) => {
+            in_phase(intent, id, whole, GroupPhase::Deleting, generation)
         }
         _ => Vec::new(),
     }
@@ -116,7 +112,7 @@ pub(in crate::domain) fn in_phase(
     intent: &Intent,
     id: Uuid,
     whole: &GroupSnapshotRecord,
-    phase: SnapshotPhase,
+    phase: GroupPhase,
     generation: u64,
 ) -> Vec<Edit> {
     let record = GroupSnapshotRecord {
@@ -126,7 +122,7 @@ pub(in crate::domain) fn in_phase(
     };
     let snapshots = intent.snapshots_of_group(id).map(|(id, snapshot)| {
         let record = SnapshotRecord {
-            phase,
+            phase: phase.of_snapshots(),
             generation,
             ..snapshot.clone()
         };

@@ -349,6 +349,43 @@ fn a_reverted_volume_has_its_new_thin_device_before_its_old_one_is_destroyed() {
     assert_eq!(record(&world).thin_id, thin(7));
 }
 
+/// Nothing on the way of an adopted volume is ever a tombstone.
+#[test]
+fn an_adoption_that_failed_is_let_go_of_and_one_that_succeeded_is_not_taken_back() {
+    let unit = Unit::Volume(id(1));
+    let mut world = World::furnished();
+    world.thin_end = Some(Ok(MIB));
+    world.does(adopt(id(1), 7, None));
+    let tried = world.intent.generation();
+    let span = Span {
+        applied: tried - 1,
+        tried,
+    };
+    let mut failing = world.clone();
+    let edits = withdraw(&failing.intent, unit, span, &grounds());
+    apply(&mut failing, &edits);
+    let phase = |world: &World| world.intent.volume(id(1)).map(|entry| entry.record.phase);
+    assert_eq!(phase(&failing), Some(VolumePhase::Releasing));
+    assert!(failed(&failing, tried));
+    assert_eq!(forget(&failing.intent, unit, span, &grounds()), []);
+    assert_eq!(withdraw(&failing.intent, unit, span, &grounds()), []);
+    failing.settle(unit);
+    assert_eq!(phase(&failing), None);
+    world.settle(unit);
+    assert_eq!(phase(&world), Some(VolumePhase::Present));
+    assert_eq!(withdraw(&world.intent, unit, span, &grounds()), []);
+    // What is to be released stays so, whatever the kernel says.
+    world.does(release(id(1)));
+    let tried = world.intent.generation();
+    let span = Span {
+        applied: tried - 1,
+        tried,
+    };
+    for undo in [withdraw, restore, forget] {
+        assert_eq!(undo(&world.intent, unit, span, &grounds()), []);
+    }
+}
+
 #[test]
 fn a_revert_that_failed_leaves_the_volume_as_it_was_and_what_was_made_is_destroyed() {
     let mut world = reverting();

@@ -1,5 +1,6 @@
 //! The engine above a targetd that speaks the real protocol.
 
+mod adopt;
 mod chaos;
 mod crash;
 mod events;

@@ -11,7 +11,8 @@ use crate::domain::Listen;
 use crate::domain::record::Unit;
 use crate::domain::samples::digest;
 pub(super) use crate::domain::samples::{
-    HOST, OTHER_HOST, POOL, attach, clone, detach, extend, host, id, pool, revert, snapshot, volume,
+    HOST, OTHER_HOST, POOL, adopt, adopt_snapshot, attach, clone, detach, extend, host, id, pool,
+    release, revert, snapshot, volume,
 };
 use crate::engine::{Answer, Command, Engine, EngineOptions, EngineTask, Outcome, RequestContext};
 use crate::store::Options;
