@@ -22,6 +22,7 @@ use std::time::Duration;
 use ashlar_extents::ExtentsError;
 use ashlar_protocol::{ObjectRef, Problem, ProblemCode};
 use nix::errno::Errno;
+use tokio_util::sync::CancellationToken;
 
 use crate::data::{ReadError, WriteError};
 
@@ -59,7 +60,17 @@ fn read_problem(object: ObjectRef, error: &ReadError) -> Problem {
     Problem::new(code, format!("{object}: {error}{cause}")).about(object)
 }
 
-fn broken_off(object: ObjectRef, what: &str) -> Problem {
-    let detail = format!("{object}: {what}; what was written until then stays");
-    Problem::new(ProblemCode::Interrupted, detail).about(object)
+/// Nobody is there any more to give or take the rest. A client that goes away has cancelled;
+/// one that we leave, since we are stopping, has been interrupted.
+fn broken_off(object: ObjectRef, what: &str, leaving: &CancellationToken) -> Problem {
+    let (code, why) = match leaving.is_cancelled() {
+        true => (
+            ProblemCode::Interrupted,
+            "the connection was closed from here",
+        ),
+        false => (ProblemCode::Cancelled, "its client disconnected or stalled"),
+    };
+    let mut problem = Problem::new(code, format!("{object}: {why}; {what}")).about(object);
+    problem.retryable = true;
+    problem
 }

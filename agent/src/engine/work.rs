@@ -214,7 +214,8 @@ async fn conclude(
 pub type Rule = Box<dyn FnOnce(&Intent, u64, &Facts<'_>) -> Result<Vec<Edit>, Problem> + Send>;
 
 impl Engine {
-    /// Begins long work: durable, and a job, before this returns.
+    /// Begins long work: durable, and a job, before this returns. Not to be dropped before that:
+    /// nobody would tell the end of what is durable by then.
     ///
     /// # Errors
     /// When `rule` forbids it.

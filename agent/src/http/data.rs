@@ -11,6 +11,7 @@ use hyper::HeaderMap;
 use hyper::body::{Body as _, Frame, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::headers::cut;
@@ -33,6 +34,8 @@ pub(super) struct Transfer {
     pub(super) id: Uuid,
     pub(super) query: Query,
     pub(super) context: RequestContext,
+    /// The connection is being closed from here.
+    pub(super) closing: CancellationToken,
     /// Its turn.
     pub(super) permit: OwnedSemaphorePermit,
 }
@@ -103,7 +106,10 @@ pub(super) async fn import(
         offset,
         length: body.size_hint().exact(),
     };
-    let outcome = match engine.import(what, transfer.context).await {
+    let outcome = match engine
+        .import(what, transfer.context, transfer.closing)
+        .await
+    {
         Ok(Upload::Begun(upload)) => {
             let whole = feed(&upload, &mut body).await;
             upload.finish(whole).await
@@ -173,7 +179,9 @@ pub(super) async fn export(engine: &Engine, transfer: Transfer) -> Result<Reply,
         since: query.since(),
     };
     check_whole(&what)?;
-    let download = engine.export(what, transfer.context).await?;
+    let download = engine
+        .export(what, transfer.context, transfer.closing)
+        .await?;
     let content = Content {
         download,
         _permit: transfer.permit,

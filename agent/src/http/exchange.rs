@@ -120,6 +120,7 @@ async fn perform(
                 digest: digest(matched.route.method, target(&parts), media.as_bytes()),
                 subject: peer.subject.clone(),
             },
+            closing: closing.clone(),
             permit: shared.turns.transfer()?,
         };
         return match shape {

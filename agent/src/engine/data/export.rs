@@ -10,11 +10,12 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::import::failed;
-use super::{STALLED, UNDER_WAY, read_problem};
-use crate::data::{Format, ImageWriter, Make, Reader, Segment, Shape, Whole};
+use super::{STALLED, UNDER_WAY, broken_off, read_problem};
+use crate::data::{Format, ImageWriter, Make, ReadError, Reader, Segment, Shape, Whole};
 use crate::domain::Undertaking;
 use crate::domain::decide::data::{ALIGNMENT, export};
 use crate::engine::{Begun, Engine, ExtentsQuery, Meter, Opened, RequestContext, Work, internal};
@@ -62,17 +63,37 @@ impl fmt::Display for Broken {
 impl std::error::Error for Broken {}
 
 impl Engine {
-    /// Begins to read what a volume or snapshot holds.
+    /// Begins to read what a volume or snapshot holds. `leaving` says that the connection is
+    /// being closed from here.
     ///
     /// # Errors
     /// When a volume is connected or at work, or it cannot be opened.
-    pub async fn export(&self, what: Export, context: RequestContext) -> Result<Download, Problem> {
+    pub async fn export(
+        &self,
+        what: Export,
+        context: RequestContext,
+        leaving: CancellationToken,
+    ) -> Result<Download, Problem> {
+        let engine = self.clone();
+        // A request that is dropped while this is under way drops what has come of it.
+        let begun = tokio::spawn(engine.begin_export(what, context, leaving));
+        let lost = |_| internal("the work has no beginning").about(what.object);
+        begun.await.map_err(lost)?
+    }
+
+    async fn begin_export(
+        self,
+        what: Export,
+        context: RequestContext,
+        leaving: CancellationToken,
+    ) -> Result<Download, Problem> {
         let request = context.id;
         let work = match self.begin(what.undertaking(), context, what.rule()).await? {
             Begun::Work(work) => work,
             Begun::Before(_) => return Err(once(what.object, request)),
         };
-        let (opened, reading) = match self.prepare(&what, work.meter()).await {
+        let how = (work.meter(), leaving);
+        let (opened, reading) = match self.prepare(&what, how).await {
             Ok(prepared) => prepared,
             Err(problem) => return Err(failed(work, problem).await),
         };
@@ -86,7 +107,11 @@ impl Engine {
         Ok(Download { pieces, length })
     }
 
-    async fn prepare(&self, what: &Export, meter: Meter) -> Result<(Opened, Reading), Problem> {
+    async fn prepare(
+        &self,
+        what: &Export,
+        (meter, leaving): (Meter, CancellationToken),
+    ) -> Result<(Opened, Reading), Problem> {
         let device = match what.object.kind {
             ObjectKind::Snapshot => OpenObject::Snapshot(what.object.id),
             _ => OpenObject::Volume(what.object.id),
@@ -102,6 +127,7 @@ impl Engine {
             size,
             to,
             meter,
+            leaving,
             plan: None,
             page: Page {
                 items: Vec::new(),
@@ -178,6 +204,7 @@ struct Reading {
     size: u64,
     to: u64,
     meter: Meter,
+    leaving: CancellationToken,
     /// The image, if it is to be one.
     plan: Option<Plan>,
     /// What is mapped next.
@@ -235,7 +262,7 @@ impl Reading {
             (Some(plan), _) => {
                 let identity = Uuid::new_v4().into_bytes();
                 let writer = ImageWriter::begin(file, plan, identity, &mut send);
-                Box::new(writer.map_err(|error| read_problem(object, &error))?)
+                Box::new(writer.map_err(|error| self.problem(&error))?)
             }
             (None, Shape::Stream(format)) => Box::new(Reader::new(file, format, &mut send)),
             (None, Shape::Image(_)) => return Err(internal("an image has no plan").about(object)),
@@ -252,7 +279,16 @@ impl Reading {
         }
         self.gap(&mut *maker, at, self.to)?;
         let whole = maker.finish(self.size);
-        whole.map_err(|error| read_problem(object, &error))
+        whole.map_err(|error| self.problem(&error))
+    }
+
+    /// Work that was cancelled says so itself at its end.
+    fn problem(&self, error: &ReadError) -> Problem {
+        let object = self.what.object;
+        match error {
+            ReadError::Stopped => broken_off(object, "not all of it was read", &self.leaving),
+            error => read_problem(object, error),
+        }
     }
 
     /// An image with all that is mapped in it.
@@ -337,7 +373,7 @@ impl Reading {
                 length,
                 mapped,
             });
-            read.map_err(|error| read_problem(self.what.object, &error))?;
+            read.map_err(|error| self.problem(&error))?;
             offset += length;
             let done = self.meter.progress().done;
             self.meter.advance(offset.saturating_sub(done));

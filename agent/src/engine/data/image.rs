@@ -13,6 +13,7 @@ use ashlar_protocol::{JobResult, ObjectRef, Operation, Problem, ProblemCode, Pro
 use ashlar_targetd_protocol::OpenObject;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::import::{Import, Pieces, Upload, Uploading, failed, keep, reach, write};
@@ -32,7 +33,7 @@ impl Engine {
         &self,
         what: Import,
         format: Option<ImageFormat>,
-        context: RequestContext,
+        (context, leaving): (RequestContext, CancellationToken),
     ) -> Result<Upload, Problem> {
         let Import { volume, length, .. } = what;
         let object = Unit::Volume(volume).object();
@@ -69,6 +70,7 @@ impl Engine {
         Ok(Upload::Begun(Uploading::begin(
             object,
             work,
+            leaving,
             move |given| conversion.run(&target, kept, given),
         )))
     }

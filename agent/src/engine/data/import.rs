@@ -3,6 +3,7 @@ use ashlar_targetd_protocol::OpenObject;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{UNDER_WAY, broken_off, write_problem};
@@ -75,22 +76,35 @@ impl Uploading {
 }
 
 impl Engine {
-    /// Begins to write to a volume what is then given.
+    /// Begins to write to a volume what is then given. `leaving` says that the connection is
+    /// being closed from here.
     ///
     /// # Errors
     /// When the volume is connected or at work, or it cannot be opened.
-    pub async fn import(&self, what: Import, context: RequestContext) -> Result<Upload, Problem> {
-        match what.shape {
-            Shape::Stream(format) => self.import_stream(what, format, context).await,
-            Shape::Image(format) => self.import_image(what, format, context).await,
-        }
+    pub async fn import(
+        &self,
+        what: Import,
+        context: RequestContext,
+        leaving: CancellationToken,
+    ) -> Result<Upload, Problem> {
+        let (engine, object) = (self.clone(), Unit::Volume(what.volume).object());
+        let begun = async move {
+            let how = (context, leaving);
+            match what.shape {
+                Shape::Stream(format) => engine.import_stream(what, format, how).await,
+                Shape::Image(format) => engine.import_image(what, format, how).await,
+            }
+        };
+        // A request that is dropped while this is under way drops what has come of it.
+        let lost = |_| internal("the work has no beginning").about(object);
+        tokio::spawn(begun).await.map_err(lost)?
     }
 
     async fn import_stream(
         &self,
         what: Import,
         format: Format,
-        context: RequestContext,
+        (context, leaving): (RequestContext, CancellationToken),
     ) -> Result<Upload, Problem> {
         let Import { volume, offset, .. } = what;
         let object = Unit::Volume(volume).object();
@@ -117,7 +131,7 @@ impl Engine {
         if length.is_none() {
             meter.expect(opened.device.size);
         }
-        let uploading = Uploading::begin(object, work, move |given| {
+        let uploading = Uploading::begin(object, work, leaving, move |given| {
             let step = |reached| reach(&meter, reached);
             write(object, &opened, (format, offset), &step, given)
         });
@@ -137,9 +151,11 @@ impl Uploading {
     pub(super) fn begin(
         object: ObjectRef,
         work: Work,
+        leaving: CancellationToken,
         take: impl FnOnce(Pieces) -> Result<JobResult, Problem> + Send + 'static,
     ) -> Uploading {
         let (pieces, given) = mpsc::channel(UNDER_WAY);
+        let given = Pieces { given, leaving };
         let meter = work.meter();
         let ending = tokio::spawn(async move {
             let outcome = spawn_blocking(move || take(given)).await;
@@ -164,8 +180,13 @@ pub(super) async fn failed(work: Work, problem: Problem) -> Problem {
     }
 }
 
-/// A body as its thread is given it; `None` says that it is whole.
-pub(super) type Pieces = mpsc::Receiver<Option<Bytes>>;
+/// A body as its thread is given it.
+pub(super) struct Pieces {
+    /// `None` says that it is whole.
+    given: mpsc::Receiver<Option<Bytes>>,
+    /// The connection is being closed from here.
+    leaving: CancellationToken,
+}
 
 /// Writes all of a body.
 pub(super) fn write(
@@ -173,13 +194,13 @@ pub(super) fn write(
     opened: &Opened,
     how: (Format, u64),
     step: Step<'_>,
-    mut given: Pieces,
+    mut body: Pieces,
 ) -> Result<JobResult, Problem> {
     let device = &opened.device;
     let mut writer = Writer::new(&device.file, device.size, how, step);
     let problem = |error| write_problem(object, error);
     loop {
-        match given.blocking_recv() {
+        match body.given.blocking_recv() {
             Some(Some(piece)) => {
                 if let Err(error) = writer.take(&piece) {
                     keep(object, writer);
@@ -189,7 +210,8 @@ pub(super) fn write(
             Some(None) => return writer.finish().map_err(problem),
             None => {
                 keep(object, writer);
-                return Err(broken_off(object, "the body broke off"));
+                let what = "what was written until then stays";
+                return Err(broken_off(object, what, &body.leaving));
             }
         }
     }
