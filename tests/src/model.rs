@@ -14,6 +14,7 @@ use ashlar_agent::engine::{Engine, EngineOptions};
 use ashlar_agent::http::Server as ManagementPort;
 use ashlar_agent::tls::Material;
 use ashlar_ctl::pki::{Directory, Profile, Validity};
+use ashlar_ctl::{Client, Endpoint, Identity};
 use ashlar_kernel_iface::model::{ModelDisk, ModelKernel};
 use ashlar_protocol::Role;
 use ashlar_targetd::server::{SocketOptions, bind};
@@ -43,6 +44,8 @@ pub struct Model {
     pub kernel: ModelKernel,
     targetd: Option<Server>,
     agent: Option<Agent>,
+    /// Where the management port is, whoever serves it.
+    address: SocketAddr,
     wires: BTreeMap<String, Wire>,
 }
 
@@ -59,6 +62,7 @@ impl Model {
             kernel,
             targetd: None,
             agent: None,
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             wires: BTreeMap::new(),
         };
         model.start_targetd()?;
@@ -75,6 +79,31 @@ impl Model {
     /// A client with the certificate of `identity`, for what is not CBOR.
     pub fn wire(&self, identity: &str) -> &Wire {
         &self.wires[identity]
+    }
+
+    /// Where the management port is, whichever agent serves it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A client with the certificate of `identity`, of what listens at `address`.
+    ///
+    /// # Errors
+    /// When there is no such identity.
+    pub fn client_at(&self, address: SocketAddr, identity: &str) -> anyhow::Result<Client> {
+        let directory = Directory::at(self.pki());
+        let (own, ca) = (directory.paths(identity), directory.paths("ca"));
+        let identity = Identity::from_files(&own.certificate, &own.key, &ca.certificate)?;
+        let endpoint: Endpoint = address.to_string().parse()?;
+        Ok(Client::new(endpoint, &identity))
+    }
+
+    /// A client with the certificate of `identity`.
+    ///
+    /// # Errors
+    /// When there is no such identity.
+    pub fn client(&self, identity: &str) -> anyhow::Result<Client> {
+        self.client_at(self.address, identity)
     }
 
     fn start_targetd(&mut self) -> anyhow::Result<()> {
@@ -106,6 +135,7 @@ impl Model {
                 Err(error) => return Err(error),
             }
         };
+        self.address = agent.address;
         let address = agent.address.to_string();
         self.wires = ["admin", "operator", "reader", "roleless"]
             .into_iter()
@@ -123,7 +153,7 @@ impl Model {
         config.state_dir = self.folder.path().join("store");
         config.targetd_socket = self.socket();
         config.convert = self.folder.path().join(CONVERT);
-        config.listen.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        config.listen.address = self.address;
         config.tls = Tls {
             certificate: self.pki().join("server.pem"),
             key: self.pki().join("server.key"),

@@ -4,10 +4,12 @@
 //! |------------|------|
 //! | [`client`] | typed calls over mutual TLS |
 //! | [`pki`]    | a small certificate authority for labs |
+//! | [`transfer`] | files into volumes, volumes and snapshots into files |
 //! | [`size`]   | sizes as people write and read them |
 
 pub mod client;
 pub mod pki;
 pub mod size;
+pub mod transfer;
 
 pub use client::{CallError, Change, Client, Endpoint, Identity};

@@ -51,6 +51,16 @@ impl Shell {
         serde_json::from_str(&self.done(&format!("{line} -o json"))).unwrap()
     }
 
+    /// What it prints when it is given that, and that it does what it should.
+    fn fed(&self, line: &str, input: &[u8]) -> Output {
+        let mut command = self.command(line);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        // One that does not want all of it may be gone.
+        drop(child.stdin.take().unwrap().write_all(input));
+        child.wait_with_output().unwrap()
+    }
+
     /// What it complains of when it fails.
     fn failed(&self, line: &str, code: i32) -> String {
         let output = self.run(line);
@@ -317,5 +327,62 @@ async fn failures_say_who_said_no_and_why() {
     let mut command = shell.command("system show");
     let output = command.env_remove("ASHLAR_CERT").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_are_filled_from_files_and_pipes_and_read_into_them() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    for name in ["one", "two"] {
+        shell.done(&format!("volume create {name} --pool pool --size 1GiB"));
+    }
+    let dir = shell.appliance.dir.path().to_owned();
+    let file = |name: &str| dir.join(name).display().to_string();
+    let content: Vec<u8> = (0..300_000_u32).flat_map(|n| n.to_be_bytes()).collect();
+    std::fs::write(file("image"), &content).unwrap();
+
+    let done = shell.json(&format!("volume import one {}", file("image")));
+    assert_eq!(done["written"], 1_200_128);
+    let done = shell.json(&format!("volume export one {}", file("back")));
+    assert_eq!(done["size"], 1_u64 << 30);
+    assert!(done["moved"].as_u64().unwrap() < 2 << 20, "{done}");
+    let back = std::fs::read(file("back")).unwrap();
+    assert!(back[..content.len()] == content && back.len() == 1 << 30);
+    std::fs::remove_file(file("back")).unwrap();
+
+    // Out as extents and in again, through pipes.
+    let stream = shell.run("volume export one - --format extents");
+    assert!(stream.status.success() && stream.stderr.is_empty());
+    assert!(stream.stdout.len() < 2 << 20);
+    let done = shell.fed("volume import two - --format extents", &stream.stdout);
+    assert!(done.status.success(), "{done:?}");
+    let again = shell.run("volume export two - --format extents");
+    assert!(again.stdout == stream.stdout);
+    let done = shell.fed("volume import two -", &content[..5000]);
+    assert!(done.status.success(), "{done:?}");
+
+    let told = shell.fed(
+        "volume import two - --format extents",
+        &stream.stdout[..5000],
+    );
+    let told = String::from_utf8(told.stderr).unwrap();
+    assert!(
+        told.contains("standard input") && told.contains("before its end"),
+        "{told}"
+    );
+    std::fs::File::create(file("large"))
+        .unwrap()
+        .set_len((1 << 30) + 1)
+        .unwrap();
+    let told = shell.failed(&format!("volume import two {}", file("large")), 1);
+    assert!(
+        told.contains("more than the 1073741824 of the volume"),
+        "{told}"
+    );
+    shell.done("snapshot create now --volume one");
+    shell.failed("snapshot export now x --since now --format raw", 2);
+    let told = shell.failed(&format!("volume export nobody {}", file("x")), 1);
+    assert!(told.contains("no volume is called"), "{told}");
     shell.appliance.stop().await;
 }

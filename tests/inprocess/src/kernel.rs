@@ -1,12 +1,15 @@
 //! targetd's real server over a kernel that agrees to everything.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
 use ashlar_targetd::server::{AllowedPeers, Answer, Caller, Server, Service, SocketOptions};
 use ashlar_targetd_protocol::{
-    Bytes, DiskReport, Failure, FailureKind, PROTOCOL_VERSION, PoolReport, PoolUsage, Report,
-    Request, Response, Sectors, VolumeReport,
+    Bytes, DiskReport, Failure, FailureKind, OpenObject, PROTOCOL_VERSION, PoolReport, PoolUsage,
+    Report, Request, Response, Sectors, VolumeReport,
 };
 
 /// Disks the box has.
@@ -22,6 +25,7 @@ const DATA_BLOCKS: u64 = 1 << 20;
 pub struct Kernel {
     held: Mutex<bool>,
     released: Condvar,
+    devices: Mutex<BTreeMap<OpenObject, File>>,
 }
 
 impl Kernel {
@@ -34,6 +38,26 @@ impl Kernel {
     pub fn release(&self) {
         *self.held.lock().unwrap() = false;
         self.released.notify_all();
+    }
+
+    /// Every device is [`DEVICE`] zeros until it is written; a snapshot is no other.
+    fn open(&self, object: OpenObject) -> Result<Answer, Failure> {
+        let file = || -> io::Result<File> {
+            let mut devices = self.devices.lock().unwrap();
+            if let Some(device) = devices.get(&object) {
+                return device.try_clone();
+            }
+            let device = tempfile::tempfile()?;
+            device.set_len(DEVICE.0)?;
+            let file = device.try_clone();
+            devices.insert(object, device);
+            file
+        };
+        let file = file().map_err(|error| {
+            let detail = format!("failed to make a file: {error}");
+            Failure::new(FailureKind::Kernel, detail)
+        })?;
+        Ok(Answer::with(Response::Opened { size: DEVICE }, file))
     }
 
     fn applied(&self, generation: u64) -> Response {
@@ -83,7 +107,7 @@ impl Service for Kernel {
                 snapshots: Vec::new(),
                 foreign: Vec::new(),
             },
-            Request::OpenDevice { .. } => return open(),
+            Request::OpenDevice { object, .. } => return self.open(object),
             Request::OpenMetadata { .. } | Request::ReleaseMetadata { .. } => {
                 return Err(Failure::new(
                     FailureKind::Unsupported,
@@ -93,18 +117,6 @@ impl Service for Kernel {
         };
         Ok(Answer::from(response))
     }
-}
-
-/// Every device is [`DEVICE`] zeros that nobody keeps.
-fn open() -> Result<Answer, Failure> {
-    let file = tempfile::tempfile().and_then(|file| file.set_len(DEVICE.0).map(|()| file));
-    let file = file.map_err(|error| {
-        Failure::new(
-            FailureKind::Kernel,
-            format!("failed to make a file: {error}"),
-        )
-    })?;
-    Ok(Answer::with(Response::Opened { size: DEVICE }, file))
 }
 
 fn disk(id: &str) -> DiskReport {

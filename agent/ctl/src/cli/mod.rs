@@ -22,6 +22,7 @@ mod session;
 mod snapshot;
 mod system;
 mod thin;
+mod transfer;
 mod volume;
 
 use std::process::ExitCode;
@@ -49,7 +50,9 @@ use session::Session;
         ashlarctl host create web --nqn nqn.2014-08.org.nvmexpress:uuid:8d5e…\n  \
         ashlarctl volume attach db1 web --transport nvme-tcp\n  \
         ashlarctl snapshot create before --volume db1\n  \
-        ashlarctl volume create copy --from-snapshot before"
+        ashlarctl volume create copy --from-snapshot before\n  \
+        ashlarctl snapshot export before db1.img\n  \
+        ashlarctl volume import copy disk.img"
 )]
 struct Arguments {
     #[command(flatten)]
@@ -120,7 +123,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let session = Session::open(access)?;
         match noun {
             Noun::System(verb) => system::run(&session, verb).await,
@@ -136,7 +139,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Noun::Event(verb) => event::run(&session, verb).await,
             Noun::Pki(verb) => pki::run(verb),
         }
-    })
+    });
+    // A thread may wait for a pipe that nobody writes to.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Arguments that each are fine but do not go together.

@@ -1,6 +1,8 @@
 //! `ashlarctl snapshot …`
 
-use ashlar_protocol::{AdoptSnapshotSpec, Name, Snapshot, SnapshotSpec, ThinId};
+use ashlar_protocol::{
+    AdoptSnapshotSpec, Name, ObjectKind, ObjectRef, Snapshot, SnapshotSpec, ThinId,
+};
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -8,6 +10,7 @@ use super::label::{Label, labels, noted};
 use super::output::{self, Facts, word};
 use super::session::{Named, Session, resolve};
 use super::thin::thin_id;
+use super::transfer::{self, Local};
 use super::volume::{self, moment};
 use ashlar_ctl::size::{Size, human};
 
@@ -73,6 +76,16 @@ pub enum Verb {
         /// Its id or name
         snapshot: String,
         /// List what differs from this snapshot instead, by id or name
+        #[arg(long, value_name = "SNAPSHOT")]
+        since: Option<String>,
+    },
+    /// Read what a snapshot holds, or what in it differs from an earlier one
+    Export {
+        /// Its id or name
+        snapshot: String,
+        #[command(flatten)]
+        local: Local,
+        /// Only what differs from this snapshot, by id or name, as extents
         #[arg(long, value_name = "SNAPSHOT")]
         since: Option<String>,
     },
@@ -148,6 +161,18 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let id = self::id(session, &snapshot).await?;
             let since = id_if(session, since).await?;
             output::many(session.format, &client.snapshot_extents(id, since).await?)
+        }
+        Verb::Export {
+            snapshot,
+            local,
+            since,
+        } => {
+            let object = ObjectRef {
+                kind: ObjectKind::Snapshot,
+                id: self::id(session, &snapshot).await?,
+            };
+            let since = id_if(session, since).await?;
+            transfer::export(session, object, since, &local).await
         }
         Verb::Delete { snapshot } => {
             let id = self::id(session, &snapshot).await?;

@@ -2,8 +2,8 @@
 
 use anyhow::bail;
 use ashlar_protocol::{
-    AdoptSpec, ConnectionSpec, ExtendSpec, Name, Parent, Provisioning, Qos, RevertSpec, ThinId,
-    TransferSpec, Transport, Volume, VolumeSpec, VolumeUpdate,
+    AdoptSpec, ConnectionSpec, ExtendSpec, Name, ObjectKind, ObjectRef, Parent, Provisioning, Qos,
+    RevertSpec, ThinId, TransferSpec, Transport, Volume, VolumeSpec, VolumeUpdate,
 };
 use clap::Subcommand;
 use time::OffsetDateTime;
@@ -15,6 +15,7 @@ use super::output::{self, Facts, word};
 use super::qos::{Limits, limited};
 use super::session::{Named, Session, resolve};
 use super::thin::thin_id;
+use super::transfer::{self, Local};
 use super::{connection, host, pool, snapshot};
 use ashlar_ctl::size::{Size, human};
 
@@ -132,6 +133,21 @@ pub enum Verb {
         /// List what differs from this snapshot instead, by id or name
         #[arg(long, value_name = "SNAPSHOT")]
         since: Option<String>,
+    },
+    /// Write a file to a volume that is not attached: all of it or, of an extents stream,
+    /// what it speaks of. A transfer that breaks is taken up by itself
+    Import {
+        /// Its id or name
+        volume: String,
+        #[command(flatten)]
+        local: Local,
+    },
+    /// Read what a volume holds that is not attached; a snapshot can be read any time
+    Export {
+        /// Its id or name
+        volume: String,
+        #[command(flatten)]
+        local: Local,
     },
     /// Give a volume the content of one of its snapshots; it keeps its size
     Revert {
@@ -291,6 +307,17 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let id = self::id(session, &volume).await?;
             let since = snapshot::id_if(session, since).await?;
             output::many(session.format, &client.volume_extents(id, since).await?)
+        }
+        Verb::Import { volume, local } => {
+            let id = self::id(session, &volume).await?;
+            transfer::import(session, id, &local).await
+        }
+        Verb::Export { volume, local } => {
+            let object = ObjectRef {
+                kind: ObjectKind::Volume,
+                id: self::id(session, &volume).await?,
+            };
+            transfer::export(session, object, None, &local).await
         }
         Verb::Revert {
             volume,

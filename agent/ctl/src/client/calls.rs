@@ -464,7 +464,7 @@ impl Client {
     }
 }
 
-fn changed<T: DeserializeOwned>(reply: &Reply) -> Result<Change<T>, Failure> {
+pub(super) fn changed<T: DeserializeOwned>(reply: &Reply) -> Result<Change<T>, Failure> {
     match reply.status {
         200 | 201 => Ok(Change::Done {
             value: reply.decode()?,

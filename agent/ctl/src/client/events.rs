@@ -8,12 +8,11 @@ use bytes::BytesMut;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, HeaderValue};
-use hyper::{Request, Response};
 use uuid::Uuid;
 
 use super::error::{CallError, Failure};
-use super::exchange::Exchange;
-use super::links::{Body, Link, Sender};
+use super::exchange::{Exchange, send};
+use super::links::Link;
 use super::{Client, PageQuery};
 
 /// One event or problem.
@@ -84,7 +83,7 @@ impl Client {
         let accept = HeaderValue::from_static(SEQUENCE_MEDIA_TYPE);
         request.headers_mut().insert(ACCEPT, accept);
         let answer = tokio::time::timeout(SILENCE, send(&mut link, request)).await;
-        let answer = answer.map_err(|_| self.silent())?;
+        let answer = answer.map_err(|_| self.silent(SILENCE))?;
         let answer = answer.map_err(|error| self.links.failed("talk to", error))?;
         let status = answer.status().as_u16();
         let mut stream = EventStream {
@@ -96,13 +95,6 @@ impl Client {
         match status {
             200 => Ok(stream),
             _ => Err(stream.refusal(status).await),
-        }
-    }
-
-    fn silent(&self) -> Failure {
-        Failure::Timeout {
-            endpoint: self.endpoint().to_string(),
-            after: SILENCE,
         }
     }
 }
@@ -149,7 +141,7 @@ impl EventStream {
 
     async fn more(&mut self) -> Result<(), Failure> {
         let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
-        match frame.map_err(|_| self.client.silent())? {
+        match frame.map_err(|_| self.client.silent(SILENCE))? {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
                     self.pending.extend_from_slice(&data);
@@ -191,13 +183,6 @@ impl EventStream {
 #[derive(Debug, thiserror::Error)]
 #[error("the stream was closed")]
 struct Ended;
-
-async fn send(link: &mut Link, request: Request<Body>) -> hyper::Result<Response<Incoming>> {
-    match &mut link.sender {
-        Sender::H1(sender) => sender.send_request(request).await,
-        Sender::H2(sender) => sender.send_request(request).await,
-    }
-}
 
 fn failed(failure: Failure) -> CallError {
     CallError {

@@ -7,7 +7,7 @@ use ashlar_protocol::{
     MEDIA_TYPE, Method, Operation, PROBLEM_MEDIA_TYPE, Problem, REQUEST_ID_HEADER,
 };
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Response};
@@ -15,8 +15,9 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::Client;
+use super::body::Body;
 use super::error::{CallError, Failure};
-use super::links::{Body, Link, Sender};
+use super::links::{Link, Sender};
 
 /// What an appliance may answer at most: a full page of the largest objects is well below.
 const REPLY_LIMITS: Limits = Limits {
@@ -77,10 +78,7 @@ impl Client {
         let outcome = tokio::time::timeout(deadline, converse(&mut link, request)).await;
         let (status, problem, body) = match outcome {
             Err(_) => {
-                return Err(Failure::Timeout {
-                    endpoint: self.endpoint().to_string(),
-                    after: deadline,
-                });
+                return Err(self.silent(deadline));
             }
             Ok(Err(error)) => {
                 return Err(match link.cause().await {
@@ -91,6 +89,15 @@ impl Client {
             Ok(Ok(answer)) => answer,
         };
         self.links.release(link).await;
+        self.reply((status, problem), body)
+    }
+
+    /// A successful answer, or why it is none.
+    pub(super) fn reply(
+        &self,
+        (status, problem): (u16, bool),
+        body: Bytes,
+    ) -> Result<Reply, Failure> {
         let reply = Reply {
             status,
             body,
@@ -100,6 +107,13 @@ impl Client {
             (200..300, false) => Ok(reply),
             (400..600, true) => Err(reply.decode().map_or_else(|e| e, Failure::Problem)),
             _ => Err(reply.unexpected("which is neither a result nor a problem")),
+        }
+    }
+
+    pub(super) fn silent(&self, after: Duration) -> Failure {
+        Failure::Timeout {
+            endpoint: self.endpoint().to_string(),
+            after,
         }
     }
 
@@ -136,8 +150,8 @@ impl Client {
         let request = match &exchange.body {
             Some(body) => request
                 .header(CONTENT_TYPE, MEDIA_TYPE)
-                .body(Full::from(body.clone())),
-            None => request.body(Full::default()),
+                .body(Body::from(body.clone())),
+            None => request.body(Body::default()),
         };
         request.map_err(|error| self.links.failed("put a request to", error))
     }
@@ -161,17 +175,14 @@ impl Reply {
 /// The connection broke, and this is what the request saw of it.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was lost")]
-struct Lost(#[source] Box<dyn std::error::Error + Send + Sync>);
+pub(super) struct Lost(#[source] pub(super) Box<dyn std::error::Error + Send + Sync>);
 
 /// The status, whether the body is a problem, and the body.
-async fn converse(
+pub(super) async fn converse(
     link: &mut Link,
     request: Request<Body>,
 ) -> Result<(u16, bool, Bytes), Box<dyn std::error::Error + Send + Sync>> {
-    let response: Response<Incoming> = match &mut link.sender {
-        Sender::H1(sender) => sender.send_request(request).await?,
-        Sender::H2(sender) => sender.send_request(request).await?,
-    };
+    let response = send(link, request).await?;
     let problem = HeaderValue::from_static(PROBLEM_MEDIA_TYPE);
     let is_problem = response.headers().get(CONTENT_TYPE) == Some(&problem);
     let status = response.status().as_u16();
@@ -183,6 +194,16 @@ async fn converse(
         let _ = sender.ready().await;
     }
     Ok((status, is_problem, body))
+}
+
+pub(super) async fn send(
+    link: &mut Link,
+    request: Request<Body>,
+) -> hyper::Result<Response<Incoming>> {
+    match &mut link.sender {
+        Sender::H1(sender) => sender.send_request(request).await,
+        Sender::H2(sender) => sender.send_request(request).await,
+    }
 }
 
 /// Sound types of ours always encode; the error says which one did not.

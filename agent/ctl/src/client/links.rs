@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
@@ -14,11 +12,10 @@ use tokio::sync::{Mutex, watch};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::body::Body;
 use super::error::Failure;
 use super::first_word::FirstWord;
 use super::{Endpoint, Identity};
-
-pub(super) type Body = Full<Bytes>;
 
 /// From dialling to the end of the TLS handshake.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);

@@ -12,8 +12,10 @@
 //! kept from before breaks under a request, the request is sent once more over a new one. A
 //! [`Client`] is cheap to clone and its clones share connections.
 
+mod body;
 mod calls;
 mod change;
+mod data;
 mod endpoint;
 mod error;
 mod events;
@@ -28,8 +30,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+pub use body::{Giver, Outgoing};
 pub use calls::PageQuery;
 pub use change::Change;
+pub use data::{ContentQuery, Download, MediaType};
 pub use endpoint::{DEFAULT_PORT, Endpoint, EndpointError};
 pub use error::{CallError, Failure};
 pub use events::EventStream;
@@ -93,6 +97,11 @@ impl Client {
         let mut client = self.clone();
         client.options.request_id = None;
         client
+    }
+
+    /// The id of the one request it is for, if it is.
+    pub fn request_id(&self) -> Option<Uuid> {
+        self.options.request_id
     }
 
     /// Where the appliance is.
