@@ -3,10 +3,12 @@
 //! | module     | what |
 //! |------------|------|
 //! | [`client`] | typed calls over mutual TLS |
+//! | [`backup`] | backups in files, and volumes of them |
 //! | [`pki`]    | a small certificate authority for labs |
 //! | [`transfer`] | files into volumes, volumes and snapshots into files |
 //! | [`size`]   | sizes as people write and read them |
 
+pub mod backup;
 pub mod client;
 pub mod pki;
 pub mod size;

@@ -386,3 +386,43 @@ async fn volumes_are_filled_from_files_and_pipes_and_read_into_them() {
     assert!(told.contains("no volume is called"), "{told}");
     shell.appliance.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_is_restored_from_its_folder() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.done("volume create db1 --pool pool --size 1GiB");
+    let folder = shell.appliance.dir.path().join("backups");
+    std::fs::create_dir(&folder).unwrap();
+    let folder = folder.display();
+    let made = shell.json(&format!("backup db1 {folder}"));
+    assert_eq!(
+        (&made["name"], &made["size"]),
+        (&"db1".into(), &(1 << 30).into())
+    );
+    assert!(made["file"].as_str().unwrap().ends_with("0001.extents"));
+    // This kernel cannot tell what differs, and leaves nothing behind for having tried.
+    let told = shell.failed(&format!("backup db1 {folder}"), 1);
+    assert!(told.contains("metadata"), "{told}");
+    let snapshots = shell.json("snapshot list");
+    assert_eq!(snapshots.as_array().unwrap().len(), 1, "{snapshots}");
+    shell.done(&format!("backup db1 {folder} --full"));
+
+    let restored = shell.json(&format!("restore db2 {folder} --pool pool"));
+    assert_eq!(
+        (&restored["name"], &restored["size"]),
+        (&"db2".into(), &(1 << 30).into())
+    );
+    let told = shell.failed(&format!("restore db3 {folder}/0009.extents --pool pool"), 1);
+    assert!(told.contains("0009.extents.json"), "{told}");
+    // What is not what its manifest says makes no volume.
+    let file = format!("{folder}/0002.extents");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let told = shell.failed(&format!("restore db3 {file} --pool pool"), 1);
+    assert!(told.contains("checksum"), "{told}");
+    assert_eq!(shell.json("volume list").as_array().unwrap().len(), 2);
+    shell.appliance.stop().await;
+}

@@ -23,7 +23,7 @@
 //! | [`thin_metadata`] | the agent, as the metadata of a thin pool |
 //! | [`images`]      | the reader of disk images |
 //! | [`extents`]       | the agent and clients, as the content of a volume |
-//! | [`words`]         | whoever reads names, addresses and sizes |
+//! | [`words`]         | whoever reads names, addresses, sizes and manifests |
 
 pub mod answers;
 pub mod bodies;

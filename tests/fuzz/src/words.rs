@@ -4,6 +4,7 @@ use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use ashlar_ctl::Endpoint;
+use ashlar_ctl::backup::Manifest;
 use ashlar_ctl::size::Size;
 use ashlar_kernel_iface::tree;
 use ashlar_protocol::{Name, Role};
@@ -36,6 +37,7 @@ pub fn run(data: &[u8]) {
     }
     secrets(text);
     size(text);
+    manifest(data);
 }
 
 fn reads_back<T: FromStr + Display + PartialEq + Debug>(text: &str) -> Option<T> {
@@ -63,6 +65,17 @@ fn secrets(text: &str) {
     if let Ok(key) = DhchapKey::try_from(text.to_owned()) {
         assert!(sound(key.expose()) && !format!("{key:?}").contains(text));
     }
+}
+
+fn manifest(data: &[u8]) {
+    let Ok(manifest) = Manifest::parse(data) else {
+        return;
+    };
+    let again = serde_json::to_vec(&manifest).expect("it is plain");
+    assert_eq!(
+        Manifest::parse(&again).expect("it was made of one"),
+        manifest
+    );
 }
 
 /// Whole numbers are taken exactly or not at all.
@@ -113,6 +126,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "1.5TiB",
         "10 GB",
         "17PiB",
+        r#"{"version":1,"volume":"f81d4fae-7dec-11d0-a765-00a0c91e6bf6","name":"db","size":4096,
+            "snapshot":"f81d4fae-7dec-11d0-a765-00a0c91e6bf7","length":80,"taken":7,
+            "sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}"#,
     ]
     .map(|text| text.as_bytes().to_vec())
     .into()

@@ -6,6 +6,7 @@
 //! ```
 
 mod access;
+mod backup;
 mod connection;
 mod disk;
 mod event;
@@ -96,6 +97,10 @@ enum Noun {
     /// Events: what happened, in order
     #[command(subcommand)]
     Event(event::Verb),
+    /// Back a volume up into a file: all of it, or what differs from the backup before
+    Backup(backup::Make),
+    /// Make a new volume of a full backup and those that build upon it
+    Restore(backup::Restore),
     /// Make a small certificate authority and certificates for labs
     #[command(subcommand)]
     Pki(pki::Verb),
@@ -137,6 +142,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Noun::Connection(verb) => connection::run(&session, verb).await,
             Noun::Job(verb) => job::run(&session, verb).await,
             Noun::Event(verb) => event::run(&session, verb).await,
+            Noun::Backup(arguments) => backup::make(&session, arguments).await,
+            Noun::Restore(arguments) => backup::restore(&session, arguments).await,
             Noun::Pki(verb) => pki::run(verb),
         }
     });

@@ -18,6 +18,8 @@ mod retry;
 mod source;
 mod target;
 
+pub(crate) use retry::Patience;
+
 pub use error::TransferError;
 pub use export::{Export, Exported, export};
 pub use import::import;
