@@ -426,3 +426,108 @@ async fn a_backup_is_restored_from_its_folder() {
     assert_eq!(shell.json("volume list").as_array().unwrap().len(), 2);
     shell.appliance.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_changes_are_each_answered() {
+    let shell = Shell::new().await;
+    let pool = shell.appliance.pool().await;
+    let ids: Vec<_> = (1..=120).map(uuid::Uuid::from_u128).collect();
+    let create = |id| {
+        format!(
+            r#"{{"method": "PUT", "path": "/v1/volumes/{id}",
+                 "body": {{"name": "v", "pool": "{pool}", "size": 1048576}}}}"#
+        )
+        .replace('\n', "")
+    };
+    let lines: Vec<_> = ids.iter().map(create).collect();
+    let done = shell.fed("bulk - -o json", lines.join("\n").as_bytes());
+    assert!(done.status.success(), "{done:?}");
+    let told = String::from_utf8(done.stdout).unwrap();
+    let told: Vec<Value> = told
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(told.len(), 120);
+    assert!(
+        told.iter().all(|answer| answer["status"] == 201),
+        "{told:?}"
+    );
+    assert_eq!(told[119]["body"]["id"], ids[119].to_string());
+
+    // One of them fails, the others do not mind.
+    let delete = |id| format!(r#"{{"method": "DELETE", "path": "/v1/volumes/{id}"}}"#);
+    let nobody = uuid::Uuid::from_u128(999);
+    let some = [ids[0], nobody, ids[1]].map(delete).join(", ");
+    let done = shell.fed("bulk -", format!("[{some}]").as_bytes());
+    assert_eq!(done.status.code(), Some(1));
+    let told = String::from_utf8(done.stdout).unwrap();
+    let statuses: Vec<_> = told
+        .lines()
+        .filter_map(|l| l.split_whitespace().nth(1))
+        .collect();
+    assert_eq!(statuses, ["204", "404", "204"], "{told}");
+    let complaint = String::from_utf8(done.stderr).unwrap();
+    assert!(complaint.contains("1 of 3 changes failed"), "{complaint}");
+    assert_eq!(shell.json("volume list").as_array().unwrap().len(), 118);
+
+    let request = uuid::Uuid::new_v4();
+    let line = format!("bulk - --request-id {request}");
+    let done = shell.fed(&line, lines.join("\n").as_bytes());
+    assert_eq!(done.status.code(), Some(2), "{done:?}");
+    let done = shell.fed("bulk -", b"{\"method\": \"PUT\"}");
+    let complaint = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        complaint.contains("change 1: missing field `path`"),
+        "{complaint}"
+    );
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_under_a_request_id_has_an_id_that_follows() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.done("volume create db1 --pool pool --size 1GiB");
+    shell.done("volume create db2 --pool pool --size 1GiB");
+    for line in [
+        "volume create db3 --pool pool --size 1GiB",
+        "snapshot create now --volume db1",
+        "group create all --volume db1 --volume db2",
+        "group-snapshot create now --group all",
+        "host create web --iqn iqn.2026-11.io.example:web",
+        "volume attach db3 web --transport iscsi",
+    ] {
+        let request = uuid::Uuid::new_v4();
+        let line = format!("{line} --request-id {request}");
+        let made = shell.json(&line);
+        let id = made["host"]["id"].as_str().or(made["id"].as_str());
+        assert_eq!(id, Some(request.to_string().as_str()), "{line}: {made}");
+        // Again, nothing else is made.
+        let again = shell.json(&line);
+        assert_eq!(again["id"], made["id"], "{line}");
+    }
+    for (kind, count) in [("volume", 3), ("group-snapshot", 1), ("connection", 1)] {
+        let all = shell.json(&format!("{kind} list"));
+        assert_eq!(all.as_array().unwrap().len(), count, "{kind}: {all}");
+    }
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_can_be_cut_off() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.done("volume create db1 --pool pool --size 1GiB");
+    shell.done("host create web --iqn iqn.2026-11.io.example:web");
+    for line in [
+        "volume detach db1 web --force",
+        "connection delete ID --force",
+    ] {
+        let made = shell.json("volume attach db1 web --transport iscsi");
+        let id = made["id"].as_str().unwrap();
+        shell.done(&line.replace("ID", id));
+        assert_eq!(shell.json("connection list"), Value::Array(Vec::new()));
+    }
+    shell.failed("volume delete db1 --force", 2);
+    shell.appliance.stop().await;
+}

@@ -100,7 +100,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 volumes: ids(session, &volumes).await?,
                 source: source(session, from_group, from_group_snapshot).await?,
             };
-            let id = id.unwrap_or_else(Uuid::new_v4);
+            let id = session.new_id(id);
             let shown = async || client.under_new_ids().group_show(id).await;
             session.change(client.group_create(id, &spec), shown).await
         }
@@ -144,7 +144,7 @@ pub async fn run_snapshot(session: &Session, verb: SnapshotVerb) -> anyhow::Resu
                 group,
                 snapshots: snapshots(session, group).await?,
             };
-            let id = id.unwrap_or_else(Uuid::new_v4);
+            let id = session.new_id(id);
             let shown = async || client.under_new_ids().group_snapshot_show(id).await;
             let change = client.group_snapshot_create(id, &spec);
             session.change(change, shown).await
@@ -184,7 +184,7 @@ async fn source(
     };
     let copy = |source| MemberCopy {
         source,
-        volume: Uuid::new_v4(),
+        volume: session.part_id(source),
     };
     Ok(Some(GroupSource {
         group,
@@ -198,7 +198,7 @@ async fn snapshots(session: &Session, group: Uuid) -> anyhow::Result<Vec<MemberS
     let group = session.client.under_new_ids().group_show(group).await?;
     let new = |volume| MemberSnapshot {
         volume,
-        snapshot: Uuid::new_v4(),
+        snapshot: session.part_id(volume),
     };
     Ok(group.volumes.into_iter().map(new).collect())
 }

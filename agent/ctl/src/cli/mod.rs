@@ -7,6 +7,7 @@
 
 mod access;
 mod backup;
+mod bulk;
 mod connection;
 mod disk;
 mod event;
@@ -101,6 +102,8 @@ enum Noun {
     Backup(backup::Make),
     /// Make a new volume of a full backup and those that build upon it
     Restore(backup::Restore),
+    /// Make many changes, each with an answer of its own
+    Bulk(bulk::Arguments),
     /// Make a small certificate authority and certificates for labs
     #[command(subcommand)]
     Pki(pki::Verb),
@@ -142,6 +145,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Noun::Connection(verb) => connection::run(&session, verb).await,
             Noun::Job(verb) => job::run(&session, verb).await,
             Noun::Event(verb) => event::run(&session, verb).await,
+            Noun::Bulk(arguments) => bulk::run(&session, arguments).await,
             Noun::Backup(arguments) => backup::make(&session, arguments).await,
             Noun::Restore(arguments) => backup::restore(&session, arguments).await,
             Noun::Pki(verb) => pki::run(verb),

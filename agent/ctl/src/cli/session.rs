@@ -64,6 +64,14 @@ impl Session {
         given.or(self.request_id).unwrap_or_else(Uuid::new_v4)
     }
 
+    /// The id of something that is made along with another, for which `of` stands; likewise.
+    pub fn part_id(&self, of: Uuid) -> Uuid {
+        match self.request_id {
+            Some(request) => Uuid::from_u128(request.as_u128() ^ of.as_u128()),
+            None => Uuid::new_v4(),
+        }
+    }
+
     /// Makes a change and shows what it leaves: `shown` asks for the object when the change
     /// was not done in the first answer.
     pub async fn change<T, U>(
@@ -100,6 +108,18 @@ impl Session {
         self.watch(job, &progress).await
     }
 
+    /// What a job has come to, or is at if it is not waited for.
+    pub async fn outcome(&self, job: Job) -> anyhow::Result<Job> {
+        if self.no_wait {
+            return Ok(job);
+        }
+        let id = job.id;
+        match self.wait(job).await {
+            Err(error) if failure(&error) => Ok(self.client.under_new_ids().job_show(id).await?),
+            outcome => outcome,
+        }
+    }
+
     async fn settle<T>(
         &self,
         change: impl Future<Output = Result<Change<T>, CallError>>,
@@ -131,6 +151,12 @@ impl Session {
             ),
         }
     }
+}
+
+/// Whether it is the job itself that failed.
+fn failure(error: &anyhow::Error) -> bool {
+    let call = error.downcast_ref::<CallError>();
+    call.is_some_and(|call| call.problem().is_some())
 }
 
 /// What became of a change.

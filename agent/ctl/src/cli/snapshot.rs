@@ -105,7 +105,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             label,
             id,
         } => {
-            let id = id.unwrap_or_else(Uuid::new_v4);
+            let id = session.new_id(id);
             let spec = SnapshotSpec {
                 name,
                 volume: volume::id(session, &volume).await?,

@@ -13,6 +13,7 @@
 //! [`Client`] is cheap to clone and its clones share connections.
 
 mod body;
+mod bulk;
 mod calls;
 mod change;
 mod data;
