@@ -6,7 +6,7 @@ use ashlar_protocol::{Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, DataState, DesiredPool, DesiredSnapshot, DesiredSnapshots, DesiredVolume,
     Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos, Sectors,
-    ThinSource,
+    SnapshotsKind, ThinSource,
 };
 use uuid::Uuid;
 
@@ -86,6 +86,7 @@ pub fn snapshot(id: Uuid, record: &SnapshotRecord, generation: u64) -> Option<De
         return None;
     }
     Some(DesiredSnapshots {
+        kind: SnapshotsKind::Snapshot,
         id,
         generation,
         members: vec![member(id, record)],
@@ -112,6 +113,7 @@ pub fn group(intent: &Intent, id: Uuid, generation: u64) -> Option<DesiredSnapsh
         })
     });
     Some(DesiredSnapshots {
+        kind: SnapshotsKind::Group,
         id,
         generation,
         members: copies.collect(),
@@ -124,6 +126,7 @@ pub fn group_snapshot(intent: &Intent, id: Uuid, generation: u64) -> Option<Desi
     let record = intent.group_snapshot(id)?;
     let snapshots = intent.snapshots_of_group(id);
     Some(DesiredSnapshots {
+        kind: SnapshotsKind::GroupSnapshot,
         id,
         generation,
         members: snapshots.map(|(id, record)| member(id, record)).collect(),

@@ -191,7 +191,10 @@ pub struct ThinSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DesiredSnapshots {
-    /// The id of the one snapshot, or of the group snapshot.
+    /// What they are together.
+    pub kind: SnapshotsKind,
+    /// The id of the one snapshot, of the group whose members are made, or of the group snapshot.
+    /// Ids of different kinds may be the same.
     pub id: Uuid,
     /// The intent's generation, echoed in the report.
     pub generation: u64,
@@ -199,6 +202,18 @@ pub struct DesiredSnapshots {
     pub members: Vec<DesiredSnapshot>,
     /// Whether their data exists.
     pub data: DataState,
+}
+
+/// What snapshots that are taken at one instant are together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SnapshotsKind {
+    /// One snapshot.
+    Snapshot,
+    /// The members of a group that begins as a copy.
+    Group,
+    /// The snapshots of all members of a group.
+    GroupSnapshot,
 }
 
 /// One snapshot.

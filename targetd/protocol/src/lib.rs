@@ -37,7 +37,7 @@ pub use call::{Call, Counted, OpenObject, PROTOCOL_VERSION, Reply, Request, Resp
 pub use desired::{
     Accesses, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
     DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos,
-    Rate, ThinRef, ThinSource,
+    Rate, SnapshotsKind, ThinRef, ThinSource,
 };
 pub use names::{DiskId, Iqn, NameError, Nqn, PortalAddr, Transport};
 pub use report::{

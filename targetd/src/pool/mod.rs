@@ -29,7 +29,7 @@ use ashlar_targetd_protocol::{
 };
 use uuid::Uuid;
 
-use crate::generations::{Generations, Intent};
+use crate::generations::{Generations, Intent, Kind, Object};
 use crate::kernel::{Kernel, KernelError};
 use crate::locks::KeyLocks;
 use crate::ours::{self, PoolPart};
@@ -65,7 +65,8 @@ impl Pools {
             accesses: 0,
             last: desired.absent,
         };
-        self.generations.accept(desired.id, intent)?;
+        self.generations
+            .accept(Object::new(Kind::Pool, desired.id), intent)?;
         let observed =
             observe(&self.kernel, desired).map_err(|error| unobserved(desired.id, &error))?;
         check(desired, &observed)?;

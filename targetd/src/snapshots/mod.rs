@@ -28,7 +28,7 @@ use std::sync::Arc;
 use ashlar_targetd_protocol::{DataState, DesiredSnapshots, Failure, FailureKind, Report};
 use uuid::Uuid;
 
-use crate::generations::{Generations, Intent};
+use crate::generations::{Generations, Intent, Kind, Object};
 use crate::kernel::{Kernel, KernelError};
 use crate::locks::KeyLocks;
 use crate::ours;
@@ -64,7 +64,10 @@ impl Snapshots {
             accesses: 0,
             last: desired.data == DataState::Tombstone,
         };
-        self.generations.accept(desired.id, intent)?;
+        self.generations.accept(
+            Object::new(Kind::Snapshots(desired.kind), desired.id),
+            intent,
+        )?;
         let observed =
             observe(&self.kernel, desired).map_err(|error| unobserved(desired.id, &error))?;
         check(desired, &observed)?;

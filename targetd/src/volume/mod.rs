@@ -38,7 +38,7 @@ use ashlar_targetd_protocol::{
 };
 use uuid::Uuid;
 
-use crate::generations::{Generations, Intent};
+use crate::generations::{Generations, Intent, Kind, Object};
 use crate::kernel::{Kernel, KernelError};
 use crate::locks::KeyLocks;
 use crate::ours;
@@ -208,7 +208,8 @@ impl Volumes {
             accesses: desired.exports.accesses(),
             last: desired.data == DataState::Tombstone,
         };
-        self.generations.accept(desired.id, intent)?;
+        self.generations
+            .accept(Object::new(Kind::Volume, desired.id), intent)?;
         let steps = self.reconcile(&goal)?;
         Ok(Report {
             generation: desired.generation,

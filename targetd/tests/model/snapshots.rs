@@ -343,6 +343,22 @@ fn a_stale_generation_of_snapshots_is_refused() {
 }
 
 #[test]
+fn a_group_snapshot_may_have_the_id_of_a_snapshot() {
+    let world = furnished();
+    let mut one = shots_of(&[3]);
+    one.0.generation = 9;
+    world.snapshots(&one).unwrap();
+    let mut whole = shots_of(&[1, 2]);
+    (whole.0.id, whole.0.generation) = (one.0.id, 8);
+    world.snapshots(&whole).unwrap();
+    assert_eq!(held(&world), [Some(1); 3]);
+    whole.0.generation = 7;
+    let stale = refused(&world, &whole.tombstone(), FailureKind::Refused);
+    let of = format!("of group snapshot {} is stale: 8", one.0.id);
+    assert!(stale.contains(&of), "{stale}");
+}
+
+#[test]
 fn an_active_snapshot_that_nobody_knows_loses_its_device_and_keeps_its_data() {
     let world = furnished();
     let before = world.picture();

@@ -8,7 +8,7 @@ use ashlar_targetd_protocol::{
     Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredMove, DesiredPool,
     DesiredSnapshot, DesiredSnapshots, DesiredVolume, DhchapKey, Exports, Iqn, IscsiAcl,
     IscsiExport, Nqn, NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId, PortalAddr, Qos, Rate,
-    Sectors, ThinId, ThinRef, ThinSource,
+    Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource,
 };
 use uuid::Uuid;
 
@@ -278,11 +278,12 @@ pub fn shots_of(volumes: &[u32]) -> Shots {
         },
         held: false,
     };
-    let id = match volumes {
-        [one] => snapshot_id(one + 100),
-        _ => snapshot_id(0),
+    let (kind, id) = match volumes {
+        [one] => (SnapshotsKind::Snapshot, snapshot_id(one + 100)),
+        _ => (SnapshotsKind::GroupSnapshot, snapshot_id(0)),
     };
     Shots(DesiredSnapshots {
+        kind,
         id,
         generation: 0,
         members: volumes.iter().map(shot).collect(),
