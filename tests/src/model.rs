@@ -106,6 +106,23 @@ impl Model {
         self.client_at(self.address, identity)
     }
 
+    /// Copies the agent's store while the agent is stopped.
+    pub fn back_up(&mut self) -> anyhow::Result<TempDir> {
+        self.agent = None;
+        let copy = tempfile::tempdir()?;
+        copy_tree(&self.store(), copy.path())?;
+        self.start_agent()?;
+        Ok(copy)
+    }
+
+    /// Switches the appliance off and on, with a copy in the place of the agent's store.
+    pub fn put_back(&mut self, copy: &Path) -> anyhow::Result<()> {
+        self.agent = None;
+        std::fs::remove_dir_all(self.store())?;
+        copy_tree(copy, &self.store())?;
+        self.power_cut()
+    }
+
     fn start_targetd(&mut self) -> anyhow::Result<()> {
         let listener = bind(&SocketOptions {
             path: self.socket(),
@@ -150,7 +167,7 @@ impl Model {
         let path = self.folder.path().join("agent.toml");
         std::fs::write(&path, "name = \"model\"\n")?;
         let mut config = Config::read(&path)?;
-        config.state_dir = self.folder.path().join("store");
+        config.state_dir = self.store();
         config.targetd_socket = self.socket();
         config.convert = self.folder.path().join(CONVERT);
         config.listen.address = self.address;
@@ -160,6 +177,10 @@ impl Model {
             client_ca: self.pki().join("ca.pem"),
         };
         Ok(config)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
     }
 
     fn socket(&self) -> PathBuf {
@@ -289,6 +310,19 @@ impl Drop for Agent {
             let _ = thread.join();
         }
     }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match entry.file_type()?.is_dir() {
+            true => copy_tree(&from, &to)?,
+            false => drop(std::fs::copy(from, to)?),
+        }
+    }
+    Ok(())
 }
 
 fn make_certificates(folder: &Path) -> anyhow::Result<()> {

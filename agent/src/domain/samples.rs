@@ -48,6 +48,7 @@ pub(crate) struct World {
     pub(crate) transports: BTreeSet<Transport>,
     pub(crate) behind: BTreeSet<Unit>,
     pub(crate) troubled: BTreeMap<Unit, Problem>,
+    pub(crate) uncounted: BTreeMap<Uuid, Problem>,
     pub(crate) missing: BTreeMap<&'static str, String>,
     pub(crate) requests: u128,
     pub(crate) disks: Vec<DiskReport>,
@@ -62,6 +63,7 @@ impl World {
             transports: [Transport::Iscsi, Transport::NvmeTcp].into(),
             behind: BTreeSet::new(),
             troubled: BTreeMap::new(),
+            uncounted: BTreeMap::new(),
             missing: BTreeMap::new(),
             requests: 0xf000,
             disks: disks(),
@@ -108,6 +110,7 @@ impl World {
             transports: &self.transports,
             settled: &settled,
             trouble: &|unit| self.troubled.get(&unit).cloned(),
+            uncounted: &|pool| self.uncounted.get(&pool).cloned(),
             missing: &|feature| self.missing.get(feature).cloned(),
             ended: &|request| request.unit.is_none_or(settled),
         };

@@ -35,7 +35,7 @@ use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
 use crate::domain::record::{
     ConnectionPhase, ConnectionRecord, Growth, Key, PoolPhase, PoolRecord, Record, RequestRecord,
-    SnapshotPhase, SnapshotRecord, Unit, VolumePhase, VolumeRecord,
+    SnapshotPhase, SnapshotRecord, ThinCounter, Unit, VolumePhase, VolumeRecord,
 };
 
 pub(in crate::domain) use groups::in_phase;
@@ -99,6 +99,15 @@ pub fn settle(intent: &Intent, unit: Unit, generation: u64, capacity: Option<u64
         Unit::Group(id) => groups::settle_group(intent, id, generation),
         Unit::GroupSnapshot(id) => groups::settle_snapshots(intent, id, generation),
     }
+}
+
+/// Of a pool's thin ids, those below `first_free` may be taken, by whatever is in the pool:
+/// more than the intent knows when a store older than the pool was put in its place. None of
+/// them is given any more.
+pub fn skip_thin_ids(intent: &Intent, pool: Uuid, first_free: u32) -> Option<Edit> {
+    let next = first_free;
+    let behind = intent.pool(pool).is_some() && intent.thin_counter(pool).next < next;
+    behind.then(|| Edit::put(Record::ThinCounter(pool, ThinCounter { next })))
 }
 
 fn settle_pool(intent: &Intent, id: Uuid, generation: u64, capacity: Option<u64>) -> Vec<Edit> {

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_protocol::{ObjectKind, Problem};
-use ashlar_targetd_protocol::PoolReport;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, mpsc};
 use uuid::Uuid;
@@ -31,7 +30,7 @@ use crate::domain::{
     Command, Decision, Edit, Facts, Intent, OsRandom, Outcome, Record, Reply, RequestContext, Site,
     Undertaking, decide, outcome,
 };
-use crate::reconcile::{DeskError, Ledger, Reconciler};
+use crate::reconcile::{DeskError, Ledger, PoolSeen, Reconciler};
 use crate::targetd::Targetd;
 
 /// Messages taken per commit. Twice the units in flight, so that a full house is one batch.
@@ -163,10 +162,10 @@ impl Clerk {
             Message::Settle {
                 unit,
                 span,
-                report,
+                seen,
                 tell,
             } => {
-                let result = self.settle(intent, unit, span, report);
+                let result = self.settle(intent, unit, span, seen);
                 // Settling may leave more to do.
                 let newest = match unit {
                     Unit::Volume(id) => intent.volume(id).map(|entry| entry.record.generation),
@@ -247,13 +246,18 @@ impl Clerk {
         intent: &mut Intent,
         unit: Unit,
         span: Span,
-        report: Option<PoolReport>,
+        seen: Option<PoolSeen>,
     ) -> Result<(), Problem> {
-        let usage = report.as_ref().and_then(|report| report.usage);
+        let usage = seen.as_ref().and_then(|seen| seen.report.usage);
         let capacity = usage.map(|u| u.data_total.saturating_mul(u.block.bytes().0));
-        let edits = settle::settle(intent, unit, span.tried, capacity);
+        let mut edits = settle::settle(intent, unit, span.tried, capacity);
+        if let (Unit::Pool(pool), Some(seen)) = (unit, &seen)
+            && let Ok(first_free) = seen.first_free
+        {
+            edits.extend(settle::skip_thin_ids(intent, pool, first_free));
+        }
         self.keeper.stage(intent, &edits)?;
-        let look = report.map_or(Look::Gone, Look::Report);
+        let look = seen.map_or(Look::Gone, |seen| Look::Report(seen.report));
         let asked = intent.requests_between(span.applied, span.tried);
         let asked = asked.filter(|(_, request)| request.unit == Some(unit));
         let answers: Vec<Edit> = asked
@@ -359,6 +363,7 @@ impl Clerk {
             transports: &self.site.transports(),
             settled: &|unit| ledger.settled(unit) && !pending.contains(&unit),
             trouble: &|unit| ledger.problem(unit),
+            uncounted: &|pool| ledger.uncounted(pool),
             missing: &|feature| self.targetd.missing(feature),
             ended: &|request| {
                 let unit = request.unit;

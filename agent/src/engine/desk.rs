@@ -1,7 +1,7 @@
 //! The handle of the store thread, and what it is asked.
 
 use ashlar_protocol::{JobResult, Problem, Progress};
-use ashlar_targetd_protocol::{DiskReport, PoolReport};
+use ashlar_targetd_protocol::DiskReport;
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use super::work::Rule;
 use crate::domain::record::Unit;
 use crate::domain::settle::{self, Grounds, Span};
 use crate::domain::{Command, Edit, Intent, Outcome, Reply, RequestContext, Undertaking};
-use crate::reconcile::{Desk, DeskAnswer, DeskError, Settled};
+use crate::reconcile::{Desk, DeskAnswer, DeskError, PoolSeen, Settled};
 
 /// Messages waiting. Two batches: one being committed and one to follow.
 const QUEUE: usize = 2 * BATCH;
@@ -54,7 +54,7 @@ pub(super) enum Message {
     Settle {
         unit: Unit,
         span: Span,
-        report: Option<PoolReport>,
+        seen: Option<PoolSeen>,
         tell: Tell<Result<(), DeskError>>,
     },
     Undo {
@@ -205,13 +205,13 @@ impl StoreDesk {
 }
 
 impl Desk for StoreDesk {
-    fn settle(&self, unit: Unit, span: Span, report: Option<PoolReport>) -> DeskAnswer<()> {
+    fn settle(&self, unit: Unit, span: Span, seen: Option<PoolSeen>) -> DeskAnswer<()> {
         let (tell, told) = oneshot::channel();
         self.ask(
             Message::Settle {
                 unit,
                 span,
-                report,
+                seen,
                 tell,
             },
             told,

@@ -89,13 +89,16 @@ impl Engine {
         let look = self.look_at_pool(id).await;
         let intent = self.shared.intent.read().await;
         let state = view::pool(id, intent.pool(id)?, &look).state;
+        let degraded = |detail: &str| (HealthStatus::Degraded, Some(detail.to_owned()));
         let (status, detail) = match state {
+            PoolState::Online if let Some(why) = self.shared.ledger.uncounted(id) => {
+                degraded(&format!("the pool takes nothing new: {}", why.detail))
+            }
             PoolState::Online | PoolState::Creating => (HealthStatus::Ok, None),
-            PoolState::Offline => (HealthStatus::Degraded, Some("the pool is offline")),
-            PoolState::Degraded => (HealthStatus::Degraded, Some("the pool refuses new blocks")),
+            PoolState::Offline => degraded("the pool is offline"),
+            PoolState::Degraded => degraded("the pool refuses new blocks"),
         };
-        let name = format!("pool/{id}");
-        Some(check(&name, status, detail.map(str::to_owned)))
+        Some(check(&format!("pool/{id}"), status, detail))
     }
 
     fn reconcile_check(&self) -> Check {

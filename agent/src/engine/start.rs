@@ -114,10 +114,12 @@ impl Engine {
         let promised = intent.generation();
         let intent = Arc::new(RwLock::new(intent));
         let (stop, stopped) = watch::channel(false);
+        let thin = Views::new(targetd.clone());
         let reconciler = Reconciler::new(
             Arc::clone(&intent),
             Arc::clone(&ledger),
             targetd.clone(),
+            thin.clone(),
             Arc::clone(&site),
             stopped.clone(),
             promised,
@@ -152,7 +154,7 @@ impl Engine {
             desk,
             intent,
             ledger,
-            thin: Views::new(targetd.clone()),
+            thin,
             targetd,
             reconciler,
             site,

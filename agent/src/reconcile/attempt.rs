@@ -8,7 +8,7 @@ use ashlar_targetd_protocol::{
 };
 use uuid::Uuid;
 
-use super::driver::Reconciler;
+use super::driver::{PoolSeen, Reconciler};
 use super::failure::{Remedy, Trouble, trouble};
 use super::render;
 use crate::domain::Intent;
@@ -19,7 +19,7 @@ use crate::targetd::CallError;
 /// How an attempt ended.
 pub(super) enum End {
     /// The kernel has it; and of a pool, this.
-    Settled(Option<PoolReport>),
+    Settled(Option<PoolSeen>),
     /// There is nothing left to bring about.
     Forgotten,
     /// It does not.
@@ -141,10 +141,14 @@ impl Reconciler {
         }
         match absent {
             true => Ok(End::Settled(None)),
-            false => self
-                .look(pool)
-                .await
-                .map(|report| End::Settled(Some(report))),
+            false => {
+                let report = self.look(pool).await?;
+                // Read after the pool was applied: nothing is made in it that is not asked for
+                // by this process from here on.
+                let first_free = self.shared.thin.first_free(pool).await;
+                let first_free = first_free.map_err(Problem::from);
+                Ok(End::Settled(Some(PoolSeen { report, first_free })))
+            }
         }
     }
 

@@ -19,6 +19,7 @@ use crate::domain::record::Unit;
 use crate::domain::settle::{Grounds, Span};
 use crate::domain::{Intent, Site};
 use crate::targetd::{IN_FLIGHT, Targetd};
+use crate::thin::Views;
 
 /// Units being applied at once. A few calls are left for those who only look.
 const APPLIES: usize = IN_FLIGHT - 4;
@@ -31,8 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the store thread does for drivers.
 pub trait Desk: Send + Sync + 'static {
-    /// The kernel has what was asked of `unit` in `span`; `report` is a pool's.
-    fn settle(&self, unit: Unit, span: Span, report: Option<PoolReport>) -> DeskAnswer<()>;
+    /// The kernel has what was asked of `unit` in `span`; `seen` is a pool's.
+    fn settle(&self, unit: Unit, span: Span, seen: Option<PoolSeen>) -> DeskAnswer<()>;
     /// Takes back what was added in `span`; whether there was anything.
     fn withdraw(&self, unit: Unit, span: Span, grounds: Grounds) -> DeskAnswer<bool>;
     /// Gives back what was to be taken in `span`; whether there was anything.
@@ -40,6 +41,15 @@ pub trait Desk: Send + Sync + 'static {
     /// Forgets what was added in `span` without a trace in the kernel; whether there was
     /// anything.
     fn forget(&self, unit: Unit, span: Span, grounds: Grounds) -> DeskAnswer<bool>;
+}
+
+/// What the kernel has of a pool.
+#[derive(Clone, Debug)]
+pub struct PoolSeen {
+    /// As targetd sees it.
+    pub report: PoolReport,
+    /// The first thin id from which on all are free, or why it is not known.
+    pub first_free: Result<u32, Problem>,
 }
 
 /// What a [`Desk`] answers, later.
@@ -66,6 +76,7 @@ pub(super) struct Shared {
     pub(super) intent: Arc<RwLock<Intent>>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) targetd: Targetd,
+    pub(super) thin: Views,
     pub(super) site: Arc<Site>,
     pub(super) permits: Semaphore,
     pub(super) holds: Holds,
@@ -82,6 +93,7 @@ impl Reconciler {
         intent: Arc<RwLock<Intent>>,
         ledger: Arc<Ledger>,
         targetd: Targetd,
+        thin: Views,
         site: Arc<Site>,
         stopped: watch::Receiver<bool>,
         promised: u64,
@@ -91,6 +103,7 @@ impl Reconciler {
             intent,
             ledger,
             targetd,
+            thin,
             site,
             permits,
             holds: Holds::default(),
@@ -130,18 +143,30 @@ impl Reconciler {
             let (span, end) = self.attempt(unit).await;
             let outcome = match end {
                 End::Failed(trouble) => Err(trouble),
-                End::Forgotten => Ok(()),
-                End::Settled(report) => match desk.settle(unit, self.recent(span), report).await {
-                    Ok(()) => Ok(()),
-                    Err(DeskError::Stopping) => return,
-                    Err(DeskError::Problem(problem)) => Err(Trouble::new(problem, Remedy::Retry)),
-                },
+                End::Forgotten => Ok(None),
+                End::Settled(seen) => {
+                    let counted = seen.as_ref().map(PoolSeen::counted);
+                    match desk.settle(unit, self.recent(span), seen).await {
+                        Ok(()) => Ok(self.note_count(unit, counted)),
+                        Err(DeskError::Stopping) => return,
+                        Err(DeskError::Problem(problem)) => {
+                            Err(Trouble::new(problem, Remedy::Retry))
+                        }
+                    }
+                }
             };
             match outcome {
-                Ok(()) => match self.shared.ledger.applied(unit, span.tried) {
+                Ok(None) => match self.shared.ledger.applied(unit, span.tried) {
                     Next::Rest => return,
                     Next::Again => failing = Failing::default(),
                 },
+                Ok(Some(problem)) => {
+                    tracing::warn!(object = %unit.object(), %problem, "takes nothing new yet");
+                    self.shared.ledger.again(unit);
+                    self.shared.ledger.applied(unit, span.tried);
+                    failing.again(true);
+                    self.pause(unit, &failing).await;
+                }
                 Err(trouble) => {
                     if self
                         .remedy(unit, span, trouble, &mut failing, &*desk)
@@ -153,6 +178,14 @@ impl Reconciler {
                 }
             }
         }
+    }
+
+    /// Notes whether the thin ids of a pool are known, and answers why they are not.
+    fn note_count(&self, unit: Unit, counted: Option<Result<(), Problem>>) -> Option<Problem> {
+        if let (Unit::Pool(pool), Some(counted)) = (unit, &counted) {
+            self.shared.ledger.note_count(pool, counted.clone());
+        }
+        counted?.err()
     }
 
     /// Of a span, what this process was asked for.
@@ -211,6 +244,11 @@ impl Reconciler {
         self.shared
             .ledger
             .failed(unit, span.tried, &problem, given_up);
+        self.pause(unit, failing).await;
+        Ok(())
+    }
+
+    async fn pause(&self, unit: Unit, failing: &Failing) {
         let wake = self.shared.ledger.wake(unit);
         // Cancel-safe: a wake-up that comes as the pause ends is kept by the Notify and ends
         // the next pause early, which costs one attempt.
@@ -218,7 +256,12 @@ impl Reconciler {
             () = tokio::time::sleep(failing.pause()) => {}
             () = wake.notified() => {}
         }
-        Ok(())
+    }
+}
+
+impl PoolSeen {
+    fn counted(&self) -> Result<(), Problem> {
+        self.first_free.clone().map(drop)
     }
 }
 

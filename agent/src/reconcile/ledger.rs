@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use ashlar_protocol::Problem;
+use ashlar_protocol::{Problem, ProblemCode};
 use tokio::sync::{Notify, oneshot};
+use uuid::Uuid;
 
 use crate::domain::record::Unit;
 use crate::domain::settle::Span;
@@ -48,6 +49,9 @@ pub struct Ledger {
     entries: Mutex<BTreeMap<Unit, Entry>>,
     /// Those with a problem, so that telling how many there are does not take looking at all.
     troubled: Mutex<BTreeSet<Unit>>,
+    /// Pools that were looked at: why it is not known that their thin ids are free from the
+    /// counter on, unless it is.
+    counts: Mutex<BTreeMap<Uuid, Result<(), Problem>>>,
     closed: AtomicBool,
     strangers: Mutex<Vec<String>>,
 }
@@ -180,6 +184,28 @@ impl Ledger {
         self.troubled.lock().expect("no holder of this lock panics")
     }
 
+    /// Why it is not known that the thin ids of a pool are free from its counter on, unless it
+    /// is. What this process has learned holds for as long as it lives: nobody else makes thin
+    /// devices.
+    pub fn uncounted(&self, pool: Uuid) -> Option<Problem> {
+        match self.counts().get(&pool) {
+            Some(counted) => counted.clone().err(),
+            None => {
+                let detail = format!("pool {pool} was not looked at yet");
+                Some(Problem::new(ProblemCode::Busy, detail))
+            }
+        }
+    }
+
+    /// Notes whether a pool's thin ids are known.
+    pub(super) fn note_count(&self, pool: Uuid, counted: Result<(), Problem>) {
+        self.counts().insert(pool, counted);
+    }
+
+    fn counts(&self) -> MutexGuard<'_, BTreeMap<Uuid, Result<(), Problem>>> {
+        self.counts.lock().expect("no holder of this lock panics")
+    }
+
     /// What the last lap found in the kernel that the intent does not account for, in words.
     pub fn strangers(&self) -> Vec<String> {
         self.found().clone()
@@ -211,6 +237,13 @@ impl Ledger {
                 applied: 0,
                 tried: 0,
             },
+        }
+    }
+
+    /// Has the driver of a unit try once more after this.
+    pub(super) fn again(&self, unit: Unit) {
+        if let Some(entry) = self.lock().get_mut(&unit) {
+            entry.doubted = true;
         }
     }
 

@@ -24,7 +24,7 @@ mod lap;
 mod ledger;
 mod render;
 
-pub use driver::{Desk, DeskAnswer, DeskError, Reconciler};
+pub use driver::{Desk, DeskAnswer, DeskError, PoolSeen, Reconciler};
 pub use failure::problem_of;
 pub use holds::HoldGuard;
 pub use ledger::{Ledger, Settled};

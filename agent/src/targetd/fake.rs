@@ -45,7 +45,7 @@ pub(crate) struct Kernel {
     pub(crate) version: Option<u32>,
     /// What was opened, by object; 1 MiB of zeros at first.
     pub(crate) files: BTreeMap<OpenObject, File>,
-    /// The thin metadata of pools.
+    /// The thin metadata of pools, where they are not those of `thin` alone.
     pub(crate) metadata: BTreeMap<Uuid, ThinImage>,
     /// Descriptors that come along with a list of disks, which asked for none.
     pub(crate) stray: Vec<OwnedFd>,

@@ -43,6 +43,20 @@ impl Views {
         .await
     }
 
+    /// The first id of which it is certain that no thin device has it, nor one after it: past
+    /// the largest id when that is taken.
+    ///
+    /// # Errors
+    /// When the metadata cannot be read.
+    pub async fn first_free(&self, pool: Uuid) -> Result<u32, ThinError> {
+        let highest = self
+            .walk(pool, Freshness::Now, |metadata| metadata.highest_device())
+            .await;
+        // Asked once in the life of a pool's device, so nobody is expected to ask next.
+        self.rest(pool).await;
+        Ok(highest?.map_or(0, |id| id + 1))
+    }
+
     /// One thin device.
     ///
     /// # Errors

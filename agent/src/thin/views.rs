@@ -168,6 +168,12 @@ impl Views {
         });
     }
 
+    /// Lets go of a pool's view, unless someone reads it.
+    pub(super) async fn rest(&self, pool: Uuid) {
+        let slot = self.slot(pool);
+        self.let_go(pool, &slot).await;
+    }
+
     async fn let_go(&self, pool: Uuid, slot: &Slot) {
         // Someone who is reading notes a walk of their own when they are done.
         let Ok(mut guard) = slot.view.try_write() else {

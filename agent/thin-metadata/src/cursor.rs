@@ -55,6 +55,24 @@ impl Tree {
         Ok(Tree { top, value })
     }
 
+    /// The highest key. Reads one node of each level.
+    pub fn last_key<S: BlockSource>(
+        &self,
+        metadata: &Metadata<S>,
+    ) -> Result<Option<u64>, MetadataError> {
+        let mut subtree = self.top;
+        loop {
+            let node = self.node(metadata, subtree)?;
+            let Some(last) = node.entries.checked_sub(1) else {
+                return Ok(None);
+            };
+            if node.leaf {
+                return Ok(Some(node.key(last)));
+            }
+            subtree = subtree.child(&node, last);
+        }
+    }
+
     /// Reads a node of the tree and holds it to what the node above says of it.
     pub fn node<S: BlockSource>(
         &self,

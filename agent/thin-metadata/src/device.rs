@@ -51,11 +51,7 @@ impl<S: BlockSource> Metadata<S> {
             let Some((key, device)) = cursor.next(|details| ThinDevice::parse(0, details))? else {
                 return Ok(None);
             };
-            let block = self.details_root();
-            if key > MOST_ID {
-                return Err(MetadataError::damaged(block, Damage::Key(key)));
-            }
-            let id = key as u32;
+            let id = self.id(key)?;
             Ok(Some(ThinDevice { id, ..device }))
         };
         let mut over = false;
@@ -64,6 +60,26 @@ impl<S: BlockSource> Metadata<S> {
             over = !matches!(item, Some(Ok(_)));
             item
         }))
+    }
+
+    /// The highest id that a thin device has; nothing when there is none. Costs the same
+    /// however many there are.
+    ///
+    /// # Errors
+    /// When their tree cannot be read.
+    pub fn highest_device(&self) -> Result<Option<u32>, MetadataError> {
+        let last = self.details_tree()?.last_key(self)?;
+        last.map(|key| self.id(key)).transpose()
+    }
+
+    fn id(&self, key: u64) -> Result<u32, MetadataError> {
+        match u32::try_from(key) {
+            Ok(id) if key <= MOST_ID => Ok(id),
+            _ => Err(MetadataError::damaged(
+                self.details_root(),
+                Damage::Key(key),
+            )),
+        }
     }
 
     /// One thin device.

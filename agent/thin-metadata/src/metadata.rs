@@ -53,9 +53,12 @@ impl<S: BlockSource> Metadata<S> {
         self.superblock.details_root
     }
 
+    pub(crate) fn details_tree(&self) -> Result<Tree, MetadataError> {
+        Tree::open(self, self.superblock.details_root, DETAILS)
+    }
+
     pub(crate) fn details(&self, from: u64) -> Result<Cursor<'_, S>, MetadataError> {
-        let tree = Tree::open(self, self.superblock.details_root, DETAILS)?;
-        Ok(Cursor::new(self, tree, from))
+        Ok(Cursor::new(self, self.details_tree()?, from))
     }
 
     /// The tree of a thin device's mappings.

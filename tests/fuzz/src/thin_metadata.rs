@@ -43,6 +43,13 @@ fn look(device: &Device, metadata: &Metadata<&Device>) {
     let Ok(devices) = metadata.devices(0) else {
         return;
     };
+    let told: std::result::Result<Vec<_>, _> = devices.collect();
+    if let (Ok(told), Ok(highest)) = (&told, metadata.highest_device()) {
+        assert_eq!(told.last().map(|last| last.id), highest);
+    }
+    let Ok(devices) = metadata.devices(0) else {
+        return;
+    };
     let ids: Vec<u32> = devices
         .map_while(|device| device.ok())
         .map(|d| d.id)

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
+use ashlar_kernel_iface::model::ThinMetadata;
 use ashlar_targetd::server::{AllowedPeers, Answer, Caller, Server, Service, SocketOptions};
 use ashlar_targetd_protocol::{
     Bytes, DiskReport, Failure, FailureKind, OpenObject, PROTOCOL_VERSION, PoolReport, PoolUsage,
@@ -108,15 +110,33 @@ impl Service for Kernel {
                 foreign: Vec::new(),
             },
             Request::OpenDevice { object, .. } => return self.open(object),
-            Request::OpenMetadata { .. } | Request::ReleaseMetadata { .. } => {
-                return Err(Failure::new(
-                    FailureKind::Unsupported,
-                    "this kernel has no thin metadata".to_owned(),
-                ));
-            }
+            Request::OpenMetadata { .. } => return metadata(),
+            Request::ReleaseMetadata { .. } => Response::Released,
         };
         Ok(Answer::from(response))
     }
+}
+
+/// Every pool is without thin devices.
+fn metadata() -> Result<Answer, Failure> {
+    let metadata = ThinMetadata {
+        block: BLOCK,
+        ..ThinMetadata::default()
+    };
+    let image = metadata.image();
+    let file = tempfile::tempfile()
+        .and_then(|file| file.write_all_at(&image.bytes, 0).map(|()| file))
+        .map_err(|error| no_file(&error))?;
+    let response = Response::Metadata {
+        held_root: image.held_root,
+        size: Bytes(image.bytes.len() as u64),
+    };
+    Ok(Answer::with(response, file))
+}
+
+fn no_file(error: &std::io::Error) -> Failure {
+    let reason = format!("failed to make a file: {error}");
+    Failure::new(FailureKind::Kernel, reason)
 }
 
 fn disk(id: &str) -> DiskReport {

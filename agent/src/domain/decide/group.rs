@@ -141,7 +141,7 @@ fn copies(
         .iter()
         .map(|member| (member.pool, member.provisioning, member.source.size));
     check_rooms(intent, group, promised)?;
-    let mut thin_ids = ThinIds::new(intent);
+    let mut thin_ids = ThinIds::new(intent, facts);
     let mut edits = Vec::new();
     for member in members {
         let volume = copies.remove(&member.id).unwrap_or_default();

@@ -94,7 +94,7 @@ fn members(
     let thick = thick.filter(|volume| volume.provisioning == Provisioning::Thick);
     let promised = thick.map(|volume| (volume.pool, volume.provisioning, volume.size));
     check_rooms(intent, whole, promised)?;
-    let mut thin_ids = ThinIds::new(intent);
+    let mut thin_ids = ThinIds::new(intent, facts);
     let mut edits = Vec::new();
     for one in &spec.snapshots {
         let new = Unit::Snapshot(one.snapshot).object();

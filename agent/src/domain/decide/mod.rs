@@ -59,6 +59,9 @@ pub struct Facts<'a> {
     pub settled: &'a dyn Fn(Unit) -> bool,
     /// What keeps the kernel from having a unit, when the last attempt failed.
     pub trouble: &'a dyn Fn(Unit) -> Option<Problem>,
+    /// Why it is not known that the thin ids of a pool are free from its counter on, unless it
+    /// is.
+    pub uncounted: &'a dyn Fn(Uuid) -> Option<Problem>,
     /// Why the kernel lacks a feature, if it is known to.
     pub missing: &'a dyn Fn(&str) -> Option<String>,
     /// Whether the kernel has all that a request asked for.

@@ -57,7 +57,7 @@ pub fn create(
     if !facts.kernel {
         return Err(kernel_away(object));
     }
-    let (thin_id, counter) = thin::next_thin(intent, object, pool)?;
+    let (thin_id, counter) = thin::next_thin(intent, object, pool, facts)?;
     let record = VolumeRecord {
         name: name(),
         pool,

@@ -48,7 +48,7 @@ pub(super) fn create(
         };
         check_room(intent, object, &promise)?;
     }
-    let (thin_id, counter) = next_thin(intent, object, volume.pool)?;
+    let (thin_id, counter) = next_thin(intent, object, volume.pool, facts)?;
     let record = SnapshotRecord {
         name: spec.name.clone(),
         labels: spec.labels.clone(),
@@ -135,7 +135,7 @@ pub(super) fn revert(
     check_snapshot(unit.object(), volume, spec.snapshot, snapshot)?;
     check_interrupt(unit.object(), entry, spec)?;
     check_online(unit.object(), volume.pool, facts)?;
-    let (thin_id, counter) = next_thin(intent, unit.object(), volume.pool)?;
+    let (thin_id, counter) = next_thin(intent, unit.object(), volume.pool, facts)?;
     let before = ThinRef {
         pool: volume.pool,
         thin_id: volume.thin_id,

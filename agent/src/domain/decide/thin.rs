@@ -7,9 +7,9 @@ use ashlar_targetd_protocol::{ThinId, ThinRef};
 use uuid::Uuid;
 
 use super::data::check_idle;
-use super::refuse;
 use super::snapshot::{self, check_taken};
 use super::volume::{self, check_present};
+use super::{Facts, kernel_away, refuse};
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
 use crate::domain::record::{Origin, Record, ThinCounter, Unit};
@@ -19,10 +19,21 @@ pub(super) fn next_thin(
     intent: &Intent,
     object: ObjectRef,
     pool: Uuid,
+    facts: &Facts<'_>,
 ) -> Result<(ThinId, Edit), Problem> {
+    check_counted(object, pool, facts)?;
     let mut counter = intent.thin_counter(pool);
     let thin_id = next(intent, object, pool, &mut counter)?;
     Ok((thin_id, Edit::put(Record::ThinCounter(pool, counter))))
+}
+
+/// While it is not known which thin ids of a pool are taken, one given may be somebody's.
+fn check_counted(object: ObjectRef, pool: Uuid, facts: &Facts<'_>) -> Result<(), Problem> {
+    match (facts.uncounted)(pool) {
+        Some(_) if !facts.kernel => Err(kernel_away(object)),
+        Some(problem) => Err(problem.about(object)),
+        None => Ok(()),
+    }
 }
 
 /// Steps over those that were adopted. The counter is not raised past them at once: one large id
@@ -48,20 +59,23 @@ fn next(
 /// Thin ids for several objects of one change, in whatever pools.
 pub(super) struct ThinIds<'a> {
     intent: &'a Intent,
+    facts: &'a Facts<'a>,
     counters: BTreeMap<Uuid, ThinCounter>,
 }
 
 impl<'a> ThinIds<'a> {
     /// None given yet.
-    pub(super) fn new(intent: &'a Intent) -> ThinIds<'a> {
+    pub(super) fn new(intent: &'a Intent, facts: &'a Facts<'a>) -> ThinIds<'a> {
         ThinIds {
             intent,
+            facts,
             counters: BTreeMap::new(),
         }
     }
 
     /// One that was never given before.
     pub(super) fn next(&mut self, object: ObjectRef, pool: Uuid) -> Result<ThinId, Problem> {
+        check_counted(object, pool, self.facts)?;
         let counter = self.counters.entry(pool);
         let counter = counter.or_insert_with(|| self.intent.thin_counter(pool));
         next(self.intent, object, pool, counter)

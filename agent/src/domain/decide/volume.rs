@@ -44,7 +44,7 @@ pub(super) fn create(
     check_room(intent, object, &promise)?;
     check_online(object, spec.pool, facts)?;
     let qos = checked_qos(object, spec.qos, facts)?;
-    let (thin_id, counter) = thin::next_thin(intent, object, spec.pool)?;
+    let (thin_id, counter) = thin::next_thin(intent, object, spec.pool, facts)?;
     let record = VolumeRecord {
         name: spec.name.clone(),
         pool: spec.pool,

@@ -78,6 +78,26 @@ fn a_pool_that_grew_is_larger() {
 }
 
 #[test]
+fn thin_ids_that_may_be_taken_are_not_given() {
+    let mut world = World::furnished();
+    let next = |world: &World| world.intent.thin_counter(POOL).next;
+    assert_eq!(next(&world), 1);
+    // Fewer than were given: some were deleted since.
+    assert_eq!(skip_thin_ids(&world.intent, POOL, 1), None);
+    assert_eq!(skip_thin_ids(&world.intent, id(7), 9), None);
+    let edit = skip_thin_ids(&world.intent, POOL, 9).unwrap();
+    apply(&mut world, &[edit]);
+    world.does(volume(id(1), MIB));
+    let given = world.intent.volume(id(1)).unwrap().record.thin_id;
+    assert_eq!((given.value(), next(&world)), (9, 10));
+    // The last id of all is somebody's.
+    let edit = skip_thin_ids(&world.intent, POOL, 1 << 24).unwrap();
+    apply(&mut world, &[edit]);
+    let problem = world.decide(&volume(id(2), MIB)).unwrap_err();
+    assert_eq!(problem.code, ProblemCode::NoSpace);
+}
+
+#[test]
 fn only_what_the_kernel_never_had_is_withdrawn() {
     let mut world = World::furnished();
     let applied = world.intent.generation();

@@ -5,6 +5,7 @@ mod chaos;
 mod crash;
 mod events;
 mod failing;
+mod foreign;
 mod happy;
 mod holds;
 mod rig;

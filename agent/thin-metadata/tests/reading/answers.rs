@@ -30,6 +30,7 @@ fn an_empty_pool_has_no_device() {
     let image = Pool::new().image();
     let metadata = image.open();
     assert_eq!(metadata.devices(0).unwrap().count(), 0);
+    assert_eq!(metadata.highest_device().unwrap(), None);
     assert_eq!((metadata.data_block(), metadata.transaction()), (65_536, 7));
     let error = metadata.extents(0, 0).unwrap_err();
     assert!(matches!(error, MetadataError::NoDevice(0)), "{error}");
@@ -65,6 +66,9 @@ fn devices_are_told_in_order_from_any_id_on() {
     assert_eq!(told(0).collect::<Vec<_>>(), pool.ids());
     assert_eq!(told(41_001).next(), Some(82_000));
     assert_eq!(told(399 * 41_000 + 1).next(), None);
+    // Two ways down a tree of two levels: its height, and its last leaf.
+    let (highest, reads) = image.counted(|| metadata.highest_device().unwrap());
+    assert_eq!((highest, reads), (Some(399 * 41_000), 4));
     let snapshot = ThinDevice {
         id: 3,
         mapped_blocks: 3,

@@ -50,6 +50,7 @@ pub(super) fn begin_as(
         transports: &BTreeSet::new(),
         settled: &|_| true,
         trouble: &|_| None,
+        uncounted: &|_| None,
         missing: &|_| None,
         ended: &|_| true,
     };

@@ -1,7 +1,7 @@
 //! Groups and group snapshots.
 
 use ashlar_protocol::{
-    GroupSnapshotSpec, GroupSource, GroupSpec, GroupUpdate, MemberCopy, MemberSnapshot,
+    GroupSnapshotSpec, GroupSource, GroupSpec, GroupUpdate, MemberCopy, MemberSnapshot, Parent,
 };
 
 use super::*;
@@ -107,6 +107,35 @@ fn withdrawn(world: &mut World, unit: Unit) {
 fn newest_failed(world: &World) -> bool {
     let newest = world.intent.requests_by_age().last();
     newest.is_some_and(|(_, request)| request.failed.is_some())
+}
+
+/// A thin id given there may be somebody's.
+#[test]
+fn nothing_is_made_in_a_pool_of_which_it_is_not_known_what_it_has() {
+    let mut world = with_snapshots();
+    let problem = Problem::new(KernelFailed, "the metadata cannot be read");
+    world.uncounted.insert(POOL, problem);
+    let source = GroupSource {
+        group: None,
+        group_snapshot: Some(WHOLE),
+        volumes: copies(&[(id(1), 21), (id(2), 22)]),
+    };
+    for command in [
+        volume(id(20), MIB),
+        clone(id(20), Parent::Volume(SECOND), None),
+        clone(id(20), Parent::Snapshot(id(1)), None),
+        snapshot(id(20), VOLUME),
+        revert(VOLUME, id(1), true),
+        whole(id(20), &[(VOLUME, 21), (SECOND, 22)]),
+        copies_of(source),
+    ] {
+        refuses(&mut world, command, KernelFailed, "cannot be read");
+    }
+    // What is there is used, and taken away.
+    world.does(attach(id(30), SECOND, OTHER_HOST, Transport::Iscsi));
+    world.does(Command::GroupSnapshotDelete { id: WHOLE });
+    world.kernel = false;
+    refuses(&mut world, volume(id(20), MIB), TargetdUnavailable, "");
 }
 
 #[test]
