@@ -197,6 +197,7 @@ impl Index {
     pub(super) fn close(self, dir: &Path) -> Result<(), IndexError> {
         self.database.flush().map_err(self.failed("flush"))?;
         drop(self);
+        await_release(&sled_path(dir))?;
         // sled's flush does not reach the medium.
         sync_tree(&sled_path(dir))?;
         remove_state(dir)?;
@@ -281,6 +282,14 @@ fn unusable(reason: &str) -> Probe {
         reason: reason.to_owned(),
         seen: None,
     }
+}
+
+/// Waits until sled's last thread has let go of the files: it ends some time after the handle is
+/// dropped, and whoever opened them at once would find them locked.
+fn await_release(sled: &Path) -> Result<(), FileError> {
+    let path = sled.join("db");
+    let file = File::open(&path).map_err(at("open", &path))?;
+    file.lock().map_err(at("lock", &path))
 }
 
 fn sled_path(dir: &Path) -> PathBuf {
