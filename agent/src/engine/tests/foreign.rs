@@ -78,14 +78,10 @@ async fn a_pool_that_does_not_tell_what_it_has_is_used_and_takes_nothing_new() {
     );
     let mut rig = rig.restart().await;
     rig.fake.reboot();
-    while !rig.fake.kernel().exported.contains_key(&id(1)) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    becomes(async || rig.fake.kernel().exported.contains_key(&id(1))).await;
     // Until the pool is looked at again after the power cut, that may be refused.
     let other = || attach(id(3), id(1), OTHER_HOST, Transport::Iscsi);
-    while rig.ask(other()).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    becomes(async || rig.ask(other()).await.is_ok()).await;
     let problem = rig.ask(volume(id(4), MIB)).await.unwrap_err();
     assert_eq!(problem.code, ProblemCode::Unsupported);
     assert!(problem.detail.contains("asked to fail"), "{problem}");
@@ -94,7 +90,5 @@ async fn a_pool_that_does_not_tell_what_it_has_is_used_and_takes_nothing_new() {
     assert_eq!(pool.unwrap().status, HealthStatus::Degraded);
     // It is asked again, without anybody's doing.
     rig.fake.obey();
-    while rig.ask(volume(id(4), MIB)).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    becomes(async || rig.ask(volume(id(4), MIB)).await.is_ok()).await;
 }

@@ -18,9 +18,7 @@ fn held(rig: &Rig, n: u128) -> bool {
 }
 
 async fn let_go(rig: &Rig, n: u128) {
-    while held(rig, n) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    becomes(async || !held(rig, n)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

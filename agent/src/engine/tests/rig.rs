@@ -156,6 +156,16 @@ impl Rig {
     }
 }
 
+/// Waits until something is so that nothing tells of, and fails when it takes too long.
+pub(super) async fn becomes(so: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LONG, wait).await.unwrap();
+}
+
 /// Waits until the kernel has all of a unit, however often an attempt fails before.
 pub(super) async fn settled(engine: &Engine, unit: Unit) {
     let ledger = &engine.shared.ledger;

@@ -47,17 +47,8 @@ fn thins(rig: &Rig) -> usize {
 }
 
 async fn gone(rig: &Rig) {
-    while rig
-        .engine
-        .shared
-        .intent
-        .read()
-        .await
-        .volume(HIDDEN)
-        .is_some()
-    {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let intent = &rig.engine.shared.intent;
+    becomes(async || intent.read().await.volume(HIDDEN).is_none()).await;
     assert_eq!(thins(rig), 1);
 }
 

@@ -49,13 +49,9 @@ async fn begun(rig: &Rig) -> Work {
 
 /// Waits until the job has ended, which a dropped handle does not wait for.
 async fn ended(rig: &Rig) -> ashlar_protocol::Job {
-    loop {
-        let job = rig.engine.job(JOB).await.unwrap();
-        if job.state != JobState::Running {
-            return job;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let job = async || rig.engine.job(JOB).await.unwrap();
+    becomes(async || job().await.state != JobState::Running).await;
+    job().await
 }
 
 #[tokio::test]
@@ -166,9 +162,7 @@ async fn a_creation_is_cancelled_by_taking_it_back() {
     assert_eq!(rig.engine.cancel(JOB, LONG).await, Ok(None));
     assert_eq!(ended(&rig).await.state, JobState::Cancelled);
     held.notify_one();
-    while rig.engine.volume(VOLUME.id).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    becomes(async || rig.engine.volume(VOLUME.id).await.is_err()).await;
     assert!(rig.fake.kernel().thin.is_empty());
 }
 
