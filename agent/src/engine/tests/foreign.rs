@@ -1,8 +1,6 @@
 //! Thin devices that are in a pool and in no record: the store is older than the pool, or somebody
 //! made them by hand.
 
-use std::time::Duration;
-
 use ashlar_protocol::{HealthStatus, Parent, ProblemCode, Transport};
 use ashlar_targetd_protocol::{FailureKind, Request, ThinId};
 

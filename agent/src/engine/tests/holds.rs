@@ -1,5 +1,4 @@
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
 
 use ashlar_protocol::ProblemCode;
 use ashlar_targetd_protocol::{FailureKind, OpenObject, Request};

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use ashlar_protocol::{JobResult, Operation, Progress};
 use ashlar_targetd_protocol::OpenObject;
 use uuid::Uuid;
