@@ -211,9 +211,8 @@ impl Scribe<'_> {
             let detail = held_by(name, volume.thin());
             self.of(kind, id, "adopted", before.generation, &detail);
         }
-        // A revert that fails gives the volume back what it was.
-        let kept = volume.thin_id == before.thin_id;
-        if volume.phase == VolumePhase::Present && was == VolumePhase::Reverting && kept {
+        // One that fails does so before this phase.
+        if volume.phase == VolumePhase::Present && was == VolumePhase::Replacing {
             // Of the request: what follows it has a generation of its own.
             self.of(kind, id, "reverted", before.generation, name);
         }

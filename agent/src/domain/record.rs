@@ -205,8 +205,12 @@ pub enum VolumePhase {
     Adopting,
     /// Its thin device exists and is never created again.
     Present,
-    /// Its thin device may be created, to take the place of the one that is `retired`.
+    /// Its thin device may be created, to take the place of the one that is `retired`, which
+    /// the volume is on meanwhile.
     Reverting,
+    /// Its thin device exists and takes the place of the one that is `retired`. From here on
+    /// hosts may write to it, so there is no way back.
+    Replacing,
     /// It is to leave the kernel and be forgotten, and its thin device stays as it is.
     Releasing,
     /// Its data is to be destroyed.

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::domain::record::Unit;
 use crate::domain::secrets::Random;
-use crate::domain::settle::settle;
+use crate::domain::settle::{goes_on, settle};
 use crate::domain::{Command, Decision, Facts, Intent, RequestContext, decide};
 
 pub(crate) const POOL: Uuid = Uuid::from_u128(0xa0);
@@ -133,8 +133,13 @@ impl World {
     /// The kernel has all of a unit.
     pub(crate) fn settle(&mut self, unit: Unit) {
         let generation = self.intent.generation();
-        for edit in settle(&self.intent, unit, generation, Some(CAPACITY)) {
-            self.intent.apply(&edit).unwrap();
+        loop {
+            for edit in settle(&self.intent, unit, generation, Some(CAPACITY)) {
+                self.intent.apply(&edit).unwrap();
+            }
+            if !goes_on(&self.intent, unit, generation) {
+                break;
+            }
         }
     }
 }

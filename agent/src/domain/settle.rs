@@ -11,11 +11,14 @@
 //!    │ withdraw                          ▲
 //!    └───────────────────────────────────┘
 //!
-//! Reverting ── settle, withdraw ──► Present, with a thin device to retire ── settle ──► without
+//! Reverting ── settle ──► Replacing ── settle ──► Present, with a thin device to retire
+//!     └──────────── withdraw ────────────────────────┘            └── settle ──► without
 //! ```
 //!
-//! A reverted volume has its new thin device before its old one is destroyed, in two attempts:
-//! so a revert that fails can be taken back at any moment, by retiring the new one instead.
+//! A volume is put on its new thin device only once it is on record that this exists, and its
+//! old one is destroyed only once it is on record that the volume is on the new one. So a revert
+//! that fails is taken back while the volume still is what it was, by retiring the new one
+//! instead; and once hosts may have written to the new one, the record knows of no way back.
 //! An extension is given back by `withdraw`, as far as the kernel does not have it.
 //!
 //! `settle` follows from what the kernel has and may be repeated, so its edits need not be
@@ -32,7 +35,7 @@ use ashlar_targetd_protocol::{Accesses, ThinRef};
 use uuid::Uuid;
 
 use crate::domain::change::Edit;
-use crate::domain::intent::Intent;
+use crate::domain::intent::{Intent, VolumeEntry};
 use crate::domain::record::{
     ConnectionPhase, ConnectionRecord, Growth, Key, PoolPhase, PoolRecord, Record, RequestRecord,
     SnapshotPhase, SnapshotRecord, ThinCounter, Unit, VolumePhase, VolumeRecord,
@@ -157,6 +160,25 @@ fn settle_volume(intent: &Intent, id: Uuid, generation: u64) -> Vec<Edit> {
     edits
 }
 
+/// Whether what has settled as of `generation` was but one step of several of the same
+/// generation: whoever waits for that waits on, and the next step is tried at once. Only when
+/// the first is durable, because there is no way back from the next.
+pub fn goes_on(intent: &Intent, unit: Unit, generation: u64) -> bool {
+    let Unit::Volume(id) = unit else {
+        return false;
+    };
+    let settled = |entry: &VolumeEntry| entry.record.generation <= generation;
+    replacing(intent, unit) && intent.volume(id).is_some_and(settled)
+}
+
+fn replacing(intent: &Intent, unit: Unit) -> bool {
+    let Unit::Volume(id) = unit else {
+        return false;
+    };
+    let phase = intent.volume(id).map(|entry| entry.record.phase);
+    phase == Some(VolumePhase::Replacing)
+}
+
 /// `volume` is as recorded, but for the growth that the kernel has.
 fn settled_volume(intent: &Intent, id: Uuid, volume: VolumeRecord) -> Vec<Edit> {
     let present = VolumeRecord {
@@ -167,7 +189,12 @@ fn settled_volume(intent: &Intent, id: Uuid, volume: VolumeRecord) -> Vec<Edit> 
     match volume.phase {
         VolumePhase::Releasing | VolumePhase::Deleting => vec![Edit::Remove(Key::Volume(id))],
         VolumePhase::Creating => vec![Edit::put(Record::Volume(id, present))],
-        VolumePhase::Adopting | VolumePhase::Reverting => {
+        VolumePhase::Reverting => {
+            let phase = VolumePhase::Replacing;
+            let record = VolumeRecord { phase, ..volume };
+            vec![Edit::put(Record::Volume(id, record))]
+        }
+        VolumePhase::Adopting | VolumePhase::Replacing => {
             // What it retires is destroyed by an attempt of its own, and so is a device that was
             // active to be tried made inactive.
             let generation = intent.generation() + 1;
@@ -251,6 +278,9 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> V
     };
     let span = Span { applied, ..span };
     let mut operations = ADDING.to_vec();
+    if replacing(intent, unit) {
+        operations.retain(|operation| *operation != Operation::VolumeRevert);
+    }
     if edits.iter().any(|edit| gives_back(intent, edit)) {
         operations.push(Operation::VolumeExtend);
     }
@@ -355,7 +385,10 @@ fn withdrawn(volume: &VolumeRecord, generation: u64) -> Option<VolumeRecord> {
             record.retired = [made].into();
             record.phase = VolumePhase::Present;
         }
-        VolumePhase::Present | VolumePhase::Releasing | VolumePhase::Deleting => return None,
+        VolumePhase::Present
+        | VolumePhase::Replacing
+        | VolumePhase::Releasing
+        | VolumePhase::Deleting => return None,
     }
     Some(record)
 }
@@ -393,6 +426,7 @@ pub fn forget(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Vec
                 VolumePhase::Adopting
                 | VolumePhase::Present
                 | VolumePhase::Reverting
+                | VolumePhase::Replacing
                 | VolumePhase::Releasing => false,
             })
             .map(|_| Key::Volume(id)),

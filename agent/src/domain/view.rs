@@ -79,7 +79,7 @@ pub fn volume(id: Uuid, entry: &VolumeEntry) -> Volume {
             VolumePhase::Creating => VolumeState::Creating,
             VolumePhase::Adopting => VolumeState::Adopting,
             VolumePhase::Present => VolumeState::Available,
-            VolumePhase::Reverting => VolumeState::Reverting,
+            VolumePhase::Reverting | VolumePhase::Replacing => VolumeState::Reverting,
             VolumePhase::Releasing => VolumeState::Releasing,
             VolumePhase::Deleting => VolumeState::Deleting,
         },

@@ -58,8 +58,8 @@ enum Held {
     Taken(Tell<Result<Taken, Problem>>, Accepted),
     Refused(Tell<Result<Taken, Problem>>, Problem),
     Begun(Tell<Result<bool, Problem>>, Result<bool, Problem>),
-    Settled(Tell<Result<(), DeskError>>, Result<(), DeskError>),
-    Undone(Tell<Result<bool, DeskError>>, Result<bool, DeskError>),
+    Ended(Tell<Result<(), DeskError>>, Result<(), DeskError>),
+    Settled(Tell<Result<bool, DeskError>>, Result<bool, DeskError>),
 }
 
 /// What was decided about a command.
@@ -166,6 +166,8 @@ impl Clerk {
                 tell,
             } => {
                 let result = self.settle(intent, unit, span, seen);
+                // The next step must not be taken before this one is durable.
+                round.durable |= result == Ok(false);
                 // Settling may leave more to do.
                 let newest = match unit {
                     Unit::Volume(id) => intent.volume(id).map(|entry| entry.record.generation),
@@ -201,7 +203,7 @@ impl Clerk {
                 }
                 round
                     .held
-                    .push(Held::Undone(tell, result.map_err(DeskError::from)));
+                    .push(Held::Settled(tell, result.map_err(DeskError::from)));
             }
             Message::Begin {
                 work,
@@ -226,7 +228,7 @@ impl Clerk {
                 round.durable = true;
                 round
                     .held
-                    .push(Held::Settled(tell, result.map_err(DeskError::from)));
+                    .push(Held::Ended(tell, result.map_err(DeskError::from)));
             }
             Message::Health(tell) => {
                 // The asker may have gone.
@@ -240,14 +242,15 @@ impl Clerk {
         }
     }
 
-    /// Takes over that the kernel has a unit, and keeps the answers of those who asked for it.
+    /// Takes over that the kernel has a unit, and keeps the answers of those who asked for it;
+    /// whether that was all.
     fn settle(
         &mut self,
         intent: &mut Intent,
         unit: Unit,
         span: Span,
         seen: Option<PoolSeen>,
-    ) -> Result<(), Problem> {
+    ) -> Result<bool, Problem> {
         let usage = seen.as_ref().and_then(|seen| seen.report.usage);
         let capacity = usage.map(|u| u.data_total.saturating_mul(u.block.bytes().0));
         let mut edits = settle::settle(intent, unit, span.tried, capacity);
@@ -257,6 +260,9 @@ impl Clerk {
             edits.extend(settle::skip_thin_ids(intent, pool, first_free));
         }
         self.keeper.stage(intent, &edits)?;
+        if settle::goes_on(intent, unit, span.tried) {
+            return Ok(false);
+        }
         let look = seen.map_or(Look::Gone, |seen| Look::Report(seen.report));
         let asked = intent.requests_between(span.applied, span.tried);
         let asked = asked.filter(|(_, request)| request.unit == Some(unit));
@@ -265,7 +271,7 @@ impl Clerk {
             .filter_map(|(id, request)| self.answer_of(intent, id, request.reply(), &look))
             .collect();
         self.keep(intent, &answers);
-        Ok(())
+        Ok(true)
     }
 
     /// Stores answers. Without one, a repeated request is answered with its object as it is.
@@ -413,8 +419,8 @@ impl Clerk {
                 }
                 Held::Refused(tell, problem) => drop(tell.send(Err(problem))),
                 Held::Begun(tell, result) => drop(tell.send(result)),
+                Held::Ended(tell, result) => drop(tell.send(result)),
                 Held::Settled(tell, result) => drop(tell.send(result)),
-                Held::Undone(tell, result) => drop(tell.send(result)),
             }
         }
     }

@@ -55,7 +55,7 @@ pub(super) enum Message {
         unit: Unit,
         span: Span,
         seen: Option<PoolSeen>,
-        tell: Tell<Result<(), DeskError>>,
+        tell: Tell<Result<bool, DeskError>>,
     },
     Undo {
         unit: Unit,
@@ -205,7 +205,7 @@ impl StoreDesk {
 }
 
 impl Desk for StoreDesk {
-    fn settle(&self, unit: Unit, span: Span, seen: Option<PoolSeen>) -> DeskAnswer<()> {
+    fn settle(&self, unit: Unit, span: Span, seen: Option<PoolSeen>) -> DeskAnswer<bool> {
         let (tell, told) = oneshot::channel();
         self.ask(
             Message::Settle {

@@ -32,8 +32,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What the store thread does for drivers.
 pub trait Desk: Send + Sync + 'static {
-    /// The kernel has what was asked of `unit` in `span`; `seen` is a pool's.
-    fn settle(&self, unit: Unit, span: Span, seen: Option<PoolSeen>) -> DeskAnswer<()>;
+    /// The kernel has what was asked of `unit` in `span`; `seen` is a pool's. Whether that is
+    /// all, or the unit is to be applied once more to get there.
+    fn settle(&self, unit: Unit, span: Span, seen: Option<PoolSeen>) -> DeskAnswer<bool>;
     /// Takes back what was added in `span`; whether there was anything.
     fn withdraw(&self, unit: Unit, span: Span, grounds: Grounds) -> DeskAnswer<bool>;
     /// Gives back what was to be taken in `span`; whether there was anything.
@@ -147,7 +148,11 @@ impl Reconciler {
                 End::Settled(seen) => {
                     let counted = seen.as_ref().map(PoolSeen::counted);
                     match desk.settle(unit, self.recent(span), seen).await {
-                        Ok(()) => Ok(self.note_count(unit, counted)),
+                        Ok(true) => Ok(self.note_count(unit, counted)),
+                        Ok(false) => {
+                            failing = Failing::default();
+                            continue;
+                        }
                         Err(DeskError::Stopping) => return,
                         Err(DeskError::Problem(problem)) => {
                             Err(Trouble::new(problem, Remedy::Retry))

@@ -60,6 +60,7 @@ pub fn volume(
         size: Sectors::within(Bytes(record.size)),
         data: match record.phase {
             VolumePhase::Creating | VolumePhase::Reverting => DataState::Provision,
+            VolumePhase::Replacing => DataState::Replace,
             VolumePhase::Adopting | VolumePhase::Present | VolumePhase::Releasing => {
                 DataState::Present
             }

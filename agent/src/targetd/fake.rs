@@ -38,6 +38,8 @@ pub(crate) struct Kernel {
     pub(crate) content: BTreeMap<(Uuid, ThinId), &'static str>,
     /// Volumes with a device or an export.
     pub(crate) exported: BTreeMap<Uuid, DesiredVolume>,
+    /// What their devices are on.
+    pub(crate) live: BTreeMap<Uuid, (Uuid, ThinId)>,
     /// Snapshots with a device.
     pub(crate) active: BTreeSet<Uuid>,
     /// Every call but greetings, in order of arrival.
@@ -71,6 +73,8 @@ impl std::fmt::Debug for Rule {
 pub(crate) enum Behaviour {
     /// Says no.
     Fail(FailureKind),
+    /// Carries it out and says no all the same: what came last went wrong.
+    FailAfter(FailureKind),
     /// Says that these use what they are to lose.
     Used(Accesses),
     /// Carries it out, but answers only when notified.
@@ -167,6 +171,7 @@ impl FakeTargetd {
             let mut kernel = self.kernel();
             kernel.pools.clear();
             kernel.exported.clear();
+            kernel.live.clear();
             kernel.active.clear();
         }
         self.resume();
@@ -208,6 +213,12 @@ async fn serve(stream: UnixStream, kernel: Arc<Mutex<Kernel>>) {
                 ..Failure::new(FailureKind::InUse, "asked to be in use")
             }),
             _ => kernel.lock().unwrap().carry_out(request),
+        };
+        let result = match &behaviour {
+            Some(Behaviour::FailAfter(kind)) => {
+                result.and(Err(Failure::new(*kind, "asked to fail in the end")))
+            }
+            _ => result,
         };
         if matches!(behaviour, Some(Behaviour::DieAfter)) {
             return;
@@ -325,6 +336,7 @@ impl Kernel {
             Request::ReleaseMetadata { .. } => Ok(Response::Released),
             Request::Unexport { id } => {
                 self.exported.remove(&id);
+                self.live.remove(&id);
                 self.active.remove(&id);
                 Ok(applied(0))
             }
@@ -374,24 +386,43 @@ impl Kernel {
         match desired.data {
             DataState::Provision => self.provision(thin, desired.source.as_ref())?,
             // Nothing but activating it tells.
-            DataState::Present if !active || self.thin.contains(&thin) => {}
-            DataState::Present => return Err(Failure::new(FailureKind::Missing, "no thin device")),
+            DataState::Present | DataState::Replace if !active || self.thin.contains(&thin) => {}
+            DataState::Present | DataState::Replace => {
+                return Err(Failure::new(FailureKind::Missing, "no thin device"));
+            }
             DataState::Tombstone if !desired.exports.is_empty() => {
                 return Err(Failure::new(FailureKind::Refused, "tombstone with exports"));
             }
             DataState::Tombstone => self.destroy(thin),
         }
-        if desired.data != DataState::Provision {
+        if matches!(desired.data, DataState::Present | DataState::Tombstone) {
             for retired in &desired.retired {
                 self.destroy((retired.pool, retired.thin_id));
             }
         }
-        let generation = desired.generation;
-        match active {
-            true => self.exported.insert(desired.id, desired),
-            false => self.exported.remove(&desired.id),
-        };
+        let (id, generation) = (desired.id, desired.generation);
+        if active {
+            let on = self.stays_on(&desired).unwrap_or(thin);
+            self.live.insert(id, on);
+            self.exported.insert(id, desired);
+        } else {
+            self.live.remove(&id);
+            self.exported.remove(&id);
+        }
         Ok(applied(generation))
+    }
+
+    /// What a volume's device is on while what takes its place is made.
+    fn stays_on(&self, desired: &DesiredVolume) -> Option<(Uuid, ThinId)> {
+        let before = desired.retired.first();
+        let before = before.filter(|_| desired.data == DataState::Provision)?;
+        let before = (before.pool, before.thin_id);
+        Some(self.live.get(&desired.id).copied().unwrap_or(before))
+    }
+
+    /// A host writes to a volume, which it reaches.
+    pub(crate) fn host_writes(&mut self, volume: Uuid, content: &'static str) {
+        self.content.insert(self.live[&volume], content);
     }
 
     fn apply_snapshots(&mut self, desired: &DesiredSnapshots) -> Result<Response, Failure> {
@@ -399,7 +430,7 @@ impl Kernel {
             let thin = (member.pool, member.thin_id);
             match desired.data {
                 DataState::Provision => self.provision(thin, Some(&member.source))?,
-                DataState::Present => {}
+                DataState::Present | DataState::Replace => {}
                 DataState::Tombstone => self.destroy(thin),
             }
             match member.held {

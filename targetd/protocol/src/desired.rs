@@ -74,10 +74,11 @@ pub struct DesiredVolume {
     pub data: DataState,
     /// What a volume that is provisioned begins as; nothing means all zeros.
     pub source: Option<ThinSource>,
-    /// Thin devices that were this volume's before. An active device on one of them is given
-    /// the present one, beneath whatever is exported. They are destroyed only when `data` is
-    /// not [`DataState::Provision`]: until the caller knows the present one to exist, it may
-    /// still go back to the one before.
+    /// Thin devices that were this volume's before; one, while the present one is made to take
+    /// its place. Until that is known to exist, the volume stays on it ([`DataState::Provision`]).
+    /// Then an active device on any of them is given the present one, beneath whatever is
+    /// exported ([`DataState::Replace`]), and there is no way back: hosts write to it. At last
+    /// they are destroyed ([`DataState::Present`], [`DataState::Tombstone`]).
     pub retired: BTreeSet<ThinRef>,
     /// Its way to another pool, while it is on it.
     pub moving: Option<DesiredMove>,
@@ -238,8 +239,11 @@ pub struct DesiredSnapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataState {
-    /// The thin device may be created if the pool lacks it: the volume is new.
+    /// The thin device may be created if the pool lacks it: the volume is new, or is to be
+    /// something else than it is.
     Provision,
+    /// As [`DataState::Present`], but what the volume was before is not destroyed yet.
+    Replace,
     /// The thin device exists. If it does not, that is an error and nothing is created.
     Present,
     /// The data is to be destroyed. Exports must be empty.

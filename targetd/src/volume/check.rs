@@ -169,7 +169,7 @@ fn pool_is_active(goal: &Goal<'_>, observed: &ObservedVolume) -> Result<(), Refu
     };
     let needed = match thin.data {
         DataState::Provision | DataState::Tombstone => true,
-        DataState::Present => goal.needs_device(),
+        DataState::Present | DataState::Replace => goal.needs_device(),
     };
     if needed && observed.pool.is_none() {
         return Err(Refusal::new(

@@ -101,6 +101,15 @@ impl ThinGoal {
             size: self.size,
         }
     }
+
+    /// As much of another thin device.
+    fn place_on(&self, other: &ThinRef) -> Place {
+        Place {
+            pool: other.pool,
+            id: other.thin_id,
+            size: self.size,
+        }
+    }
 }
 
 impl<'a> Goal<'a> {

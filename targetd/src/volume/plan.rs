@@ -91,7 +91,8 @@ fn waking_steps(goal: &Goal<'_>, observed: &ObservedVolume) -> Vec<Step> {
     let Some(device) = device.filter(|device| device.suspended && !goal.is_still()) else {
         return Vec::new();
     };
-    if let Some(thin) = goal.thin.filter(|thin| thin.data == DataState::Present)
+    let elsewhere = |thin: &ThinGoal| matches!(thin.data, DataState::Present | DataState::Replace);
+    if let Some(thin) = goal.thin.filter(elsewhere)
         && !device.is_on(observed.pool, thin.thin_id)
     {
         return vec![Step::Swap(thin.place())];
@@ -114,12 +115,11 @@ fn woken(observed: &ObservedVolume, waking: &[Step]) -> ObservedVolume {
     observed
 }
 
-/// While the volume may go back to what it was on, nothing of that is destroyed.
+/// While the volume may go back to what it was on, nothing of that is destroyed; nor in the
+/// same breath in which it leaves it.
 fn retired_steps(goal: &Goal<'_>) -> Vec<Step> {
-    if goal
-        .thin
-        .is_none_or(|thin| thin.data == DataState::Provision)
-    {
+    let keeps = |data| matches!(data, DataState::Provision | DataState::Replace);
+    if goal.thin.is_none_or(|thin| keeps(thin.data)) {
         return Vec::new();
     }
     let delete = |before: &ThinRef| Step::DeleteThin {
@@ -155,10 +155,13 @@ fn device_steps(goal: &Goal<'_>, observed: &ObservedVolume) -> Vec<Step> {
         goal.thin.filter(|_| goal.needs_device()),
     ) {
         (Some(device), Some(thin)) => {
-            steps.extend(standing_steps(&thin, device, observed, goal.is_still()));
+            steps.extend(standing_steps(goal, &thin, device, observed));
         }
         (Some(_), None) => steps.push(Step::Deactivate),
-        (None, Some(thin)) => steps.push(Step::Activate(thin.place())),
+        (None, Some(thin)) => {
+            let before = before(goal, &thin).map(|before| thin.place_on(before));
+            steps.push(Step::Activate(before.unwrap_or_else(|| thin.place())));
+        }
         (None, None) => {}
     }
     steps.extend(limiting(goal, observed));
@@ -199,24 +202,35 @@ fn grows(goal: &Goal<'_>, device: &ActiveDevice) -> bool {
     goal.needs_device() && device.size < goal.size()
 }
 
+/// What a volume is on while what takes its place is being made.
+fn before<'a>(goal: &Goal<'a>, thin: &ThinGoal) -> Option<&'a ThinRef> {
+    let making = thin.data == DataState::Provision;
+    goal.retired.first().filter(|_| making)
+}
+
 fn standing_steps(
+    goal: &Goal<'_>,
     thin: &ThinGoal,
     device: &ActiveDevice,
     observed: &ObservedVolume,
-    still: bool,
 ) -> Vec<Step> {
+    let before = before(goal, thin).filter(|before| observed.is_on(device, before));
+    let place = match before {
+        Some(before) => thin.place_on(before),
+        None => thin.place(),
+    };
     // A table that waits is replaced, and a device that is suspended resumed, by either.
-    if !device.is_on(observed.pool, thin.thin_id) {
-        return vec![Step::Swap(thin.place())];
+    if before.is_none() && !device.is_on(observed.pool, thin.thin_id) {
+        return vec![Step::Swap(place)];
     }
     if device.size < thin.size {
-        return vec![Step::Grow(thin.place())];
+        return vec![Step::Grow(place)];
     }
     let mut steps = Vec::new();
     if device.second_table {
         steps.push(Step::DropSecondTable);
     }
-    if device.suspended && !still {
+    if device.suspended && !goal.is_still() {
         steps.push(Step::Resume);
     }
     steps

@@ -135,6 +135,7 @@ fn what_is_made_from_volumes_reads_as_it_is_kept() {
     let attached = |wanted: Wanted| reverted(wanted).iscsi(&["alpha"]);
     let source = |wanted: Wanted| wanted.new_data().made_from(101, 101);
     step("volume-revert-attached.txt", source(attached(volume(1))));
+    step("volume-replace.txt", attached(volume(1)).replacing());
     step("volume-retire.txt", attached(volume(1)));
     let idle = |wanted: Wanted| wanted.on_thin(10).retiring(1, 2);
     step("volume-revert.txt", source(idle(volume(2))));

@@ -19,7 +19,8 @@ struct Spec {
     growth: u64,
     iops: (u64, u64),
     total: Option<u64>,
-    /// Whether its data is exchanged for that of another volume, which is active.
+    /// Whether its data is to be exchanged for that of another volume, which is active; or, when
+    /// that is being made, not any more.
     revert: bool,
     held: bool,
     iscsi: Option<ExportSpec>,
@@ -32,8 +33,19 @@ struct Spec {
 struct Stage {
     mib: u64,
     thin: u64,
-    /// What it was on before, and whether it may still go back.
-    before: Option<(u64, bool)>,
+    /// What it was on before.
+    before: Option<(u64, Left)>,
+}
+
+/// How far a volume has left what it was on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Left {
+    /// It is on it until the other is there.
+    Not,
+    /// It is on the other.
+    Kept,
+    /// And this is gone.
+    Retired,
 }
 
 /// The volume that reverts take their data from.
@@ -47,34 +59,43 @@ impl Stage {
     };
 
     fn next(self, spec: &Spec) -> Stage {
-        let mib = self.mib + spec.growth;
-        let stays = match self.before {
-            Some((before, true)) => Some((before, false)),
-            _ => None,
+        let Stage { mib, thin, before } = self;
+        let (thin, before) = match (before, spec.revert) {
+            (Some((before, Left::Not)), false) => (thin, Some((before, Left::Kept))),
+            (Some((before, Left::Not)), true) => (before, Some((thin, Left::Retired))),
+            (Some((before, Left::Kept)), _) => (thin, Some((before, Left::Retired))),
+            // What was given up has the highest number.
+            (Some((before, Left::Retired)), true) => {
+                (thin.max(before) + 100, Some((thin, Left::Not)))
+            }
+            (None, true) => (thin + 100, Some((thin, Left::Not))),
+            (Some((_, Left::Retired)) | None, false) => (thin, None),
         };
-        match spec.revert {
-            true => Stage {
-                mib,
-                thin: self.thin + 100,
-                before: Some((self.thin, true)),
-            },
-            false => Stage {
-                mib,
-                thin: self.thin,
-                before: stays,
-            },
+        Stage {
+            mib: mib + spec.growth,
+            thin,
+            before,
         }
     }
 
     fn volume(self) -> Wanted {
         let wanted = volume(1).sized(self.mib).on_thin(self.thin);
         match self.before {
-            Some((before, true)) => wanted
+            Some((before, Left::Not)) => wanted
                 .new_data()
                 .made_from(SOURCE, u64::from(SOURCE))
                 .retiring(1, before),
-            Some((before, false)) => wanted.retiring(1, before),
+            Some((before, Left::Kept)) => wanted.replacing().retiring(1, before),
+            Some((before, Left::Retired)) => wanted.retiring(1, before),
             None => wanted,
+        }
+    }
+
+    /// What its device is on.
+    fn live(self) -> u64 {
+        match self.before {
+            Some((before, Left::Not)) => before,
+            _ => self.thin,
         }
     }
 }
@@ -108,17 +129,15 @@ impl Spec {
         let wanted = self.held || self.iscsi.is_some() || self.nvme.is_some();
         assert_eq!(device.active().is_some(), wanted, "{device:?}");
         if let Some(device) = device.active() {
-            assert_eq!(u64::from(device.thin_id), stage.thin);
+            assert_eq!(u64::from(device.thin_id), stage.live());
             assert_eq!(device.size.0, stage.mib * MIB);
             let spoilt = device.read_only || device.second_table || device.suspended;
             assert!(!spoilt, "{device:?}");
         }
         assert!(!world.suspended(&volume_device(SOURCE)));
-        if stage.before.is_some_and(|(_, back)| back) {
-            assert_eq!(world.holds(stage.thin), Some(2));
-        }
-        if let Some((before, back)) = stage.before {
-            assert_eq!(world.holds(before).is_some(), back);
+        if let Some((before, left)) = stage.before {
+            assert_eq!(world.holds(before).is_some(), left != Left::Retired);
+            assert!(left == Left::Retired || world.holds(stage.thin) == Some(2));
         }
     }
 

@@ -1,5 +1,6 @@
 //! Volumes made from others, put on other thin devices, and held for the agent.
 
+use ashlar_kernel_iface::dm::{DeviceMapper, SuspendFlags};
 use ashlar_kernel_iface::tree::Errno;
 use ashlar_targetd_protocol::{FailureKind, Sectors};
 
@@ -185,7 +186,12 @@ fn reverted() -> Wanted {
         .retiring(1, 1)
 }
 
-/// The same, and known to be so.
+/// The same, once that is known to be there.
+fn replaced() -> Wanted {
+    settled().replacing()
+}
+
+/// The same, once the volume is on it.
 fn settled() -> Wanted {
     volume(1).on_thin(9).retiring(1, 1)
 }
@@ -214,12 +220,18 @@ fn a_revert_exchanges_the_data_beneath_what_is_exported() {
     let before = world.picture();
     world.kernel.take_log();
 
-    world.apply(&exported(reverted())).unwrap();
-    assert_eq!(world.calls(), ["message", "load", "resume"]);
-    assert_eq!(world.picture(), before);
-    assert_eq!(mapped(&world, volume(1)), blocks(3));
-    let again = world.apply(&exported(reverted())).unwrap();
-    assert_eq!(again.steps, Vec::<String>::new());
+    for (wanted, calls, holds) in [
+        (reverted(), &["message"][..], blocks(5)),
+        (replaced(), &["load", "resume"], blocks(3)),
+    ] {
+        world.apply(&exported(wanted.clone())).unwrap();
+        assert_eq!(world.calls(), calls);
+        assert_eq!(world.picture(), before);
+        assert_eq!(mapped(&world, volume(1)), holds);
+        let again = world.apply(&exported(wanted)).unwrap();
+        assert_eq!(again.steps, Vec::<String>::new());
+        world.kernel.take_log();
+    }
     // The old data goes once it is known that nothing needs it.
     world.kernel.take_log();
     world.apply(&exported(settled())).unwrap();
@@ -244,49 +256,103 @@ fn a_revert_without_room_leaves_the_volume_as_it_was() {
 }
 
 #[test]
-fn a_revert_can_be_taken_back_until_it_is_known_to_be_done() {
+fn while_what_takes_its_place_is_made_a_volume_stays_what_it_is() {
+    let world = World::pooled();
+    snapshotted(&world);
+    // Nobody reached it before, or somebody did.
+    for exported in [reverted().held(), reverted().iscsi(&["alpha"])] {
+        world.apply(&exported).unwrap();
+        assert_eq!(mapped(&world, volume(1)), blocks(5));
+    }
+    world.write(1, 6);
+    let back = volume(1).retiring(1, 9).iscsi(&["alpha"]);
+    world.apply(&back).unwrap();
+    assert_eq!(mapped(&world, volume(1)), blocks(6));
+    assert_eq!(world.holds(9), None);
+}
+
+#[test]
+fn once_a_volume_is_on_what_takes_its_place_it_is_never_put_back_to_make_it() {
+    let world = World::pooled();
+    snapshotted(&world);
+    for wanted in [reverted(), replaced(), reverted()] {
+        world.apply(&wanted.iscsi(&["alpha"])).unwrap();
+    }
+    assert_eq!(mapped(&world, volume(1)), blocks(3));
+}
+
+#[test]
+fn a_device_at_rest_goes_on_where_it_is_to_be_before_hosts_lose_it() {
+    for (wanted, calls) in [
+        (reverted(), &["resume"][..]),
+        (replaced(), &["load", "resume"]),
+    ] {
+        let world = World::pooled();
+        snapshotted(&world);
+        world.apply(&reverted().iscsi(&["alpha"])).unwrap();
+        let dm = world.kernel.dm();
+        dm.suspend(&volume_device(1), SuspendFlags::NO_FLUSH)
+            .unwrap();
+        world.kernel.take_log();
+        world.apply(&wanted).unwrap();
+        assert_eq!(world.calls()[..calls.len()], *calls);
+    }
+}
+
+#[test]
+fn a_volume_that_is_extended_while_what_takes_its_place_is_made_grows_where_it_is() {
     let world = World::pooled();
     snapshotted(&world);
     world.apply(&volume(1).iscsi(&["alpha"])).unwrap();
-    world.apply(&reverted().iscsi(&["alpha"])).unwrap();
-    let back = volume(1).retiring(1, 9).iscsi(&["alpha"]);
-    world.apply(&back).unwrap();
-    assert_eq!(mapped(&world, volume(1)), blocks(5));
+    let larger = reverted().sized(16).iscsi(&["alpha"]);
+    world.apply(&larger).unwrap();
+    let seen = world.volume(&volume(1));
+    assert_eq!(
+        (seen.active, seen.mapped),
+        (Some(Sectors(16 * MIB)), blocks(5))
+    );
 }
 
 #[test]
 fn every_call_of_a_revert_can_be_the_last() {
     for exported in [false, true] {
-        let wanted = || match exported {
-            true => reverted().iscsi(&["alpha"]),
-            false => reverted(),
+        let with = |wanted: Wanted| match exported {
+            true => wanted.iscsi(&["alpha"]),
+            false => wanted,
         };
-        let start = || {
-            let world = World::pooled();
-            snapshotted(&world);
-            let before = match exported {
-                true => volume(1).iscsi(&["alpha"]),
-                false => volume(1),
+        for (before, wanted) in [
+            (volume(1), reverted()),
+            (reverted(), replaced()),
+            (replaced(), settled()),
+        ] {
+            let start = || {
+                let world = World::pooled();
+                snapshotted(&world);
+                world.apply(&with(volume(1))).unwrap();
+                if before.0.thin_id != volume(1).0.thin_id {
+                    world.apply(&with(reverted())).unwrap();
+                }
+                world.apply(&with(before.clone())).unwrap();
+                world.kernel.take_log();
+                world
             };
-            world.apply(&before).unwrap();
-            world.kernel.take_log();
-            world
-        };
-        let steps = {
-            let world = start();
-            world.apply(&wanted()).unwrap();
-            world.calls().len() as u64
-        };
-        for step in 0..steps {
-            let world = start();
-            world.kernel.stop_after(step);
-            world.apply(&wanted()).unwrap_err();
-            world.restart();
-            world.apply(&wanted()).unwrap();
-            let again = world.apply(&wanted()).unwrap();
-            assert_eq!(again.steps, Vec::<String>::new(), "step {step}");
-            world.apply(&settled().held()).unwrap();
-            assert_eq!(mapped(&world, volume(1)), blocks(3), "step {step}");
+            let wanted = with(wanted);
+            let steps = {
+                let world = start();
+                world.apply(&wanted).unwrap();
+                world.calls().len() as u64
+            };
+            for step in 0..steps {
+                let world = start();
+                world.kernel.stop_after(step);
+                world.apply(&wanted).unwrap_err();
+                world.restart();
+                world.apply(&wanted).unwrap();
+                let again = world.apply(&wanted).unwrap();
+                assert_eq!(again.steps, Vec::<String>::new(), "step {step}");
+                world.apply(&settled().held()).unwrap();
+                assert_eq!(mapped(&world, volume(1)), blocks(3), "step {step}");
+            }
         }
     }
 }

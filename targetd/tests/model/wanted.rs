@@ -76,6 +76,7 @@ pub fn port(index: usize) -> PortalAddr {
 }
 
 /// A volume in pool 1, present, of 8 MiB, without exports.
+#[derive(Clone)]
 pub struct Wanted(pub DesiredVolume);
 
 pub fn volume(n: u32) -> Wanted {
@@ -99,6 +100,12 @@ pub fn volume(n: u32) -> Wanted {
 impl Wanted {
     pub fn new_data(mut self) -> Self {
         self.0.data = DataState::Provision;
+        self
+    }
+
+    /// What it was before stays for now.
+    pub fn replacing(mut self) -> Self {
+        self.0.data = DataState::Replace;
         self
     }
 

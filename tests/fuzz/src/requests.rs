@@ -224,6 +224,7 @@ fn volume(input: &mut Unstructured<'_>) -> DesiredVolume {
             input,
             &[
                 DataState::Provision,
+                DataState::Replace,
                 DataState::Present,
                 DataState::Tombstone,
             ],

@@ -139,7 +139,9 @@ fn existing(
         _ if !equal => Err(taken(ObjectKind::Volume, id)),
         VolumePhase::Adopting => Ok(Verdict::Underway(Unit::Volume(id))),
         VolumePhase::Creating => Err(busy(ObjectKind::Volume, id, "created")),
-        VolumePhase::Present | VolumePhase::Reverting => Ok(Verdict::Already(None)),
+        VolumePhase::Present | VolumePhase::Reverting | VolumePhase::Replacing => {
+            Ok(Verdict::Already(None))
+        }
     }
 }
 

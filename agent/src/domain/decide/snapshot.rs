@@ -157,7 +157,11 @@ pub(super) fn revert(
 
 fn reverts_to(volume: &VolumeRecord, snapshot: Uuid) -> bool {
     let origin = volume.origin.map(|origin| origin.object);
-    volume.phase == VolumePhase::Reverting && origin == Some(snapshot)
+    let reverting = matches!(
+        volume.phase,
+        VolumePhase::Reverting | VolumePhase::Replacing
+    );
+    reverting && origin == Some(snapshot)
 }
 
 fn check_snapshot(

@@ -116,7 +116,9 @@ fn existing(
         _ if !equal => Err(taken(ObjectKind::Volume, id)),
         VolumePhase::Adopting => Err(busy(ObjectKind::Volume, id, "adopted")),
         VolumePhase::Creating => Ok(Verdict::Underway(Unit::Volume(id))),
-        VolumePhase::Present | VolumePhase::Reverting => Ok(Verdict::Already(None)),
+        VolumePhase::Present | VolumePhase::Reverting | VolumePhase::Replacing => {
+            Ok(Verdict::Already(None))
+        }
     }
 }
 
@@ -224,7 +226,7 @@ pub(crate) fn check_present(id: Uuid, entry: &VolumeEntry) -> Result<(), Problem
         VolumePhase::Present => return Ok(()),
         VolumePhase::Creating => "created",
         VolumePhase::Adopting => "adopted",
-        VolumePhase::Reverting => "reverted",
+        VolumePhase::Reverting | VolumePhase::Replacing => "reverted",
         VolumePhase::Releasing => "released",
         VolumePhase::Deleting => "deleted",
     };

@@ -155,18 +155,23 @@ fn long_work_begins_and_ends() {
 fn a_failed_revert_is_no_revert() {
     let mut world = World::furnished();
     let record = world.intent.volume(VOLUME).unwrap().record.clone();
-    let reverting = VolumeRecord {
-        phase: VolumePhase::Reverting,
+    let phased = |phase| {
+        let record = record.clone();
+        Edit::put(Record::Volume(VOLUME, VolumeRecord { phase, ..record }))
+    };
+    let reverting = phased(VolumePhase::Reverting);
+    assert_eq!(applied(&mut world, &[reverting]), [""; 0]);
+    let thin_id = ashlar_targetd_protocol::ThinId::try_from(77).unwrap();
+    let back = VolumeRecord {
+        thin_id,
         ..record.clone()
     };
-    let edit = Edit::put(Record::Volume(VOLUME, reverting));
-    assert_eq!(applied(&mut world, &[edit]), [""; 0]);
-    let done = Edit::put(Record::Volume(VOLUME, record.clone()));
-    assert_eq!(told(&world.intent, &[done]), ["volume.reverted c0 by f004"]);
-    let thin_id = ashlar_targetd_protocol::ThinId::try_from(77).unwrap();
-    let back = VolumeRecord { thin_id, ..record };
     let undone = Edit::put(Record::Volume(VOLUME, back));
     assert_eq!(told(&world.intent, &[undone]), [""; 0]);
+    let replacing = phased(VolumePhase::Replacing);
+    assert_eq!(applied(&mut world, &[replacing]), [""; 0]);
+    let done = Edit::put(Record::Volume(VOLUME, record.clone()));
+    assert_eq!(told(&world.intent, &[done]), ["volume.reverted c0 by f004"]);
 }
 
 #[test]

@@ -379,7 +379,10 @@ fn kept(record: &SnapshotRecord) -> u64 {
 fn in_motion(record: &VolumeRecord) -> bool {
     match record.phase {
         VolumePhase::Present => !record.retired.is_empty(),
-        VolumePhase::Adopting | VolumePhase::Reverting | VolumePhase::Releasing => true,
+        VolumePhase::Adopting
+        | VolumePhase::Reverting
+        | VolumePhase::Replacing
+        | VolumePhase::Releasing => true,
         // Those of a group are made with it.
         VolumePhase::Creating | VolumePhase::Deleting => record.group.is_none(),
     }

@@ -162,10 +162,13 @@ fn check_thin_devices(intent: &Intent) {
             entry.snapshots,
             intent.snapshots_of(*id, None).count() as u64
         );
-        let making = matches!(volume.phase, VolumePhase::Creating | VolumePhase::Reverting);
-        assert!(volume.origin.is_none() || making);
+        let reverting = matches!(
+            volume.phase,
+            VolumePhase::Reverting | VolumePhase::Replacing
+        );
+        assert!(volume.origin.is_none() || reverting || volume.phase == VolumePhase::Creating);
         assert_eq!(
-            volume.phase == VolumePhase::Reverting,
+            reverting,
             volume.origin.is_some() && !volume.retired.is_empty()
         );
         if let Some(origin) = volume.origin {

@@ -141,6 +141,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         purpose: None,
     };
     let clone = clone_of(&volume);
+    let replacing = VolumeRecord {
+        phase: VolumePhase::Replacing,
+        ..clone.clone()
+    };
     let growing = VolumeRecord {
         phase: VolumePhase::Present,
         growth: vec![Growth {
@@ -333,6 +337,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Volume(id(12), releasing),
             include_str!("../golden/v1/volume-releasing.hex"),
+        ),
+        (
+            Record::Volume(id(13), replacing),
+            include_str!("../golden/v1/volume-replacing.hex"),
         ),
         (
             Record::Snapshot(id(7), snapshot),

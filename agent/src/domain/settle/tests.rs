@@ -1,9 +1,10 @@
 use ashlar_protocol::{ProblemCode, Provisioning, Transport};
+use ashlar_targetd_protocol::ThinId;
 
 use super::*;
 use crate::domain::Command;
 use crate::domain::record::Origin;
-use crate::domain::samples::*;
+use crate::domain::samples::{self, *};
 
 /// The kernel refused, and the volume has no device.
 fn grounds() -> Grounds {
@@ -307,7 +308,7 @@ fn what_was_given_back_to_a_host_is_nothing_new_that_could_be_withdrawn() {
     assert_eq!(edits, []);
 }
 
-fn thin(number: u64) -> ashlar_targetd_protocol::ThinId {
+fn thin(number: u64) -> ThinId {
     number.try_into().unwrap()
 }
 
@@ -346,27 +347,73 @@ fn record(world: &World) -> &VolumeRecord {
     &world.intent.volume(VOLUME).unwrap().record
 }
 
+/// The kernel has what was asked of the furnished volume; the one step, and nothing after it.
+fn step(world: &mut World) {
+    let generation = world.intent.generation();
+    let edits = settle(&world.intent, Unit::Volume(VOLUME), generation, None);
+    apply(world, &edits);
+}
+
+fn phase(world: &World) -> (VolumePhase, ThinId, BTreeSet<ThinRef>) {
+    let record = record(world);
+    (record.phase, record.thin_id, record.retired.clone())
+}
+
 #[test]
-fn a_reverted_volume_has_its_new_thin_device_before_its_old_one_is_destroyed() {
+fn a_reverted_volume_has_its_new_thin_device_before_it_is_on_it_and_then_loses_the_old_one() {
     let mut world = reverting();
+    let unit = Unit::Volume(VOLUME);
     let reverted = world.intent.generation();
-    assert_eq!(
-        world.intent.made_of(id(1)),
-        Some(Unit::Volume(VOLUME).object())
-    );
-    world.settle(Unit::Volume(VOLUME));
-    let there = record(&world);
-    assert_eq!(
-        (there.phase, there.thin_id),
-        (VolumePhase::Present, thin(7))
-    );
-    assert_eq!(there.retired, [on(0)].into());
-    assert!(there.generation > reverted, "the kernel has more to do");
+    let needs = Some(unit.object());
+    assert_eq!(world.intent.made_of(id(1)), needs);
+
+    step(&mut world);
+    let replacing = (VolumePhase::Replacing, thin(7), [on(0)].into());
+    assert_eq!(phase(&world), replacing);
+    assert!(goes_on(&world.intent, unit, reverted));
+    assert!(!goes_on(&world.intent, unit, reverted - 1));
+    assert_eq!(record(&world).generation, reverted);
+
+    step(&mut world);
+    let present = (VolumePhase::Present, thin(7), [on(0)].into());
+    assert_eq!(phase(&world), present);
+    assert!(!goes_on(&world.intent, unit, world.intent.generation()));
+    let generation = record(&world).generation;
+    assert!(generation > reverted, "the kernel has more to do");
     assert!(world.intent.volumes_in_kernel().contains(&VOLUME));
     assert_eq!(world.intent.made_of(id(1)), None);
-    world.settle(Unit::Volume(VOLUME));
-    assert_eq!(record(&world).retired, [].into());
-    assert_eq!(record(&world).thin_id, thin(7));
+
+    step(&mut world);
+    assert_eq!(phase(&world), (VolumePhase::Present, thin(7), [].into()));
+}
+
+/// Not even when something else that was asked of it is taken back.
+#[test]
+fn a_volume_that_hosts_may_have_on_its_new_thin_device_never_goes_back() {
+    let mut world = World::furnished();
+    let applied = world.intent.generation();
+    let unit = Unit::Snapshot(id(1));
+    world.does(samples::snapshot(id(1), VOLUME));
+    world.settle(unit);
+    world.does(extend(VOLUME, 20 * MIB));
+    world.does(revert(VOLUME, id(1), true));
+    let tried = world.intent.generation();
+    step(&mut world);
+    let mut growing = record(&world).clone();
+    assert_eq!(growing.phase, VolumePhase::Replacing);
+    growing.growth.push(Growth {
+        generation: tried,
+        from: 10 * MIB,
+    });
+    apply(&mut world, &[Edit::put(Record::Volume(VOLUME, growing))]);
+    let span = Span { applied, tried };
+    let edits = withdraw(&world.intent, Unit::Volume(VOLUME), span, &grounds());
+    assert!(!edits.is_empty());
+    apply(&mut world, &edits);
+    let record = record(&world);
+    assert_eq!(record.phase, VolumePhase::Replacing);
+    assert_eq!((record.thin_id, record.size), (thin(2), 10 * MIB));
+    assert!(!failed(&world, tried));
 }
 
 /// Nothing on the way of an adopted volume is ever a tombstone.
@@ -426,10 +473,12 @@ fn a_revert_that_failed_leaves_the_volume_as_it_was_and_what_was_made_is_destroy
     assert_eq!(world.intent.made_of(id(1)), None);
     world.settle(unit);
     assert_eq!(record(&world).retired, [].into());
-    // Once it is so, there is nothing to take back.
+    // Once the new one is there, there is nothing to take back.
     let mut world = reverting();
-    world.settle(unit);
-    assert_eq!(withdraw(&world.intent, unit, span, &grounds()), []);
+    for _ in 0..3 {
+        step(&mut world);
+        assert_eq!(withdraw(&world.intent, unit, span, &grounds()), []);
+    }
 }
 
 fn snapshot(phase: SnapshotPhase, generation: u64) -> Edit {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_protocol::{JobState, Parent, ProblemCode, SnapshotState, VolumeState};
+use ashlar_protocol::{JobState, Parent, ProblemCode, SnapshotState, Transport, VolumeState};
 use ashlar_targetd_protocol::{DataState, FailureKind, Request, ThinId};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -144,6 +144,95 @@ async fn a_revert_that_is_given_up_after_it_was_done_is_taken_back() {
         rig.engine.job(id(9)).await.unwrap().state,
         JobState::Cancelled
     );
+}
+
+fn replaces(request: &Request) -> bool {
+    matches!(request, Request::ApplyVolume(desired) if desired.data == DataState::Replace)
+}
+
+/// The volume, in use by a host, is on its new thin device, and what is to follow that goes
+/// wrong for good. Then the host writes.
+async fn half_reverted(kind: FailureKind) -> Rig {
+    let rig = with_snapshot().await;
+    rig.outcome(attach(id(5), VOLUME, HOST, Transport::Iscsi))
+        .await;
+    rig.fake
+        .rule(usize::MAX, Behaviour::FailAfter(kind), replaces);
+    let command = revert(VOLUME, SNAPSHOT, true);
+    // It says why, when that is known not to pass, and goes on.
+    let asked = rig.ask_as(id(9), command, Duration::from_millis(300)).await;
+    match kind.retryable() {
+        true => assert!(matches!(asked, Ok(Answer::Accepted(_))), "{asked:?}"),
+        false => assert!(asked.is_err(), "{asked:?}"),
+    }
+    rig.fake.kernel().host_writes(VOLUME, "written since");
+    rig
+}
+
+#[tokio::test]
+async fn a_revert_that_a_host_has_seen_only_goes_forward() {
+    for kind in [
+        FailureKind::Kernel,
+        FailureKind::NoSpace,
+        FailureKind::InUse,
+        FailureKind::Foreign,
+        FailureKind::Refused,
+        FailureKind::Missing,
+    ] {
+        let rig = half_reverted(kind).await;
+        let job = rig.engine.job(id(9)).await.unwrap();
+        assert_eq!(job.state, JobState::Running, "{kind:?}");
+        let refused = rig.engine.cancel(id(9), LONG).await.unwrap_err();
+        assert!(refused.detail.contains("cannot be cancelled"), "{refused}");
+        let shown = rig.engine.volume(VOLUME).await.unwrap();
+        assert_eq!(shown.state, VolumeState::Reverting);
+        rig.fake.obey();
+        // Whoever asks again waits for the same.
+        rig.outcome(revert(VOLUME, SNAPSHOT, true)).await;
+        settled(&rig.engine, Unit::Volume(VOLUME)).await;
+        assert_eq!(content(&rig, VOLUME).await, Some("written since"));
+        only_two_are_left(&rig);
+        let job = rig.engine.job(id(9)).await.unwrap();
+        assert_eq!(job.state, JobState::Succeeded, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_dies_a_revert_that_a_host_has_seen_only_goes_forward() {
+    for power_cut in [false, true] {
+        let rig = half_reverted(FailureKind::Kernel).await;
+        let mut rig = rig.kill().await;
+        if power_cut {
+            rig.fake.reboot();
+        }
+        let refused = rig.engine.cancel(id(9), LONG).await.unwrap_err();
+        assert!(refused.detail.contains("cannot be cancelled"), "{refused}");
+        rig.fake.obey();
+        settled(&rig.engine, Unit::Volume(VOLUME)).await;
+        assert_eq!(content(&rig, VOLUME).await, Some("written since"));
+        only_two_are_left(&rig);
+    }
+}
+
+/// The host writes on while the new thin device is made, and that is all lost in the end: not
+/// before it is on record that there is no way back.
+#[tokio::test]
+async fn a_host_sees_nothing_of_a_revert_that_may_be_taken_back() {
+    let rig = with_snapshot().await;
+    rig.outcome(attach(id(5), VOLUME, HOST, Transport::Iscsi))
+        .await;
+    rig.fake
+        .rule(usize::MAX, Behaviour::FailAfter(FailureKind::Kernel), makes);
+    let command = revert(VOLUME, SNAPSHOT, true);
+    let short = Duration::from_millis(300);
+    let asked = rig.ask_as(id(9), command, short).await;
+    assert!(matches!(asked, Ok(Answer::Accepted(_))), "{asked:?}");
+    rig.fake.kernel().host_writes(VOLUME, "written since");
+    assert_eq!(rig.engine.cancel(id(9), LONG).await, Ok(None));
+    rig.fake.obey();
+    settled(&rig.engine, Unit::Volume(VOLUME)).await;
+    assert_eq!(content(&rig, VOLUME).await, Some("written since"));
+    only_two_are_left(&rig);
 }
 
 #[tokio::test]

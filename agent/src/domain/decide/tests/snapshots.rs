@@ -4,6 +4,7 @@ use ashlar_protocol::Parent;
 
 use super::*;
 use crate::domain::record::{SnapshotPhase, ThinCounter};
+use crate::domain::settle::settle;
 
 const SNAPSHOT: Uuid = Uuid::from_u128(0xe0);
 const OTHER_POOL: Uuid = Uuid::from_u128(0xa1);
@@ -292,6 +293,15 @@ fn a_revert_asked_for_again_waits_for_the_same_end_and_another_is_busy() {
     world.does(revert(VOLUME, SNAPSHOT, true));
     joins(world, revert(VOLUME, SNAPSHOT, true), Unit::Volume(VOLUME));
     refuses(world, revert(VOLUME, id(1), true), Busy, "being reverted");
+    // So it is once the new thin device is there, and what it was made of stays.
+    let generation = world.intent.generation();
+    for edit in settle(&world.intent, Unit::Volume(VOLUME), generation, None) {
+        world.intent.apply(&edit).unwrap();
+    }
+    joins(world, revert(VOLUME, SNAPSHOT, true), Unit::Volume(VOLUME));
+    refuses(world, revert(VOLUME, id(1), true), Busy, "being reverted");
+    let delete = Command::SnapshotDelete { id: SNAPSHOT };
+    refuses(world, delete, Busy, "being made of");
 }
 
 #[test]
