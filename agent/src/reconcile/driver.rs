@@ -1,5 +1,6 @@
 //! Driving one unit until it has settled.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use super::attempt::End;
 use super::failure::{Remedy, Trouble};
 use super::holds::Holds;
 use super::ledger::{Ledger, Next};
-use crate::domain::record::Unit;
+use crate::domain::intent::VolumeEntry;
+use crate::domain::record::{SnapshotPhase, SnapshotRecord, Unit};
 use crate::domain::settle::{Grounds, Span};
 use crate::domain::{Intent, Site};
 use crate::targetd::{IN_FLIGHT, Targetd};
@@ -173,6 +175,9 @@ impl Reconciler {
                     self.pause(unit, &failing).await;
                 }
                 Err(trouble) => {
+                    if trouble.problem.code != ProblemCode::TargetdUnavailable {
+                        self.mend_origins(unit, &desk).await;
+                    }
                     if self
                         .remedy(unit, span, trouble, &mut failing, &*desk)
                         .await
@@ -191,6 +196,21 @@ impl Reconciler {
             self.shared.ledger.note_count(pool, counted.clone());
         }
         counted?.err()
+    }
+
+    /// Has whatever a unit is made of applied once more: it rests while that is done, and what
+    /// failed may be that it went on. Nobody else would notice before the next attempt, and there
+    /// may be none.
+    async fn mend_origins(&self, unit: Unit, desk: &Arc<dyn Desk>) {
+        let (origins, generation) = {
+            let intent = self.shared.intent.read().await;
+            (origins(&intent, unit), intent.generation())
+        };
+        for origin in origins {
+            if self.shared.ledger.doubt(origin, generation) {
+                self.launch(origin, Arc::clone(desk), &Handle::current());
+            }
+        }
     }
 
     /// Of a span, what this process was asked for.
@@ -267,6 +287,36 @@ impl Reconciler {
 impl PoolSeen {
     fn counted(&self) -> Result<(), Problem> {
         self.first_free.clone().map(drop)
+    }
+}
+
+/// What a unit is being made of.
+fn origins(intent: &Intent, unit: Unit) -> BTreeSet<Unit> {
+    let unit_of = |object| match intent.volume(object) {
+        Some(_) => Unit::Volume(object),
+        None => Unit::Snapshot(object),
+    };
+    let of_volume = |entry: &VolumeEntry| entry.record.origin.map(|origin| unit_of(origin.object));
+    let of_snapshot = |snapshot: &SnapshotRecord| {
+        let making = snapshot.phase == SnapshotPhase::Creating;
+        making.then_some(Unit::Volume(snapshot.volume))
+    };
+    match unit {
+        Unit::Pool(_) => BTreeSet::new(),
+        Unit::Volume(id) => intent.volume(id).and_then(of_volume).into_iter().collect(),
+        Unit::Snapshot(id) => intent
+            .snapshot(id)
+            .and_then(of_snapshot)
+            .into_iter()
+            .collect(),
+        Unit::Group(id) => intent
+            .volumes_of_group(id)
+            .filter_map(|(_, entry)| of_volume(entry))
+            .collect(),
+        Unit::GroupSnapshot(id) => intent
+            .snapshots_of_group(id)
+            .filter_map(|(_, snapshot)| of_snapshot(snapshot))
+            .collect(),
     }
 }
 

@@ -10,10 +10,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use ashlar_protocol::Problem;
+use ashlar_protocol::{Problem, ProblemCode};
 use tokio::runtime::Handle;
 
 use super::driver::{Desk, Reconciler};
+use super::render::with_others;
 use crate::domain::decide::check_taken;
 use crate::domain::outcome::missing;
 use crate::domain::record::Unit;
@@ -83,7 +84,8 @@ impl Reconciler {
     /// Has a unit's device made active and kept so.
     ///
     /// # Errors
-    /// When there is no such unit, a snapshot is in motion, or the kernel refuses. Waits for as long as targetd is away.
+    /// When there is no such unit, a snapshot is in motion, a volume is so with its group, or the
+    /// kernel refuses. Waits for as long as targetd is away.
     pub async fn hold(&self, unit: Unit, desk: Arc<dyn Desk>) -> Result<HoldGuard, Problem> {
         self.shared.holds.add(unit);
         // From here on it is taken back if this is not awaited to its end.
@@ -108,20 +110,20 @@ impl Reconciler {
 
     async fn check_known(&self, unit: Unit) -> Result<(), Problem> {
         let intent = self.shared.intent.read().await;
-        let known = match unit {
-            Unit::Volume(id) => intent.volume(id).is_some(),
-            Unit::Snapshot(id) => match intent.snapshot(id) {
-                // One that is made, or unmade, with others is not brought about by itself.
-                Some(snapshot) => return check_taken(id, snapshot),
-                None => false,
-            },
-            Unit::Pool(_) | Unit::Group(_) | Unit::GroupSnapshot(_) => false,
-        };
         let object = unit.object();
-        match known {
-            true => Ok(()),
-            false => Err(missing(object.kind, object.id)),
-        }
+        // What is made, or unmade, with others is not brought about by itself.
+        let known = match unit {
+            Unit::Volume(id) => intent.volume(id).map(|entry| {
+                if !with_others(&intent, &entry.record) {
+                    return Ok(());
+                }
+                let detail = format!("{object} is being changed with all members of its group");
+                Err(Problem::new(ProblemCode::Busy, detail).about(object))
+            }),
+            Unit::Snapshot(id) => intent.snapshot(id).map(|record| check_taken(id, record)),
+            Unit::Pool(_) | Unit::Group(_) | Unit::GroupSnapshot(_) => None,
+        };
+        known.unwrap_or_else(|| Err(missing(object.kind, object.id)))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::domain::names;
 use crate::domain::qos;
 use crate::domain::record::{
     ConnectionPhase, GroupPhase, HostRecord, Origin, PoolPhase, PoolRecord, SnapshotPhase,
-    SnapshotRecord, Unit, VolumePhase,
+    SnapshotRecord, Unit, VolumePhase, VolumeRecord,
 };
 use crate::domain::site::Site;
 
@@ -38,7 +38,8 @@ pub fn pool(id: Uuid, record: &PoolRecord, generation: u64) -> DesiredPool {
     }
 }
 
-/// A volume as the kernel should have it, or `None` when it was forgotten.
+/// A volume as the kernel should have it, or `None` when it was forgotten, and while it is made,
+/// or unmade, with the others of its group.
 ///
 /// # Errors
 /// When a connection needs an address and none is configured. Rendering the volume without
@@ -52,6 +53,9 @@ pub fn volume(
     let Some(record) = intent.volume(id).map(|entry| &entry.record) else {
         return Ok(None);
     };
+    if with_others(intent, record) {
+        return Ok(None);
+    }
     Ok(Some(DesiredVolume {
         id,
         generation,
@@ -78,6 +82,14 @@ pub fn volume(
         held: record.phase == VolumePhase::Adopting,
         cut: cut(intent, id),
     }))
+}
+
+/// Whether the kernel has a volume only together with all members of its group.
+pub(super) fn with_others(intent: &Intent, record: &VolumeRecord) -> bool {
+    let moves = matches!(record.phase, VolumePhase::Creating | VolumePhase::Deleting);
+    let group = record.group.filter(|_| moves);
+    let group = group.and_then(|group| intent.group(group));
+    group.is_some_and(|entry| entry.record.phase != GroupPhase::Present)
 }
 
 /// A snapshot by itself as the kernel should have it; nothing while it is made, or unmade, with
