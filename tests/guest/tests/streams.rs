@@ -1,0 +1,346 @@
+//! What goes into volumes as files and comes out again, seen by the kernel's own initiators.
+
+use std::fs::{self, File};
+use std::future::Future;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use ashlar_ctl::Client;
+use ashlar_ctl::backup::{self, Backup, Plan, Restored};
+use ashlar_ctl::transfer::{
+    Export, Form, Source, Target, TransferError, export, import, unwatched,
+};
+use ashlar_guest_tests::Guest;
+use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
+use ashlar_protocol::{
+    Job, JobState, ObjectKind, ObjectRef, ProblemCode, Progress, Provisioning, SnapshotSpec,
+    Transport,
+};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// What volumes have, in MiB.
+const SIZE: u64 = 64;
+
+/// Most that a stream may add to what the agent takes, in KiB.
+const MOST: u64 = 32 << 10;
+
+/// One lab for all: a boot costs more than any of these.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_in_comes_out_and_nothing_else() -> anyhow::Result<()> {
+    let mut lab = Lab::new("streams").await?;
+    let files = lab.guest.site.folder().join("files");
+    fs::create_dir_all(&files)?;
+    let volume = there_and_back(&mut lab, &files).await?;
+    backups(&mut lab, &files, volume).await?;
+    cancelled(&mut lab, &files).await?;
+    agent_killed(&mut lab, &files).await
+}
+
+/// A sparse file in, by hash as a host sees it, and out of a snapshot again.
+async fn there_and_back(lab: &mut Lab, files: &Path) -> anyhow::Result<Uuid> {
+    println!("a sparse file goes in and comes out");
+    let image = image(&files.join("image"), &[1, 2, 3, 4, 20, 21, 40, 63])?;
+    let volume = lab.volume(SIZE).await?;
+    let before = lab.used().await?;
+    let client = lab.client.clone();
+    let source = Source::open(&image, Form::Raw)?;
+    let result = modest(&mut lab.guest, "import", async {
+        Ok(import(&client, volume, source, unwatched()).await?)
+    })
+    .await?;
+    ensure!(result.written == Some(8 * MIB), "it wrote {result:?}");
+    let took = lab.used().await? - before;
+    ensure!(
+        took <= 9 * MIB,
+        "8 MiB of data take {took} bytes of the pool"
+    );
+    reads(lab, volume, Transport::Iscsi, &hash(&image)?).await?;
+
+    let snapshot = taken(lab, volume).await?;
+    let back = files.join("back");
+    let what = of(snapshot, None);
+    let target = Target::create(&back, Form::Raw)?;
+    let exported = modest(&mut lab.guest, "export", async {
+        Ok(export(&client, what, target, unwatched()).await?)
+    })
+    .await?;
+    let moved = exported.moved;
+    ensure!(moved <= 8 * MIB * 21 / 20, "8 MiB were moved as {moved}");
+    ensure!(hash(&back)? == hash(&image)?, "another file came out");
+    done(lab.client.snapshot_delete(snapshot).await?)?;
+    Ok(volume)
+}
+
+/// A full backup and increments of an attached volume, and a volume made of them.
+async fn backups(lab: &mut Lab, files: &Path, volume: Uuid) -> anyhow::Result<()> {
+    println!("backups tell what has changed");
+    let folder = files.join("backups");
+    fs::create_dir_all(&folder)?;
+    let connection = lab.connect(volume, Transport::Iscsi).await?;
+    let device = lab.attach(&connection)?;
+    let node = device.node().to_owned();
+    let first = backed_up(lab, &folder.join("1"), volume, None).await?;
+    ensure!(first.manifest.length <= 8 * MIB * 21 / 20, "{first:?}");
+
+    // Blocks of a MiB written, one of them anew; then a MiB discarded, too.
+    let write = |at: u64, mib: u64| {
+        format!(
+            "head -c {mib}M /dev/urandom | dd of={node} bs=1M seek={at} iflag=fullblock \
+             oflag=direct conv=fsync status=none"
+        )
+    };
+    let rounds = [
+        (format!("{}; {}", write(10, 2), write(63, 1)), 3),
+        (
+            format!(
+                "{}; blkdiscard -o {} -l {MIB} {node}",
+                write(50, 1),
+                20 * MIB
+            ),
+            1,
+        ),
+    ];
+    let mut last = first;
+    for (n, (changes, mib)) in rounds.into_iter().enumerate() {
+        initiator(&mut lab.guest).check(&changes)?;
+        let file = folder.join((n + 2).to_string());
+        let next = backed_up(lab, &file, volume, Some(&last)).await?;
+        let changed = lab
+            .client
+            .snapshot_extents(next.manifest.snapshot, Some(last.manifest.snapshot));
+        let changed: Vec<_> = changed.await?;
+        println!("{changed:?}");
+        let moved = moved(lab, &files.join("increment"), &next, &last).await?;
+        ensure!(
+            moved <= mib * MIB * 21 / 20,
+            "{mib} MiB were moved as {moved}"
+        );
+        ensure!(moved >= mib * MIB, "{mib} MiB cannot be {moved} bytes");
+        backup::forget(&lab.client, &last).await?;
+        last = next;
+    }
+    let expected = seen(lab, &node)?;
+    lab.detach(&connection)?;
+    done(lab.client.volume_detach_all(volume).await?)?;
+
+    let chain = backup::chain(std::slice::from_ref(&folder), None)?;
+    ensure!(chain.len() == 3, "{chain:?}");
+    let restored = Restored {
+        id: Uuid::new_v4(),
+        name: "restored".parse()?,
+        pool: lab.pool,
+        provisioning: Provisioning::Thin,
+    };
+    backup::restore(&lab.client, &restored, &chain, unwatched()).await?;
+    reads(lab, restored.id, Transport::NvmeTcp, &expected).await?;
+    let gap = backup::chain(&[chain[0].file.clone(), chain[2].file.clone()], None);
+    ensure!(gap.is_err(), "a chain with a gap");
+    backup::forget(&lab.client, &last).await?;
+    for volume in [volume, restored.id] {
+        done(lab.client.volume_delete(volume).await?)?;
+    }
+    Ok(())
+}
+
+/// Cancelled in the middle, nothing is at work on the volume any more.
+async fn cancelled(lab: &mut Lab, files: &Path) -> anyhow::Result<()> {
+    println!("cancelled in the middle");
+    let image = image(&files.join("image"), &(0..48).collect::<Vec<_>>())?;
+    let volume = lab.volume(SIZE).await?;
+    let (job, mut far) = (Uuid::new_v4(), Far::new());
+    let importing = tokio::spawn(imported(lab.client.under(job), volume, image, &far));
+    far.reach(4 * MIB).await?;
+    lab.client.job_cancel(job).await?;
+    match importing.await? {
+        Err(TransferError::Call(error)) => {
+            let code = error.problem().map(|problem| problem.code);
+            ensure!(code == Some(ProblemCode::Cancelled), "it ended as {error}");
+        }
+        other => bail!("it ended as {other:?}"),
+    }
+    let job = lab.client.job_show(job).await?;
+    ensure!(job.state == JobState::Cancelled, "{job:?}");
+    let view = lab.guest.view()?;
+    let left = view.iter().find(|line| line.contains(&volume.to_string()));
+    ensure!(left.is_none(), "of the volume there is {left:?}");
+    done(lab.client.volume_delete(volume).await?)
+}
+
+/// The job ends with its agent; the transfer goes on with the next one.
+async fn agent_killed(lab: &mut Lab, files: &Path) -> anyhow::Result<()> {
+    println!("the agent is killed in the middle");
+    let image = image(&files.join("image"), &(0..32).collect::<Vec<_>>())?;
+    let volume = lab.volume(SIZE).await?;
+    let (job, mut far) = (Uuid::new_v4(), Far::new());
+    let importing = imported(lab.client.under(job), volume, image.clone(), &far);
+    let importing = tokio::spawn(importing);
+    far.reach(4 * MIB).await?;
+    tokio::task::block_in_place(|| lab.guest.kill("ashlar-agent.service"))?;
+    importing.await?.context("it was not taken up")?;
+    let Job { state, problem, .. } = lab.client.job_show(job).await?;
+    let code = problem.map(|problem| problem.code);
+    ensure!(
+        (state, code) == (JobState::Failed, Some(ProblemCode::Interrupted)),
+        "it ended as {state:?}, {code:?}"
+    );
+    reads(lab, volume, Transport::NvmeTcp, &hash(&image)?).await?;
+    done(lab.client.volume_delete(volume).await?)
+}
+
+fn imported(
+    client: Client,
+    volume: Uuid,
+    image: PathBuf,
+    far: &Far,
+) -> impl Future<Output = Result<(), TransferError>> + Send + use<> {
+    let far = far.tell.clone();
+    let watch = move |progress: Progress| {
+        far.send_replace(progress.done);
+    };
+    async move {
+        let source = Source::open(&image, Form::Raw)?;
+        import(&client, volume, source, Arc::new(watch)).await?;
+        Ok(())
+    }
+}
+
+/// How far a transfer is.
+struct Far {
+    tell: watch::Sender<u64>,
+    told: watch::Receiver<u64>,
+}
+
+impl Far {
+    fn new() -> Far {
+        let (tell, told) = watch::channel(0);
+        Far { tell, told }
+    }
+
+    async fn reach(&mut self, bytes: u64) -> anyhow::Result<()> {
+        self.told.wait_for(|done| *done >= bytes).await?;
+        Ok(())
+    }
+}
+
+/// Does something that moves data, and looks at what the agent took for it.
+async fn modest<T>(
+    guest: &mut Guest,
+    what: &str,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let field = |guest: &mut Guest, name: &str, before: &str| {
+        let text = guest.site.appliance.check(&format!(
+            "status=/proc/$(systemctl show -P MainPID ashlar-agent.service); {before} \
+             awk '/^{name}:/ {{ print $2 }}' $status/status"
+        ))?;
+        let kib: u64 = text
+            .trim()
+            .parse()
+            .with_context(|| format!("{name}: {text:?}"))?;
+        anyhow::Ok(kib)
+    };
+    let idle = field(guest, "VmRSS", "echo 5 > $status/clear_refs;")?;
+    let outcome = work.await?;
+    let most = field(guest, "VmHWM", "")?;
+    println!("{what}: the agent takes {idle} KiB idle, {most} KiB at most");
+    ensure!(most <= idle + MOST, "{what}: {idle} KiB became {most}");
+    Ok(outcome)
+}
+
+async fn backed_up(
+    lab: &mut Lab,
+    file: &Path,
+    volume: Uuid,
+    since: Option<&Backup>,
+) -> anyhow::Result<Backup> {
+    let plan = Plan {
+        volume,
+        file,
+        since,
+        snapshot: None,
+    };
+    let client = lab.client.clone();
+    modest(&mut lab.guest, "backup", async {
+        Ok(backup::backup(&client, &plan, unwatched()).await?)
+    })
+    .await
+}
+
+/// Bytes that come over the wire for the differences.
+async fn moved(lab: &Lab, file: &Path, new: &Backup, old: &Backup) -> anyhow::Result<u64> {
+    let target = Target::create(file, Form::Extents)?;
+    let what = of(new.manifest.snapshot, Some(old.manifest.snapshot));
+    let exported = export(&lab.client, what, target, unwatched()).await?;
+    Ok(exported.moved)
+}
+
+fn of(snapshot: Uuid, since: Option<Uuid>) -> Export {
+    Export {
+        object: ObjectRef {
+            kind: ObjectKind::Snapshot,
+            id: snapshot,
+        },
+        since,
+    }
+}
+
+async fn taken(lab: &Lab, volume: Uuid) -> anyhow::Result<Uuid> {
+    let id = Uuid::new_v4();
+    let spec = SnapshotSpec {
+        name: "snapshot".parse()?,
+        volume,
+        labels: Default::default(),
+    };
+    done(lab.client.snapshot_create(id, &spec).await?)?;
+    Ok(id)
+}
+
+/// A host reads of the volume what has that hash.
+async fn reads(
+    lab: &mut Lab,
+    volume: Uuid,
+    transport: Transport,
+    expected: &str,
+) -> anyhow::Result<()> {
+    let connection = lab.connect(volume, transport).await?;
+    let device = lab.attach(&connection)?;
+    let found = seen(lab, device.node())?;
+    ensure!(found == expected, "volume {volume} has other data");
+    lab.detach(&connection)?;
+    done(lab.client.volume_detach_all(volume).await?)
+}
+
+/// The hash of all that a host sees.
+fn seen(lab: &mut Lab, node: &str) -> anyhow::Result<String> {
+    let command = format!("dd if={node} bs=1M iflag=direct status=none | sha256sum");
+    let line = initiator(&mut lab.guest).check(&command)?;
+    first_word(&line)
+}
+
+fn hash(file: &Path) -> anyhow::Result<String> {
+    let output = Command::new("sha256sum").arg(file).output()?;
+    first_word(&String::from_utf8(output.stdout)?)
+}
+
+fn first_word(line: &str) -> anyhow::Result<String> {
+    let word = line.split_ascii_whitespace().next();
+    word.map(str::to_owned).context("no hash")
+}
+
+/// A file of the size of a volume with random data in these of its MiB, and holes elsewhere.
+fn image(path: &Path, mib: &[u64]) -> anyhow::Result<PathBuf> {
+    let file = File::create(path)?;
+    file.set_len(SIZE * MIB)?;
+    let mut random = File::open("/dev/urandom")?;
+    let mut bytes = vec![0; MIB as usize];
+    for at in mib {
+        random.read_exact(&mut bytes)?;
+        file.write_all_at(&bytes, at * MIB)?;
+    }
+    Ok(path.to_owned())
+}
