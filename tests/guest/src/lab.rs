@@ -31,7 +31,15 @@ impl Lab {
     /// # Errors
     /// When anything of it fails; likewise below.
     pub async fn new(name: &str) -> anyhow::Result<Lab> {
-        let mut guest = Guest::boot(name, true)?;
+        Lab::furnished(Guest::boot(name, true)?).await
+    }
+
+    /// The same on data disks of that size.
+    pub async fn on(name: &str, disk_mib: u64) -> anyhow::Result<Lab> {
+        Lab::furnished(Guest::boot_on(name, true, disk_mib * MIB)?).await
+    }
+
+    async fn furnished(mut guest: Guest) -> anyhow::Result<Lab> {
         let client = guest.site.client("admin")?;
         let pool = Uuid::new_v4();
         let spec = PoolSpec {

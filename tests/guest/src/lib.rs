@@ -25,9 +25,15 @@ const PAYLOAD: &str = "/run/payload";
 impl Guest {
     /// Boots a new appliance for the test called `name`, with an initiator if asked for.
     pub fn boot(name: &str, initiator: bool) -> anyhow::Result<Guest> {
+        Guest::boot_on(name, initiator, Options::default().disk_size)
+    }
+
+    /// The same on data disks of that size in bytes.
+    pub fn boot_on(name: &str, initiator: bool, disk_size: u64) -> anyhow::Result<Guest> {
         let parts = Parts::from_env()?;
         let options = Options {
             initiator,
+            disk_size,
             payload: Some(payload(&parts)?),
             ..Options::default()
         };

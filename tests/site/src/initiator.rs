@@ -166,7 +166,12 @@ impl<'m> Initiator<'m> {
 
     /// Runs a command that must succeed.
     pub fn check(&mut self, command: &str) -> anyhow::Result<String> {
-        self.machine.check_within(command, PATIENCE)
+        self.check_within(command, PATIENCE)
+    }
+
+    /// The same, for as long as that.
+    pub fn check_within(&mut self, command: &str, limit: Duration) -> anyhow::Result<String> {
+        self.machine.check_within(command, limit)
     }
 
     fn appears(&mut self, node: String) -> anyhow::Result<Device> {

@@ -1,0 +1,157 @@
+//! A pool that is full, on the real kernel: what hosts write waits or fails, nothing that was
+//! written is lost, and what needs no room goes on.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
+use ashlar_protocol::{
+    ExtendSpec, Labels, Parent, RevertSpec, SnapshotSpec, SnapshotState, Transport, VolumeSpec,
+};
+use ashlar_site::Device;
+use uuid::Uuid;
+
+const DISK: u64 = 384;
+/// What stands in the way until it is deleted.
+const FILLER: u64 = 64;
+/// How much more is written than there is room for at first; it fits once the filler is gone.
+const MORE: u64 = 32;
+/// The pool lets writes wait for so long before it fails them.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_full_pool_loses_nothing() -> anyhow::Result<()> {
+    let mut lab = Lab::on("full", DISK).await?;
+    let filler = lab.volume(FILLER).await?;
+    let connection = lab.connect(filler, Transport::Iscsi).await?;
+    let device = lab.attach(&connection)?;
+    write(&mut lab, &device, FILLER)?;
+    lab.detach(&connection)?;
+    done(lab.client.connection_delete(connection.id).await?)?;
+    let before = taken(&lab, filler).await?;
+
+    let capacity = capacity(&lab).await? / MIB;
+    let amount = capacity - FILLER + MORE;
+    let volume = lab.volume(2 * capacity).await?;
+    let connection = lab.connect(volume, Transport::NvmeTcp).await?;
+    let device = lab.attach(&connection)?;
+    begin(&mut lab, &device, amount)?;
+    full(&lab).await?;
+
+    // What takes no data is done; the host's writes wait meanwhile.
+    let snapshot = taken(&lab, volume).await?;
+    let clone = Uuid::new_v4();
+    let spec = VolumeSpec {
+        source: Some(Parent::Snapshot(snapshot)),
+        ..VolumeSpec::blank("clone".parse()?, lab.pool, 2 * capacity * MIB)
+    };
+    done(lab.client.volume_create(clone, &spec).await?)?;
+    let spec = ExtendSpec {
+        size: (2 * capacity + 16) * MIB,
+    };
+    done(lab.client.volume_extend(volume, &spec).await?)?;
+    let spec = RevertSpec {
+        snapshot: before,
+        interrupt: false,
+    };
+    done(lab.client.volume_revert(filler, &spec).await?)?;
+    ensure!(ended(&mut lab)?.is_none(), "the writer did not wait");
+
+    // Room again: what waited goes on, and all of it is there.
+    done(lab.client.snapshot_delete(before).await?)?;
+    done(lab.client.volume_delete(filler).await?)?;
+    ensure!(
+        finished(&mut lab)? == "0",
+        "writes that had room in the end failed"
+    );
+    compare(&mut lab, &device, amount)?;
+
+    // No room to come: the host is told in the end, and what is there stays.
+    done(lab.client.volume_delete(clone).await?)?;
+    begin(&mut lab, &device, 2 * capacity)?;
+    full(&lab).await?;
+    ensure!(
+        finished(&mut lab)? != "0",
+        "more was written than there is room for"
+    );
+    compare(&mut lab, &device, amount)?;
+    let shown = lab.client.snapshot_show(snapshot).await?;
+    ensure!(shown.state == SnapshotState::Available, "{shown:?}");
+
+    // Deleting gives the room back, and the pool is as good as new.
+    lab.detach(&connection)?;
+    done(lab.client.volume_detach_all(volume).await?)?;
+    done(lab.client.volume_delete(volume).await?)?;
+    done(lab.client.snapshot_delete(snapshot).await?)?;
+    let fresh = lab.volume(FILLER).await?;
+    let connection = lab.connect(fresh, Transport::NvmeTcp).await?;
+    let device = lab.attach(&connection)?;
+    write(&mut lab, &device, FILLER)?;
+    compare(&mut lab, &device, FILLER)
+}
+
+async fn taken(lab: &Lab, volume: Uuid) -> anyhow::Result<Uuid> {
+    let id = Uuid::new_v4();
+    let spec = SnapshotSpec {
+        name: "full".parse()?,
+        volume,
+        labels: Labels::default(),
+    };
+    done(lab.client.snapshot_create(id, &spec).await?)?;
+    Ok(id)
+}
+
+async fn capacity(lab: &Lab) -> anyhow::Result<u64> {
+    let pool = lab.client.pool_show(lab.pool).await?;
+    pool.capacity.context("the pool is not online")
+}
+
+/// Waits until every block is taken. Nothing tells a bystander.
+async fn full(lab: &Lab) -> anyhow::Result<()> {
+    let capacity = capacity(lab).await?;
+    while lab.used().await? < capacity {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+fn pattern(mib: u64) -> String {
+    format!("yes 'what a host wrote' | head -c {mib}M")
+}
+
+fn copy(device: &Device, mib: u64) -> String {
+    let node = device.node();
+    let written = pattern(mib);
+    format!("{written} | dd of={node} bs=1M iflag=fullblock oflag=direct conv=notrunc")
+}
+
+fn write(lab: &mut Lab, device: &Device, mib: u64) -> anyhow::Result<()> {
+    let command = format!("{} status=none", copy(device, mib));
+    initiator(&mut lab.guest).check(&command).map(drop)
+}
+
+/// Writes in the background.
+fn begin(lab: &mut Lab, device: &Device, mib: u64) -> anyhow::Result<()> {
+    let write = copy(device, mib);
+    let command = format!("rm -f /run/end; ({write}; echo $? > /run/end) > /run/writer.log 2>&1 &");
+    initiator(&mut lab.guest).check(&command).map(drop)
+}
+
+/// What the writer ended with.
+fn ended(lab: &mut Lab) -> anyhow::Result<Option<String>> {
+    let text = initiator(&mut lab.guest).check("cat /run/end 2>/dev/null || true")?;
+    let text = text.trim().to_owned();
+    Ok(Some(text).filter(|text| !text.is_empty()))
+}
+
+fn finished(lab: &mut Lab) -> anyhow::Result<String> {
+    let wait = "while [ ! -s /run/end ]; do sleep 0.2; done; cat /run/end";
+    let text = initiator(&mut lab.guest).check_within(wait, 3 * PATIENCE)?;
+    Ok(text.trim().to_owned())
+}
+
+fn compare(lab: &mut Lab, device: &Device, mib: u64) -> anyhow::Result<()> {
+    let (node, written, bytes) = (device.node(), pattern(mib), mib * MIB);
+    let command = format!("echo 3 > /proc/sys/vm/drop_caches; {written} | cmp -n {bytes} - {node}");
+    initiator(&mut lab.guest).check(&command).map(drop)
+}
