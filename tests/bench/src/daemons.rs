@@ -17,15 +17,22 @@ pub fn kernel() -> anyhow::Result<String> {
 
 /// Resident memory in bytes, by daemon.
 pub fn memory() -> anyhow::Result<BTreeMap<String, u64>> {
-    each(|process| {
-        let status = fs::read_to_string(process.join("status"))?;
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
-        let kib: u64 = line
-            .and_then(|l| l.trim().strip_suffix(" kB"))
-            .context("no VmRSS in status")?
-            .parse()?;
-        Ok(kib * 1024)
-    })
+    each(|process| status(process, "VmRSS:"))
+}
+
+/// The most of it that there was, likewise.
+pub fn memory_peak() -> anyhow::Result<BTreeMap<String, u64>> {
+    each(|process| status(process, "VmHWM:"))
+}
+
+fn status(process: &Path, what: &str) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(process.join("status"))?;
+    let line = status.lines().find_map(|l| l.strip_prefix(what));
+    let kib: u64 = line
+        .and_then(|l| l.trim().strip_suffix(" kB"))
+        .with_context(|| format!("no {what} in status"))?
+        .parse()?;
+    Ok(kib * 1024)
 }
 
 /// Size in bytes of the file each daemon runs from.

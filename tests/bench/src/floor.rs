@@ -113,18 +113,45 @@ impl Floor {
         Ok(start.elapsed())
     }
 
-    /// A thin device to make others of, active under a name of its own.
-    pub fn original(&self) -> anyhow::Result<Original<'_>> {
+    /// A thin device of so many bytes to make others of, active under a name of its own.
+    pub fn original(&self, size: u64) -> anyhow::Result<Original<'_>> {
         let thin = self.thin_id()?;
         let device: DmName = format!("ashlar-floor-{thin}").parse()?;
         self.dm
             .message(&self.pool, &PoolMessage::CreateThin(thin))?;
-        self.activate(&device, thin)?;
+        let node = self.activate(&device, thin, size)?;
         Ok(Original {
             floor: self,
             thin,
             device,
+            node,
         })
+    }
+
+    /// Takes snapshots of all of them at one instant, and destroys those.
+    pub fn instant(&self, members: &[Original<'_>]) -> anyhow::Result<()> {
+        let mut taken = Vec::with_capacity(members.len());
+        for member in members {
+            self.dm.suspend(&member.device, SuspendFlags::NO_FLUSH)?;
+        }
+        for member in members {
+            let (id, origin) = (self.thin_id()?, member.thin);
+            member.tell(&PoolMessage::CreateSnapshot { id, origin })?;
+            taken.push(id);
+        }
+        for member in members {
+            self.dm.resume(&member.device, SuspendFlags::NO_FLUSH)?;
+        }
+        let delete = |id| self.dm.message(&self.pool, &PoolMessage::Delete(id));
+        Ok(taken.into_iter().try_for_each(delete)?)
+    }
+
+    /// Where an attached volume of the product's is written to.
+    pub fn node_of(&self, volume: Uuid) -> anyhow::Result<PathBuf> {
+        let name: DmName = format!("ashlar-vol-{volume}").parse()?;
+        let info = self.dm.info(&name)?;
+        let info = info.with_context(|| format!("{name} is not active"))?;
+        Ok(info.node())
     }
 
     fn thin_id(&self) -> anyhow::Result<ThinId> {
@@ -138,7 +165,7 @@ impl Floor {
         let device: DmName = format!("ashlar-floor-{number}").parse()?;
         self.dm
             .message(&self.pool, &PoolMessage::CreateThin(thin))?;
-        let node = self.activate(&device, thin)?;
+        let node = self.activate(&device, thin, VOLUME_SIZE)?;
         match self.transport {
             Transport::Iscsi => {
                 iscsi_export(number, &node)?;
@@ -154,18 +181,18 @@ impl Floor {
         Ok(())
     }
 
-    fn activate(&self, device: &DmName, thin: ThinId) -> anyhow::Result<PathBuf> {
+    fn activate(&self, device: &DmName, thin: ThinId, size: u64) -> anyhow::Result<PathBuf> {
         let uuid = format!("floor-{thin}").parse()?;
         self.dm.create(device, &uuid)?;
-        self.dm
-            .load(device, &self.table(thin), DmAccess::ReadWrite)?;
+        let table = self.table(thin, size);
+        self.dm.load(device, &table, DmAccess::ReadWrite)?;
         Ok(self.dm.resume(device, SuspendFlags::FLUSH)?.node())
     }
 
-    fn table(&self, id: ThinId) -> Table {
+    fn table(&self, id: ThinId, size: u64) -> Table {
         let pool = self.pool_device;
         let target = Target::Thin(Thin { pool, id });
-        Table::single(Sectors::within(Bytes(VOLUME_SIZE)), target)
+        Table::single(Sectors::within(Bytes(size)), target)
     }
 }
 
@@ -174,9 +201,15 @@ pub struct Original<'f> {
     floor: &'f Floor,
     thin: ThinId,
     device: DmName,
+    node: PathBuf,
 }
 
 impl Original<'_> {
+    /// Where it is written to.
+    pub fn node(&self) -> &Path {
+        &self.node
+    }
+
     /// Takes and destroys a snapshot, with I/O held back meanwhile.
     pub fn snapshot(&self) -> anyhow::Result<Duration> {
         let start = Instant::now();
@@ -209,7 +242,7 @@ impl Original<'_> {
         let start = Instant::now();
         let id = self.taken()?;
         let Floor { dm, .. } = self.floor;
-        let table = self.floor.table(id);
+        let table = self.floor.table(id, VOLUME_SIZE);
         dm.load(&self.device, &table, DmAccess::ReadWrite)?;
         dm.resume(&self.device, SuspendFlags::FLUSH)?;
         self.tell(&PoolMessage::Delete(self.thin))?;

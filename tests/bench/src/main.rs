@@ -10,6 +10,7 @@
 
 mod daemons;
 mod floor;
+mod io;
 mod product;
 mod report;
 
@@ -22,7 +23,9 @@ use ashlar_targetd_protocol::Transport;
 use clap::Parser;
 use uuid::Uuid;
 
-use report::{Copy, Cycle, Report, Scale};
+use io::{Image, Writer};
+use product::VOLUME_SIZE;
+use report::{Copy, Cycle, Import, Pause, Report, Scale};
 
 /// Measures an appliance against the kernel floor. Runs on the appliance, as root.
 #[derive(Parser)]
@@ -51,6 +54,15 @@ struct Arguments {
     /// Volumes present in the large measurement.
     #[arg(long, default_value_t = 2000)]
     many: u32,
+    /// Members of the group that snapshots are taken of.
+    #[arg(long, default_value_t = 32)]
+    members: u32,
+    /// A folder for an image, in memory so that no disk is read while it is written.
+    #[arg(long)]
+    folder: PathBuf,
+    /// Size of the image in MiB; a tenth of it is data.
+    #[arg(long, default_value_t = 8192)]
+    image: u64,
 }
 
 /// Volumes present in the small measurement.
@@ -78,6 +90,8 @@ async fn measure(arguments: &Arguments, client: &Client) -> anyhow::Result<Repor
         cycles.push(compare(arguments, &bench, transport).await?);
     }
     let copies = copies(arguments, &bench).await?;
+    let pause = pause(arguments, &bench).await?;
+    let import = imported(arguments, &bench).await?;
     let scale = scale(arguments, &bench).await?;
     bench.finish().await?;
     Ok(Report {
@@ -85,6 +99,8 @@ async fn measure(arguments: &Arguments, client: &Client) -> anyhow::Result<Repor
         in_flight: arguments.in_flight,
         cycles,
         copies,
+        import,
+        pause,
         memory_idle: idle,
         binaries: daemons::binaries()?,
         scale,
@@ -127,7 +143,7 @@ async fn compare(
 /// Snapshots, clones and reverts, by turns with the bare calls.
 async fn copies(arguments: &Arguments, bench: &product::Bench) -> anyhow::Result<Vec<Copy>> {
     let floor = floor::Floor::open(arguments.pool, Transport::Iscsi)?;
-    let mut bare = floor.original()?;
+    let mut bare = floor.original(VOLUME_SIZE)?;
     let original = bench.original().await?;
     let (mut floor_snapshots, mut snapshots) = (Duration::ZERO, Duration::ZERO);
     let (mut floor_reverts, mut reverts) = (Duration::ZERO, Duration::ZERO);
@@ -153,6 +169,49 @@ async fn copies(arguments: &Arguments, bench: &product::Bench) -> anyhow::Result
         Copy::new("clone", each(floor_clones), each(clones)),
         Copy::new("revert", each(floor_reverts), each(reverts)),
     ])
+}
+
+/// How long a group's snapshot holds writes up, by turns with the bare calls.
+async fn pause(arguments: &Arguments, bench: &product::Bench) -> anyhow::Result<Pause> {
+    let rounds = 5;
+    let floor = floor::Floor::open(arguments.pool, Transport::Iscsi)?;
+    let bare: Vec<_> = (0..arguments.members)
+        .map(|_| floor.original(VOLUME_SIZE))
+        .collect::<anyhow::Result<_>>()?;
+    let bare_nodes: Vec<_> = bare.iter().map(|one| one.node().to_owned()).collect();
+    let group = bench.group(arguments.members).await?;
+    let volumes = group.volumes().iter();
+    let nodes: Vec<_> = volumes
+        .map(|volume| floor.node_of(*volume))
+        .collect::<anyhow::Result<_>>()?;
+    let (mut floor_pauses, mut pauses) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..rounds {
+        let writer = Writer::start(&bare_nodes)?;
+        floor.instant(&bare)?;
+        floor_pauses += writer.longest()?;
+        let writer = Writer::start(&nodes)?;
+        group.instant().await?;
+        pauses += writer.longest()?;
+    }
+    group.remove().await?;
+    bare.into_iter().try_for_each(floor::Original::remove)?;
+    floor.close()?;
+    let each = |total: Duration| total.as_secs_f64() * 1000.0 / f64::from(rounds);
+    let (floor, product) = (each(floor_pauses), each(pauses));
+    Ok(Pause::new(arguments.members, floor, product))
+}
+
+/// A sparse image imported, beside its data written by itself.
+async fn imported(arguments: &Arguments, bench: &product::Bench) -> anyhow::Result<Import> {
+    let image = Image::create(&arguments.folder, arguments.image << 20)?;
+    let floor = floor::Floor::open(arguments.pool, Transport::Iscsi)?;
+    let bare = floor.original(image.size())?;
+    let written = image.write_to(bare.node())?;
+    bare.remove()?;
+    floor.close()?;
+    let imported = bench.import(image.path(), image.size()).await?;
+    let peak = daemons::memory_peak()?;
+    Ok(Import::new(&image, written, imported, peak))
 }
 
 /// The same cycle with few and with many volumes present.

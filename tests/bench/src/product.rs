@@ -1,12 +1,14 @@
-//! The life of a volume through the management port.
+//! What volumes live through, through the management port.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use ashlar_ctl::client::{Change, Client};
+use ashlar_ctl::transfer::{Form, Source, import, unwatched};
 use ashlar_protocol::{
-    Authentication, ConnectionSpec, HostSecrets, HostSpec, Labels, Name, Parent, RevertSpec,
-    SnapshotSpec, VolumeSpec,
+    Authentication, ConnectionSpec, GroupSnapshotSpec, GroupSpec, HostSecrets, HostSpec, Labels,
+    MemberSnapshot, Name, Parent, RevertSpec, SnapshotSpec, VolumeSpec,
 };
 use ashlar_targetd_protocol::Transport;
 use tokio::task::JoinSet;
@@ -108,18 +110,51 @@ impl Bench {
             snapshot: Uuid::new_v4(),
         };
         self.create(original.volume).await?;
+        self.attach(original.volume, original.connection).await?;
+        original.take(original.snapshot).await?;
+        Ok(original)
+    }
+
+    /// Writes an image to a volume made for it, which is gone after that; how long the writing took.
+    pub async fn import(&self, image: &Path, size: u64) -> anyhow::Result<Duration> {
+        let id = Uuid::new_v4();
+        let spec = VolumeSpec::blank(name("import"), self.pool, size);
+        done(self.client.volume_create(id, &spec).await?)?;
+        let source = Source::open(image, Form::Raw)?;
+        let start = Instant::now();
+        import(&self.client, id, source, unwatched()).await?;
+        let took = start.elapsed();
+        done(self.client.volume_delete(id).await?)?;
+        Ok(took)
+    }
+
+    /// A group of attached volumes.
+    pub async fn group(&self, members: u32) -> anyhow::Result<Group> {
+        let volumes = self.fill(members).await?;
+        for &volume in &volumes {
+            self.attach(volume, Uuid::new_v4()).await?;
+        }
+        let id = Uuid::new_v4();
+        let spec = GroupSpec {
+            name: name("group"),
+            volumes: volumes.clone(),
+            source: None,
+        };
+        done(self.client.group_create(id, &spec).await?)?;
+        Ok(Group {
+            bench: self.clone(),
+            id,
+            volumes,
+        })
+    }
+
+    async fn attach(&self, volume: Uuid, connection: Uuid) -> anyhow::Result<()> {
         let spec = ConnectionSpec {
-            volume: original.volume,
+            volume,
             host: self.host,
             transport: Transport::Iscsi,
         };
-        done(
-            self.client
-                .connection_create(original.connection, &spec)
-                .await?,
-        )?;
-        original.take(original.snapshot).await?;
-        Ok(original)
+        done(self.client.connection_create(connection, &spec).await?)
     }
 
     async fn life(&self, transport: Transport) -> anyhow::Result<()> {
@@ -198,6 +233,47 @@ impl Original {
             labels: Labels::default(),
         };
         done(self.bench.client.snapshot_create(id, &spec).await?)
+    }
+}
+
+/// Attached volumes of which snapshots are taken together.
+pub struct Group {
+    bench: Bench,
+    id: Uuid,
+    volumes: Vec<Uuid>,
+}
+
+impl Group {
+    /// Its members.
+    pub fn volumes(&self) -> &[Uuid] {
+        &self.volumes
+    }
+
+    /// Takes a snapshot of all members at one instant, and destroys it.
+    pub async fn instant(&self) -> anyhow::Result<()> {
+        let id = Uuid::new_v4();
+        let member = |&volume| MemberSnapshot {
+            volume,
+            snapshot: Uuid::new_v4(),
+        };
+        let spec = GroupSnapshotSpec {
+            name: name("instant"),
+            group: self.id,
+            snapshots: self.volumes.iter().map(member).collect(),
+        };
+        let client = &self.bench.client;
+        done(client.group_snapshot_create(id, &spec).await?)?;
+        done(client.group_snapshot_delete(id).await?)
+    }
+
+    /// Removes all of it.
+    pub async fn remove(self) -> anyhow::Result<()> {
+        let client = &self.bench.client;
+        done(client.group_delete(self.id).await?)?;
+        for &volume in &self.volumes {
+            done(client.volume_detach_all(volume).await?)?;
+        }
+        self.bench.clear(self.volumes).await
     }
 }
 

@@ -1,9 +1,12 @@
 //! The figures, as they are written to the JSON file.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ashlar_targetd_protocol::Transport;
 use serde::Serialize;
+
+use crate::io::Image;
 
 /// Everything measured in one run.
 #[derive(Serialize)]
@@ -16,6 +19,10 @@ pub struct Report {
     pub cycles: Vec<Cycle>,
     /// What is made of a volume, one at a time.
     pub copies: Vec<Copy>,
+    /// A sparse image written to a new volume, beside its data written to a device directly.
+    pub import: Import,
+    /// How long a write waits while a snapshot of a group is taken.
+    pub pause: Pause,
     /// Resident memory in bytes by daemon, before the first request.
     pub memory_idle: BTreeMap<String, u64>,
     /// Size in bytes by daemon, as installed.
@@ -69,6 +76,58 @@ impl Copy {
     pub fn new(what: &'static str, floor: f64, product: f64) -> Self {
         Copy {
             what,
+            floor_ms: floor,
+            ms: product,
+            ratio: product / floor,
+        }
+    }
+}
+
+/// MiB of data in a second.
+#[derive(Serialize)]
+pub struct Import {
+    image_mib: u64,
+    data_mib: u64,
+    floor_mib_s: f64,
+    mib_s: f64,
+    ratio: f64,
+    /// Most that a daemon had resident during this and all before.
+    memory_peak: BTreeMap<String, u64>,
+}
+
+impl Import {
+    pub fn new(
+        image: &Image,
+        floor: Duration,
+        product: Duration,
+        memory_peak: BTreeMap<String, u64>,
+    ) -> Self {
+        let data_mib = image.data() >> 20;
+        let rate = |took: Duration| data_mib as f64 / took.as_secs_f64();
+        Import {
+            image_mib: image.size() >> 20,
+            data_mib,
+            floor_mib_s: rate(floor),
+            mib_s: rate(product),
+            ratio: rate(product) / rate(floor),
+            memory_peak,
+        }
+    }
+}
+
+/// Milliseconds of the longest write, a mean of several snapshots.
+#[derive(Serialize)]
+pub struct Pause {
+    members: u32,
+    floor_ms: f64,
+    ms: f64,
+    ratio: f64,
+}
+
+impl Pause {
+    pub fn new(members: u32, floor: f64, product: f64) -> Self {
+        Pause {
+            members,
             floor_ms: floor,
             ms: product,
             ratio: product / floor,

@@ -28,6 +28,8 @@ pub fn run(json: &Path, many: u32) -> anyhow::Result<()> {
     let options = Options {
         payload: Some(payload),
         disk_size: 64 << 30,
+        // The image that is imported lies in memory.
+        memory: 3072,
         ..Options::default()
     };
     let mut site = Site::create(&parts, &folder, &options)?;
@@ -43,11 +45,14 @@ pub fn run(json: &Path, many: u32) -> anyhow::Result<()> {
         site.appliance
             .check(&format!("umask 077; cat > /run/{name} <<'EOF'\n{text}EOF"))?;
     }
+    site.appliance
+        .check("mkdir /run/image && mount -t tmpfs -o size=1100M tmpfs /run/image")?;
     eprintln!("measuring");
     let figures = site.appliance.check_within(
         &format!(
             "/run/payload/ashlar-bench --endpoint 127.0.0.1:8443 --certificate /run/admin.pem \
-             --key /run/admin.key --authority /run/ca.pem --pool {pool} --many {many}"
+             --key /run/admin.key --authority /run/ca.pem --pool {pool} --many {many} \
+             --folder /run/image"
         ),
         LIMIT,
     )?;
