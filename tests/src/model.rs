@@ -187,7 +187,8 @@ impl Model {
         self.folder.path().join("targetd.sock")
     }
 
-    fn pki(&self) -> PathBuf {
+    /// Where the certificates are that it was made with.
+    pub fn pki(&self) -> PathBuf {
         self.folder.path().join("pki")
     }
 
