@@ -1,0 +1,365 @@
+"""What the drivers of all transports have in common."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from cinder import exception
+from cinder.volume import configuration, driver
+from oslo_config import cfg
+from oslo_log import log as logging
+
+import ashlar_cinder
+from ashlar_cinder import errors, ids, options, specs, stats
+from ashlar_cinder.client import AshlarError, Patience, Problem
+from ashlar_cinder.client.objects import Connection
+from ashlar_cinder.core import LABEL
+from ashlar_cinder.groups import Groups
+from ashlar_cinder.images import Images
+from ashlar_cinder.manage import Manage
+from ashlar_cinder.stats import GIB
+
+LOG = logging.getLogger(__name__)
+
+cfg.CONF.register_opts(options.OPTIONS, group=configuration.SHARED_CONF_GROUP)
+
+#: The version of the protocol that is spoken.
+PROTOCOL = 1
+#: What is asked every minute is not repeated for longer than this.
+_SHORTLY = Patience(10.0)
+
+
+class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
+    """Volumes of an Ashlar appliance; a transport's driver says how hosts reach them.
+
+    Nothing is kept here that the appliance does not know, so that several of these may serve one
+    backend, and one that is killed leaves nothing to be mended.
+    """
+
+    VERSION = ashlar_cinder.__version__
+    SUPPORTS_ACTIVE_ACTIVE = True
+
+    #: What Cinder calls the transport.
+    STORAGE_PROTOCOL = ""
+    #: What the appliance calls it.
+    TRANSPORT = ""
+    #: What ``target_protocol`` would say.
+    TARGET_PROTOCOL = ""
+    #: What a connector has the host's name under.
+    HOST_KEY = ""
+
+    _stats: dict[str, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.configuration.append_config_values(options.OPTIONS)
+
+    # ---- Setting up ----------------------------------------------------------------------------
+
+    @staticmethod
+    def get_driver_options() -> list[cfg.Opt]:
+        """The options of our own, and those of Cinder's that mean something to us."""
+        generic = driver.BaseVD._get_oslo_driver_opts(*options.GENERIC)
+        return [*options.OPTIONS, *generic]
+
+    def do_setup(self, context: Any) -> None:
+        """Reads the configuration; nothing is asked of the appliance yet."""
+        options.check_target_protocol(self.configuration, self.TARGET_PROTOCOL)
+        options.say_what_is_ignored(self.configuration)
+        self._connect_to_appliance()
+
+    def check_for_setup_error(self) -> None:
+        """Looks whether the appliance is there, and is what this driver can use."""
+        with errors.told():
+            system = self._client.system()
+            pools = self._own_pools(self._client.pools())
+        if system["protocol"] != PROTOCOL:
+            raise exception.VolumeBackendAPIException(
+                data=f"{self._client.endpoint} speaks version {system['protocol']} of the "
+                f"protocol, this driver version {PROTOCOL}"
+            )
+        transports = system["capabilities"]["transports"]
+        if self.TRANSPORT not in transports:
+            raise exception.VolumeBackendAPIException(
+                data=f"{self._client.endpoint} serves {', '.join(transports) or 'nothing'}, not "
+                f"{self.TRANSPORT}"
+            )
+        missing = set(self.configuration.ashlar_pools) - {pool["name"] for pool in pools}
+        if missing:
+            raise exception.InvalidConfigurationValue(
+                option="ashlar_pools", value=", ".join(sorted(missing))
+            )
+        self._known = system
+        LOG.info(
+            "Appliance %(name)s at %(endpoint)s runs Ashlar %(version)s",
+            {
+                "name": system["name"],
+                "endpoint": self._client.endpoint,
+                "version": system["version"],
+            },
+        )
+
+    def _init_vendor_properties(self) -> tuple[dict[str, Any], str]:
+        properties: dict[str, Any] = {}
+        self._set_property(
+            properties,
+            "ashlar:provisioning",
+            "Provisioning",
+            "Whether the whole size of a volume is kept for it in its pool.",
+            "string",
+            enum=["thin", "thick"],
+            default="thin",
+        )
+        return properties, "ashlar"
+
+    # ---- Statistics ----------------------------------------------------------------------------
+
+    def _update_volume_stats(self) -> None:
+        """One request, however many volumes there are."""
+        functions = (self.get_filter_function(), self.get_goodness_function())
+        try:
+            pools = self._own_pools(self._client.pools(patience=_SHORTLY))
+        except AshlarError as error:
+            if not self._stats:
+                raise errors.to_cinder(error) from error
+            LOG.error("The appliance is down for the scheduler: %s", error)
+            for pool in self._stats["pools"]:
+                pool["backend_state"] = "down"
+            return
+        self._stats = stats.of_backend(
+            self.configuration,
+            self._system,
+            pools,
+            storage_protocol=self.STORAGE_PROTOCOL,
+            functions=functions,
+            version=self.VERSION,
+        )
+
+    def get_pool(self, volume: Any) -> str | None:
+        """The name of the pool that a volume is in."""
+        with errors.told():
+            return self._pool_name(self._client.volume(self._volume_id(volume))["pool"])
+
+    # ---- Volumes -------------------------------------------------------------------------------
+
+    def create_volume(self, volume: Any) -> None:
+        """Makes an empty volume."""
+        self._create(volume)
+
+    def create_volume_from_snapshot(self, volume: Any, snapshot: Any) -> None:
+        """Makes a volume that begins as a snapshot, larger if asked for; copies nothing."""
+        self._create(volume, source={"snapshot": self._snapshot_id(snapshot)})
+
+    def create_cloned_volume(self, volume: Any, src_vref: Any) -> None:
+        """Makes a volume that begins as another is now, larger if asked for; copies nothing."""
+        self._create(volume, source={"volume": self._volume_id(src_vref)})
+
+    def _create(self, volume: Any, source: dict[str, uuid.UUID] | None = None) -> None:
+        spec = self._new_volume(volume)
+        if source:
+            spec["source"] = source
+        volume_id = self._volume_id(volume)
+        with errors.told():
+            self._client.create_volume(volume_id, spec)
+            try:
+                self._join_group(volume, volume_id)
+            except AshlarError:
+                self._client.delete_volume(volume_id)
+                raise
+
+    def delete_volume(self, volume: Any) -> None:
+        """Destroys a volume; it may be gone already."""
+        volume_id = self._volume_id(volume)
+        with errors.told():
+            self._delete("volume", volume_id, ("snapshot", ids.still_id(volume_id)))
+
+    def extend_volume(self, volume: Any, new_size: int) -> None:
+        """Grows a volume, attached or not."""
+        with errors.told():
+            self._client.extend_volume(self._volume_id(volume), new_size * GIB)
+
+    def accept_transfer(self, context: Any, volume: Any, new_user: str, new_project: str) -> None:
+        """Notes whose a volume is from now on."""
+        with errors.told():
+            self._client.transfer_volume(self._volume_id(volume), new_project)
+
+    def retype(
+        self, context: Any, volume: Any, new_type: Any, diff: Any, host: Any
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """Changes limits and provisioning, beneath connections."""
+        here, there = self._pool_id(volume["host"]), self._pool_id(host["host"])
+        if here != there:
+            return False, None
+        wanted = specs.of_type(new_type)
+        with errors.told():
+            self._client.update_volume(
+                self._volume_id(volume),
+                {"qos": wanted.qos, "provisioning": wanted.provisioning},
+            )
+        return True, None
+
+    def update_migrated_volume(
+        self, ctxt: Any, volume: Any, new_volume: Any, original_volume_status: str
+    ) -> dict[str, Any]:
+        """Ids do not change on the appliance, so Cinder notes which one it is now."""
+        return {"_name_id": new_volume["name_id"]}
+
+    # ---- Snapshots -----------------------------------------------------------------------------
+
+    def create_snapshot(self, snapshot: Any) -> None:
+        """Takes a snapshot."""
+        spec = {
+            "name": snapshot["name"],
+            "volume": self._volume_id(snapshot["volume"]),
+            "labels": {LABEL: snapshot["id"]},
+        }
+        with errors.told():
+            self._client.create_snapshot(self._snapshot_id(snapshot), spec)
+
+    def delete_snapshot(self, snapshot: Any) -> None:
+        """Destroys a snapshot; it may be gone already."""
+        snapshot_id = self._snapshot_id(snapshot)
+        with errors.told():
+            self._delete("snapshot", snapshot_id, ("volume", ids.attached_id(snapshot_id)))
+
+    def revert_to_snapshot(self, context: Any, volume: Any, snapshot: Any) -> None:
+        """Gives a volume the content of a snapshot in place; copies nothing."""
+        with errors.told():
+            self._client.revert_volume(self._volume_id(volume), self._snapshot_id(snapshot))
+
+    def snapshot_revert_use_temp_snapshot(self) -> bool:
+        """A revert happens whole or not at all, so nothing has to be kept for going back."""
+        return False
+
+    # ---- Exports: a connection is all that a host needs ----------------------------------------
+
+    def ensure_export(self, context: Any, volume: Any) -> None:
+        """The appliance serves what it served before by itself."""
+
+    def create_export(self, context: Any, volume: Any, connector: Any) -> None:
+        """Nothing is to be done before a host connects."""
+
+    def remove_export(self, context: Any, volume: Any) -> None:
+        """Nothing is left of a host that was disconnected, and other hosts may be connected."""
+
+    def create_export_snapshot(self, context: Any, snapshot: Any, connector: Any) -> None:
+        """Makes the volume that is attached in the place of a snapshot; copies nothing."""
+        snapshot_id = self._snapshot_id(snapshot)
+        spec = {
+            "name": f"{snapshot['name']}-attached",
+            "pool": self._pool_id(snapshot["volume"]["host"]),
+            "source": {"snapshot": snapshot_id},
+        }
+        with errors.told():
+            self._client.create_volume(ids.attached_id(snapshot_id), spec)
+
+    def remove_export_snapshot(self, context: Any, snapshot: Any) -> None:
+        """Destroys that volume."""
+        with errors.told():
+            try:
+                self._client.delete_volume(ids.attached_id(self._snapshot_id(snapshot)))
+            except Problem as problem:
+                if problem.code != "not-found":
+                    raise
+
+    # ---- Connections ---------------------------------------------------------------------------
+
+    def validate_connector(self, connector: Any) -> None:
+        """Looks whether the host has a name that this transport knows it by."""
+        if not connector.get(self.HOST_KEY):
+            raise exception.InvalidConnectorException(missing=self.HOST_KEY)
+
+    def initialize_connection(self, volume: Any, connector: Any, **kwargs: Any) -> dict[str, Any]:
+        """Attaches a volume to a host."""
+        return self._connect(volume["id"], self._volume_id(volume), connector)
+
+    def terminate_connection(self, volume: Any, connector: Any, **kwargs: Any) -> bool:
+        """Detaches a volume from a host, or from all; whether the host still needs it."""
+        if connector and self._attached_again(volume, connector):
+            return True
+        self._disconnect(self._volume_id(volume), connector, force=bool(kwargs.get("force")))
+        return False
+
+    def initialize_connection_snapshot(
+        self, snapshot: Any, connector: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        """Attaches what stands for a snapshot to a host."""
+        attached = ids.attached_id(self._snapshot_id(snapshot))
+        return self._connect(snapshot["id"], attached, connector)
+
+    def terminate_connection_snapshot(self, snapshot: Any, connector: Any, **kwargs: Any) -> None:
+        """Detaches it again."""
+        attached = ids.attached_id(self._snapshot_id(snapshot))
+        self._disconnect(attached, connector, force=bool(kwargs.get("force")))
+
+    def _attached_again(self, volume: Any, connector: Any) -> bool:
+        """Whether other attachments of the volume are to the same host.
+
+        The one that is being ended is still among them.
+        """
+        name = connector.get(self.HOST_KEY)
+        same = [
+            attachment
+            for attachment in volume["volume_attachment"] or []
+            if (attachment["connector"] or {}).get(self.HOST_KEY) == name
+        ]
+        return bool(name) and len(same) > 1
+
+    def _connect(self, cinder_id: str, volume: uuid.UUID, connector: Any) -> dict[str, Any]:
+        self.validate_connector(connector)
+        name = connector[self.HOST_KEY]
+        access, secrets = self._host_access(connector)
+        wanted = ids.connection_id(volume, name, self.TRANSPORT)
+        with errors.told():
+            try:
+                connection = self._client.create_connection(wanted, volume, access, self.TRANSPORT)
+            except Problem as problem:
+                if problem.code != "not-found" or problem.kind != "host":
+                    raise
+                access, secrets = self._new_host_access(connector)
+                connection = self._client.create_connection(wanted, volume, access, self.TRANSPORT)
+        return self._connection_info(cinder_id, connection, secrets)
+
+    def _disconnect(self, volume: uuid.UUID, connector: Any, *, force: bool) -> None:
+        with errors.told():
+            try:
+                if not connector:
+                    self._client.detach_all(volume)
+                elif connector.get(self.HOST_KEY):
+                    name = connector[self.HOST_KEY]
+                    self._disconnect_host(
+                        ids.connection_id(volume, name, self.TRANSPORT), name, force=force
+                    )
+                else:
+                    # Such a host was never connected.
+                    LOG.warning("A connector without %s was never connected", self.HOST_KEY)
+            except Problem as problem:
+                if problem.code != "not-found":
+                    raise
+
+    def _disconnect_host(self, connection: uuid.UUID, name: str, *, force: bool) -> None:
+        try:
+            self._client.delete_connection(connection, force=force)
+        except Problem as problem:
+            if problem.code != "in-use":
+                raise
+            # Cinder forgets the attachment, so the host must not keep the volume.
+            LOG.warning("Host %s has not logged out and is cut off: %s", name, problem)
+            self._client.delete_connection(connection, force=True)
+
+    # ---- What a transport does its own way -----------------------------------------------------
+
+    def _host_access(self, connector: Any) -> tuple[uuid.UUID, Any]:
+        """The host that a connector is likely to be, and its secrets; asks nobody."""
+        raise NotImplementedError
+
+    def _new_host_access(self, connector: Any) -> tuple[uuid.UUID, Any]:
+        """The same once the appliance does not know that host: makes it known, or finds it."""
+        raise NotImplementedError
+
+    def _connection_info(
+        self, cinder_id: str, connection: Connection, secrets: Any
+    ) -> dict[str, Any]:
+        """What os-brick is told."""
+        raise NotImplementedError

@@ -1,0 +1,140 @@
+"""What all parts of a driver share: the appliance, its pools, and what things are called there."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from cinder import exception
+from cinder.volume import volume_utils
+from oslo_log import log as logging
+
+from ashlar_cinder import errors, options, specs
+from ashlar_cinder.client import Client, Problem, objects
+from ashlar_cinder.client.calls import Item
+from ashlar_cinder.stats import GIB
+
+LOG = logging.getLogger(__name__)
+
+#: The label of what is Cinder's on the appliance: the id that Cinder has for it.
+LABEL = "cinder"
+
+
+class Core:
+    """The appliance of a backend."""
+
+    configuration: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._connected: Client | None = None
+        self._known: objects.System | None = None
+        self._pools: dict[str, uuid.UUID] = {}
+        self._pools_lock = threading.Lock()
+
+    # ---- The appliance -------------------------------------------------------------------------
+
+    @property
+    def _client(self) -> Client:
+        if self._connected is None:
+            raise exception.DriverNotInitialized(driver=type(self).__name__)
+        return self._connected
+
+    @property
+    def _system(self) -> objects.System:
+        if self._known is None:
+            raise exception.DriverNotInitialized(driver=type(self).__name__)
+        return self._known
+
+    def _connect_to_appliance(self) -> None:
+        try:
+            client = Client(
+                options.endpoint(self.configuration),
+                options.identity(self.configuration),
+                patience=options.patience(self.configuration),
+                connections=self.configuration.ashlar_connections,
+            )
+        except ValueError as error:
+            raise exception.VolumeBackendAPIException(data=str(error)) from error
+        if self._connected is not None:
+            self._connected.close()
+        self._connected = client
+
+    # ---- Pools ---------------------------------------------------------------------------------
+
+    def _own_pools(self, pools: Sequence[objects.Pool]) -> list[objects.Pool]:
+        """Those that this backend uses; remembers them."""
+        wanted = self.configuration.ashlar_pools
+        own = [pool for pool in pools if not wanted or pool["name"] in wanted]
+        names = [pool["name"] for pool in own]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            # Cinder knows pools by name alone.
+            raise exception.VolumeBackendAPIException(
+                data=f"the appliance has several pools named {name!r}: rename all but one"
+            )
+        with self._pools_lock:
+            self._pools = {pool["name"]: uuid.UUID(bytes=pool["id"]) for pool in own}
+        return own
+
+    def _pool_id(self, host: str) -> uuid.UUID:
+        """The pool that a ``HOST@BACKEND#POOL`` is on."""
+        name = volume_utils.extract_host(host, level="pool")
+        found = self._pools.get(name)
+        if found is None:
+            with errors.told():
+                self._own_pools(self._client.pools())
+            found = self._pools.get(name)
+        if found is None:
+            raise exception.VolumeBackendAPIException(
+                data=f"the appliance has no pool named {name!r} for {host}"
+            )
+        return found
+
+    def _pool_name(self, pool: bytes) -> str | None:
+        wanted = uuid.UUID(bytes=pool)
+        return next((name for name, known in self._pools.items() if known == wanted), None)
+
+    # ---- Names ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def _volume_id(volume: Any) -> uuid.UUID:
+        """The volume's id on the appliance: another than Cinder's after a migration."""
+        return uuid.UUID(volume["name_id"])
+
+    @staticmethod
+    def _snapshot_id(snapshot: Any) -> uuid.UUID:
+        """The snapshot's id on the appliance: another than Cinder's if it was there before."""
+        return uuid.UUID(snapshot["provider_id"] or snapshot["id"])
+
+    def _new_volume(self, volume: Any) -> dict[str, Any]:
+        """What a volume of Cinder's is to be on the appliance."""
+        return {
+            "name": volume["name"],
+            "pool": self._pool_id(volume["host"]),
+            "size": volume["size"] * GIB,
+            "labels": {LABEL: volume["id"]},
+        } | specs.of_type(volume["volume_type"]).to_map()
+
+    # ---- Deleting ------------------------------------------------------------------------------
+
+    def _delete(self, kind: str, wanted: uuid.UUID, along: tuple[str, uuid.UUID]) -> None:
+        """Destroys something with what may have been left of it, in one request."""
+        path = f"/v1/{kind}s/{wanted}"
+        items = [Item("DELETE", path), Item("DELETE", f"/v1/{along[0]}s/{along[1]}")]
+        refused, left = self._client.bulk(items)
+        if refused is not None and refused.retryable:
+            # On its own it is waited for.
+            refused = self._refusal(kind, wanted)
+        for problem in (refused, left):
+            if problem is not None and problem.code != "not-found":
+                raise problem
+
+    def _refusal(self, kind: str, wanted: uuid.UUID) -> Problem | None:
+        delete = {"volume": self._client.delete_volume, "snapshot": self._client.delete_snapshot}
+        try:
+            delete[kind](wanted)
+        except Problem as problem:
+            return problem
+        return None

@@ -1,0 +1,180 @@
+"""What can be set in a backend's section of cinder.conf."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from cinder import exception
+from cinder.volume.configuration import SHARED_CONF_GROUP
+from oslo_config import cfg
+from oslo_log import log as logging
+
+from ashlar_cinder.client import Endpoint, Identity, Patience
+
+LOG = logging.getLogger(__name__)
+
+OPTIONS = [
+    cfg.StrOpt(
+        "ashlar_endpoint",
+        help="Where the appliance is managed: HOST, HOST:PORT or [IPV6]:PORT. The port is 8443 "
+        "unless given. Its certificate must be for HOST.",
+    ),
+    cfg.ListOpt(
+        "ashlar_pools",
+        default=[],
+        help="Names of the appliance's pools that this backend uses; all of them when empty. Each "
+        "is a pool of Cinder's.",
+    ),
+    cfg.IntOpt(
+        "ashlar_patience",
+        default=60,
+        min=0,
+        max=600,
+        help="For how many seconds a request is repeated, under the same request id, while the "
+        "appliance cannot be reached or says that it may succeed later.",
+    ),
+    cfg.IntOpt(
+        "ashlar_connections",
+        default=32,
+        min=1,
+        max=256,
+        help="Most connections to the management port that are open at once, streams aside.",
+    ),
+]
+
+NVME_OPTIONS = [
+    cfg.StrOpt(
+        "ashlar_nvme_authentication",
+        default="required",
+        choices=[
+            ("required", "Hosts are made known to the appliance beforehand, with their keys"),
+            (
+                "none",
+                "Hosts that are not known are let in by their NQN; for isolated networks only",
+            ),
+        ],
+        help="What NVMe hosts have to prove. os-brick cannot be given DH-HMAC-CHAP keys, so with "
+        "'required' each host is made known and given its key out of band.",
+    ),
+]
+
+#: Cinder's own options that are used as they are.
+GENERIC = (
+    "driver_client_cert",
+    "driver_client_cert_key",
+    "driver_ssl_cert_path",
+    "reserved_percentage",
+    "max_over_subscription_ratio",
+    "volume_copy_bps_limit",
+)
+
+#: Cinder's own options that are the appliance's to decide, or of no meaning to it.
+NOT_OURS = {
+    "target_helper": "the appliance has its own targets",
+    "target_prefix": "the appliance names its targets itself",
+    "target_ip_address": "the appliance says where its targets are",
+    "target_secondary_ip_addresses": "the appliance says where its targets are",
+    "target_port": "the appliance says where its targets are",
+    "nvmet_port_id": "the appliance has its own ports",
+    "nvmet_ns_id": "the appliance numbers its namespaces itself",
+    "iscsi_write_cache": "the appliance acknowledges what is durable, and flushes when told",
+    "iscsi_target_flags": "the appliance has its own targets",
+    "volume_clear": "new volumes read as zeros, whatever was there before",
+    "volume_clear_size": "new volumes read as zeros, whatever was there before",
+    "driver_use_ssl": "TLS is always used",
+    "driver_ssl_cert_verify": "the appliance's certificate is always verified",
+    "replication_device": "replication is not there yet",
+}
+
+_CHAP_NAME = re.compile(r"(?!NULL)[A-Za-z0-9.:_@-]{1,223}")
+_CHAP_SECRET = re.compile(r"(?!NULL)[!-~]{12,16}")
+
+
+@dataclass(frozen=True)
+class Chap:
+    """What iSCSI hosts prove."""
+
+    name: str | None
+    secret: str | None
+
+    def __repr__(self) -> str:
+        return "Chap(...)"
+
+
+def endpoint(configuration: Any) -> Endpoint:
+    """Where the appliance is."""
+    text = _required(configuration, "ashlar_endpoint")
+    try:
+        return Endpoint.parse(text)
+    except ValueError as error:
+        raise _invalid("ashlar_endpoint", text) from error
+
+
+def identity(configuration: Any) -> Identity:
+    """Who we are, and whom we trust."""
+    return Identity(
+        certificate=_required(configuration, "driver_client_cert"),
+        key=_required(configuration, "driver_client_cert_key"),
+        authority=_required(configuration, "driver_ssl_cert_path"),
+    )
+
+
+def patience(configuration: Any) -> Patience:
+    """For how long requests are repeated."""
+    return Patience(float(configuration.ashlar_patience))
+
+
+def chap(configuration: Any) -> Chap | None:
+    """What iSCSI hosts prove; nothing unless ``use_chap_auth`` is set.
+
+    Without ``chap_password`` each host has a secret of its own.
+    """
+    if not configuration.use_chap_auth:
+        return None
+    name, secret = configuration.chap_username or None, configuration.chap_password or None
+    if name and not _CHAP_NAME.fullmatch(name):
+        raise _invalid("chap_username", name)
+    if secret and not _CHAP_SECRET.fullmatch(secret):
+        # Not what it is.
+        raise _invalid("chap_password", "(12 to 16 printable characters are needed)")
+    return Chap(name, secret)
+
+
+def check_target_protocol(configuration: Any, own: str) -> None:
+    """Refuses a protocol that this driver does not speak."""
+    asked = configuration.target_protocol
+    if set_by_operator(configuration, "target_protocol") and asked != own:
+        raise _invalid("target_protocol", asked)
+
+
+def say_what_is_ignored(configuration: Any) -> None:
+    """A line for each option that is set and that we have no use for."""
+    for name, why in NOT_OURS.items():
+        if set_by_operator(configuration, name):
+            LOG.warning("%(name)s is ignored: %(why)s", {"name": name, "why": why})
+
+
+def set_by_operator(configuration: Any, name: str) -> bool:
+    """Whether an option is set for the backend, or all backends, rather than having its default."""
+    defaults = (cfg.Locations.opt_default, cfg.Locations.set_default)
+    for group in (configuration.config_group, SHARED_CONF_GROUP):
+        try:
+            found = cfg.CONF.get_location(name, group)
+        except (cfg.NoSuchOptError, cfg.NoSuchGroupError):
+            continue
+        if found is not None and found.location not in defaults:
+            return True
+    return False
+
+
+def _required(configuration: Any, name: str) -> str:
+    value = configuration.safe_get(name)
+    if not value:
+        raise _invalid(name, "")
+    return str(value)
+
+
+def _invalid(name: str, value: str) -> Exception:
+    return exception.InvalidConfigurationValue(option=name, value=value)

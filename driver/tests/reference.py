@@ -1,0 +1,59 @@
+"""The options' reference in README.md, made from the options: ``python -m tests.reference``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ashlar_cinder.iscsi import AshlarISCSIDriver
+from ashlar_cinder.nvme import AshlarNVMeDriver
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- options: begin -->\n", "<!-- options: end -->\n"
+
+#: What Cinder's options are to us, where its own words are too general.
+OURS = {
+    "driver_client_cert": "Our certificate, PEM. Needed.",
+    "driver_client_cert_key": "Its key, PEM, without a passphrase. Needed.",
+    "driver_ssl_cert_path": "The authority of the appliance's certificate, PEM. Needed.",
+    "reserved_percentage": "At least so much of a pool is reserved, in percent.",
+    "max_over_subscription_ratio": "How much thin volumes may be promised together; also `auto`.",
+    "volume_copy_bps_limit": "Bytes a second of an image on its way to a volume; 0: no limit.",
+    "use_chap_auth": "Whether iSCSI hosts prove who they are. See below.",
+    "chap_username": "The name that they do it under; each its IQN when empty.",
+    "chap_password": "The secret of all hosts; each has its own when empty. 12 to 16 characters.",
+    "nvmeof_conn_info_version": "Which of two forms os-brick is told; 2 for several portals.",
+}
+
+
+def options() -> list[tuple[str, Any]]:
+    """Each option and the drivers that have it."""
+    iscsi, nvme = AshlarISCSIDriver.get_driver_options(), AshlarNVMeDriver.get_driver_options()
+    found: dict[str, tuple[str, Any]] = {}
+    for option in [*iscsi, *nvme]:
+        whose = {(True, True): "both", (True, False): "iSCSI", (False, True): "NVMe/TCP"}
+        in_iscsi, in_nvme = option in iscsi, option in nvme
+        found[option.name] = (whose[in_iscsi, in_nvme], option)
+    return list(found.values())
+
+
+def reference() -> str:
+    """The table."""
+    lines = ["| option | default | driver | |", "|---|---|---|---|"]
+    for whose, option in options():
+        default = "" if option.default in (None, "", []) else f"`{option.default}`"
+        help_text = " ".join(OURS.get(option.name, option.help).split())
+        lines.append(f"| `{option.name}` | {default} | {whose} | {help_text} |")
+    return "\n".join(lines) + "\n"
+
+
+def parts() -> tuple[str, str, str]:
+    """The page before the table, the table, and the page behind it."""
+    before, rest = README.read_text().split(BEGIN)
+    table, after = rest.split(END)
+    return before, table, after
+
+
+if __name__ == "__main__":
+    head, _, tail = parts()
+    README.write_text(head + BEGIN + reference() + END + tail)

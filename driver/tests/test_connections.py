@@ -1,0 +1,379 @@
+"""Attaching and detaching: what hosts are told, and what os-brick makes of it."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import uuid
+from typing import Any
+
+import pytest
+from cinder import exception, objects
+from cinder.objects import fields
+from os_brick.initiator.connectors import iscsi as brick_iscsi
+from os_brick.initiator.connectors import nvmeof as brick_nvme
+
+from ashlar_cinder import ids
+from ashlar_cinder.base import AshlarDriver
+from ashlar_cinder.client import Client
+from ashlar_cinder.client.objects import Connection
+from ashlar_cinder.iscsi import AshlarISCSIDriver
+from ashlar_cinder.nvme import AshlarNVMeDriver
+from tests.conftest import World
+
+
+def attach(world: World, volume: Any, connector: dict[str, Any]) -> Any:
+    """An attachment as Cinder has it."""
+    attachment = objects.VolumeAttachment(
+        world.context,
+        volume_id=volume.id,
+        instance_uuid=str(uuid.uuid4()),
+        attached_host=connector["host"],
+        attach_status=fields.VolumeAttachStatus.ATTACHED,
+        connector=connector,
+    )
+    attachment.create()
+    volume.refresh()
+    return attachment
+
+
+def brick_commands(data: dict[str, Any]) -> list[str]:
+    """What os-brick would run to log in, on every path."""
+    ran: list[str] = []
+    sessions: list[str] = []
+
+    def execute(*command: str, **_kwargs: Any) -> tuple[str, str]:
+        if "--login" in command:
+            where = dict(itertools.pairwise(command))
+            sessions.append(f"tcp: [{len(sessions)}] {where['-p']},1 {where['-T']} (non-flash)")
+        if command[-2:] == ("-m", "session"):
+            return "\n".join(sessions), ""
+        ran.append(" ".join(command))
+        return "", ""
+
+    connector = brick_iscsi.ISCSIConnector(None, execute=execute)
+    connector.set_execute(execute)
+    for path in connector._iterate_all_targets(copy.deepcopy(data)):
+        connector._connect_to_iscsi_portal(path)
+    return ran
+
+
+def test_one_request_attaches_and_one_detaches(
+    world: World, driver: AshlarDriver, client: Client, connector: Any, traffic: list[str]
+) -> None:
+    first, second = world.volume(), world.volume()
+    for volume in (first, second):
+        driver.create_volume(volume)
+    # The host is made known with its first volume.
+    driver.initialize_connection(first, connector("alpha"))
+    traffic.clear()
+    driver.create_export(world.context, second, connector("alpha"))
+    driver.initialize_connection(second, connector("alpha"))
+    assert len(traffic) == 1
+    assert driver.terminate_connection(second, connector("alpha")) is False
+    driver.remove_export(world.context, second)
+    driver.ensure_export(world.context, first)
+    assert len(traffic) == 2
+    assert len(list(client.connections())) == 1
+    kernel = "\n".join(world.appliance.kernel())
+    assert first.id in kernel
+    assert second.id not in kernel
+    driver.terminate_connection(first, connector("alpha"))
+    driver.terminate_connection(first, connector("alpha"))
+    for volume in (first, second):
+        driver.delete_volume(volume)
+
+
+def test_a_connector_without_a_name_is_refused(
+    world: World, driver: AshlarDriver, connector: Any
+) -> None:
+    volume = world.volume()
+    host = connector("alpha")
+    del host[driver.HOST_KEY]
+    with pytest.raises(exception.InvalidConnectorException):
+        driver.validate_connector(host)
+    with pytest.raises(exception.InvalidConnectorException):
+        driver.initialize_connection(volume, host)
+    # It was never attached, so it is detached.
+    assert driver.terminate_connection(volume, host) is False
+
+
+def test_iscsi_as_os_brick_takes_it(world: World, client: Client, connector: Any) -> None:
+    driver = world.driver(AshlarISCSIDriver, use_chap_auth=True)
+    volume = world.volume()
+    driver.create_volume(volume)
+    info = driver.initialize_connection(volume, connector("alpha"))
+    data = info["data"]
+    secret = data["auth_password"]
+    [connection] = client.connections()
+    access = connection["iscsi"]
+    assert info == {
+        "driver_volume_type": "iscsi",
+        "data": {
+            "target_discovered": False,
+            "target_portal": access["portals"][0],
+            "target_iqn": access["target"],
+            "target_lun": 0,
+            "volume_id": volume.id,
+            "auth_method": "CHAP",
+            "auth_username": "iqn.2026-11.org.example:alpha",
+            "auth_password": secret,
+        },
+    }
+    ran = "\n".join(brick_commands(data))
+    assert f"-T {access['target']} -p {access['portals'][0]} --login" in ran
+    assert f"node.session.auth.password -v {secret}" in ran
+    assert "authenticated" in "\n".join(world.appliance.kernel())
+    driver.terminate_connection(volume, connector("alpha"))
+    driver.delete_volume(volume)
+
+
+def test_each_host_keeps_a_secret_of_its_own(world: World, connector: Any) -> None:
+    driver = world.driver(AshlarISCSIDriver, use_chap_auth=True)
+    volume = world.volume(multiattach=True)
+    driver.create_volume(volume)
+
+    def secret(one: AshlarDriver, host: str) -> Any:
+        return one.initialize_connection(volume, connector(host))["data"]["auth_password"]
+
+    alpha, beta = secret(driver, "alpha"), secret(driver, "beta")
+    assert alpha != beta
+    assert len(alpha) == 16
+    # A service that was started again finds them.
+    again = world.driver(AshlarISCSIDriver, use_chap_auth=True)
+    assert secret(again, "alpha") == alpha
+    again.terminate_connection(volume, None)
+    again.delete_volume(volume)
+
+
+def test_a_secret_configured_anew_is_the_host_s(world: World, connector: Any) -> None:
+    volume, other = world.volume(), world.volume()
+    old = world.driver(
+        AshlarISCSIDriver, use_chap_auth=True, chap_username="cinder", chap_password="ABCdef123456"
+    )
+    old.create_volume(volume)
+    old.create_volume(other)
+    data = old.initialize_connection(volume, connector("alpha"))["data"]
+    assert (data["auth_username"], data["auth_password"]) == ("cinder", "ABCdef123456")
+    new = world.driver(AshlarISCSIDriver, use_chap_auth=True, chap_password="abcDEF654321")
+    with pytest.raises(exception.VolumeBackendAPIException, match="under an earlier secret"):
+        new.initialize_connection(other, connector("alpha"))
+    new.terminate_connection(volume, connector("alpha"))
+    data = new.initialize_connection(other, connector("alpha"))["data"]
+    assert data["auth_username"] == "iqn.2026-11.org.example:alpha"
+    assert data["auth_password"] == "abcDEF654321"
+    new.terminate_connection(other, connector("alpha"))
+    for one in (volume, other):
+        new.delete_volume(one)
+
+
+def test_hosts_without_chap(world: World, client: Client, connector: Any) -> None:
+    driver = world.driver(AshlarISCSIDriver)
+    volume = world.volume()
+    driver.create_volume(volume)
+    data = driver.initialize_connection(volume, connector("alpha"))["data"]
+    assert not [key for key in data if key.startswith("auth")]
+    [host] = client.hosts()
+    assert host["authentication"] == "none"
+    driver.terminate_connection(volume, connector("alpha"))
+    driver.delete_volume(volume)
+
+
+def test_hosts_that_an_operator_made(world: World, client: Client, connector: Any) -> None:
+    host = connector("alpha")
+    made = uuid.uuid4()
+    chap = {"name": "alpha", "secret": "operators-own1"}
+    spec = {"name": "alpha", "iqn": host["initiator"], "secrets": {"chap": chap}}
+    client.create_host(made, spec)
+    volume = world.volume()
+    driver = world.driver(AshlarISCSIDriver, use_chap_auth=True)
+    driver.create_volume(volume)
+    with pytest.raises(exception.VolumeBackendAPIException, match="does not know"):
+        driver.initialize_connection(volume, host)
+    told = world.driver(
+        AshlarISCSIDriver,
+        use_chap_auth=True,
+        chap_username="alpha",
+        chap_password="operators-own1",
+    )
+    for _ in range(2):
+        assert told.initialize_connection(volume, host)["data"]["auth_username"] == "alpha"
+    [connection] = client.connections()
+    assert connection["host"] == made.bytes
+    told.terminate_connection(volume, host)
+    told.delete_volume(volume)
+
+
+def test_a_host_that_an_operator_forgot_is_made_again(
+    world: World, driver: AshlarDriver, client: Client, connector: Any
+) -> None:
+    volume = world.volume()
+    driver.create_volume(volume)
+    driver.initialize_connection(volume, connector("alpha"))
+    driver.terminate_connection(volume, connector("alpha"))
+    [host] = client.hosts()
+    client.delete_host(uuid.UUID(bytes=host["id"]))
+    driver.initialize_connection(volume, connector("alpha"))
+    driver.terminate_connection(volume, connector("alpha"))
+    driver.delete_volume(volume)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_nvme_as_os_brick_takes_it(
+    world: World, client: Client, connector: Any, version: int
+) -> None:
+    driver = world.driver(
+        AshlarNVMeDriver, nvmeof_conn_info_version=version, ashlar_nvme_authentication="none"
+    )
+    volume = world.volume()
+    driver.create_volume(volume)
+    info = driver.initialize_connection(volume, connector("alpha"))
+    [connection] = client.connections()
+    access = connection["nvme"]
+    address, port = access["portals"][0].rsplit(":", 1)
+    address = address.strip("[]")
+    older = {
+        "target_portal": address,
+        "target_port": port,
+        "nqn": access["subsystem"],
+        "transport_type": "tcp",
+        "ns_id": 1,
+        "volume_id": volume.id,
+    }
+    newer = {
+        "target_nqn": access["subsystem"],
+        "vol_uuid": volume.id,
+        "portals": [(address, port, "tcp")],
+        "ns_id": 1,
+        "volume_id": volume.id,
+    }
+    wanted = older if version == 1 else newer
+    assert info == {"driver_volume_type": "nvmeof", "data": wanted}
+    [target] = brick_nvme.NVMeOFConnProps(copy.deepcopy(info["data"])).targets
+    assert target.nqn == access["subsystem"]
+    [portal] = target.portals
+    assert (portal.address, portal.port, portal.transport) == (address, port, "tcp")
+    if version == 2:
+        assert str(target.uuid) == volume.id
+    driver.terminate_connection(volume, connector("alpha"))
+    driver.delete_volume(volume)
+
+
+def test_nvme_hosts_have_keys_that_cinder_never_sees(
+    world: World, client: Client, connector: Any
+) -> None:
+    driver = world.driver(AshlarNVMeDriver)
+    volume = world.volume()
+    driver.create_volume(volume)
+    host = connector("alpha")
+    with pytest.raises(exception.VolumeBackendAPIException, match=host["nqn"]):
+        driver.initialize_connection(volume, host)
+    made = uuid.uuid4()
+    client.create_host(made, {"name": "alpha", "nqn": host["nqn"]})
+    info = driver.initialize_connection(volume, host)
+    assert "DHHC" not in str(info)
+    [connection] = client.connections()
+    assert connection["host"] == made.bytes
+    assert "authenticated" in "\n".join(world.appliance.kernel())
+    driver.terminate_connection(volume, host)
+    driver.delete_volume(volume)
+
+
+PATHS = {
+    "v4": ["192.0.2.1:3260", "198.51.100.1:3260"],
+    "v6": ["[2001:db8::1]:3260", "[2001:db8::2]:3260"],
+}
+
+
+@pytest.mark.parametrize("portals", PATHS.values(), ids=PATHS)
+def test_several_iscsi_paths(world: World, portals: list[str]) -> None:
+    driver = world.driver(AshlarISCSIDriver)
+    connection: Any = {
+        "iscsi": {"target": "iqn.2026-11.org.example:t", "lun": 0, "portals": portals}
+    }
+    data = driver._connection_info("an-id", connection, None)["data"]
+    assert data["target_portals"] == portals
+    assert data["target_iqns"] == ["iqn.2026-11.org.example:t"] * 2
+    assert data["target_luns"] == [0, 0]
+    assert data["target_portal"] == portals[0]
+    ran = brick_commands(data)
+    for portal in portals:
+        assert any(f"-p {portal} --login" in command for command in ran)
+
+
+@pytest.mark.parametrize("portals", PATHS.values(), ids=PATHS)
+def test_several_nvme_paths(world: World, portals: list[str]) -> None:
+    driver = world.driver(AshlarNVMeDriver)
+    access = {"subsystem": "nqn.2026-11.org.example:t", "nsid": 1, "portals": portals}
+    connection: Any = {"nvme": access | {"uuid": uuid.uuid4().bytes}}
+    data = driver._connection_info("an-id", connection, None)["data"]
+    assert "target_nqn" in data
+    [target] = brick_nvme.NVMeOFConnProps(copy.deepcopy(data)).targets
+    found = [
+        f"[{p.address}]:{p.port}" if ":" in p.address else f"{p.address}:{p.port}"
+        for p in (target.portals)
+    ]
+    assert found == portals
+
+
+def test_an_appliance_without_portals_is_an_error(world: World) -> None:
+    for kind in (AshlarISCSIDriver, AshlarNVMeDriver):
+        driver = world.driver(kind)
+        connection: Connection = {}  # type: ignore[typeddict-item]
+        with pytest.raises(exception.VolumeBackendAPIException):
+            driver._connection_info("an-id", connection, None)
+
+
+def test_a_host_keeps_a_volume_while_it_needs_it(
+    world: World, driver: AshlarDriver, client: Client, connector: Any
+) -> None:
+    volume = world.volume(multiattach=True)
+    driver.create_volume(volume)
+    alpha, beta = connector("alpha"), connector("beta")
+    attachments = [attach(world, volume, host) for host in (alpha, alpha, beta)]
+    for host in (alpha, beta):
+        driver.initialize_connection(volume, host)
+    assert driver.terminate_connection(volume, alpha) is True
+    attachments[0].destroy()
+    volume.refresh()
+    assert driver.terminate_connection(volume, alpha) is False
+    assert len(list(client.connections())) == 1
+    assert driver.terminate_connection(volume, beta, force=True) is False
+    driver.delete_volume(volume)
+
+
+def test_everybody_is_detached_without_a_connector(
+    world: World, driver: AshlarDriver, client: Client, connector: Any
+) -> None:
+    volume = world.volume(multiattach=True, attach_status=fields.VolumeAttachStatus.DETACHED)
+    driver.create_volume(volume)
+    for host in ("alpha", "beta"):
+        driver.initialize_connection(volume, connector(host))
+    assert driver.terminate_connection(volume, None, force=True) is False
+    assert not list(client.connections())
+    driver.delete_volume(volume)
+    # It is gone, and nobody has it.
+    assert driver.terminate_connection(volume, None) is False
+
+
+def test_snapshots_are_attached_as_what_they_were(
+    world: World, driver: AshlarDriver, client: Client, connector: Any, traffic: list[str]
+) -> None:
+    volume = world.volume()
+    snapshot = world.snapshot(volume)
+    driver.create_volume(volume)
+    driver.create_snapshot(snapshot)
+    host = connector("alpha")
+    driver.create_export_snapshot(world.context, snapshot, host)
+    info = driver.initialize_connection_snapshot(snapshot, host)
+    assert info["data"]["volume_id"] == snapshot.id
+    attached = ids.attached_id(uuid.UUID(snapshot.id))
+    assert client.volume(attached)["parent"] == {"snapshot": uuid.UUID(snapshot.id).bytes}
+    # It is busy for as long.
+    with pytest.raises(exception.VolumeIsBusy):
+        driver.remove_export_snapshot(world.context, snapshot)
+    driver.terminate_connection_snapshot(snapshot, host)
+    driver.remove_export_snapshot(world.context, snapshot)
+    driver.remove_export_snapshot(world.context, snapshot)
+    driver.delete_snapshot(snapshot)
+    driver.delete_volume(volume)

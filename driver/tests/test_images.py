@@ -1,0 +1,263 @@
+"""Images, streamed to the appliance and from it."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cinder import exception
+from cinder.image import image_utils
+from cinder.volume import driver as cinder_driver
+
+from ashlar_cinder import ids, images
+from ashlar_cinder.base import AshlarDriver
+from ashlar_cinder.client import Client, UnreachableError
+from ashlar_cinder.client.streams import ExtentsReader
+from tests.conftest import World
+
+GIB = 1 << 30
+MIB = 1 << 20
+
+
+@pytest.fixture
+def driver(world: World) -> AshlarDriver:
+    """One is enough: nothing of this is of a transport."""
+    return world.driver()
+
+
+class ImageService:
+    """The image service, as far as Cinder's is used."""
+
+    def __init__(self, content: bytes = b"", **meta: Any) -> None:
+        self.temp_images: Any = None
+        self.content = content
+        self.meta: dict[str, Any] = {
+            "id": str(uuid.uuid4()),
+            "size": len(content),
+            "disk_format": "raw",
+            "container_format": "bare",
+        } | meta
+        self.stored = b""
+
+    def show(self, context: Any, image_id: str) -> dict[str, Any]:
+        return self.meta
+
+    def download(self, context: Any, image_id: str, data: Any = None) -> Any:
+        chunks = (self.content[at : at + 100_000] for at in range(0, len(self.content), 100_000))
+        if data is None:
+            return chunks
+        for chunk in chunks:
+            data.write(chunk)
+        return None
+
+    def update(self, context: Any, image_id: str, meta: Any, data: Any, **kwargs: Any) -> None:
+        self.stored = b"".join(iter(lambda: data.read(MIB), b""))
+
+
+def sample(size: int) -> bytes:
+    """Something here and there, and zeros between."""
+    content = bytearray(size)
+    noise = random.Random(7).randbytes(200_000)
+    for at in (0, size // 3, size - len(noise)):
+        content[at : at + len(noise)] = noise
+    return bytes(content)
+
+
+def check_same(found: bytes, wanted: bytes) -> None:
+    """Like an assertion, which would show all of it."""
+    same = found == wanted
+    assert same, f"{len(found)} bytes are not the {len(wanted)} wanted"
+
+
+def content_of(client: Client, volume: Any, length: int) -> bytes:
+    with client.read_extents("volume", uuid.UUID(volume.id)) as stream:
+        return ExtentsReader(stream).read(-1)[:length]
+
+
+def qcow2(tmp_path: Path, content: bytes) -> bytes:
+    raw, out = tmp_path / "raw", tmp_path / "qcow2"
+    raw.write_bytes(content)
+    subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", raw, out], check=True)
+    return out.read_bytes()
+
+
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+@pytest.mark.parametrize("fetched", [True, False], ids=["fetched", "streamed"])
+def test_an_image_becomes_a_volume(
+    world: World,
+    driver: AshlarDriver,
+    client: Client,
+    tmp_path: Path,
+    image_format: str,
+    fetched: bool,
+    traffic: list[str],
+) -> None:
+    content = sample(5 * MIB + 4321)
+    image = content if image_format == "raw" else qcow2(tmp_path, content)
+    service = ImageService(image, disk_format=image_format)
+    volume = world.volume()
+    driver.create_volume(volume)
+    if fetched:
+        # As Cinder leaves it after a look at it.
+        path = tmp_path / "fetched"
+        path.write_bytes(image)
+        kept = image_utils.TemporaryImages.for_image_service(service)
+        kept.temporary_images[world.context.user_id] = {service.meta["id"]: str(path)}
+    traffic.clear()
+    driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+    assert len(traffic) == 1
+    check_same(content_of(client, volume, len(content)), content)
+    pool = client.pools()
+    [used] = [one["used"] for one in pool if one["name"] == "tank"]
+    # What is zero takes no room.
+    assert used < 2 * MIB
+    driver.delete_volume(volume)
+
+
+def test_what_was_in_a_volume_before_is_gone(
+    world: World, driver: AshlarDriver, client: Client
+) -> None:
+    volume = world.volume()
+    driver.create_volume(volume)
+    first, second = b"\xff" * 3 * MIB, bytes(MIB) + b"new"
+    for content in (first, second):
+        service = ImageService(content)
+        driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+    found = content_of(client, volume, GIB)
+    assert len(found) == GIB
+    check_same(found.rstrip(b"\0"), second)
+    driver.delete_volume(volume)
+
+
+def test_an_image_that_is_too_big(world: World, driver: AshlarDriver, tmp_path: Path) -> None:
+    volume = world.volume()
+    driver.create_volume(volume)
+    service = ImageService(b"x", size=GIB + 1)
+    with pytest.raises(exception.ImageTooBig):
+        driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+    path = tmp_path / "big"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "2G"], check=True)
+    service = ImageService(path.read_bytes(), disk_format="qcow2")
+    # As Cinder itself says of such an image where it can.
+    with pytest.raises(exception.ImageUnacceptable, match="at most 1073741824 fit"):
+        driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+    driver.delete_volume(volume)
+
+
+def test_an_image_that_is_none(world: World, driver: AshlarDriver, tmp_path: Path) -> None:
+    volume = world.volume()
+    driver.create_volume(volume)
+    service = ImageService(b"nothing of the kind" * 1000, disk_format="qcow2")
+    with pytest.raises(exception.ImageUnacceptable):
+        driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+    # One that needs another file is not read, either.
+    base, path = tmp_path / "base", tmp_path / "upon"
+    base.write_bytes(bytes(MIB))
+    subprocess.run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", path], check=True
+    )
+    service = ImageService(path.read_bytes(), disk_format="qcow2")
+    with pytest.raises(exception.ImageUnacceptable):
+        driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+    driver.delete_volume(volume)
+
+
+def test_an_image_service_that_breaks_off(
+    world: World, driver: AshlarDriver, client: Client
+) -> None:
+    class Broken(ImageService):
+        def download(self, context: Any, image_id: str, data: Any = None) -> Any:
+            yield sample(3 * MIB)
+            raise OSError("the image service is gone")
+
+    volume = world.volume()
+    driver.create_volume(volume)
+    broken = Broken(size=5 * MIB)
+    with pytest.raises(OSError, match="gone"):
+        driver.copy_image_to_volume(world.context, volume, broken, broken.meta["id"])
+    # It can be tried again.
+    service = ImageService(sample(MIB))
+    driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+    driver.delete_volume(volume)
+
+
+def test_formats_that_the_appliance_does_not_read(
+    world: World, driver: AshlarDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    for name in ("copy_image_to_volume", "copy_volume_to_image"):
+        monkeypatch.setattr(
+            cinder_driver.BaseVD, name, lambda *_args, **_kwargs: asked.append(_args)
+        )
+    for meta in ({"disk_format": "vdi"}, {"container_format": "compressed"}):
+        service = ImageService(b"x", **meta)
+        volume = world.volume()
+        driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+        driver.copy_volume_to_image(world.context, volume, service, service.meta)
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize("in_use", [False, True], ids=["available", "in-use"])
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+def test_a_volume_becomes_an_image(
+    world: World,
+    driver: AshlarDriver,
+    client: Client,
+    connector: Any,
+    tmp_path: Path,
+    image_format: str,
+    in_use: bool,
+) -> None:
+    content = sample(MIB)
+    volume = world.volume()
+    driver.create_volume(volume)
+    service = ImageService(content)
+    driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+    if in_use:
+        driver.initialize_connection(volume, connector("alpha"))
+        # Left by an upload that was cut short.
+        still = ids.still_id(uuid.UUID(volume.id))
+        client.create_snapshot(still, {"name": "left", "volume": uuid.UUID(volume.id)})
+    meta = service.meta | {"disk_format": image_format}
+    driver.copy_volume_to_image(world.context, volume, service, meta)
+    stored = service.stored
+    if image_format == "qcow2":
+        out, raw = tmp_path / "out", tmp_path / "back"
+        out.write_bytes(stored)
+        subprocess.run(["qemu-img", "convert", "-O", "raw", out, raw], check=True)
+        assert raw.stat().st_size == GIB
+        with raw.open("rb") as file:
+            check_same(file.read(len(content)), content)
+            check_same(file.read(MIB), bytes(MIB))
+        assert os.stat(out).st_size < 4 * MIB
+    else:
+        assert len(stored) == GIB
+        check_same(stored.rstrip(b"\0"), content)
+    driver.terminate_connection(volume, connector("alpha"))
+    driver.delete_volume(volume)
+
+
+def test_copies_keep_to_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("ashlar_cinder.images.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        "ashlar_cinder.images.time.sleep", lambda nap: clock.append(clock.pop() + nap)
+    )
+    pace = images.Pace(MIB)
+    for _ in range(10):
+        pace(MIB)
+    assert clock[0] == pytest.approx(110.0)
+    free = images.Pace(0)
+    free(GIB)
+    assert clock[0] == pytest.approx(110.0)
+
+
+def test_a_stream_that_is_cut_is_noticed() -> None:
+    with pytest.raises(UnreachableError):
+        ExtentsReader(io.BytesIO(b"\0" * 10)).read(1)

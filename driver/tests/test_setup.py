@@ -1,0 +1,134 @@
+"""Options, what types say, and what a driver refuses to start with."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+from cinder import exception
+
+from ashlar_cinder import options, specs, stats
+from ashlar_cinder.base import AshlarDriver
+from ashlar_cinder.client import Patience
+from ashlar_cinder.iscsi import AshlarISCSIDriver
+from ashlar_cinder.nvme import AshlarNVMeDriver
+from tests.conftest import World
+
+
+@pytest.mark.parametrize(
+    ("settings", "option"),
+    [
+        ({"ashlar_endpoint": None}, "ashlar_endpoint"),
+        ({"ashlar_endpoint": "https://box"}, "ashlar_endpoint"),
+        ({"driver_client_cert": None}, "driver_client_cert"),
+        ({"driver_client_cert_key": None}, "driver_client_cert_key"),
+        ({"driver_ssl_cert_path": None}, "driver_ssl_cert_path"),
+        ({"target_protocol": "iser"}, "target_protocol"),
+        ({"use_chap_auth": True, "chap_password": "short"}, "chap_password"),
+        ({"use_chap_auth": True, "chap_username": "two words"}, "chap_username"),
+    ],
+)
+def test_what_cannot_be_is_refused(world: World, settings: dict[str, Any], option: str) -> None:
+    driver = world.unready(**settings)
+    with pytest.raises(exception.InvalidConfigurationValue, match=option) as caught:
+        driver.do_setup(world.context)
+    assert "short" not in str(caught.value)
+
+
+def test_each_driver_takes_its_own_protocol(world: World) -> None:
+    world.driver(AshlarISCSIDriver, target_protocol="iscsi")
+    world.driver(AshlarNVMeDriver, target_protocol="nvmet_tcp")
+    for kind, other in ((AshlarISCSIDriver, "nvmet_tcp"), (AshlarNVMeDriver, "nvmet_rdma")):
+        with pytest.raises(exception.InvalidConfigurationValue):
+            world.driver(kind, target_protocol=other)
+
+
+def test_what_is_ignored_is_said(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    world.driver(target_helper="lioadm", volume_clear="none", use_chap_auth=True)
+    said = caplog.text
+    for name in options.NOT_OURS:
+        assert (f"{name} is ignored" in said) == (name in {"target_helper", "volume_clear"}), name
+
+
+def test_hosts_without_secrets_are_warned_of(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.driver(use_chap_auth=True)
+    assert "by their names alone" not in caplog.text
+    world.driver()
+    assert "by their names alone" in caplog.text
+
+
+def test_a_pool_that_is_not_there(world: World) -> None:
+    with pytest.raises(exception.InvalidConfigurationValue, match="ashlar_pools"):
+        world.driver(ashlar_pools=["tank", "nowhere"])
+
+
+def test_a_transport_that_is_not_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AshlarISCSIDriver, "TRANSPORT", "carrier-pigeon")
+    with pytest.raises(exception.VolumeBackendAPIException, match="not carrier-pigeon"):
+        world.driver()
+
+
+def test_nobody_there(world: World) -> None:
+    driver = world.unready(ashlar_endpoint="127.0.0.1:1", ashlar_patience=0)
+    driver.do_setup(world.context)
+    with pytest.raises(exception.VolumeBackendAPIException, match=r"127\.0\.0\.1:1"):
+        driver.check_for_setup_error()
+
+
+def test_a_driver_that_was_not_set_up_says_so(world: World) -> None:
+    with pytest.raises(exception.DriverNotInitialized):
+        world.unready().create_volume(world.volume())
+
+
+def test_an_appliance_that_is_lost_is_down_for_the_scheduler(
+    world: World, driver: AshlarDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = world.unready(ashlar_endpoint="127.0.0.1:1", ashlar_patience=0)
+    away.do_setup(world.context)
+    monkeypatch.setattr("ashlar_cinder.base._SHORTLY", Patience(0))
+    sound = driver._connected
+    driver._connected = away._connected
+    stats_of = driver.get_volume_stats(refresh=True)
+    assert {pool["backend_state"] for pool in stats_of["pools"]} == {"down"}
+    driver._connected = sound
+    stats_of = driver.get_volume_stats(refresh=True)
+    assert {pool["backend_state"] for pool in stats_of["pools"]} == {"up"}
+
+
+def test_provisioning() -> None:
+    assert specs.provisioning({}) == "thin"
+    assert specs.provisioning({"provisioning:type": "thick"}) == "thick"
+    assert specs.provisioning({"ashlar:provisioning": "Thick "}) == "thick"
+    both = {"provisioning:type": "thin", "ashlar:provisioning": "thick"}
+    for wrong in (both, {"ashlar:provisioning": "fat"}):
+        with pytest.raises(exception.InvalidVolumeType):
+            specs.provisioning(wrong)
+
+
+def test_limits() -> None:
+    assert specs.limits({}) == {}
+    assert specs.limits({"total_iops_sec": "100", "read_bytes_sec": "2097152"}) == {
+        "total_iops": 100,
+        "read_bytes": 2097152,
+    }
+    assert specs.limits({"read_iops_sec_per_gb": "10"}) == {"read_iops": 10, "per_gib": True}
+    for wrong in (
+        {"total_iops_sec_max": "100"},
+        {"total_iops_sec": "many"},
+        {"total_iops_sec": "1", "read_bytes_sec_per_gb": "1"},
+    ):
+        with pytest.raises(exception.InvalidQoSSpecs):
+            specs.limits(wrong)
+
+
+@pytest.mark.parametrize("text", [None, "", "lvm:host:vg", "ashlar:x:y", "ashlar:1"])
+def test_locations_of_others(text: Any) -> None:
+    assert stats.parse_location(text) is None
+
+
+def test_chap_is_not_printed() -> None:
+    assert "secret-word" not in repr(options.Chap("name", "secret-word"))
