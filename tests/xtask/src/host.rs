@@ -7,8 +7,13 @@ use nix::unistd::geteuid;
 
 /// Packages beyond those that images and machines name themselves: libiscsi within QEMU's tools
 /// for the demo, `systemd-analyze` for the units' hardening, what thin metadata are checked
-/// against.
-const OWN_PACKAGES: &[&str] = &["qemu-block-extra", "systemd", "thin-provisioning-tools"];
+/// against, Python for the Cinder driver.
+const OWN_PACKAGES: &[&str] = &[
+    "python3-venv",
+    "qemu-block-extra",
+    "systemd",
+    "thin-provisioning-tools",
+];
 
 /// Installs what is missing by apt, saying what; where that may not be done, says how to.
 pub fn prepare() -> anyhow::Result<()> {

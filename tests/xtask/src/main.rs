@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod driver;
 mod host;
 mod lab;
 mod test;

@@ -3,7 +3,7 @@
 use anyhow::Context;
 
 use crate::build::{cargo, check, parts};
-use crate::host;
+use crate::{driver, host};
 
 /// Which tests to run; all by default.
 #[derive(clap::Args)]
@@ -14,6 +14,9 @@ pub struct Arguments {
     /// Only what needs one.
     #[arg(long)]
     vm: bool,
+    /// Only those of the Cinder driver.
+    #[arg(long, conflicts_with_all = ["quick", "vm"])]
+    driver: bool,
     /// Only tests in virtual machines from files whose names contain this.
     #[arg(long, requires = "vm", value_name = "TEXT")]
     only: Option<String>,
@@ -22,6 +25,9 @@ pub struct Arguments {
 /// Runs them.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     host::prepare()?;
+    if arguments.driver {
+        return driver::check_and_test();
+    }
     if !arguments.vm {
         quick()?;
     }
@@ -41,7 +47,8 @@ fn quick() -> anyhow::Result<()> {
         "-D",
         "warnings",
     ]))?;
-    check(cargo().args(["test", "--workspace"]))
+    check(cargo().args(["test", "--workspace"]))?;
+    driver::check_and_test()
 }
 
 /// One at a time: each has the whole host, and an emulated guest needs it.

@@ -1,0 +1,103 @@
+//! The Cinder driver, checked and tested beside the Cinder that it is for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+
+use crate::build::{cargo, check, root, target};
+
+/// Where its tests' own packages are listed, with their versions.
+const REQUIREMENTS: &str = "tests/requirements.txt";
+
+/// Programs that its tests run: an appliance on the model kernel.
+const PROGRAMS: &[&str] = &["appliance", "convert"];
+
+/// Checks and tests it.
+pub fn check_and_test() -> anyhow::Result<()> {
+    let driver = root().canonicalize()?.join("driver");
+    let place = target().join("driver");
+    fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
+    let python = environment(&driver, &place)?;
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(&python);
+        command
+            .args(["-m"])
+            .args(arguments)
+            .current_dir(&driver)
+            // Nothing is left beside the sources.
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("MYPY_CACHE_DIR", place.join("mypy"))
+            .env("RUFF_CACHE_DIR", place.join("ruff"));
+        command
+    };
+    check(&mut run(&["ruff", "format", "--check", "."]))?;
+    check(&mut run(&["ruff", "check", "."]))?;
+    check(&mut run(&["mypy"]))?;
+    install(&driver, &place, &python)?;
+    let mut build = cargo();
+    build.args(["build", "--package", "ashlar-tests"]);
+    for program in PROGRAMS {
+        build.args(["--bin", program]);
+    }
+    check(&mut build)?;
+    let cache = format!("cache_dir={}", place.join("pytest").display());
+    check(
+        run(&["pytest", "--quiet", "-o", &cache])
+            .env("ASHLAR_TEST_APPLIANCE", target().join("debug/appliance")),
+    )
+}
+
+/// Python with what the tests need, made anew when they need something else.
+fn environment(driver: &Path, place: &Path) -> anyhow::Result<PathBuf> {
+    let requirements = driver.join(REQUIREMENTS);
+    let wanted = fs::read_to_string(&requirements)
+        .with_context(|| format!("failed to read {}", requirements.display()))?;
+    let (folder, stamp) = (place.join("venv"), place.join("requirements.txt"));
+    let python = folder.join("bin/python");
+    if fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
+        return Ok(python);
+    }
+    eprintln!("installing Cinder and what its driver is tested with");
+    check(
+        Command::new("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(&folder),
+    )?;
+    check(pip(&python).arg("--requirement").arg(&requirements))?;
+    fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())?;
+    Ok(python)
+}
+
+/// Installs the driver as an operator does, from a copy: what builds it leaves things behind.
+fn install(driver: &Path, place: &Path, python: &Path) -> anyhow::Result<()> {
+    let copy = place.join("package");
+    if copy.exists() {
+        fs::remove_dir_all(&copy).with_context(|| copy.display().to_string())?;
+    }
+    fs::create_dir(&copy).with_context(|| copy.display().to_string())?;
+    check(
+        Command::new("cp")
+            .arg("--recursive")
+            .args(["pyproject.toml", "README.md", "src"].map(|name| driver.join(name)))
+            .arg(&copy),
+    )?;
+    check(
+        pip(python)
+            .args(["--no-deps", "--force-reinstall"])
+            .arg(&copy),
+    )
+}
+
+fn pip(python: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]);
+    command
+}
