@@ -113,6 +113,21 @@ async fn an_operators_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_volume_goes_to_another_pool_or_it_is_said_why_not() {
+    let shell = Shell::new().await;
+    for (name, disk) in ["first", "second"].iter().zip(DISKS) {
+        shell.done(&format!("pool create {name} --disk {disk}"));
+    }
+    shell.done("volume create db1 --pool first --size 64MiB");
+    let told = shell.failed("volume move db1 first", 1);
+    assert!(told.contains("already"), "{told}");
+    let told = shell.failed("volume move db1 second --bandwidth 0", 1);
+    assert!(told.contains("bandwidth"), "{told}");
+    shell.failed("volume move db1", 2);
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn snapshots_clones_and_the_way_back() {
     let shell = Shell::new().await;
     shell.appliance.pool().await;

@@ -105,6 +105,7 @@ routes! {
     Post   "/v1/volumes/{id}/revert"       VolumeRevert        Operator "Give a volume the content of one of its snapshots.";
     Post   "/v1/volumes/{id}/update"       VolumeUpdate        Operator "Rename a volume, or change its labels, its limits, what is kept for it.";
     Post   "/v1/volumes/{id}/transfer"     VolumeTransfer      Operator "Give a volume to another owner, and take it from every host.";
+    Post   "/v1/volumes/{id}/move"         VolumeMove          Operator "Bring a volume to another pool, beneath its connections.";
     Get    "/v1/volumes/{id}/statistics"   VolumeStatistics    Reader   "Show what a volume has done.";
     Delete "/v1/volumes/{id}"              VolumeDelete        Operator "Destroy a volume and its data.";
     Delete "/v1/volumes/{id}/connections"  VolumeDetachAll     Operator "Detach a volume from every host.";

@@ -154,6 +154,17 @@ pub struct TransferSpec {
     pub interrupt: bool,
 }
 
+/// Where a volume is to go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveSpec {
+    /// Another pool.
+    pub pool: Uuid,
+    /// Bytes a second to copy at most; as fast as may be when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<u64>,
+}
+
 /// What a volume began as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -3,17 +3,20 @@
 //! ```text
 //! body ── Bytes ──► bounded channel ──► thread: Writer ── aligned ──► device, O_DIRECT
 //! device ── aligned ──► thread: read ── Bytes ──► bounded channel ──► body
+//! device ── aligned ──► thread: copy ── aligned ──► another device
 //! ```
 //!
 //! Devices block, so a thread is at each of them. It takes as much at once as the channel and a
 //! buffer hold, a few MiB, however large the volume: whoever is slow makes the other wait.
 
 mod buffer;
+mod copy;
 mod image;
 mod read;
 mod write;
 
 pub use ashlar_image_formats::Format as ImageFormat;
+pub use copy::{Copier, CopyError, Pace};
 pub use image::ImageWriter;
 pub use read::{Make, ReadError, Reader, Segment, Whole};
 pub use write::{Step, WriteError, Writer};

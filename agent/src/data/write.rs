@@ -154,7 +154,7 @@ impl<'f> Writer<'f> {
 }
 
 /// A device, and what is gathered to be written to it.
-struct Target<'f> {
+pub(super) struct Target<'f> {
     file: &'f File,
     size: u64,
     buffer: Buffer,
@@ -162,13 +162,13 @@ struct Target<'f> {
     at: u64,
     filled: usize,
     reached: u64,
-    written: u64,
-    zeroed: u64,
+    pub(super) written: u64,
+    pub(super) zeroed: u64,
     step: Step<'f>,
 }
 
 impl<'f> Target<'f> {
-    fn new(file: &'f File, size: u64, offset: u64, step: Step<'f>) -> Target<'f> {
+    pub(super) fn new(file: &'f File, size: u64, offset: u64, step: Step<'f>) -> Target<'f> {
         Target {
             file,
             size,
@@ -182,7 +182,7 @@ impl<'f> Target<'f> {
         }
     }
 
-    fn data(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), WriteError> {
+    pub(super) fn data(&mut self, offset: u64, mut bytes: &[u8]) -> Result<(), WriteError> {
         if offset != self.at + self.filled as u64 {
             self.flush()?;
             self.at = offset;
@@ -232,7 +232,7 @@ impl<'f> Target<'f> {
         Ok(whole)
     }
 
-    fn zeros(&mut self, offset: u64, length: u64) -> Result<(), WriteError> {
+    pub(super) fn zeros(&mut self, offset: u64, length: u64) -> Result<(), WriteError> {
         self.flush()?;
         self.clear(offset, length)?;
         self.reach(offset + length)
@@ -284,7 +284,7 @@ impl<'f> Target<'f> {
     }
 
     /// Writes the rest, and has the device keep everything.
-    fn settle(&mut self) -> Result<(), WriteError> {
+    pub(super) fn settle(&mut self) -> Result<(), WriteError> {
         self.flush()?;
         let outcome = self.file.sync_data();
         outcome.map_err(refused("make durable", 0, self.reached))

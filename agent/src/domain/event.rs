@@ -394,6 +394,7 @@ fn volumes_differ(before: &VolumeRecord, after: &VolumeRecord) -> bool {
         growth: before.growth.clone(),
         origin: before.origin,
         retired: before.retired.clone(),
+        moving: before.moving,
         generation: before.generation,
         ..after.clone()
     };

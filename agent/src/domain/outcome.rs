@@ -107,7 +107,8 @@ pub fn outcome(
         | Operation::VolumeExtend
         | Operation::VolumeUpdate
         | Operation::VolumeRevert
-        | Operation::VolumeTransfer => {
+        | Operation::VolumeTransfer
+        | Operation::VolumeMove => {
             let entry = intent
                 .volume(id)
                 .ok_or_else(|| missing(ObjectKind::Volume, id))?;

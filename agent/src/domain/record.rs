@@ -141,6 +141,9 @@ pub struct VolumeRecord {
     /// not listed, and nothing they ask for can be done with it. Its pool counts its size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub purpose: Option<Purpose>,
+    /// Its way to another pool, until it is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
 }
 
 /// What a volume is for that no client asked for.
@@ -157,6 +160,32 @@ impl Purpose {
         match self {
             Purpose::Scratch(job) => job,
         }
+    }
+}
+
+/// How far a volume is on its way to another pool. All of it belongs to the process that is at
+/// it: what that leaves is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// The job.
+    pub job: Uuid,
+    /// Where to.
+    pub to: ThinRef,
+    /// The copy before: all of it was brought over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<ThinId>,
+    /// What is being brought over, as far as it is not as in `base`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<ThinId>,
+    /// Whether the volume does no I/O since the copy was taken.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub still: bool,
+}
+
+impl Moving {
+    /// The thin devices made for it in the volume's own pool.
+    pub fn copies(self) -> impl Iterator<Item = ThinId> {
+        self.base.into_iter().chain(self.copy)
     }
 }
 

@@ -319,9 +319,12 @@ fn withdraw_volume(
     }
     let smaller = device.and_then(|device| shrunk_back(volume, span, generation, device));
     let smaller = smaller.map(|record| Edit::put(Record::Volume(id, record)));
+    // What is taken from a host waits for its I/O, and that for a volume at rest.
+    let still = volume.moving.is_some_and(|moving| moving.still);
     let added = intent
         .connections_of(id, None)
-        .filter(|(_, c)| c.phase == ConnectionPhase::Wanted && span.contains(c.generation))
+        .filter(|(_, c)| !still && c.phase == ConnectionPhase::Wanted)
+        .filter(|(_, c)| span.contains(c.generation))
         .map(|(id, c)| rephased(id, c, ConnectionPhase::Withdrawn, generation));
     smaller.into_iter().chain(added).collect()
 }

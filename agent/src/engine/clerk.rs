@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use super::desk::{Inbox, Looked, Message, Taken, Tell, WeakDesk};
 use super::keeper::{Keeper, now};
-use super::work::Rule;
+use super::work::{Advance, Rule};
 use crate::domain::decide::work;
 use crate::domain::record::Unit;
 use crate::domain::settle::{self, Span};
@@ -58,6 +58,7 @@ enum Held {
     Taken(Tell<Result<Taken, Problem>>, Accepted),
     Refused(Tell<Result<Taken, Problem>>, Problem),
     Begun(Tell<Result<bool, Problem>>, Result<bool, Problem>),
+    Advanced(Tell<Result<u64, Problem>>, Result<u64, Problem>),
     Ended(Tell<Result<(), DeskError>>, Result<(), DeskError>),
     Settled(Tell<Result<bool, DeskError>>, Result<bool, DeskError>),
 }
@@ -214,6 +215,10 @@ impl Clerk {
                 let result = self.begin(intent, &work, &context, rule, round);
                 round.held.push(Held::Begun(tell, result));
             }
+            Message::Advance { unit, rule, tell } => {
+                let result = self.advance(intent, unit, rule, round);
+                round.held.push(Held::Advanced(tell, result));
+            }
             Message::End {
                 job,
                 progress,
@@ -349,6 +354,23 @@ impl Clerk {
         }
     }
 
+    /// Changes what long work is done on; the generation of that.
+    fn advance(
+        &mut self,
+        intent: &mut Intent,
+        unit: Unit,
+        rule: Advance,
+        round: &mut Round,
+    ) -> Result<u64, Problem> {
+        let generation = intent.generation() + 1;
+        let mut edits = rule(intent, generation)?;
+        edits.push(Edit::put(Record::Clock(generation)));
+        self.keeper.stage(intent, &edits)?;
+        round.durable = true;
+        round.wanted.push((unit, generation));
+        Ok(generation)
+    }
+
     /// Asks a rule, with the facts as they are.
     fn judge<T>(
         &self,
@@ -419,6 +441,7 @@ impl Clerk {
                 }
                 Held::Refused(tell, problem) => drop(tell.send(Err(problem))),
                 Held::Begun(tell, result) => drop(tell.send(result)),
+                Held::Advanced(tell, result) => drop(tell.send(result)),
                 Held::Ended(tell, result) => drop(tell.send(result)),
                 Held::Settled(tell, result) => drop(tell.send(result)),
             }

@@ -32,7 +32,7 @@ const UNDER_WAY: usize = 4;
 /// A peer that neither gives nor takes anything for so long is gone.
 const STALLED: Duration = Duration::from_secs(60);
 
-fn write_problem(object: ObjectRef, error: WriteError) -> Problem {
+pub(super) fn write_problem(object: ObjectRef, error: WriteError) -> Problem {
     let code = match &error {
         WriteError::TooLong { .. } | WriteError::Extents(ExtentsError::TooLarge { .. }) => {
             ProblemCode::OutOfRange
@@ -51,7 +51,7 @@ fn write_problem(object: ObjectRef, error: WriteError) -> Problem {
     Problem::new(code, detail).about(object)
 }
 
-fn read_problem(object: ObjectRef, error: &ReadError) -> Problem {
+pub(super) fn read_problem(object: ObjectRef, error: &ReadError) -> Problem {
     let (code, cause) = match error {
         ReadError::Stopped => (ProblemCode::Interrupted, String::new()),
         ReadError::Device { source, .. } => (ProblemCode::KernelFailed, format!(": {source}")),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::clerk::BATCH;
 use super::keeper::StoreHealth;
 use super::stopping;
-use super::work::Rule;
+use super::work::{Advance, Rule};
 use crate::domain::record::Unit;
 use crate::domain::settle::{self, Grounds, Span};
 use crate::domain::{Command, Edit, Intent, Outcome, Reply, RequestContext, Undertaking};
@@ -71,6 +71,12 @@ pub(super) enum Message {
         rule: Rule,
         tell: Tell<Result<bool, Problem>>,
     },
+    /// Long work goes on; the generation of that.
+    Advance {
+        unit: Unit,
+        rule: Advance,
+        tell: Tell<Result<u64, Problem>>,
+    },
     /// Long work has ended.
     End {
         job: Uuid,
@@ -130,6 +136,15 @@ impl StoreDesk {
             rule,
             tell,
         };
+        self.inbox.send(message).await.map_err(|_| stopping())?;
+        told.await.map_err(|_| stopping())?
+    }
+
+    /// Changes what long work is done on, and has the kernel brought up to that; the generation
+    /// of it.
+    pub(super) async fn advance(&self, unit: Unit, rule: Advance) -> Result<u64, Problem> {
+        let (tell, told) = oneshot::channel();
+        let message = Message::Advance { unit, rule, tell };
         self.inbox.send(message).await.map_err(|_| stopping())?;
         told.await.map_err(|_| stopping())?
     }

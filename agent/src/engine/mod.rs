@@ -18,6 +18,7 @@ mod desk;
 mod events;
 mod health;
 mod keeper;
+mod moving;
 mod open;
 mod options;
 mod page;

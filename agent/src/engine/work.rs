@@ -83,6 +83,11 @@ impl Meter {
         self.shared.cancel.is_cancelled()
     }
 
+    /// Resolves when it has ended, and that is recorded. Cancel-safe.
+    pub async fn ended(&self) {
+        self.shared.ended.cancelled().await;
+    }
+
     /// Resolves when it is to stop. Cancel-safe.
     pub async fn cancelled(&self) {
         self.shared.cancel.cancelled().await;
@@ -166,16 +171,26 @@ impl Work {
     ///
     /// # Errors
     /// As `outcome`, as told to clients; or when the agent is stopping.
-    pub async fn finish(
+    pub async fn finish(self, outcome: Result<JobResult, Problem>) -> Result<JobResult, Problem> {
+        self.finish_after(outcome, std::future::ready(())).await
+    }
+
+    /// The same, but its end is told only after `rest`, which is what it leaves to be done.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub(super) async fn finish_after(
         mut self,
         outcome: Result<JobResult, Problem>,
+        rest: impl Future<Output = ()>,
     ) -> Result<JobResult, Problem> {
         let tracked = self.tracked.take().expect("only its end takes it");
         let outcome = match tracked.meter.is_cancelled() {
             true => outcome.map_err(|_| cancelled(tracked.job)),
             false => outcome,
         };
-        conclude(&self.desk, tracked, outcome.clone()).await?;
+        conclude(&self.desk, &tracked, outcome.clone()).await?;
+        rest.await;
         outcome
     }
 }
@@ -192,15 +207,15 @@ impl Drop for Work {
         };
         self.runtime.spawn(async move {
             // Without the store thread, the next start finds it cut short.
-            drop(conclude(&desk, tracked, Err(problem)).await);
+            drop(conclude(&desk, &tracked, Err(problem)).await);
         });
     }
 }
 
-/// Has the end of work recorded, and only then lets go of it.
+/// Has the end of work recorded; only then it is let go of.
 async fn conclude(
     desk: &StoreDesk,
-    tracked: Tracked,
+    tracked: &Tracked,
     outcome: Result<JobResult, Problem>,
 ) -> Result<(), Problem> {
     let ended = desk.end(tracked.job, tracked.meter.progress(), outcome);
@@ -212,6 +227,9 @@ async fn conclude(
 
 /// What may change as long work begins, as [`decide`](crate::domain::decide) has it for commands.
 pub type Rule = Box<dyn FnOnce(&Intent, u64, &Facts<'_>) -> Result<Vec<Edit>, Problem> + Send>;
+
+/// What changes as long work goes on, given the new generation.
+pub(super) type Advance = Box<dyn FnOnce(&Intent, u64) -> Result<Vec<Edit>, Problem> + Send>;
 
 impl Engine {
     /// Begins long work: durable, and a job, before this returns. Not to be dropped before that:
@@ -291,6 +309,14 @@ impl Engine {
             Ok(_) => Ok(()),
             Err(DeskError::Stopping) => Err(stopping()),
             Err(DeskError::Problem(problem)) => Err(problem),
+        }
+    }
+
+    /// Waits up to `wait` for long work to end, if it is under way here.
+    pub(super) async fn worked(&self, job: Uuid, wait: Duration) {
+        if let Some(meter) = self.shared.works.meter(job) {
+            // Whether it has ended is told by its record.
+            drop(tokio::time::timeout(wait, meter.ended()).await);
         }
     }
 

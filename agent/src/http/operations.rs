@@ -136,6 +136,11 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
                 Answer::Accepted(job) => Reply::accepted(&job),
             }
         }
+        Op::VolumeMove => {
+            let (id, spec) = (call.id()?, decode(&call.body)?);
+            let context = call.context.clone();
+            reply(&engine.move_volume(id, spec, context, call.wait).await?)
+        }
         Op::PoolCreate
         | Op::PoolUpdate
         | Op::VolumeUpdate

@@ -230,11 +230,10 @@ impl Reconciler {
 fn homes(intent: &Intent, unit: Unit) -> BTreeSet<Uuid> {
     match unit {
         Unit::Pool(_) => BTreeSet::new(),
-        Unit::Volume(id) => intent
-            .volume(id)
-            .map(|v| v.record.pool)
-            .into_iter()
-            .collect(),
+        Unit::Volume(id) => intent.volume(id).map_or_else(BTreeSet::new, |v| {
+            let after = v.record.moving.map(|moving| moving.to.pool);
+            after.into_iter().chain([v.record.pool]).collect()
+        }),
         Unit::Snapshot(id) => intent.snapshot(id).map(|s| s.pool).into_iter().collect(),
         Unit::Group(id) => intent
             .volumes_of_group(id)

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use ashlar_protocol::{Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{
-    Accesses, Bytes, DataState, DesiredPool, DesiredSnapshot, DesiredSnapshots, DesiredVolume,
-    Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos, Sectors,
-    SnapshotsKind, ThinSource,
+    Accesses, Bytes, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
+    DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos,
+    Sectors, SnapshotsKind, ThinSource,
 };
 use uuid::Uuid;
 
@@ -72,7 +72,11 @@ pub fn volume(
         },
         source: record.origin.map(source),
         retired: record.retired.clone(),
-        moving: None,
+        moving: record.moving.map(|moving| DesiredMove {
+            to: moving.to,
+            copy: moving.copy,
+            still: moving.still,
+        }),
         exports: exports(intent, site, id)?,
         qos: match &record.qos {
             Some(qos) => qos::effective(qos, record.size),

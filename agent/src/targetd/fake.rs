@@ -400,6 +400,17 @@ impl Kernel {
                 self.destroy((retired.pool, retired.thin_id));
             }
         }
+        if let Some(moving) = desired.moving {
+            if !self.pools.contains_key(&moving.to.pool) {
+                return Err(Failure::new(FailureKind::Missing, "the pool is not active"));
+            }
+            self.provision((moving.to.pool, moving.to.thin_id), None)?;
+            if let Some(copy) = moving.copy {
+                let (object, thin_id) = (desired.id, desired.thin_id);
+                let source = ThinSource { object, thin_id };
+                self.provision((desired.pool, copy), Some(&source))?;
+            }
+        }
         let (id, generation) = (desired.id, desired.generation);
         if active {
             let on = self.stays_on(&desired).unwrap_or(thin);

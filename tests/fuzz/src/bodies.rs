@@ -3,9 +3,9 @@
 use ashlar_codec::{DecodeError, Limits};
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, BulkItem, BulkMethod, BulkSpec, ConnectionSpec, ExtendSpec,
-    FreezeSpec, GroupSnapshotSpec, GroupSpec, GroupUpdate, HostSpec, MAX_BODY, MAX_DEPTH, PoolSpec,
-    PoolUpdate, ReleaseSpec, RevertSpec, SnapshotSpec, ThawSpec, TransferSpec, VolumeSpec,
-    VolumeUpdate,
+    FreezeSpec, GroupSnapshotSpec, GroupSpec, GroupUpdate, HostSpec, MAX_BODY, MAX_DEPTH, MoveSpec,
+    PoolSpec, PoolUpdate, ReleaseSpec, RevertSpec, SnapshotSpec, ThawSpec, TransferSpec,
+    VolumeSpec, VolumeUpdate,
 };
 
 use crate::round_trip::round_trip;
@@ -31,6 +31,7 @@ pub fn run(data: &[u8]) {
     round_trip::<AdoptSpec>(data, &LIMITS);
     round_trip::<AdoptSnapshotSpec>(data, &LIMITS);
     round_trip::<ReleaseSpec>(data, &LIMITS);
+    round_trip::<MoveSpec>(data, &LIMITS);
     round_trip::<SnapshotSpec>(data, &LIMITS);
     round_trip::<GroupSpec>(data, &LIMITS);
     round_trip::<GroupUpdate>(data, &LIMITS);
@@ -67,6 +68,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed::cbor(&seed::revert()),
         seed::cbor(&seed::transfer()),
         seed::cbor(&seed::adopt()),
+        seed::cbor(&seed::moving()),
         seed::cbor(&seed::snapshot()),
         seed::cbor(&seed::group()),
         seed::cbor(&seed::group_update()),

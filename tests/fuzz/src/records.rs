@@ -47,6 +47,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         include_str!("../../../agent/src/domain/golden/v1/host.hex"),
         include_str!("../../../agent/src/domain/golden/v1/volume.hex"),
         include_str!("../../../agent/src/domain/golden/v1/volume-reverting.hex"),
+        include_str!("../../../agent/src/domain/golden/v1/volume-moving.hex"),
         include_str!("../../../agent/src/domain/golden/v1/snapshot.hex"),
         include_str!("../../../agent/src/domain/golden/v1/connection.hex"),
         include_str!("../../../agent/src/domain/golden/v1/request.hex"),

@@ -2,9 +2,9 @@
 
 use ashlar_protocol::{
     AdoptSpec, Authentication, ConnectionSpec, ExtendSpec, GroupSnapshotSpec, GroupSource,
-    GroupSpec, GroupUpdate, HostSecrets, HostSpec, Labels, MemberCopy, MemberSnapshot, ObjectKind,
-    ObjectRef, Parent, PoolSpec, PoolUpdate, Provisioning, Qos, RevertSpec, SnapshotSpec,
-    TransferSpec, Transport, VolumeSpec, VolumeUpdate,
+    GroupSpec, GroupUpdate, HostSecrets, HostSpec, Labels, MemberCopy, MemberSnapshot, MoveSpec,
+    ObjectKind, ObjectRef, Parent, PoolSpec, PoolUpdate, Provisioning, Qos, RevertSpec,
+    SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
 };
 use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
@@ -134,6 +134,14 @@ pub fn adopt() -> AdoptSpec {
         labels,
         qos,
         provisioning,
+    }
+}
+
+/// A request to bring it to another pool.
+pub fn moving() -> MoveSpec {
+    MoveSpec {
+        pool: id(2),
+        bandwidth: Some(100 << 20),
     }
 }
 

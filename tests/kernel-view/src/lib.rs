@@ -32,6 +32,10 @@ fn devices(dm: &dyn DeviceMapper) -> anyhow::Result<Vec<String>> {
         } else if let Some(id) = between(name, "ashlar-snap-", "") {
             let sectors = table_length(dm, &name.parse()?)?;
             lines.push(format!("snapshot {id} {sectors} sectors"));
+        } else if let Some(id) = between(name, "ashlar-copy-", "") {
+            lines.push(format!("copy {id}"));
+        } else if let Some(id) = between(name, "ashlar-move-", "") {
+            lines.push(format!("target {id}"));
         }
     }
     Ok(lines)

@@ -15,8 +15,8 @@ use ashlar_protocol::bulk::MAX_ITEMS;
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkSpec, Connection,
     ConnectionSpec, ExtendSpec, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSpec,
-    GroupUpdate, HostCreated, HostSpec, Job, JobState, Operation, Pool, PoolSpec, PoolUpdate,
-    Problem, ROUTES, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System, ThawSpec,
+    GroupUpdate, HostCreated, HostSpec, Job, JobState, MoveSpec, Operation, Pool, PoolSpec,
+    PoolUpdate, Problem, ROUTES, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System, ThawSpec,
     TransferSpec, Volume, VolumeSpec, VolumeUpdate,
 };
 use clap::Args;
@@ -191,6 +191,7 @@ fn words(operation: Operation) -> Option<Words> {
         Op::VolumeRevert => both::<RevertSpec, Volume>(),
         Op::VolumeUpdate => both::<VolumeUpdate, Volume>(),
         Op::VolumeTransfer => both::<TransferSpec, Volume>(),
+        Op::VolumeMove => both::<MoveSpec, Volume>(),
         Op::SnapshotCreate => both::<SnapshotSpec, Snapshot>(),
         Op::GroupCreate => both::<GroupSpec, Group>(),
         Op::GroupUpdate => both::<GroupUpdate, Group>(),

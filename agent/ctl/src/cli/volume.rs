@@ -2,8 +2,9 @@
 
 use anyhow::bail;
 use ashlar_protocol::{
-    AdoptSpec, ConnectionSpec, ExtendSpec, Name, ObjectKind, ObjectRef, Parent, Provisioning, Qos,
-    RevertSpec, ThinId, TransferSpec, Transport, Volume, VolumeSpec, VolumeUpdate,
+    AdoptSpec, ConnectionSpec, ExtendSpec, MoveSpec, Name, ObjectKind, ObjectRef, Parent,
+    Provisioning, Qos, RevertSpec, ThinId, TransferSpec, Transport, Volume, VolumeSpec,
+    VolumeUpdate,
 };
 use clap::Subcommand;
 use time::OffsetDateTime;
@@ -170,6 +171,16 @@ pub enum Verb {
         /// Even while hosts are connected: they are cut off
         #[arg(long)]
         interrupt: bool,
+    },
+    /// Bring a volume to another pool, attached or not; its hosts go on meanwhile
+    Move {
+        /// Its id or name
+        volume: String,
+        /// The other pool, by id or name
+        pool: String,
+        /// How much to copy a second at most
+        #[arg(long)]
+        bandwidth: Option<Size>,
     },
     /// Destroy a volume and its data; refused while it is attached
     Delete {
@@ -344,6 +355,19 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             session
                 .change(client.volume_transfer(id, &spec), shown)
                 .await
+        }
+        Verb::Move {
+            volume,
+            pool,
+            bandwidth,
+        } => {
+            let id = self::id(session, &volume).await?;
+            let spec = MoveSpec {
+                pool: pool::id(session, &pool).await?,
+                bandwidth: bandwidth.map(|bandwidth| bandwidth.0),
+            };
+            let shown = async || client.under_new_ids().volume_show(id).await;
+            session.change(client.volume_move(id, &spec), shown).await
         }
         Verb::Delete { volume } => {
             let id = self::id(session, &volume).await?;

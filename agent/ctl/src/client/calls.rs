@@ -3,9 +3,9 @@
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, Connection, ConnectionSpec, Disk, Event, ExtendSpec, Extent,
     FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSpec, GroupUpdate, Health, Host,
-    HostCreated, HostSpec, Job, Operation, Page, Pool, PoolSpec, PoolStatistics, PoolUpdate,
-    ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System, ThawSpec, ThinDevice, TransferSpec,
-    Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
+    HostCreated, HostSpec, Job, MoveSpec, Operation, Page, Pool, PoolSpec, PoolStatistics,
+    PoolUpdate, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System, ThawSpec, ThinDevice,
+    TransferSpec, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -277,6 +277,18 @@ impl Client {
         spec: &TransferSpec,
     ) -> Result<Change<Volume>, CallError> {
         self.change(Operation::VolumeTransfer, Some(id), spec).await
+    }
+
+    /// Brings a volume to another pool.
+    ///
+    /// # Errors
+    /// When the appliance refuses, or the call fails.
+    pub async fn volume_move(
+        &self,
+        id: Uuid,
+        spec: &MoveSpec,
+    ) -> Result<Change<Volume>, CallError> {
+        self.change(Operation::VolumeMove, Some(id), spec).await
     }
 
     /// Lists the thin devices of a pool, whoever made them.

@@ -300,6 +300,10 @@ fn volumes() -> Vec<Sample> {
         owner: name("billing"),
         interrupt,
     };
+    let moving = |bandwidth| MoveSpec {
+        pool: id(8),
+        bandwidth,
+    };
     let volume = |state| Volume {
         id: id(3),
         name: name("db"),
@@ -370,6 +374,9 @@ fn volumes() -> Vec<Sample> {
         sample("volume-transfer-request", transfer(true)),
         sample("volume-transfer-request", transfer(false)),
         sample("volume-transfer-reply", cloned.clone()),
+        sample("volume-move-request", moving(None)),
+        sample("volume-move-request", moving(Some(100 << 20))),
+        sample("volume-move-reply", volume(VolumeState::Available)),
         sample("volume-create-reply", volume(VolumeState::Creating)),
         sample("volume-extend-request", ExtendSpec { size: 2 << 30 }),
         sample("volume-extend-reply", volume(VolumeState::Available)),

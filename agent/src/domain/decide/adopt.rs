@@ -93,6 +93,7 @@ pub(super) fn adopt(
         family: Some(thin.pool),
         origin: None,
         retired: BTreeSet::new(),
+        moving: None,
         owner: None,
         group: None,
         qos: checked_qos(object, spec.qos, facts)?,
@@ -237,6 +238,7 @@ pub(super) fn adopt_snapshot(
     snapshot::check_id(intent, object)?;
     let entry = find(intent, spec.volume)?;
     check_present(spec.volume, entry)?;
+    check_idle(intent, Unit::Volume(spec.volume).object())?;
     let volume = &entry.record;
     let thin = ThinRef {
         pool: volume.pool,

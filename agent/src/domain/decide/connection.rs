@@ -3,7 +3,7 @@
 use ashlar_protocol::{ConnectionSpec, ObjectKind, ObjectRef, Problem, ProblemCode, Transport};
 use uuid::Uuid;
 
-use super::data::check_idle;
+use super::data::check_reachable;
 use super::volume::{check_present, find};
 use super::{Facts, Verdict, busy, check_online, missing, refuse, taken};
 use crate::domain::change::Edit;
@@ -32,7 +32,7 @@ pub(super) fn create(
         .host(spec.host)
         .ok_or_else(|| missing(ObjectKind::Host, spec.host))?;
     check_present(spec.volume, volume)?;
-    check_idle(intent, Unit::Volume(spec.volume).object())?;
+    check_reachable(intent, spec.volume)?;
     check_transport(object, spec, host, facts)?;
     check_others(intent, object, spec, volume.connections)?;
     check_online(object, volume.record.pool, facts)?;
@@ -116,6 +116,7 @@ pub(super) fn delete(
     let there = intent
         .connection(id)
         .ok_or_else(|| missing(ObjectKind::Connection, id))?;
+    check_not_still(intent, there.volume)?;
     let unit = Unit::Volume(there.volume);
     let phase = match (there.phase, force) {
         (ConnectionPhase::Wanted, false) => ConnectionPhase::Detaching,
@@ -135,6 +136,7 @@ pub(super) fn delete_all(
     generation: u64,
 ) -> Result<Verdict, Problem> {
     let entry = find(intent, volume)?;
+    check_not_still(intent, volume)?;
     let unit = Unit::Volume(volume);
     let edits: Vec<_> = intent
         .connections_of(volume, None)
@@ -145,6 +147,15 @@ pub(super) fn delete_all(
         (true, 0) => Ok(Verdict::Already(None)),
         (true, _) => Ok(Verdict::Underway(unit)),
         (false, _) => Ok(Verdict::Changed(edits, Some(unit))),
+    }
+}
+
+/// What hosts have under way ends only when the volume does I/O again.
+fn check_not_still(intent: &Intent, volume: Uuid) -> Result<(), Problem> {
+    let moving = intent.volume(volume).and_then(|entry| entry.record.moving);
+    match moving {
+        Some(moving) if moving.still => Err(busy(ObjectKind::Volume, volume, "moved")),
+        _ => Ok(()),
     }
 }
 

@@ -109,6 +109,15 @@ fn check_offset(object: ObjectRef, offset: u64, size: u64) -> Result<(), Problem
     Ok(())
 }
 
+/// Hosts come and go while a volume moves, but for the moment in which it rests.
+pub(super) fn check_reachable(intent: &Intent, id: Uuid) -> Result<(), Problem> {
+    let moving = intent.volume(id).and_then(|entry| entry.record.moving);
+    match moving {
+        Some(moving) if !moving.still => Ok(()),
+        _ => check_idle(intent, Unit::Volume(id).object()),
+    }
+}
+
 /// What long work is done on is left alone.
 pub(super) fn check_idle(intent: &Intent, object: ObjectRef) -> Result<(), Problem> {
     match intent.work_on(object) {

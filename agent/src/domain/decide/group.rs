@@ -160,6 +160,7 @@ fn copies(
             parent: Some(member.parent),
             origin: Some(member.source.origin),
             retired: BTreeSet::new(),
+            moving: None,
             owner: None,
             group: Some(group.id),
             growth: Vec::new(),

@@ -9,6 +9,7 @@ pub mod data;
 mod group;
 mod group_snapshot;
 mod host;
+pub mod moving;
 mod pool;
 mod request;
 mod room;

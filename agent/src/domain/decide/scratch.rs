@@ -72,6 +72,7 @@ pub fn create(
         family: None,
         origin: None,
         retired: BTreeSet::new(),
+        moving: None,
         owner: None,
         group: None,
         qos: None,

@@ -15,6 +15,7 @@ use ProblemCode::*;
 mod adopt;
 mod data;
 mod groups;
+mod moving;
 mod scratch;
 mod snapshots;
 mod transfer;

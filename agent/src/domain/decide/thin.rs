@@ -22,13 +22,27 @@ pub(super) fn next_thin(
     facts: &Facts<'_>,
 ) -> Result<(ThinId, Edit), Problem> {
     check_counted(object, pool, facts)?;
+    another_thin(intent, object, pool)
+}
+
+/// The same, for what goes on in a pool that was checked when it began: the counter is past all
+/// that is in the pool for good.
+pub(super) fn another_thin(
+    intent: &Intent,
+    object: ObjectRef,
+    pool: Uuid,
+) -> Result<(ThinId, Edit), Problem> {
     let mut counter = intent.thin_counter(pool);
     let thin_id = next(intent, object, pool, &mut counter)?;
     Ok((thin_id, Edit::put(Record::ThinCounter(pool, counter))))
 }
 
 /// While it is not known which thin ids of a pool are taken, one given may be somebody's.
-fn check_counted(object: ObjectRef, pool: Uuid, facts: &Facts<'_>) -> Result<(), Problem> {
+pub(super) fn check_counted(
+    object: ObjectRef,
+    pool: Uuid,
+    facts: &Facts<'_>,
+) -> Result<(), Problem> {
     match (facts.uncounted)(pool) {
         Some(_) if !facts.kernel => Err(kernel_away(object)),
         Some(problem) => Err(problem.about(object)),

@@ -5,6 +5,7 @@ use ashlar_protocol::{
 };
 use uuid::Uuid;
 
+use super::data::check_idle;
 use super::room::{Promise, check_room};
 use super::volume::{check_present, find};
 use super::{Facts, Verdict, pool, refuse};
@@ -84,7 +85,12 @@ fn check_provisioning(
     there: &VolumeRecord,
     provisioning: Provisioning,
 ) -> Result<(), Problem> {
-    if provisioning == there.provisioning || provisioning.is_thin() {
+    if provisioning == there.provisioning {
+        return Ok(());
+    }
+    // On its way from one pool to another, it has room in both.
+    check_idle(intent, object)?;
+    if provisioning.is_thin() {
         return Ok(());
     }
     let promise = Promise {

@@ -59,6 +59,7 @@ pub(super) fn create(
         family: source.as_ref().map(|source| source.family),
         origin: source.map(|source| source.origin),
         retired: BTreeSet::new(),
+        moving: None,
         owner: None,
         group: None,
         qos,

@@ -11,7 +11,7 @@ use ashlar_protocol::{
 };
 use uuid::Uuid;
 
-use super::{Facts, refuse, request, scratch, system};
+use super::{Facts, moving, refuse, request, scratch, system};
 use crate::domain::change::{Change, Decision, Edit, Reply};
 use crate::domain::intent::Intent;
 use crate::domain::record::{Record, RequestRecord, WorkPhase, WorkRecord};
@@ -71,20 +71,22 @@ pub fn begin(
     Ok(Decision::Change(change, reply))
 }
 
-/// Long work has ended, so far and like this, and what it had made for itself goes. Nothing to do when it had already.
+/// Long work has ended, so far and like this, and what it had made for itself goes. Nothing to
+/// do when it had already.
+///
+/// A volume that was on its way to another pool stays where it is. One that is there already
+/// has arrived, whatever became of those who brought it.
 pub fn end(
     intent: &Intent,
     id: Uuid,
     progress: Progress,
     outcome: Result<JobResult, Problem>,
 ) -> Vec<Edit> {
-    match ended(intent, id, progress, outcome) {
-        Some(edit) => [edit]
-            .into_iter()
-            .chain(scratch::given_back(intent, &[id]))
-            .collect(),
-        None => Vec::new(),
+    let mut edits = ended(intent, id, progress, outcome);
+    if !edits.is_empty() {
+        edits.extend(scratch::given_back(intent, &[id]));
     }
+    edits
 }
 
 fn ended(
@@ -92,8 +94,22 @@ fn ended(
     id: Uuid,
     progress: Progress,
     outcome: Result<JobResult, Problem>,
-) -> Option<Edit> {
-    let record = intent.request(id).filter(|record| record.works())?;
+) -> Vec<Edit> {
+    let Some(record) = intent.request(id).filter(|record| record.works()) else {
+        return Vec::new();
+    };
+    let mut edits = Vec::new();
+    let mut outcome = outcome;
+    if record.operation == Operation::VolumeMove {
+        let generation = intent.generation() + 1;
+        match moving::given_up(intent, record.object.id, id, generation) {
+            Some(edit) => {
+                edits.extend([Edit::put(Record::Clock(generation)), edit]);
+                outcome = outcome.map_err(|problem| stayed(id, problem));
+            }
+            None => outcome = outcome.or_else(|_| Ok(JobResult::default())),
+        }
+    }
     let (result, failed) = match outcome {
         Ok(result) => (Some(result), None),
         Err(problem) => (None, Some(Box::new(problem))),
@@ -108,7 +124,8 @@ fn ended(
         work: Some(work),
         ..record.clone()
     };
-    Some(Edit::put(Record::Request(id, record)))
+    edits.push(Edit::put(Record::Request(id, record)));
+    edits
 }
 
 /// The process that was at it has ended, and with it all its long work and what that had made.
@@ -121,7 +138,7 @@ pub fn interrupted(intent: &Intent) -> Vec<Edit> {
     let left: Vec<_> = left.collect();
     let ended = left
         .iter()
-        .filter_map(|(id, progress)| ended(intent, *id, *progress, Err(cut_short(*id))));
+        .flat_map(|(id, progress)| ended(intent, *id, *progress, Err(cut_short(*id))));
     let jobs: Vec<_> = left.iter().map(|(id, _)| *id).collect();
     ended.chain(scratch::given_back(intent, &jobs)).collect()
 }
@@ -130,6 +147,15 @@ pub fn interrupted(intent: &Intent) -> Vec<Edit> {
 pub fn cut_short(id: Uuid) -> Problem {
     let detail = format!("job {id} was cut short; what it did until then stays");
     about(id, ProblemCode::Interrupted, detail)
+}
+
+/// What is cut short otherwise leaves what it did.
+fn stayed(id: Uuid, problem: Problem) -> Problem {
+    let detail = format!("job {id} was cut short; the volume stays where it was");
+    match problem.code {
+        ProblemCode::Interrupted => about(id, ProblemCode::Interrupted, detail),
+        _ => problem,
+    }
 }
 
 /// Why a job that a client cancelled has failed.

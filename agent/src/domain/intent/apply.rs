@@ -145,8 +145,9 @@ impl Intent {
     }
 
     fn put_volume(&mut self, id: Uuid, record: &VolumeRecord) -> Result<(), Dangling> {
-        if !self.pools.contains_key(&record.pool) {
-            let (record, missing) = (Key::Volume(id), Key::Pool(record.pool));
+        let pools = pools(record);
+        if let Some(pool) = pools.clone().find(|pool| !self.pools.contains_key(pool)) {
+            let (record, missing) = (Key::Volume(id), Key::Pool(pool));
             return Err(Dangling { record, missing });
         }
         let (connections, snapshots) = match self.volumes.get(&id) {
@@ -157,7 +158,11 @@ impl Intent {
         if let Some(pool) = self.pools.get_mut(&record.pool) {
             pool.volumes += u64::from(record.purpose.is_none());
             pool.provisioned += record.size;
-            *promised(pool, record.provisioning) += record.size;
+        }
+        for pool in pools {
+            if let Some(pool) = self.pools.get_mut(&pool) {
+                *promised(pool, record.provisioning) += record.size;
+            }
         }
         if in_motion(record) {
             self.volumes_in_motion.insert(id);
@@ -208,7 +213,11 @@ impl Intent {
         if let Some(pool) = self.pools.get_mut(&old.record.pool) {
             pool.volumes -= u64::from(old.record.purpose.is_none());
             pool.provisioned -= old.record.size;
-            *promised(pool, old.record.provisioning) -= old.record.size;
+        }
+        for pool in pools(&old.record) {
+            if let Some(pool) = self.pools.get_mut(&pool) {
+                *promised(pool, old.record.provisioning) -= old.record.size;
+            }
         }
     }
 
@@ -375,10 +384,16 @@ fn kept(record: &SnapshotRecord) -> u64 {
     }
 }
 
+/// Where room is kept for a volume: in its pool, and in the one it goes to.
+fn pools(record: &VolumeRecord) -> impl Iterator<Item = Uuid> + Clone {
+    let after = record.moving.map(|moving| moving.to.pool);
+    [record.pool].into_iter().chain(after)
+}
+
 /// Whether the kernel must know of a volume by itself, connected or not.
 fn in_motion(record: &VolumeRecord) -> bool {
     match record.phase {
-        VolumePhase::Present => !record.retired.is_empty(),
+        VolumePhase::Present => !record.retired.is_empty() || record.moving.is_some(),
         VolumePhase::Adopting
         | VolumePhase::Reverting
         | VolumePhase::Replacing

@@ -68,7 +68,12 @@ fn first(pool: Uuid) -> ThinRef {
     ThinRef { pool, thin_id }
 }
 
-/// All that a volume has: its own, and those it retires.
+/// All that a volume has: its own, those it retires, and those it moves with.
 pub(super) fn of_volume(record: &VolumeRecord) -> impl Iterator<Item = ThinRef> + '_ {
-    record.retired.iter().copied().chain([record.thin()])
+    let own = record.thin();
+    let copies = record.moving.into_iter().flat_map(move |moving| {
+        let copy = move |thin_id| ThinRef { thin_id, ..own };
+        moving.copies().map(copy).chain([moving.to])
+    });
+    record.retired.iter().copied().chain(copies).chain([own])
 }

@@ -139,6 +139,21 @@ fn samples() -> Vec<(Record, &'static str)> {
         provisioning: Provisioning::Thin,
         family: None,
         purpose: None,
+        moving: None,
+    };
+    let moving = VolumeRecord {
+        phase: VolumePhase::Present,
+        moving: Some(Moving {
+            job: id(5),
+            to: ThinRef {
+                pool: id(11),
+                thin_id: ThinId::try_from(3).unwrap(),
+            },
+            base: Some(ThinId::try_from(12).unwrap()),
+            copy: Some(ThinId::try_from(13).unwrap()),
+            still: true,
+        }),
+        ..volume.clone()
     };
     let clone = clone_of(&volume);
     let replacing = VolumeRecord {
@@ -341,6 +356,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Volume(id(13), replacing),
             include_str!("../golden/v1/volume-replacing.hex"),
+        ),
+        (
+            Record::Volume(id(14), moving),
+            include_str!("../golden/v1/volume-moving.hex"),
         ),
         (
             Record::Snapshot(id(7), snapshot),

@@ -3,7 +3,7 @@ use ashlar_targetd_protocol::ThinId;
 
 use super::*;
 use crate::domain::Command;
-use crate::domain::record::Origin;
+use crate::domain::record::{Moving, Origin};
 use crate::domain::samples::{self, *};
 
 /// The kernel refused, and the volume has no device.
@@ -596,4 +596,32 @@ fn a_host_that_is_known_not_to_let_go_is_given_back_what_an_earlier_process_was_
     apply(&mut world, &edits);
     let phase = world.intent.connection(CONNECTION).unwrap().phase;
     assert_eq!(phase, ConnectionPhase::Wanted);
+}
+
+/// It would wait for their I/O, and that for the volume.
+#[test]
+fn nothing_is_taken_from_hosts_while_a_volume_is_at_rest() {
+    for still in [false, true] {
+        let mut world = World::furnished();
+        world.does(attach(id(0xd1), VOLUME, OTHER_HOST, Transport::NvmeTcp));
+        let tried = world.intent.generation();
+        let moving = Moving {
+            job: id(0x70b),
+            to: on(7),
+            base: None,
+            copy: Some(thin(8)),
+            still,
+        };
+        let resting = VolumeRecord {
+            moving: Some(moving),
+            ..record(&world).clone()
+        };
+        apply(&mut world, &[Edit::put(Record::Volume(VOLUME, resting))]);
+        let span = Span {
+            applied: tried - 1,
+            tried,
+        };
+        let edits = withdraw(&world.intent, Unit::Volume(VOLUME), span, &grounds());
+        assert_eq!(edits.is_empty(), still);
+    }
 }

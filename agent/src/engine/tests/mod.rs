@@ -8,6 +8,7 @@ mod failing;
 mod foreign;
 mod happy;
 mod holds;
+mod moving;
 mod rig;
 mod scratch;
 mod snapshots;
