@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
-from cinder import exception
+from cinder import context, exception, objects
 
 from ashlar_cinder.base import AshlarDriver
 from ashlar_cinder.client import Client
@@ -27,9 +27,12 @@ def made(client: Client, pool: uuid.UUID, size: int = GIB) -> uuid.UUID:
 
 def listed(driver: AshlarDriver, volumes: list[Any], **how: Any) -> list[dict[str, Any]]:
     how = {"marker": None, "limit": 100, "offset": 0} | how
-    return driver.get_manageable_volumes(
+    found: list[dict[str, Any]] = driver.get_manageable_volumes(
         volumes, sort_keys=["size", "reference"], sort_dirs=["asc", "asc"], **how
     )
+    # As Cinder sends it to its API.
+    objects.ManageableVolumeList.from_primitives(context.get_admin_context(), found)
+    return found
 
 
 def test_a_volume_that_is_there(
@@ -136,6 +139,7 @@ def test_a_snapshot_that_is_there(world: World, driver: AshlarDriver, client: Cl
     ref = {"source-id": str(theirs)}
     how: Any = {"marker": None, "limit": 10, "offset": 0, "sort_keys": ["size"]}
     [entry] = driver.get_manageable_snapshots([], sort_dirs=["asc"], **how)
+    objects.ManageableSnapshotList.from_primitives(world.context, [entry])
     assert entry["reference"] == ref
     assert entry["source_reference"] == {"source-id": volume.id}
     assert driver.manage_existing_snapshot_get_size(snapshot, ref) == 1

@@ -220,7 +220,7 @@ class Manage(Core):
                     "safe_to_manage": True,
                     "reason_not_safe": None,
                     "cinder_id": None,
-                    "extra_info": f"thin device, {thin['used']} bytes used",
+                    "extra_info": {"kind": "thin device", "bytes used": str(thin["used"])},
                 }
 
 
@@ -278,7 +278,7 @@ def _volume_entry(volume: Volume, known: Mapping[str, str]) -> Entry:
     elif volume["state"] != "available":
         why = f"it is {volume['state']}"
     entry = _entry(volume_id, volume["size"], why, known)
-    entry["extra_info"] = f"volume {volume['name']}"
+    entry["extra_info"] = {"kind": "volume", "name": volume["name"]}
     return entry
 
 
@@ -292,7 +292,7 @@ def _snapshot_entry(snapshot: Snapshot, known: Mapping[str, str]) -> Entry:
     elif snapshot["state"] != "available":
         why = f"it is {snapshot['state']}"
     entry = _entry(snapshot_id, snapshot["size"], why, known)
-    entry["extra_info"] = f"snapshot {snapshot['name']}"
+    entry["extra_info"] = {"kind": "snapshot", "name": snapshot["name"]}
     entry["source_reference"] = {_ID: str(uuid.UUID(bytes=snapshot["volume"]))}
     return entry
 
