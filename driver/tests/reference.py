@@ -18,7 +18,7 @@ OURS = {
     "driver_ssl_cert_path": "The authority of the appliance's certificate, PEM. Needed.",
     "reserved_percentage": "At least so much of a pool is reserved, in percent.",
     "max_over_subscription_ratio": "How much thin volumes may be promised together; also `auto`.",
-    "volume_copy_bps_limit": "Bytes a second of an image on its way to a volume; 0: no limit.",
+    "volume_copy_bps_limit": "Bytes a second of images to volumes, and of moves; 0: no limit.",
     "use_chap_auth": "Whether iSCSI hosts prove who they are. See below.",
     "chap_username": "The name that they do it under; each its IQN when empty.",
     "chap_password": "The secret of all hosts; each has its own when empty. 12 to 16 characters.",

@@ -26,7 +26,8 @@ OWN = """
     snapshot_revert_use_temp_snapshot ensure_export create_export remove_export validate_connector
     initialize_connection terminate_connection create_export_snapshot remove_export_snapshot
     initialize_connection_snapshot terminate_connection_snapshot copy_image_to_volume
-    copy_volume_to_image retype update_migrated_volume manage_existing manage_existing_get_size
+    copy_volume_to_image retype migrate_volume update_migrated_volume
+    manage_existing manage_existing_get_size
     unmanage get_manageable_volumes manage_existing_snapshot manage_existing_snapshot_get_size
     unmanage_snapshot get_manageable_snapshots create_group delete_group update_group
     create_group_from_src create_group_snapshot delete_group_snapshot accept_transfer
@@ -38,7 +39,7 @@ INHERITED = """
     set_throttle set_initialized initialized supported
     clone_image clear_download copy_image_to_encrypted_volume
     get_backup_device backup_use_temp_snapshot before_volume_copy after_volume_copy
-    migrate_volume update_provider_info freeze_backend thaw_backend
+    update_provider_info freeze_backend thaw_backend
     create_volume_from_backup local_path secure_file_operations_enabled
 """.split()
 

@@ -44,6 +44,8 @@ osapi_volume_listen = 127.0.0.1
 osapi_volume_listen_port = {port}
 osapi_volume_workers = 1
 scheduler_driver_init_wait_time = 1
+# Several services in one process report as one.
+service_down_time = 86400
 periodic_interval = 2
 backend_stats_polling_interval = 3
 allowed_direct_url_schemes =
@@ -249,6 +251,29 @@ def test_types_are_kept_to(story: Story, backend: str) -> None:
     assert "qos" not in story.there(volume)
     assert story.there(volume)["provisioning"] == "thin"
     api.remove("volume", volume["id"])
+
+
+def test_a_volume_goes_to_another_pool(story: Story, backend: str) -> None:
+    pools = story.client.pools()
+    if len(pools) == 1:
+        pytest.skip("the appliance has one pool alone")
+    volume = story.api.make("volume", size=1, volume_type=backend)
+    host, pool = volume["os-vol-host-attr:host"].rsplit("#", 1)
+    other = next(one for one in pools if one["name"] != pool)
+    asked = {"host": f"{host}#{other['name']}", "force_host_copy": False}
+    story.api.act(volume["id"], "os-migrate_volume", **asked)
+    begin = time.monotonic()
+    while True:
+        now = story.api.show("volume", volume["id"])
+        if now["os-vol-mig-status-attr:migstat"] == "success":
+            break
+        assert now["os-vol-mig-status-attr:migstat"] != "error"
+        assert time.monotonic() - begin < PATIENCE
+        time.sleep(0.1)
+    assert now["os-vol-host-attr:host"] == asked["host"]
+    # It went by itself, under the id that it had.
+    assert story.there(volume)["pool"] == other["id"]
+    story.api.remove("volume", volume["id"])
 
 
 def test_groups(story: Story, backend: str) -> None:

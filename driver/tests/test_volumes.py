@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 import pytest
-from cinder import exception
+from cinder import exception, objects
 from cinder.volume import qos_specs, volume_types
 
 from ashlar_cinder import ids
@@ -130,6 +130,62 @@ def test_types_say_what_a_volume_is_like(
     driver.retype(world.context, volume, plain, {}, {"host": volume.host})
     assert "qos" not in there(client, volume)
     driver.delete_volume(volume)
+
+
+def host_of(driver: AshlarDriver, pool: str) -> dict[str, Any]:
+    """Where a volume is to go, as the scheduler says it."""
+    pools = driver.get_volume_stats(refresh=True)["pools"]
+    [capabilities] = [one for one in pools if one["pool_name"] == pool]
+    return {"host": f"h@ashlar#{pool}", "capabilities": capabilities}
+
+
+def test_a_volume_goes_to_another_pool(
+    world: World, driver: AshlarDriver, client: Client, connector: Any
+) -> None:
+    volume = world.volume()
+    driver.create_volume(volume)
+    second = host_of(driver, "second")
+    for _ in range(2):
+        assert driver.migrate_volume(world.context, volume, second) == (True, None)
+    assert there(client, volume)["pool"] == world.appliance.pools["second"].bytes
+    volume.host = second["host"]
+
+    # Back again beneath a host, with other limits.
+    driver.initialize_connection(volume, connector("alpha"))
+    slow = type_of(world, {}, {"total_iops_sec": "100"})
+    new_type = volume_types.get_volume_type(world.context, slow)
+    tank = host_of(driver, "tank")
+    assert driver.retype(world.context, volume, new_type, {}, tank) == (True, None)
+    assert there(client, volume)["pool"] == world.appliance.pools["tank"].bytes
+    assert there(client, volume)["qos"] == {"total_iops": 100}
+    volume.host = tank["host"]
+
+    # One that cannot go stays as it is.
+    snapshot = world.snapshot(volume)
+    driver.create_snapshot(snapshot)
+    plain = volume_types.get_volume_type(world.context, volume.volume_type_id)
+    volume.volume_type_id, volume.volume_type = (
+        slow,
+        objects.VolumeType.get_by_id(world.context, slow),
+    )
+    with pytest.raises(exception.VolumeIsBusy, match="which stay in its pool"):
+        driver.retype(world.context, volume, plain, {}, second)
+    assert there(client, volume)["pool"] == world.appliance.pools["tank"].bytes
+    assert there(client, volume)["qos"] == {"total_iops": 100}
+    driver.delete_snapshot(snapshot)
+    driver.terminate_connection(volume, connector("alpha"))
+    driver.delete_volume(volume)
+
+
+@pytest.mark.parametrize("info", [None, "lvm:x:y", f"ashlar:{uuid.uuid4()}:{uuid.uuid4()}"])
+def test_other_backends_are_cinder_s_to_reach(
+    world: World, driver: AshlarDriver, info: str | None, traffic: list[str]
+) -> None:
+    volume = world.volume()
+    traffic.clear()
+    host = {"host": "h@other#pool", "capabilities": {"location_info": info}}
+    assert driver.migrate_volume(world.context, volume, host) == (False, None)
+    assert not traffic
 
 
 def test_a_volume_without_a_type(world: World, driver: AshlarDriver, client: Client) -> None:

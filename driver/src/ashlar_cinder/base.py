@@ -28,6 +28,8 @@ cfg.CONF.register_opts(options.OPTIONS, group=configuration.SHARED_CONF_GROUP)
 PROTOCOL = 1
 #: What is asked every minute is not repeated for longer than this.
 _SHORTLY = Patience(10.0)
+#: How often a move is begun that is cut short.
+_MOVES = 3
 
 
 class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
@@ -187,17 +189,45 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
     def retype(
         self, context: Any, volume: Any, new_type: Any, diff: Any, host: Any
     ) -> tuple[bool, dict[str, Any] | None]:
-        """Changes limits and provisioning, beneath connections."""
+        """Changes limits, provisioning and pool, all beneath connections."""
         here, there = self._pool_id(volume["host"]), self._pool_id(host["host"])
-        if here != there:
-            return False, None
-        wanted = specs.of_type(new_type)
+        volume_id = self._volume_id(volume)
         with errors.told():
-            self._client.update_volume(
-                self._volume_id(volume),
-                {"qos": wanted.qos, "provisioning": wanted.provisioning},
-            )
+            self._client.update_volume(volume_id, specs.of_type(new_type).to_update())
+            if here != there:
+                try:
+                    self._move(volume_id, there)
+                except AshlarError:
+                    # It stays what it was as well as where it was.
+                    before = specs.of_type(volume["volume_type"])
+                    self._client.update_volume(volume_id, before.to_update())
+                    raise
         return True, None
+
+    def migrate_volume(
+        self, context: Any, volume: Any, host: Any
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """Brings a volume to another pool of the same appliance; others are Cinder's to reach."""
+        place = stats.parse_location(host.get("capabilities", {}).get("location_info"))
+        if place is None or place[0].bytes != self._system["id"]:
+            return False, None
+        volume_id = self._volume_id(volume)
+        with errors.told():
+            if self._client.volume(volume_id)["pool"] != place[1].bytes:
+                self._move(volume_id, place[1])
+        return True, None
+
+    def _move(self, volume: uuid.UUID, pool: uuid.UUID) -> None:
+        bandwidth = int(self.configuration.safe_get("volume_copy_bps_limit") or 0)
+        for left in reversed(range(_MOVES)):
+            try:
+                self._client.move_volume(volume, pool, bandwidth)
+                return
+            except Problem as problem:
+                # An agent that stops ends its moves, which left the volume where it was.
+                if problem.code != "interrupted" or not left:
+                    raise
+                LOG.info("Volume %s is on its way to pool %s again", volume, pool)
 
     def update_migrated_volume(
         self, ctxt: Any, volume: Any, new_volume: Any, original_volume_status: str

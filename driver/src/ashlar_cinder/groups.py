@@ -114,13 +114,10 @@ class Groups(Core):
         """Has copies be called and be like what Cinder has for them, not their originals."""
         items = []
         for volume in volumes:
-            wanted = specs.of_type(volume["volume_type"])
             update = {
                 "name": volume["name"],
                 "labels": {LABEL: volume["id"]},
-                "qos": wanted.qos,
-                "provisioning": wanted.provisioning,
-            }
+            } | specs.of_type(volume["volume_type"]).to_update()
             items.append(Item("POST", f"/v1/volumes/{self._volume_id(volume)}/update", update))
         for problem in self._client.bulk(items):
             if problem is not None:

@@ -42,7 +42,6 @@ class Manage(Core):
         self, volume: Any, existing_ref: Mapping[str, str]
     ) -> dict[str, Any] | None:
         """Makes a volume Cinder's."""
-        wanted = specs.of_type(volume["volume_type"])
         with errors.told(_reference(existing_ref)):
             if _ID not in existing_ref:
                 thin = self._thin(existing_ref)
@@ -60,9 +59,7 @@ class Manage(Core):
                 raise exception.ManageExistingAlreadyManaged(volume_ref=labels[LABEL])
             update = {
                 "labels": labels | {LABEL: volume["id"]},
-                "qos": wanted.qos,
-                "provisioning": wanted.provisioning,
-            }
+            } | specs.of_type(volume["volume_type"]).to_update()
             try:
                 self._client.update_volume(_id(existing_ref), update)
             except Problem as problem:

@@ -41,6 +41,10 @@ class Specs:
         wanted: dict[str, Any] = {"provisioning": self.provisioning}
         return wanted | {"qos": self.qos} if self.qos else wanted
 
+    def to_update(self) -> dict[str, Any]:
+        """As what a volume is changed to: without limits it has none."""
+        return {"provisioning": self.provisioning, "qos": self.qos}
+
 
 def of_type(volume_type: Any) -> Specs:
     """What a volume type asks for; without one, a thin volume without limits."""

@@ -135,6 +135,14 @@ class Client:
         path = f"/v1/volumes/{volume}"
         return cast(objects.Volume, self._change("POST", path, {"owner": owner}, "transfer"))
 
+    def move_volume(
+        self, volume: uuid.UUID, pool: uuid.UUID, bandwidth: int | None = None
+    ) -> objects.Volume:
+        """Brings a volume to another pool, beneath its connections."""
+        spec: dict[str, Any] = {"pool": pool} | ({"bandwidth": bandwidth} if bandwidth else {})
+        path = f"/v1/volumes/{volume}"
+        return cast(objects.Volume, self._change("POST", path, spec, "move"))
+
     def delete_volume(self, volume: uuid.UUID) -> None:
         """Destroys a volume and its data."""
         self._change("DELETE", f"/v1/volumes/{volume}")
