@@ -17,7 +17,7 @@ from cinder.volume import driver as cinder_driver
 
 from ashlar_cinder import ids, images
 from ashlar_cinder.base import AshlarDriver
-from ashlar_cinder.client import Client, UnreachableError
+from ashlar_cinder.client import Client, Problem, UnreachableError
 from ashlar_cinder.client.streams import ExtentsReader
 from tests.conftest import World
 
@@ -184,6 +184,29 @@ def test_an_image_service_that_breaks_off(
     # It can be tried again.
     service = ImageService(sample(MIB))
     driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+    driver.delete_volume(volume)
+
+
+def test_a_volume_that_is_busy_is_waited_for(
+    world: World, driver: AshlarDriver, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = world.volume()
+    driver.create_volume(volume)
+    naps: list[float] = []
+    monkeypatch.setattr("ashlar_cinder.images.time.sleep", naps.append)
+    answers = [Problem("busy", "it is written to", retryable=True, kind="volume")] * 2
+    write = Client.write_extents
+
+    def refuse(self: Client, *args: Any) -> Any:
+        if answers:
+            raise answers.pop()
+        return write(self, *args)
+
+    monkeypatch.setattr(Client, "write_extents", refuse)
+    service = ImageService(sample(MIB))
+    driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+    assert naps == [1.0, 1.0]
+    check_same(content_of(client, volume, MIB), service.content)
     driver.delete_volume(volume)
 
 

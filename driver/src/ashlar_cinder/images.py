@@ -33,6 +33,10 @@ PLAIN = frozenset({"raw", "iso", "ami", "ari", "aki"})
 #: Those that the appliance reads and writes, under the names that both have for them.
 FORMATS = frozenset({"qcow2", "vmdk", "vhd", "vhdx"})
 
+#: How often a volume is written to that is busy, and how many seconds lie between.
+_TRIES = 10
+_PAUSE = 1.0
+
 
 class Pace:
     """Holds a stream back to so many bytes a second; to nothing when 0."""
@@ -98,14 +102,27 @@ class Images(Core):
             )
             return
         image_utils.check_image_conversion_disable(meta["disk_format"], "raw", image_id)
-        size = volume["size"] * GIB
-        with _opened(context, image_service, image_id, meta) as (file, length):
+        for left in reversed(range(_TRIES)):
+            try:
+                with errors.told(_refusals(image_id)):
+                    self._stream(context, volume, image_service, meta, sparse=not disable_sparse)
+                return
+            except exception.VolumeIsBusy:
+                # An earlier stream that broke off may be ending yet.
+                if not left:
+                    raise
+                time.sleep(_PAUSE)
+
+    def _stream(
+        self, context: Any, volume: Any, image_service: Any, meta: Any, *, sparse: bool
+    ) -> None:
+        image_format, size = str(meta["disk_format"]), volume["size"] * GIB
+        with _opened(context, image_service, meta["id"], meta) as (file, length):
             if image_format in PLAIN and length > size:
                 raise exception.ImageTooBig(
-                    image_id=image_id, reason=f"{length} bytes, the volume has {size}"
+                    image_id=meta["id"], reason=f"{length} bytes, the volume has {size}"
                 )
-            with errors.told(_refusals(image_id)):
-                self._write(volume, image_format, file, length, sparse=not disable_sparse)
+            self._write(volume, image_format, file, length, sparse=sparse)
 
     def _write(
         self, volume: Any, image_format: str, file: Readable, length: int, *, sparse: bool
