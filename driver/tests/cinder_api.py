@@ -73,8 +73,8 @@ class CinderApi:
         self.ask("DELETE", f"/{kind}s/{wanted}")
         self.gone(kind, wanted)
 
-    def gone(self, kind: str, wanted: str) -> None:
-        """Waits until it is gone."""
+    def gone(self, kind: str, wanted: str, even_in: str = "") -> None:
+        """Waits until it is gone; that it has no other status of an error than one."""
         begin = time.monotonic()
         while True:
             try:
@@ -83,7 +83,8 @@ class CinderApi:
                 if ": 404 " in str(error):
                     return
                 raise
-            if "error" in found["status"] or time.monotonic() - begin > PATIENCE:
+            failed = "error" in found["status"] and found["status"] != even_in
+            if failed or time.monotonic() - begin > PATIENCE:
                 raise CinderError(f"{kind} {wanted} is {found['status']}, not gone")
             time.sleep(0.1)
 

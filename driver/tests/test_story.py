@@ -79,14 +79,41 @@ max_over_subscription_ratio = 20
 class Story:
     """Cinder and the appliance, side by side."""
 
-    def __init__(
-        self, api: CinderApi, client: Client, images: ImageService, port: int, place: Path
-    ) -> None:
-        self.api = api
-        self.images = images
+    def __init__(self, client: Client, images: ImageService, port: int, place: Path) -> None:
+        self.api = CinderApi(port)
         self.client = client
+        self.images = images
         self.port = port
         self.place = place
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Starts Cinder's services, and waits until there are pools to be used."""
+        own = Path(__file__).parents[1]
+        with (self.place / "output").open("a") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-m", "tests.plane", self.place / "cinder.conf"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                text=True,
+                cwd=own,
+                env=os.environ | {"PATH": f"{self.place}:{sys.prefix}/bin:{os.environ['PATH']}"},
+            )
+        assert self._process.stdout
+        ready = self._process.stdout.readline().strip()
+        assert ready == "ready", (self.place / "output").read_text()[-3000:]
+        wanted = len(DRIVERS) * len(self.client.pools())
+        begin = time.monotonic()
+        while len(self.api.ask("GET", "/scheduler-stats/get_pools?detail=true")["pools"]) < wanted:
+            assert time.monotonic() - begin < PATIENCE, (self.place / "cinder.log").read_text()
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        """Ends Cinder's services wherever they are."""
+        assert self._process
+        self._process.kill()
+        self._process.wait(timeout=30)
 
     def there(self, volume: Any) -> Any:
         """A volume as the appliance has it."""
@@ -124,35 +151,15 @@ def story(where: tuple[str, Identity], tmp_path_factory: pytest.TempPathFactory)
         text += BACKEND.format(name=name, driver=driver, endpoint=endpoint, identity=identity)
     config = place / "cinder.conf"
     config.write_text(text)
-    own = Path(__file__).parents[1]
     # Cinder looks at images by "sudo cinder-rootwrap CONFIG COMMAND": here it need be nobody else.
     sudo = place / "sudo"
     sudo.write_text('#!/bin/sh\nshift 2\nexec "$@"\n')
     sudo.chmod(0o755)
-    with (place / "output").open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.plane", config],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=output,
-            text=True,
-            cwd=own,
-            env=os.environ | {"PATH": f"{place}:{sys.prefix}/bin:{os.environ['PATH']}"},
-        )
-    assert process.stdin
-    assert process.stdout
-    ready = process.stdout.readline().strip()
-    assert ready == "ready", (place / "output").read_text()[-3000:]
     client = Client(Endpoint.parse(endpoint), identity)
-    api = CinderApi(port)
-    wanted = len(DRIVERS) * len(client.pools())
-    begin = time.monotonic()
-    while len(api.ask("GET", "/scheduler-stats/get_pools?detail=true")["pools"]) < wanted:
-        assert time.monotonic() - begin < PATIENCE, (place / "cinder.log").read_text()[-3000:]
-        time.sleep(0.2)
-    yield Story(api, client, images, port, place)
-    process.stdin.close()
-    process.wait(timeout=30)
+    one = Story(client, images, port, place)
+    one.start()
+    yield one
+    one.kill()
     images.close()
     client.close()
 
@@ -409,6 +416,31 @@ def test_another_project_accepts_a_volume(story: Story, backend: str) -> None:
     other.until("volume", volume["id"], "available")
     assert story.there(volume)["owner"] == OTHER_PROJECT
     other.remove("volume", volume["id"])
+
+
+@pytest.mark.parametrize("backend", ["iscsi"], indirect=True)
+def test_services_that_are_killed_leave_nothing(story: Story, backend: str) -> None:
+    api = story.api
+    volume = api.make("volume", size=1, volume_type=backend)
+    attachment = api.attach(volume["id"], connector("alpha"))
+    # Under way when they are killed: an upload, snapshots, volumes.
+    api.act(volume["id"], "os-volume_upload_image", image_name="out", force=True)
+    parents = [api.make("volume", size=1, volume_type=backend) for _ in range(2)]
+    for parent in parents:
+        asked = {"snapshot": {"volume_id": parent["id"]}}
+        api.ask("POST", "/snapshots", asked)
+    for _ in range(3):
+        api.ask("POST", "/volumes", {"volume": {"size": 1, "volume_type": backend}})
+    story.kill()
+    story.start()
+    for snapshot in api.ask("GET", "/snapshots")["snapshots"]:
+        api.ask("POST", f"/snapshots/{snapshot['id']}/action", {"os-force_delete": None})
+        api.gone("snapshot", snapshot["id"], even_in="error")
+    api.detach(attachment["id"])
+    for left in api.ask("GET", "/volumes")["volumes"]:
+        api.act(left["id"], "os-reset_status", status="error")
+        api.act(left["id"], "os-force_delete")
+        api.gone("volume", left["id"], even_in="error")
 
 
 def test_a_volume_that_does_not_fit_is_an_error(story: Story, backend: str) -> None:
