@@ -4,7 +4,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ashlar_codec::Limits;
-use ashlar_protocol::{JobResult, Problem, ProblemCode};
+use ashlar_ctl::client::ImageFormat;
+use ashlar_ctl::transfer::{
+    Export, Form, Source, Target, TransferError, export_image, import_image, unwatched,
+};
+use ashlar_protocol::{JobResult, ObjectKind, ObjectRef, Problem, ProblemCode};
 use ashlar_tests::contract;
 use ashlar_tests::model::Model;
 use ashlar_tests::runner::{Answer, Appliance};
@@ -219,6 +223,45 @@ async fn an_image_waits_for_nobody_who_could_read_it() {
     let refused = problem(&world.import(TWO, "", IMAGE, &image).await);
     assert_eq!(refused.code, ProblemCode::Internal);
     assert!(refused.detail.contains("converter"), "{refused}");
+    world.check_nothing_left().await;
+}
+
+#[tokio::test]
+async fn files_of_images_are_moved_as_they_are() {
+    let mut world = World::new().await;
+    done(&world.import(ONE, "", RAW, &sample()).await);
+    let client = world.0.client("operator").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image");
+    let what = Export {
+        object: ObjectRef {
+            kind: ObjectKind::Volume,
+            id: ONE,
+        },
+        since: None,
+    };
+    for format in [ImageFormat::Qcow2, ImageFormat::Vhd, ImageFormat::Vhdx] {
+        let target = Target::create(&path, Form::Raw).unwrap();
+        let exported = export_image(&client, what, (target, format), unwatched());
+        let exported = exported.await.unwrap();
+        let image = std::fs::read(&path).unwrap();
+        assert_eq!(exported.moved, image.len() as u64, "{format:?}");
+        let source = Source::open(&path, Form::Raw).unwrap();
+        let imported = import_image(&client, TWO, (source, format), unwatched()).await;
+        assert_eq!(imported.unwrap().sha256, exported.sha256);
+        assert!(world.content(TWO).await[..8 * MIB] == sample());
+        done(&world.import(TWO, "", RAW, &vec![1; 12 * MIB]).await);
+    }
+    // What is refused is told as the appliance tells it.
+    std::fs::write(&path, b"QFI\xfb and no more").unwrap();
+    let source = Source::open(&path, Form::Raw).unwrap();
+    let image = (source, ImageFormat::Auto);
+    let refused = import_image(&client, TWO, image, unwatched()).await;
+    let Err(TransferError::Call(refused)) = refused else {
+        panic!("{refused:?}");
+    };
+    let code = refused.problem().map(|problem| problem.code);
+    assert_eq!(code, Some(ProblemCode::MalformedRequest), "{refused}");
     world.check_nothing_left().await;
 }
 

@@ -403,6 +403,33 @@ async fn volumes_are_filled_from_files_and_pipes_and_read_into_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn images_have_formats_and_are_of_all_there_is() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.done("volume create one --pool pool --size 1GiB");
+    shell.done("snapshot create now --volume one");
+    let dir = shell.appliance.dir.path().to_owned();
+    let file = dir.join("image").display().to_string();
+    std::fs::write(&file, [7; 8192]).unwrap();
+    for (line, word) in [
+        ("volume import one FILE --format vdi", "qcow2"),
+        ("volume export one FILE --format auto", "there already"),
+        (
+            "snapshot export now FILE --since now --format vhd",
+            "extents",
+        ),
+    ] {
+        let told = shell.failed(&line.replace("FILE", &file), 2);
+        assert!(told.contains(word), "{line}: {told}");
+    }
+    // Nothing reads images here: that is told, and not that the transfer broke.
+    let told = shell.failed(&format!("volume import one {file} --format qcow2"), 1);
+    assert!(told.contains("converter"), "{told}");
+    assert_eq!(std::fs::read(&file).unwrap(), [7; 8192]);
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_is_restored_from_its_folder() {
     let shell = Shell::new().await;
     shell.appliance.pool().await;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use ashlar_ctl::client::ImageFormat;
 use ashlar_ctl::size::human;
 use ashlar_ctl::transfer::{self, Export, Exported, Form, Source, Target, Watch};
 use ashlar_protocol::{JobResult, ObjectRef};
@@ -24,7 +25,8 @@ pub struct Local {
     /// The file, a block device, or - for a pipe
     #[arg(value_name = "FILE")]
     path: PathBuf,
-    /// What the file is: the bytes of a disk, holes being holes, or a stream of extents
+    /// What the file is: the bytes of a disk, holes being holes, a stream of extents, or an
+    /// image of a disk; auto has the appliance see which image it is
     #[arg(long, value_enum)]
     format: Option<Format>,
 }
@@ -33,13 +35,31 @@ pub struct Local {
 pub enum Format {
     Raw,
     Extents,
+    Qcow2,
+    Vmdk,
+    Vhd,
+    Vhdx,
+    Auto,
 }
 
-impl From<Format> for Form {
-    fn from(format: Format) -> Form {
+/// How a file is moved.
+enum Way {
+    /// As extents.
+    Made(Form),
+    /// As it is.
+    Image(ImageFormat),
+}
+
+impl From<Format> for Way {
+    fn from(format: Format) -> Way {
         match format {
-            Format::Raw => Form::Raw,
-            Format::Extents => Form::Extents,
+            Format::Raw => Way::Made(Form::Raw),
+            Format::Extents => Way::Made(Form::Extents),
+            Format::Qcow2 => Way::Image(ImageFormat::Qcow2),
+            Format::Vmdk => Way::Image(ImageFormat::Vmdk),
+            Format::Vhd => Way::Image(ImageFormat::Vhd),
+            Format::Vhdx => Way::Image(ImageFormat::Vhdx),
+            Format::Auto => Way::Image(ImageFormat::Auto),
         }
     }
 }
@@ -49,8 +69,7 @@ impl Local {
         self.path == Path::new("-")
     }
 
-    fn source(&self) -> anyhow::Result<Source> {
-        let form = self.format.unwrap_or(Format::Raw).into();
+    fn source(&self, form: Form) -> anyhow::Result<Source> {
         Ok(match self.is_pipe() {
             true => {
                 let stdin = own(&io::stdin()).context("failed to take standard input")?;
@@ -61,17 +80,21 @@ impl Local {
     }
 
     /// What differs from something is told in extents, everything as it is on a disk.
-    fn target(&self, since: bool) -> anyhow::Result<Target> {
-        let form = match (self.format, since) {
-            (Some(Format::Raw), true) => {
-                return Err(usage(
-                    "--since tells what differs, which --format raw cannot",
-                ));
+    fn way_out(&self, since: bool) -> anyhow::Result<Way> {
+        match (self.format, since) {
+            (Some(Format::Auto), _) => {
+                Err(usage("--format auto is of a file that is there already"))
             }
-            (Some(format), _) => format.into(),
-            (None, true) => Form::Extents,
-            (None, false) => Form::Raw,
-        };
+            (None, false) => Ok(Way::Made(Form::Raw)),
+            (None | Some(Format::Extents), true) => Ok(Way::Made(Form::Extents)),
+            (Some(_), true) => Err(usage(
+                "--since tells what differs, which only --format extents can",
+            )),
+            (Some(format), false) => Ok(format.into()),
+        }
+    }
+
+    fn target(&self, form: Form) -> anyhow::Result<Target> {
         Ok(match self.is_pipe() {
             true => {
                 let stdout = own(&io::stdout()).context("failed to take standard output")?;
@@ -89,8 +112,17 @@ fn own(pipe: &impl AsFd) -> io::Result<File> {
 /// Writes a file to a volume.
 pub async fn import(session: &Session, volume: Uuid, local: &Local) -> anyhow::Result<()> {
     let bar = Bar::start("importing");
-    let source = local.source()?;
-    let done = transfer::import(&session.client, volume, source, watch(&bar)).await?;
+    let client = &session.client;
+    let done = match local.format.unwrap_or(Format::Raw).into() {
+        Way::Made(form) => {
+            let source = local.source(form)?;
+            transfer::import(client, volume, source, watch(&bar)).await?
+        }
+        Way::Image(format) => {
+            let image = (local.source(Form::Raw)?, format);
+            transfer::import_image(client, volume, image, watch(&bar)).await?
+        }
+    };
     drop(bar);
     output::one(session.format, &done)
 }
@@ -104,8 +136,17 @@ pub async fn export(
 ) -> anyhow::Result<()> {
     let bar = Bar::start("exporting");
     let what = Export { object, since };
-    let target = local.target(since.is_some())?;
-    let done = transfer::export(&session.client, what, target, watch(&bar)).await?;
+    let client = &session.client;
+    let done = match local.way_out(since.is_some())? {
+        Way::Made(form) => {
+            let target = local.target(form)?;
+            transfer::export(client, what, target, watch(&bar)).await?
+        }
+        Way::Image(format) => {
+            let image = (local.target(Form::Raw)?, format);
+            transfer::export_image(client, what, image, watch(&bar)).await?
+        }
+    };
     drop(bar);
     match local.is_pipe() {
         // Nothing else belongs there.

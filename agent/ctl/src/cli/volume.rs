@@ -136,7 +136,7 @@ pub enum Verb {
         since: Option<String>,
     },
     /// Write a file to a volume that is not attached: all of it or, of an extents stream,
-    /// what it speaks of. A transfer that breaks is taken up by itself
+    /// what it speaks of. A transfer that breaks is taken up by itself, but for images
     Import {
         /// Its id or name
         volume: String,

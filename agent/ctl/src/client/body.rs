@@ -38,6 +38,8 @@ pub struct Outgoing {
     /// `None` says that all of it was given.
     pieces: mpsc::Receiver<Option<Bytes>>,
     taken: Arc<AtomicU64>,
+    /// How many bytes are to come, if that is known.
+    left: Option<u64>,
     over: bool,
 }
 
@@ -55,9 +57,18 @@ impl Outgoing {
         let body = Outgoing {
             pieces,
             taken: Arc::default(),
+            left: None,
             over: false,
         };
         (Giver { pieces: sender }, body)
+    }
+
+    /// It has so many bytes, which the other side is told before they come.
+    pub fn of_length(self, length: u64) -> Outgoing {
+        Outgoing {
+            left: Some(length),
+            ..self
+        }
     }
 
     /// Counts what the connection takes of it.
@@ -112,6 +123,9 @@ impl HttpBody for Body {
                 Poll::Ready(match piece {
                     Some(Some(bytes)) => {
                         outgoing.taken.fetch_add(1, Ordering::Relaxed);
+                        if let Some(left) = &mut outgoing.left {
+                            *left = left.saturating_sub(bytes.len() as u64);
+                        }
                         Some(Ok(Frame::data(bytes)))
                     }
                     Some(None) => None,
@@ -131,7 +145,9 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Body::Whole(whole) => whole.size_hint(),
-            Body::Pieces(_) => SizeHint::default(),
+            Body::Pieces(outgoing) => outgoing
+                .left
+                .map_or_else(SizeHint::default, SizeHint::with_exact),
         }
     }
 }

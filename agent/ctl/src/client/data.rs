@@ -35,6 +35,23 @@ pub enum MediaType {
     Raw,
     /// Data, zeros and holes, with a checksum: see `ashlar_extents`.
     Extents,
+    /// An image of a disk.
+    Image(ImageFormat),
+}
+
+/// How an image of a disk is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageFormat {
+    /// As its signature says; raw without one. Only of what is there already.
+    Auto,
+    /// QEMU's.
+    Qcow2,
+    /// VMware's.
+    Vmdk,
+    /// Virtual PC's.
+    Vhd,
+    /// Hyper-V's.
+    Vhdx,
 }
 
 impl MediaType {
@@ -43,6 +60,7 @@ impl MediaType {
         match self {
             MediaType::Raw => "application/octet-stream",
             MediaType::Extents => ashlar_extents::MEDIA_TYPE,
+            MediaType::Image(_) => "application/vnd.ashlar.image",
         }
     }
 
@@ -50,6 +68,11 @@ impl MediaType {
         match self {
             MediaType::Raw => "raw",
             MediaType::Extents => "extents",
+            MediaType::Image(ImageFormat::Auto) => "auto",
+            MediaType::Image(ImageFormat::Qcow2) => "qcow2",
+            MediaType::Image(ImageFormat::Vmdk) => "vmdk",
+            MediaType::Image(ImageFormat::Vhd) => "vhd",
+            MediaType::Image(ImageFormat::Vhdx) => "vhdx",
         }
     }
 }
@@ -104,7 +127,7 @@ pub struct Download {
 }
 
 impl Client {
-    /// Writes a stream to a volume, beginning at `offset` where it does not say itself. Resolves
+    /// Writes a stream to a volume, beginning at `offset` if it is raw bytes. Resolves
     /// once all of it is durable. It is sent once: when it breaks off, the job under its request
     /// id says where to go on.
     ///
@@ -121,9 +144,10 @@ impl Client {
         let exchange = Exchange {
             operation,
             id: Some(id),
-            query: match offset {
-                0 => String::new(),
-                offset => format!("offset={offset}"),
+            query: match (media_type, offset) {
+                (MediaType::Image(_), _) => format!("format={}", media_type.parameter()),
+                (_, 0) => String::new(),
+                (_, offset) => format!("offset={offset}"),
             },
             body: None,
         };
@@ -336,5 +360,7 @@ mod tests {
             "format=extents&offset=4096&length=8192\
              &since=00000000-0000-0000-0000-000000000001"
         );
+        query = ContentQuery::all(MediaType::Image(ImageFormat::Vhdx));
+        assert_eq!(query.to_query(), "format=vhdx");
     }
 }

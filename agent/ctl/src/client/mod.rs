@@ -34,7 +34,7 @@ use uuid::Uuid;
 pub use body::{Giver, Outgoing};
 pub use calls::PageQuery;
 pub use change::Change;
-pub use data::{ContentQuery, Download, MediaType};
+pub use data::{ContentQuery, Download, ImageFormat, MediaType};
 pub use endpoint::{DEFAULT_PORT, Endpoint, EndpointError};
 pub use error::{CallError, Failure};
 pub use events::EventStream;

@@ -12,7 +12,7 @@ use super::{Form, TransferError, Watch, step};
 use crate::client::{CallError, Client, ContentQuery, Download, MediaType};
 
 /// Pieces under way between the connection and the thread at the file.
-const UNDER_WAY: usize = 4;
+pub(super) const UNDER_WAY: usize = 4;
 
 /// What is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -157,12 +157,12 @@ impl Sending {
     }
 }
 
-fn thread(name: &str) -> TransferError {
+pub(super) fn thread(name: &str) -> TransferError {
     let name = name.to_owned();
     TransferError::Thread { name }
 }
 
-fn same(ours: [u8; 32], result: JobResult) -> Result<JobResult, TransferError> {
+pub(super) fn same(ours: [u8; 32], result: JobResult) -> Result<JobResult, TransferError> {
     let ours = Sha256::from(ours);
     match result.sha256.clone() {
         Some(theirs) if theirs != ours => Err(TransferError::Mismatch { ours, theirs }),

@@ -7,12 +7,14 @@
 //!
 //! Whatever the file is, what goes over the wire is a stream of extents: holes and zeros cost
 //! nothing, and a checksum stands at the end. A transfer that breaks is taken up where it was,
-//! a few times. Files block, so a thread is at each of them.
+//! a few times. Images in other formats go as they are. Files block, so a thread is at each of
+//! them.
 
 mod error;
 mod export;
 mod frames;
 mod gather;
+mod image;
 mod import;
 mod retry;
 mod source;
@@ -22,6 +24,7 @@ pub(crate) use retry::Patience;
 
 pub use error::TransferError;
 pub use export::{Export, Exported, export};
+pub use image::{export_image, import_image};
 pub use import::import;
 pub use source::Source;
 pub use target::Target;

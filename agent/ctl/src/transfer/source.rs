@@ -16,7 +16,7 @@ use super::{BLOCK, CHUNK, Form, TransferError};
 #[derive(Debug)]
 pub struct Source {
     name: String,
-    file: File,
+    pub(super) file: File,
     form: Form,
     /// Its size, where it can be read more than once.
     size: Option<u64>,
@@ -76,6 +76,11 @@ impl Source {
     /// How many bytes of a volume it has, if that is known before it is read.
     pub(super) fn content(&self) -> Option<u64> {
         self.size.filter(|_| self.form == Form::Raw)
+    }
+
+    /// How long it is, if that is known before it is read.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.size
     }
 
     /// Whether it can be read again.
