@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ashlar_codec::Limits;
 use ashlar_ctl::client::ImageFormat;
 use ashlar_ctl::transfer::{
-    Export, Form, Source, Target, TransferError, export_image, import_image, unwatched,
+    Export, Form, Source, Target, TransferError, export, export_image, import_image, unwatched,
 };
 use ashlar_protocol::{JobResult, ObjectKind, ObjectRef, Problem, ProblemCode};
 use ashlar_tests::contract;
@@ -293,4 +293,35 @@ async fn an_image_that_is_not_wanted_any_more_leaves_nothing() {
     }
     world.check_nothing_left().await;
     done(&world.import(TWO, "", RAW, &sample()).await);
+}
+
+#[tokio::test]
+async fn an_image_that_is_not_had_leaves_no_file() {
+    let mut world = World::new().await;
+    let client = world.0.client("operator").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for form in [Form::Raw, Form::Extents] {
+        let target = Target::create(&folder.path().join("image"), form).unwrap();
+        let what = Export {
+            object: ObjectRef {
+                kind: ObjectKind::Volume,
+                id: Uuid::from_u128(9),
+            },
+            since: None,
+        };
+        let exported = match form {
+            Form::Raw => {
+                let image = (target, ImageFormat::Vhdx);
+                export_image(&client, what, image, unwatched()).await
+            }
+            Form::Extents => export(&client, what, target, unwatched()).await,
+        };
+        let Err(TransferError::Call(refused)) = exported else {
+            panic!("{exported:?}");
+        };
+        let code = refused.problem().map(|problem| problem.code);
+        assert_eq!(code, Some(ProblemCode::NotFound), "{refused}");
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    }
+    world.check_nothing_left().await;
 }

@@ -1,7 +1,6 @@
 //! What volumes hold, as streams in and out.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use ashlar_codec::{Limits, from_slice};
 use ashlar_protocol::{JobResult, Operation};
@@ -17,10 +16,6 @@ use super::error::{CallError, Failure};
 use super::exchange::{Exchange, Lost, Reply, converse, send};
 use super::links::{Link, Sender};
 use super::{Change, Client};
-
-/// A peer that neither gives nor takes anything for so long is gone. An appliance that has all
-/// of a body may take its time to make it durable.
-const SILENCE: Duration = Duration::from_secs(300);
 
 /// A problem, or what a transfer came to.
 const LIMITS: Limits = Limits {
@@ -190,17 +185,18 @@ impl Client {
         let mut request = request.map(|_| Body::Pieces(body));
         let media_type = HeaderValue::from_static(media_type.as_str());
         request.headers_mut().insert(CONTENT_TYPE, media_type);
+        let silence = self.options.silence;
         let mut before = 0;
         let outcome = {
             let conversation = converse(&mut link, request);
             tokio::pin!(conversation);
             loop {
-                match tokio::time::timeout(SILENCE, &mut conversation).await {
+                match tokio::time::timeout(silence, &mut conversation).await {
                     Ok(outcome) => break outcome,
                     Err(_) if taken.load(Ordering::Relaxed) != before => {
                         before = taken.load(Ordering::Relaxed);
                     }
-                    Err(_) => return Err(self.silent(SILENCE)),
+                    Err(_) => return Err(self.silent(silence)),
                 }
             }
         };
@@ -239,8 +235,9 @@ impl Client {
         let mut request = self.request(exchange, request_id, &link)?;
         let media_type = HeaderValue::from_static(media_type.as_str());
         request.headers_mut().insert(ACCEPT, media_type);
-        let answer = tokio::time::timeout(SILENCE, send(&mut link, request)).await;
-        let answer = match answer.map_err(|_| self.silent(SILENCE))? {
+        let silence = self.options.silence;
+        let answer = tokio::time::timeout(silence, send(&mut link, request)).await;
+        let answer = match answer.map_err(|_| self.silent(silence))? {
             Ok(answer) => answer,
             Err(error) => return Err(self.lost(&mut link, error.into()).await),
         };
@@ -298,9 +295,10 @@ impl Download {
     }
 
     async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
+        let silence = self.client.options.silence;
         loop {
-            let frame = tokio::time::timeout(SILENCE, self.body.frame()).await;
-            match frame.map_err(|_| self.client.silent(SILENCE))? {
+            let frame = tokio::time::timeout(silence, self.body.frame()).await;
+            match frame.map_err(|_| self.client.silent(silence))? {
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
                         return Ok(Some(bytes));

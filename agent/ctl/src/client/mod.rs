@@ -55,10 +55,14 @@ pub struct Client {
 struct Options {
     wait: Duration,
     request_id: Option<Uuid>,
+    silence: Duration,
 }
 
 /// How long the appliance is asked to work on a change before it answers with a job.
 const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+
+/// An appliance that has all of a body may take its time to make it durable.
+const SILENCE: Duration = Duration::from_secs(300);
 
 impl Client {
     /// A client of the appliance at `endpoint`. Connects when first used.
@@ -73,6 +77,7 @@ impl Client {
             options: Options {
                 wait: DEFAULT_WAIT,
                 request_id: None,
+                silence: SILENCE,
             },
         }
     }
@@ -97,6 +102,14 @@ impl Client {
     pub fn under_new_ids(&self) -> Self {
         let mut client = self.clone();
         client.options.request_id = None;
+        client
+    }
+
+    /// The same client, to which a peer is gone that neither gives nor takes anything of a
+    /// stream for so long.
+    pub fn bearing(&self, silence: Duration) -> Self {
+        let mut client = self.clone();
+        client.options.silence = silence;
         client
     }
 

@@ -68,6 +68,12 @@ pub enum TransferError {
         /// And of what came.
         theirs: Sha256,
     },
+    /// The appliance does not say what it has sent.
+    #[error("it is not known whether all of {name} has come: the appliance has no checksum of it")]
+    Unproven {
+        /// Which file.
+        name: String,
+    },
     /// It broke, and cannot be taken up.
     #[error("{why}")]
     NotAgain {

@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Seek};
 
-use ashlar_protocol::{JobResult, ObjectKind, Progress, Sha256};
+use ashlar_protocol::{JobResult, ObjectKind, Progress};
 use bytes::Bytes;
 use sha2::{Digest, Sha256 as Hash};
 use tokio::sync::mpsc;
@@ -13,15 +13,18 @@ use uuid::Uuid;
 use super::export::{Export, Exported, UNDER_WAY};
 use super::gather::Sink;
 use super::import::{same, thread};
-use super::retry::ended;
+use super::retry::{concluded, ended};
 use super::source::Source;
 use super::target::{Landing, Target};
 use super::{CHUNK, TransferError, Watch, step};
-use crate::client::{Change, Client, ContentQuery, Giver, ImageFormat, MediaType, Outgoing};
+use crate::client::{
+    CallError, Change, Client, ContentQuery, Download, Giver, ImageFormat, MediaType, Outgoing,
+};
 
 /// Writes the disk that a file is an image of to a volume; the appliance reads the image.
 /// Resolves once all of it is durable, and what the appliance has read is known to be what was
-/// read here.
+/// read here. Once all of it is given, nothing that breaks hinders the appliance, which may read
+/// for hours: its job says what came of it.
 ///
 /// # Errors
 /// When the volume is in use, the image is none or refused, or the transfer breaks.
@@ -46,11 +49,18 @@ pub async fn import_image(
         return Err(answer.map(drop).map_or_else(Into::into, |()| thread(&name)));
     }
     let digest = given.await.map_err(|_| thread(&name))?;
+    let job = client.request_id().unwrap_or_default();
     match (digest, answer) {
         (Err(error), _) if !matches!(error, TransferError::Unwanted) => {
             // Whoever is told that it failed finds the volume free.
-            drop(ended(&client, client.request_id().unwrap_or_default()).await);
+            drop(ended(&client, job).await);
             Err(error)
+        }
+        (Ok(digest), Err(error)) if error.problem().is_none() => {
+            match concluded(&client, job).await? {
+                Some(job) => same(digest, job.result.unwrap_or_default()),
+                None => Err(error.into()),
+            }
         }
         (_, Err(error)) => Err(error.into()),
         (Ok(digest), Ok(Change::Done { value, .. })) => same(digest, value),
@@ -104,44 +114,84 @@ pub async fn export_image(
     if what.since.is_some() {
         return Err(TransferError::OnlyExtents { what: "image" });
     }
-    let client = client.under(client.request_id().unwrap_or_else(Uuid::new_v4));
-    let looking = client.under_new_ids();
-    let id = what.object.id;
-    let query = ContentQuery::all(MediaType::Image(format));
-    let (size, mut download) = match what.object.kind {
-        ObjectKind::Snapshot => (
-            looking.snapshot_show(id).await?.size,
-            client.snapshot_export(id, &query).await?,
-        ),
-        _ => (
-            looking.volume_show(id).await?.size,
-            client.volume_export(id, &query).await?,
-        ),
-    };
     let name = target.name().to_owned();
+    let id = what.object.id;
+    let looking = client.under_new_ids();
+    let size = match what.object.kind {
+        ObjectKind::Snapshot => looking.snapshot_show(id).await?.size,
+        _ => looking.volume_show(id).await?.size,
+    };
+    let job = client.request_id().unwrap_or_else(Uuid::new_v4);
+    let client = client.under(job);
+    let query = ContentQuery::all(MediaType::Image(format));
+    let download = match what.object.kind {
+        ObjectKind::Snapshot => client.snapshot_export(id, &query).await?,
+        _ => client.volume_export(id, &query).await?,
+    };
     let landing = target.land(step(&watch, download.length().unwrap_or(size)));
-    let (sender, pieces) = mpsc::channel(UNDER_WAY);
-    let taken = spawn_blocking(move || take(landing, pieces));
-    let mut moved = 0;
-    while let Some(piece) = download.next().await? {
-        moved += piece.len() as u64;
-        if sender.send(piece).await.is_err() {
-            break;
+    let taken = match taken(download, landing, &name).await {
+        Ok(taken) => taken,
+        Err(error) => {
+            // Whoever is told that it failed finds nobody at work on it.
+            drop(ended(&client, job).await);
+            return Err(error);
         }
-    }
-    drop(sender);
-    let outcome = taken.await.map_err(|_| thread(&name))?;
-    let job = ended(&client, client.request_id().unwrap_or_default()).await?;
-    let (mut landing, ours) = outcome?;
-    let theirs = job.and_then(|job| job.result).unwrap_or_default();
-    let sha256 = same(ours, theirs)?.sha256;
+    };
+    let Taken {
+        mut landing,
+        moved,
+        digest,
+    } = taken;
+    let result = concluded(&client, job).await?.and_then(|job| job.result);
+    let result = result.filter(|result| result.sha256.is_some());
+    let sha256 = same(digest, result.ok_or(TransferError::Unproven { name })?)?.sha256;
     landing.end(moved)?;
     Ok(Exported {
         size,
         moved,
         written: moved,
-        sha256: sha256.or(Some(Sha256::from(ours))),
+        sha256,
     })
+}
+
+/// An image that has come.
+struct Taken {
+    landing: Landing,
+    moved: u64,
+    digest: [u8; 32],
+}
+
+/// Takes all of an image. Nobody is at the file any more when it fails.
+async fn taken(
+    mut download: Download,
+    landing: Landing,
+    name: &str,
+) -> Result<Taken, TransferError> {
+    let (sender, pieces) = mpsc::channel(UNDER_WAY);
+    let taken = spawn_blocking(move || take(landing, pieces));
+    let mut moved = 0;
+    let broke: Option<CallError> = loop {
+        match download.next().await {
+            Ok(Some(piece)) => {
+                moved += piece.len() as u64;
+                if sender.send(piece).await.is_err() {
+                    break None;
+                }
+            }
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    drop(sender);
+    let (landing, digest) = taken.await.map_err(|_| thread(name))??;
+    match broke {
+        Some(error) => Err(error.into()),
+        None => Ok(Taken {
+            landing,
+            moved,
+            digest,
+        }),
+    }
 }
 
 /// What the thread at the file does; the digest of what it has written.

@@ -69,6 +69,30 @@ pub(super) async fn ended(client: &Client, job: Uuid) -> Result<Option<Job>, Cal
     }
 }
 
+/// The job of a transfer that has nothing more to give or take, as it ends by itself, whatever
+/// breaks meanwhile; `None` if it never began.
+///
+/// # Errors
+/// The job's own problem when it failed; otherwise why it cannot be looked at.
+pub(super) async fn concluded(client: &Client, job: Uuid) -> Result<Option<Job>, CallError> {
+    let looking = client.under_new_ids();
+    let mut patience = Patience::new();
+    loop {
+        let looked = match looking.job_show(job).await {
+            Ok(job) => {
+                patience.renew();
+                looking.job_wait(job, |_| ()).await.map(Some)
+            }
+            Err(error) if not_found(&error) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match looked {
+            Err(error) if error.problem().is_none() => patience.bear(error).await?,
+            looked => return looked,
+        }
+    }
+}
+
 fn not_found(error: &CallError) -> bool {
     error.problem().map(|problem| problem.code) == Some(ProblemCode::NotFound)
 }

@@ -14,9 +14,7 @@ use super::{CHUNK, Form, Step, TransferError};
 /// Where what was read of a volume or snapshot goes.
 #[derive(Debug)]
 pub struct Target {
-    name: String,
-    file: File,
-    place: Place,
+    out: FileOut,
     form: Form,
 }
 
@@ -55,27 +53,27 @@ impl Target {
         let new = matches!(place, Place::Beside { .. });
         let file = OpenOptions::new().write(true).create_new(new).open(at);
         let file = file.map_err(TransferError::file("write to", &name))?;
-        Ok(Target {
-            name,
-            file,
-            place,
-            form,
-        })
+        Ok(Target::of(name, file, place, form))
     }
 
     /// What is written to from where it is: standard output.
     pub fn pipe(name: String, file: File, form: Form) -> Target {
-        Target {
-            name,
+        Target::of(name, file, Place::Pipe, form)
+    }
+
+    fn of(name: String, file: File, place: Place, form: Form) -> Target {
+        let out = FileOut {
             file,
-            place: Place::Pipe,
-            form,
-        }
+            name,
+            place,
+            written: 0,
+        };
+        Target { out, form }
     }
 
     /// What it is called.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.out.name
     }
 
     pub(super) fn form(&self) -> Form {
@@ -83,18 +81,7 @@ impl Target {
     }
 
     pub(super) fn land(self, step: Step) -> Landing {
-        let Target {
-            name,
-            file,
-            place,
-            form,
-        } = self;
-        let out = FileOut {
-            file,
-            name,
-            place,
-            written: 0,
-        };
+        let Target { out, form } = self;
         match form {
             Form::Raw => Landing::Raw { out, step },
             Form::Extents => Landing::Extents(Box::new(Frames::new(out, 0, step))),
@@ -170,6 +157,8 @@ impl Sink for Landing {
     }
 }
 
+/// A file that is written. Dropped before it has settled, a new one is gone.
+#[derive(Debug)]
 pub(super) struct FileOut {
     file: File,
     name: String,
