@@ -15,6 +15,7 @@
 //! | [`http`]      | the management port |
 //! | [`engine`]    | commands and queries |
 //! | [`data`]      | moving what volumes hold |
+//! | [`lanes`]     | which lets hosts go first |
 //! | [`domain`]    | the rules |
 //! | [`store`]     | what is durable |
 //! | [`reconcile`] | making the kernel as intended |
@@ -29,6 +30,7 @@ pub mod data;
 pub mod domain;
 pub mod engine;
 pub mod http;
+pub mod lanes;
 pub mod notify;
 pub mod reconcile;
 pub mod store;

@@ -1,5 +1,7 @@
 //! What volumes hold, in and out of an appliance on the model kernel.
 
+use std::time::{Duration, Instant};
+
 use ashlar_codec::Limits;
 use ashlar_extents::Encoder;
 use ashlar_protocol::{JobResult, Problem, ProblemCode};
@@ -275,6 +277,28 @@ async fn what_is_not_sound_or_does_not_fit_is_refused() {
     }
     // A volume whose transfer failed is free again.
     done(&world.import(ONE, EXTENTS, &extents).await);
+}
+
+#[tokio::test]
+async fn a_transfer_keeps_to_its_bandwidth_and_moves_the_same() {
+    let world = World::new().await;
+    let content = vec![7; 4 * MIB];
+    let path = format!("/v1/volumes/{ONE}/data");
+    // The first MiB goes at once, each other one in half a second.
+    let (query, least) = (
+        format!("bandwidth={}", 2 * MIB),
+        Duration::from_millis(1400),
+    );
+    let begin = Instant::now();
+    done(&world.put(format!("{path}?{query}"), RAW, &content).await);
+    assert!(begin.elapsed() >= least, "{:?}", begin.elapsed());
+    let begin = Instant::now();
+    let part = format!("{path}?format=raw&length={}&{query}", content.len());
+    let reply = world.export(part).await;
+    assert!(begin.elapsed() >= least, "{:?}", begin.elapsed());
+    assert!(reply.body[..] == content);
+    let slow = world.export(format!("{path}?bandwidth=1000")).await;
+    assert_eq!(problem(&slow).code, ProblemCode::OutOfRange);
 }
 
 #[tokio::test]

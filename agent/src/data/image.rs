@@ -1,4 +1,3 @@
-use std::fs::File;
 use std::io::{self, Write};
 
 use ashlar_image_formats::{Plan, Writer};
@@ -8,10 +7,11 @@ use sha2::{Digest, Sha256};
 use super::CHUNK;
 use super::buffer::Buffer;
 use super::read::{Make, ReadError, Segment, Send, Whole, chunks, read_chunk};
+use super::turn::Device;
 
 /// Makes an image of a disk of what a device holds.
 pub struct ImageWriter<'f> {
-    file: &'f File,
+    device: Device<'f>,
     buffer: Buffer,
     writer: Writer<Pieces<'f>>,
 }
@@ -22,7 +22,7 @@ impl<'f> ImageWriter<'f> {
     /// # Errors
     /// When nobody takes it.
     pub fn begin(
-        file: &'f File,
+        device: impl Into<Device<'f>>,
         plan: Plan,
         identity: [u8; 16],
         send: Send<'f>,
@@ -34,7 +34,7 @@ impl<'f> ImageWriter<'f> {
             hash: Sha256::new(),
         };
         Ok(ImageWriter {
-            file,
+            device: device.into(),
             buffer: Buffer::new(),
             writer: Writer::new(plan, identity, pieces).map_err(broken)?,
         })
@@ -48,7 +48,7 @@ impl Make for ImageWriter<'_> {
         }
         for (at, length) in chunks(segment.offset, segment.length) {
             let chunk = &mut self.buffer[..length];
-            read_chunk(self.file, at, chunk)?;
+            read_chunk(self.device, at, chunk)?;
             self.writer.data(at, chunk).map_err(broken)?;
         }
         Ok(())

@@ -6,20 +6,24 @@
 //! device ── aligned ──► thread: copy ── aligned ──► another device
 //! ```
 //!
-//! Devices block, so a thread is at each of them. It takes as much at once as the channel and a
-//! buffer hold, a few MiB, however large the volume: whoever is slow makes the other wait.
+//! Devices block, so a thread is at each of them, and lets hosts go first. It takes as much at once
+//! as the channel and a buffer hold, a few MiB, however large the volume: whoever is slow makes the
+//! other wait.
 
 mod buffer;
 mod copy;
 mod image;
+mod pace;
 mod read;
+mod turn;
 mod write;
 
 pub use ashlar_image_formats::Format as ImageFormat;
-pub use copy::{Copier, CopyError, Pace};
+pub use copy::{Copier, CopyError};
 pub use image::ImageWriter;
 pub use read::{Make, ReadError, Reader, Segment, Whole};
-pub use write::{Step, WriteError, Writer};
+pub use turn::{Device, Lane, Turn};
+pub use write::{Step, WriteError, Writer, write_problem};
 
 /// How a body says what a volume holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,3 @@
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
@@ -7,6 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 use super::buffer::Buffer;
+use super::turn::Device;
 use super::{CHUNK, Format, all_zero};
 
 /// Shortest stretch of zeros that is told apart: the smallest block of a pool.
@@ -65,7 +65,7 @@ pub type Send<'f> = &'f mut dyn FnMut(Bytes) -> bool;
 
 /// Makes a body of what a device holds.
 pub struct Reader<'f> {
-    file: &'f File,
+    device: Device<'f>,
     buffer: Buffer,
     send: Send<'f>,
     form: Form,
@@ -92,13 +92,13 @@ pub struct Whole {
 
 impl<'f> Reader<'f> {
     /// Nothing is read yet.
-    pub fn new(file: &'f File, format: Format, send: Send<'f>) -> Reader<'f> {
+    pub fn new(device: impl Into<Device<'f>>, format: Format, send: Send<'f>) -> Reader<'f> {
         let form = match format {
             Format::Raw => Form::Raw(Sha256::new()),
             Format::Extents => Form::Extents(Encoder::new()),
         };
         Reader {
-            file,
+            device: device.into(),
             buffer: Buffer::new(),
             send,
             form,
@@ -120,7 +120,7 @@ impl Make for Reader<'_> {
             return self.hole(offset, length);
         }
         for (at, length) in chunks(offset, length) {
-            read_chunk(self.file, at, &mut self.buffer[..length])?;
+            read_chunk(self.device, at, &mut self.buffer[..length])?;
             self.chunk(at, length)?;
         }
         Ok(())
@@ -251,9 +251,9 @@ pub(super) fn chunks(offset: u64, length: u64) -> impl Iterator<Item = (u64, usi
     begin.map(move |at| (at, (end - at).min(CHUNK as u64) as usize))
 }
 
-pub(super) fn read_chunk(file: &File, at: u64, chunk: &mut [u8]) -> Result<(), ReadError> {
+pub(super) fn read_chunk(device: Device<'_>, at: u64, chunk: &mut [u8]) -> Result<(), ReadError> {
     let length = chunk.len() as u64;
-    let outcome = file.read_exact_at(chunk, at);
+    let outcome = device.io(length, |file| file.read_exact_at(chunk, at));
     outcome.map_err(|source| ReadError::Device {
         offset: at,
         length,

@@ -3,12 +3,13 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use ashlar_extents::{Decoder, ExtentsError, Piece};
-use ashlar_protocol::JobResult;
+use ashlar_protocol::{JobResult, ObjectRef, Problem, ProblemCode};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use sha2::{Digest, Sha256};
 
 use super::buffer::Buffer;
+use super::turn::Device;
 use super::{BLOCK, CHUNK, Format, all_zero};
 
 /// Why a body was not taken, or not to its end.
@@ -41,6 +42,26 @@ pub enum WriteError {
     },
 }
 
+/// Why it was not, told of the object.
+pub fn write_problem(object: ObjectRef, error: WriteError) -> Problem {
+    let code = match &error {
+        WriteError::TooLong { .. } | WriteError::Extents(ExtentsError::TooLarge { .. }) => {
+            ProblemCode::OutOfRange
+        }
+        WriteError::Extents(_) => ProblemCode::MalformedRequest,
+        WriteError::Stopped => ProblemCode::Interrupted,
+        WriteError::Device { source, .. } => match source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOSPC) => ProblemCode::NoSpace,
+            _ => ProblemCode::KernelFailed,
+        },
+    };
+    let detail = match std::error::Error::source(&error) {
+        Some(cause) => format!("{object}: {error}: {cause}"),
+        None => format!("{object}: {error}"),
+    };
+    Problem::new(code, detail).about(object)
+}
+
 /// Told where everything before is written; says whether to go on.
 pub type Step<'f> = &'f dyn Fn(u64) -> bool;
 
@@ -67,7 +88,7 @@ impl<'f> Writer<'f> {
     /// Of a device of `size` bytes, whole blocks, from `offset` on, where a block begins.
     /// `step` is told how far it is now and then, and says whether to go on.
     pub fn new(
-        file: &'f File,
+        device: impl Into<Device<'f>>,
         size: u64,
         (format, offset): (Format, u64),
         step: Step<'f>,
@@ -83,7 +104,7 @@ impl<'f> Writer<'f> {
             },
         };
         Writer {
-            target: Target::new(file, size, offset, step),
+            target: Target::new(device.into(), size, offset, step),
             body,
         }
     }
@@ -155,7 +176,7 @@ impl<'f> Writer<'f> {
 
 /// A device, and what is gathered to be written to it.
 pub(super) struct Target<'f> {
-    file: &'f File,
+    device: Device<'f>,
     size: u64,
     buffer: Buffer,
     /// Where the buffer goes, and how much is in it.
@@ -168,9 +189,9 @@ pub(super) struct Target<'f> {
 }
 
 impl<'f> Target<'f> {
-    pub(super) fn new(file: &'f File, size: u64, offset: u64, step: Step<'f>) -> Target<'f> {
+    pub(super) fn new(device: Device<'f>, size: u64, offset: u64, step: Step<'f>) -> Target<'f> {
         Target {
-            file,
+            device,
             size,
             buffer: Buffer::new(),
             at: offset,
@@ -212,7 +233,8 @@ impl<'f> Target<'f> {
         } else {
             let whole = self.complete(filled)?;
             let bytes = &self.buffer[..whole];
-            let outcome = self.file.write_all_at(bytes, at);
+            let write = |file: &File| file.write_all_at(bytes, at);
+            let outcome = self.device.io(whole as u64, write);
             outcome.map_err(refused("write", at, whole as u64))?;
             self.written += filled as u64;
         }
@@ -225,7 +247,8 @@ impl<'f> Target<'f> {
             let begin = whole - BLOCK;
             let mut block = Buffer::new();
             let at = self.at + begin as u64;
-            let outcome = self.file.read_exact_at(&mut block[..BLOCK], at);
+            let read = |file: &File| file.read_exact_at(&mut block[..BLOCK], at);
+            let outcome = self.device.io(BLOCK as u64, read);
             outcome.map_err(refused("read", at, BLOCK as u64))?;
             self.buffer[filled..whole].copy_from_slice(&block[filled - begin..BLOCK]);
         }
@@ -250,15 +273,17 @@ impl<'f> Target<'f> {
     /// Makes a stretch read as zeros, taking no room for it if that can be.
     fn clear(&mut self, offset: u64, length: u64) -> Result<(), WriteError> {
         let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        match fallocate(self.file, flags, offset as i64, length as i64) {
-            Ok(()) => {
+        let punch = |file: &File| Ok(fallocate(file, flags, offset as i64, length as i64));
+        match self.device.io(0, punch) {
+            Ok(Ok(())) => {
                 self.zeroed += length;
                 Ok(())
             }
-            Err(Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::ENODEV | Errno::EINVAL) => {
+            Ok(Err(Errno::EOPNOTSUPP | Errno::ENOTTY | Errno::ENODEV | Errno::EINVAL)) => {
                 self.overwrite(offset, offset + length)
             }
-            Err(errno) => Err(refused("clear", offset, length)(errno.into())),
+            Ok(Err(errno)) => Err(refused("clear", offset, length)(errno.into())),
+            Err(error) => Err(refused("clear", offset, length)(error)),
         }
     }
 
@@ -268,13 +293,15 @@ impl<'f> Target<'f> {
         for at in (begin..end).step_by(CHUNK) {
             let length = (end - at).min(CHUNK as u64);
             let chunk = &mut self.buffer[..length as usize];
-            let outcome = self.file.read_exact_at(chunk, at);
+            let read = |file: &File| file.read_exact_at(chunk, at);
+            let outcome = self.device.io(length, read);
             outcome.map_err(refused("read", at, length))?;
             if all_zero(chunk) {
                 self.zeroed += length;
             } else {
                 chunk.fill(0);
-                let outcome = self.file.write_all_at(chunk, at);
+                let write = |file: &File| file.write_all_at(chunk, at);
+                let outcome = self.device.io(length, write);
                 outcome.map_err(refused("clear", at, length))?;
                 self.written += length;
             }
@@ -286,12 +313,16 @@ impl<'f> Target<'f> {
     /// Writes the rest, and has the device keep everything.
     pub(super) fn settle(&mut self) -> Result<(), WriteError> {
         self.flush()?;
-        let outcome = self.file.sync_data();
+        let outcome = self.device.io(0, File::sync_data);
         outcome.map_err(refused("make durable", 0, self.reached))
     }
 }
 
-fn refused(action: &'static str, offset: u64, length: u64) -> impl FnOnce(io::Error) -> WriteError {
+pub(super) fn refused(
+    action: &'static str,
+    offset: u64,
+    length: u64,
+) -> impl FnOnce(io::Error) -> WriteError {
     move |source| WriteError::Device {
         action,
         offset,

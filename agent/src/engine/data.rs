@@ -19,12 +19,11 @@ pub use import::{Import, Upload, Uploading};
 
 use std::time::Duration;
 
-use ashlar_extents::ExtentsError;
-use ashlar_protocol::{ObjectRef, Problem, ProblemCode};
-use nix::errno::Errno;
+use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode};
 use tokio_util::sync::CancellationToken;
 
-use crate::data::{ReadError, WriteError};
+use super::{Engine, Meter};
+use crate::data::{ReadError, Turn};
 
 /// Pieces of a body under way between a request and its thread, of 1 MiB at most.
 const UNDER_WAY: usize = 4;
@@ -32,23 +31,25 @@ const UNDER_WAY: usize = 4;
 /// A peer that neither gives nor takes anything for so long is gone.
 const STALLED: Duration = Duration::from_secs(60);
 
-pub(super) fn write_problem(object: ObjectRef, error: WriteError) -> Problem {
-    let code = match &error {
-        WriteError::TooLong { .. } | WriteError::Extents(ExtentsError::TooLarge { .. }) => {
-            ProblemCode::OutOfRange
-        }
-        WriteError::Extents(_) => ProblemCode::MalformedRequest,
-        WriteError::Stopped => ProblemCode::Interrupted,
-        WriteError::Device { source, .. } => match source.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOSPC) => ProblemCode::NoSpace,
-            _ => ProblemCode::KernelFailed,
-        },
-    };
-    let detail = match std::error::Error::source(&error) {
-        Some(cause) => format!("{object}: {error}: {cause}"),
-        None => format!("{object}: {error}"),
-    };
-    Problem::new(code, detail).about(object)
+impl Engine {
+    /// A turn at the disks of an object's pool, for work on the object.
+    pub(super) async fn turn(
+        &self,
+        object: ObjectRef,
+        bandwidth: Option<u64>,
+        meter: &Meter,
+    ) -> Turn {
+        let pool = {
+            let intent = self.shared.intent.read().await;
+            match object.kind {
+                ObjectKind::Snapshot => intent.snapshot(object.id).map(|record| record.pool),
+                _ => intent.volume(object.id).map(|entry| entry.record.pool),
+            }
+        };
+        // What is gone meanwhile has a lane of its own.
+        let pool = pool.unwrap_or_default();
+        self.shared.lanes.turn(pool, bandwidth, meter.token())
+    }
 }
 
 pub(super) fn read_problem(object: ObjectRef, error: &ReadError) -> Problem {

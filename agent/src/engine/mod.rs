@@ -38,6 +38,7 @@ use tokio::sync::{RwLock, watch};
 use uuid::Uuid;
 
 use crate::domain::{Intent, Site};
+use crate::lanes::Lanes;
 use crate::reconcile::{Ledger, Reconciler};
 use crate::targetd::{CallError, Targetd};
 use crate::thin::Views;
@@ -71,6 +72,7 @@ struct Shared {
     targetd: Targetd,
     reconciler: Reconciler,
     thin: Views,
+    lanes: Lanes,
     site: Arc<Site>,
     /// The program that reads images.
     convert: PathBuf,

@@ -20,10 +20,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use uuid::Uuid;
 
-use super::data::{read_problem, write_problem};
+use super::data::read_problem;
 use super::work::Advance;
 use super::{Answer, Begun, Engine, Meter, RequestContext, Work, internal, stopping};
-use crate::data::{Copier, CopyError, Pace, WriteError};
+use crate::data::{Copier, CopyError, Device, Turn, WriteError, write_problem};
 use crate::domain::decide::moving;
 use crate::domain::outcome::missing;
 use crate::domain::record::Unit;
@@ -275,7 +275,7 @@ impl Mover {
             views: self.engine.shared.thin.clone(),
             object: self.object(),
             meter: self.meter.clone(),
-            bandwidth: self.bandwidth.filter(|_| deadline.is_none()),
+            turns: deadline.is_none().then(|| self.turns(&difference)),
             deadline,
             difference,
         };
@@ -289,6 +289,23 @@ impl Mover {
         brought.map_err(|_| internal("the copying thread failed").about(self.object()))?
     }
 
+    /// How a round that hosts do not wait for gets at the disks. In the first, nearly all goes
+    /// over and hosts go first; those after it would never catch up with hosts like that.
+    fn turns(&self, difference: &Difference) -> [Turn; 2] {
+        let turn = |pool, bandwidth| {
+            let lanes = &self.engine.shared.lanes;
+            let turn = lanes.turn(pool, bandwidth, self.meter.token());
+            match difference.since {
+                None => turn,
+                Some(_) => turn.beside_hosts(),
+            }
+        };
+        [
+            turn(difference.pool, None),
+            turn(difference.to, self.bandwidth),
+        ]
+    }
+
     async fn difference(&self) -> Result<Difference, Problem> {
         let intent = self.engine.shared.intent.read().await;
         let entry = intent.volume(self.id);
@@ -296,10 +313,11 @@ impl Mover {
             .ok_or_else(|| missing(self.object().kind, self.id))?
             .record;
         let moving = record.moving;
-        let copy = moving.and_then(|moving| Some((moving.base, moving.copy?)));
-        let (since, copy) = copy.ok_or_else(|| internal("there is no copy of the volume"))?;
+        let copy = moving.and_then(|moving| Some((moving.to.pool, moving.base, moving.copy?)));
+        let (to, since, copy) = copy.ok_or_else(|| internal("there is no copy of the volume"))?;
         Ok(Difference {
             pool: record.pool,
+            to,
             copy,
             since,
             size: record.size,
@@ -340,6 +358,7 @@ impl Mover {
 #[derive(Clone, Copy)]
 struct Difference {
     pool: Uuid,
+    to: Uuid,
     copy: ThinId,
     since: Option<ThinId>,
     size: u64,
@@ -357,7 +376,8 @@ struct Round {
     views: Views,
     object: ObjectRef,
     meter: Meter,
-    bandwidth: Option<u64>,
+    /// At the disks of either pool; at once when hosts wait.
+    turns: Option<[Turn; 2]>,
     deadline: Option<Instant>,
     difference: Difference,
 }
@@ -374,8 +394,14 @@ impl Round {
             return Err(internal("a device has another size than its volume").into());
         }
         let goes_on = |_| !self.is_late() && !self.meter.is_cancelled();
-        let mut copier = Copier::new(&copy.file, &target.file, size, &goes_on);
-        let mut pace = Pace::new(self.bandwidth, std::time::Instant::now());
+        let (from, to) = match &self.turns {
+            Some([from, to]) => (
+                Device::behind(&copy.file, from),
+                Device::behind(&target.file, to),
+            ),
+            None => (Device::from(&copy.file), Device::from(&target.file)),
+        };
+        let mut copier = Copier::new(from, to, size, &goes_on);
         let mut changed = 0;
         let mut next = Some(0);
         while let Some(from) = next {
@@ -384,7 +410,7 @@ impl Round {
             changed += more;
             self.expect(more);
             for stretch in &page.items {
-                self.stretch(runtime, &mut copier, &mut pace, stretch)
+                self.stretch(&mut copier, stretch)
                     .map_err(|error| self.stopped(error))?;
             }
             next = page.next;
@@ -396,13 +422,7 @@ impl Round {
         }
     }
 
-    fn stretch(
-        &self,
-        runtime: &Handle,
-        copier: &mut Copier<'_>,
-        pace: &mut Pace,
-        stretch: &Stretch,
-    ) -> Result<(), CopyError> {
+    fn stretch(&self, copier: &mut Copier<'_>, stretch: &Stretch) -> Result<(), CopyError> {
         let Stretch {
             offset,
             length,
@@ -414,14 +434,7 @@ impl Round {
                 self.meter.advance(length);
                 Ok(())
             }
-            StretchKind::Data => copier.data(offset, length, |piece| {
-                let pause = pace.pause(piece, std::time::Instant::now());
-                if !pause.is_zero() {
-                    // Ended early when it is not wanted any more, which the copier sees.
-                    drop(runtime.block_on(async { timeout(pause, self.meter.cancelled()).await }));
-                }
-                self.meter.advance(piece);
-            }),
+            StretchKind::Data => copier.data(offset, length, |piece| self.meter.advance(piece)),
         }
     }
 

@@ -18,6 +18,7 @@ use crate::domain::intent::Dangling;
 use crate::domain::record::RecordError;
 use crate::domain::site::found;
 use crate::domain::{Edit, Intent, Key, OsRandom, Record, Site};
+use crate::lanes::Lanes;
 use crate::reconcile::{Desk, Ledger, Reconciler};
 use crate::store::{IndexError, OpenError, Options, Store};
 use crate::targetd::Targetd;
@@ -115,6 +116,7 @@ impl Engine {
         let intent = Arc::new(RwLock::new(intent));
         let (stop, stopped) = watch::channel(false);
         let thin = Views::new(targetd.clone());
+        let lanes = Lanes::new(targetd.clone());
         let reconciler = Reconciler::new(
             Arc::clone(&intent),
             Arc::clone(&ledger),
@@ -155,6 +157,7 @@ impl Engine {
             intent,
             ledger,
             thin,
+            lanes,
             targetd,
             reconciler,
             site,

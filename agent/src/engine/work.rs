@@ -88,6 +88,11 @@ impl Meter {
         self.shared.ended.cancelled().await;
     }
 
+    /// Cancelled when it is to stop.
+    pub fn token(&self) -> CancellationToken {
+        self.shared.cancel.clone()
+    }
+
     /// Resolves when it is to stop. Cancel-safe.
     pub async fn cancelled(&self) {
         self.shared.cancel.cancelled().await;

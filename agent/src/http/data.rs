@@ -105,6 +105,7 @@ pub(super) async fn import(
         shape,
         offset,
         length: body.size_hint().exact(),
+        bandwidth: transfer.query.bandwidth(),
     };
     let outcome = match engine
         .import(what, transfer.context, transfer.closing)
@@ -177,6 +178,7 @@ pub(super) async fn export(engine: &Engine, transfer: Transfer) -> Result<Reply,
         offset: query.offset(),
         length: query.length(),
         since: query.since(),
+        bandwidth: query.bandwidth(),
     };
     check_whole(&what)?;
     let download = engine

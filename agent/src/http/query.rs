@@ -28,6 +28,8 @@ pub(super) struct Query {
     pub(super) wait: Duration,
     /// What changed since this snapshot only.
     since: Option<Uuid>,
+    /// Bytes a second at most.
+    bandwidth: Option<u64>,
     /// From this byte on.
     offset: Option<u64>,
     /// So many bytes.
@@ -61,6 +63,11 @@ impl Query {
         self.shape
     }
 
+    /// Bytes a second at most.
+    pub(super) fn bandwidth(&self) -> Option<u64> {
+        self.bandwidth
+    }
+
     /// What is read is what differs from this snapshot.
     pub(super) fn since(&self) -> Option<Uuid> {
         self.since
@@ -90,9 +97,9 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
         Operation::VolumeExtents | Operation::SnapshotExtents => {
             &["limit", "after", "since", "offset"]
         }
-        Operation::VolumeImport => &["offset", "format"],
+        Operation::VolumeImport => &["offset", "format", "bandwidth"],
         Operation::VolumeExport | Operation::SnapshotExport => {
-            &["offset", "length", "format", "since"]
+            &["offset", "length", "format", "since", "bandwidth"]
         }
         _ => &[],
     }
@@ -125,6 +132,9 @@ pub(super) fn parse(operation: Operation, query: Option<&str>) -> Result<Query, 
             .map(|text| number("length", &text))
             .transpose()?,
         shape: take("format").map(|text| shape(&text)).transpose()?,
+        bandwidth: take("bandwidth")
+            .map(|text| number("bandwidth", &text))
+            .transpose()?,
         force: take("force").map_or(Ok(false), |text| truth("force", &text))?,
         wait: take("wait").map_or(Ok(Duration::ZERO), |text| wait(&text))?,
     })
@@ -289,6 +299,23 @@ mod tests {
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_moved_has_a_bandwidth() {
+        for operation in [
+            Operation::VolumeImport,
+            Operation::VolumeExport,
+            Operation::SnapshotExport,
+        ] {
+            let read = |query| parse(operation, Some(query)).map(|query| query.bandwidth());
+            assert_eq!(read(""), Ok(None));
+            assert_eq!(read("bandwidth=65536"), Ok(Some(1 << 16)));
+            for bad in ["bandwidth=", "bandwidth=-1", "bandwidth=1MiB"] {
+                assert!(read(bad).is_err(), "{bad}");
+            }
+        }
+        assert!(parse(Operation::VolumeExtents, Some("bandwidth=65536")).is_err());
     }
 
     #[test]

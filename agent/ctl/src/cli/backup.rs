@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ashlar_ctl::backup::{self, Backup, Plan, Restored};
-use ashlar_ctl::size::human;
+use ashlar_ctl::size::{Size, human};
 use ashlar_protocol::{Name, Provisioning};
 use clap::Args;
 use serde::Serialize;
@@ -36,6 +36,9 @@ pub struct Make {
     /// Keep the snapshot of the backup before, which no backup needs any more
     #[arg(long)]
     keep_snapshots: bool,
+    /// How much the appliance moves a second at most
+    #[arg(long, value_name = "SIZE")]
+    bandwidth: Option<Size>,
 }
 
 #[derive(Debug, Args)]
@@ -57,10 +60,15 @@ pub struct Restore {
     /// The volume's id; made up unless given
     #[arg(long)]
     id: Option<Uuid>,
+    /// How much the appliance moves a second at most
+    #[arg(long, value_name = "SIZE")]
+    bandwidth: Option<Size>,
 }
 
 pub async fn make(session: &Session, arguments: Make) -> anyhow::Result<()> {
-    let client = &session.client;
+    let client = &session
+        .client
+        .limited(arguments.bandwidth.map(|size| size.0));
     let volume = volume::id(session, &arguments.volume).await?;
     let snapshot = snapshot::id_if(session, arguments.snapshot.clone()).await?;
     let before = before(session, &arguments, volume).await?;
@@ -133,7 +141,10 @@ pub async fn restore(session: &Session, arguments: Restore) -> anyhow::Result<()
         },
     };
     let bar = Bar::start("restoring");
-    backup::restore(&session.client, &what, &chain, watch(&bar)).await?;
+    let client = session
+        .client
+        .limited(arguments.bandwidth.map(|size| size.0));
+    backup::restore(&client, &what, &chain, watch(&bar)).await?;
     drop(bar);
     let looking = session.client.under_new_ids();
     output::one(session.format, &looking.volume_show(what.id).await?)

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use ashlar_ctl::client::ImageFormat;
-use ashlar_ctl::size::human;
+use ashlar_ctl::client::{Client, ImageFormat};
+use ashlar_ctl::size::{Size, human};
 use ashlar_ctl::transfer::{self, Export, Exported, Form, Source, Target, Watch};
 use ashlar_protocol::{JobResult, ObjectRef};
 use clap::{Args, ValueEnum};
@@ -29,6 +29,9 @@ pub struct Local {
     /// image of a disk; auto has the appliance see which image it is
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// How much the appliance moves a second at most
+    #[arg(long, value_name = "SIZE")]
+    bandwidth: Option<Size>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,6 +68,10 @@ impl From<Format> for Way {
 }
 
 impl Local {
+    fn client(&self, session: &Session) -> Client {
+        session.client.limited(self.bandwidth.map(|size| size.0))
+    }
+
     fn is_pipe(&self) -> bool {
         self.path == Path::new("-")
     }
@@ -112,7 +119,7 @@ fn own(pipe: &impl AsFd) -> io::Result<File> {
 /// Writes a file to a volume.
 pub async fn import(session: &Session, volume: Uuid, local: &Local) -> anyhow::Result<()> {
     let bar = Bar::start("importing");
-    let client = &session.client;
+    let client = &local.client(session);
     let done = match local.format.unwrap_or(Format::Raw).into() {
         Way::Made(form) => {
             let source = local.source(form)?;
@@ -136,7 +143,7 @@ pub async fn export(
 ) -> anyhow::Result<()> {
     let bar = Bar::start("exporting");
     let what = Export { object, since };
-    let client = &session.client;
+    let client = &local.client(session);
     let done = match local.way_out(since.is_some())? {
         Way::Made(form) => {
             let target = local.target(form)?;

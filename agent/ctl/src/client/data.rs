@@ -96,7 +96,7 @@ impl ContentQuery {
         }
     }
 
-    fn to_query(self) -> String {
+    fn to_query(self, bandwidth: Option<u64>) -> String {
         let mut query = format!("format={}", self.media_type.parameter());
         if self.offset != 0 {
             query += &format!("&offset={}", self.offset);
@@ -106,6 +106,9 @@ impl ContentQuery {
         }
         if let Some(since) = self.since {
             query += &format!("&since={since}");
+        }
+        if let Some(bandwidth) = bandwidth {
+            query += &format!("&bandwidth={bandwidth}");
         }
         query
     }
@@ -139,10 +142,14 @@ impl Client {
         let exchange = Exchange {
             operation,
             id: Some(id),
-            query: match (media_type, offset) {
-                (MediaType::Image(_), _) => format!("format={}", media_type.parameter()),
-                (_, 0) => String::new(),
-                (_, offset) => format!("offset={offset}"),
+            query: match (media_type, self.options.bandwidth) {
+                (MediaType::Image(_), None) => format!("format={}", media_type.parameter()),
+                (MediaType::Image(_), Some(bandwidth)) => {
+                    format!("format={}&bandwidth={bandwidth}", media_type.parameter())
+                }
+                (_, None) if offset == 0 => String::new(),
+                (_, None) => format!("offset={offset}"),
+                (_, Some(bandwidth)) => format!("offset={offset}&bandwidth={bandwidth}"),
             },
             body: None,
         };
@@ -218,7 +225,7 @@ impl Client {
         let exchange = Exchange {
             operation,
             id: Some(id),
-            query: query.to_query(),
+            query: query.to_query(self.options.bandwidth),
             body: None,
         };
         let opened = self.open_content(&exchange, query.media_type).await;
@@ -346,7 +353,7 @@ mod tests {
     #[test]
     fn a_query_says_what_is_not_as_usual() {
         let mut query = ContentQuery::all(MediaType::Raw);
-        assert_eq!(query.to_query(), "format=raw");
+        assert_eq!(query.to_query(None), "format=raw");
         query = ContentQuery {
             media_type: MediaType::Extents,
             offset: 4096,
@@ -354,11 +361,11 @@ mod tests {
             since: Some(Uuid::from_u128(1)),
         };
         assert_eq!(
-            query.to_query(),
+            query.to_query(Some(1 << 20)),
             "format=extents&offset=4096&length=8192\
-             &since=00000000-0000-0000-0000-000000000001"
+             &since=00000000-0000-0000-0000-000000000001&bandwidth=1048576"
         );
         query = ContentQuery::all(MediaType::Image(ImageFormat::Vhdx));
-        assert_eq!(query.to_query(), "format=vhdx");
+        assert_eq!(query.to_query(None), "format=vhdx");
     }
 }

@@ -55,6 +55,7 @@ pub struct Client {
 struct Options {
     wait: Duration,
     request_id: Option<Uuid>,
+    bandwidth: Option<u64>,
     silence: Duration,
 }
 
@@ -77,6 +78,7 @@ impl Client {
             options: Options {
                 wait: DEFAULT_WAIT,
                 request_id: None,
+                bandwidth: None,
                 silence: SILENCE,
             },
         }
@@ -102,6 +104,14 @@ impl Client {
     pub fn under_new_ids(&self) -> Self {
         let mut client = self.clone();
         client.options.request_id = None;
+        client
+    }
+
+    /// The same client, which has the appliance move so many bytes a second at most for each
+    /// stream; as many as may be when absent.
+    pub fn limited(&self, bandwidth: Option<u64>) -> Self {
+        let mut client = self.clone();
+        client.options.bandwidth = bandwidth;
         client
     }
 

@@ -18,6 +18,24 @@ use crate::domain::record::Unit;
 /// What is transferred begins, and unless it is the last ends, at multiples of so many bytes.
 pub const ALIGNMENT: u64 = 4096;
 
+/// Least bytes a second that work may be kept to: less would look like a peer that is gone.
+pub const LEAST_BANDWIDTH: u64 = 64 << 10;
+
+/// Whether work may be kept to so many bytes a second.
+///
+/// # Errors
+/// When it would hardly ever come to an end.
+pub fn check_bandwidth(object: ObjectRef, bandwidth: Option<u64>) -> Result<(), Problem> {
+    match bandwidth {
+        Some(bandwidth) if bandwidth < LEAST_BANDWIDTH => {
+            let detail =
+                format!("bandwidth {bandwidth} is less than {LEAST_BANDWIDTH} bytes a second");
+            Err(refuse(ProblemCode::OutOfRange, object, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whether a volume may be written to from `offset` on.
 ///
 /// # Errors

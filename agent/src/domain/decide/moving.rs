@@ -16,7 +16,7 @@ use ashlar_protocol::{MoveSpec, ObjectRef, Problem, ProblemCode};
 use ashlar_targetd_protocol::{ThinId, ThinRef};
 use uuid::Uuid;
 
-use super::data::check_idle;
+use super::data::{check_bandwidth, check_idle};
 use super::room::{Promise, check_room};
 use super::thin::{another_thin, check_counted, next_thin};
 use super::volume::{check_present, find};
@@ -37,10 +37,7 @@ pub fn begin(
     facts: &Facts<'_>,
 ) -> Result<Vec<Edit>, Problem> {
     let object = Unit::Volume(id).object();
-    if spec.bandwidth == Some(0) {
-        let detail = "bandwidth 0 would never come to an end";
-        return Err(refuse(ProblemCode::OutOfRange, object, detail));
-    }
+    check_bandwidth(object, spec.bandwidth)?;
     let entry = find(intent, id)?;
     check_movable(intent, id, entry)?;
     let volume = &entry.record;

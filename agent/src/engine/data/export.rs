@@ -15,9 +15,11 @@ use uuid::Uuid;
 
 use super::import::failed;
 use super::{STALLED, UNDER_WAY, broken_off, read_problem};
-use crate::data::{Format, ImageWriter, Make, ReadError, Reader, Segment, Shape, Whole};
+use crate::data::{
+    Device, Format, ImageWriter, Make, ReadError, Reader, Segment, Shape, Turn, Whole,
+};
 use crate::domain::Undertaking;
-use crate::domain::decide::data::{ALIGNMENT, export};
+use crate::domain::decide::data::{ALIGNMENT, check_bandwidth, export};
 use crate::engine::{Begun, Engine, ExtentsQuery, Meter, Opened, RequestContext, Work, internal};
 
 /// Extents looked up at once.
@@ -39,6 +41,8 @@ pub struct Export {
     pub length: Option<u64>,
     /// Only what differs from this snapshot.
     pub since: Option<Uuid>,
+    /// Bytes a second at the disks at most; as fast as may be when absent.
+    pub bandwidth: Option<u64>,
 }
 
 /// A body that is being read.
@@ -74,6 +78,7 @@ impl Engine {
         context: RequestContext,
         leaving: CancellationToken,
     ) -> Result<Download, Problem> {
+        check_bandwidth(what.object, what.bandwidth)?;
         let engine = self.clone();
         // A request that is dropped while this is under way drops what has come of it.
         let begun = tokio::spawn(engine.begin_export(what, context, leaving));
@@ -121,9 +126,11 @@ impl Engine {
         let to = what.end(size)?;
         meter.expect(to);
         let plan = what.plan(size)?;
+        let turn = self.turn(what.object, what.bandwidth, &meter).await;
         let mut reading = Reading {
             engine: self.clone(),
             what: *what,
+            turn: Some(turn),
             size,
             to,
             meter,
@@ -201,6 +208,8 @@ fn once(object: ObjectRef, request: Uuid) -> Problem {
 struct Reading {
     engine: Engine,
     what: Export,
+    /// Taken by the thread.
+    turn: Option<Turn>,
     size: u64,
     to: u64,
     meter: Meter,
@@ -257,7 +266,11 @@ impl Reading {
             })
         };
         let object = self.what.object;
-        let file = &opened.device.file;
+        let turn = self.turn.take();
+        let file = match &turn {
+            Some(turn) => Device::behind(&opened.device.file, turn),
+            None => Device::from(&opened.device.file),
+        };
         let mut maker: Box<dyn Make> = match (self.plan.take(), self.what.shape) {
             (Some(plan), _) => {
                 let identity = Uuid::new_v4().into_bytes();

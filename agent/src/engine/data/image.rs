@@ -17,8 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::import::{Import, Pieces, Upload, Uploading, failed, keep, reach, write};
-use super::write_problem;
-use crate::data::{Format, ImageFormat, WriteError, Writer};
+use crate::data::{Device, Format, ImageFormat, Turn, WriteError, Writer, write_problem};
 use crate::domain::Undertaking;
 use crate::domain::decide::data::{ImageRoom, import_image};
 use crate::domain::record::Unit;
@@ -59,9 +58,11 @@ impl Engine {
         if let Some(length) = length {
             meter.expect(length + target.device.size);
         }
+        let turn = self.turn(object, what.bandwidth, &meter).await;
         let conversion = Taking {
             engine: self.clone(),
             object,
+            turn,
             scratch,
             format,
             meter,
@@ -130,6 +131,7 @@ fn no_room(object: ObjectRef, problem: &Problem) -> Problem {
 struct Taking {
     engine: Engine,
     object: ObjectRef,
+    turn: Turn,
     scratch: Uuid,
     format: Option<ImageFormat>,
     meter: Meter,
@@ -151,7 +153,13 @@ impl Taking {
     /// Keeps the body as it is.
     fn receive(&self, kept: &Opened, given: Pieces) -> Result<JobResult, Problem> {
         let step = |reached| reach(&self.meter, reached);
-        write(self.object, kept, (Format::Raw, 0), &step, given)
+        write(
+            self.object,
+            (kept, &self.turn),
+            (Format::Raw, 0),
+            &step,
+            given,
+        )
     }
 
     /// Has an image of so many bytes read, and writes what it is of.
@@ -193,7 +201,8 @@ impl Taking {
         }
         self.meter.expect(length + device.size.min(opened.size));
         let step = |reached| reach(&self.meter, length + reached);
-        let mut writer = Writer::new(&device.file, device.size, (Format::Extents, 0), &step);
+        let behind = Device::behind(&device.file, &self.turn);
+        let mut writer = Writer::new(behind, device.size, (Format::Extents, 0), &step);
         let copied = copy(conversion.frames(), &mut writer);
         let outcome = match copied {
             Ok(()) => conversion.finish().map_err(refused),

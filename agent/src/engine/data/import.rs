@@ -6,10 +6,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{UNDER_WAY, broken_off, write_problem};
-use crate::data::{Format, Shape, Step, Writer};
+use super::{UNDER_WAY, broken_off};
+use crate::data::{Device, Format, Shape, Step, Turn, Writer, write_problem};
 use crate::domain::Undertaking;
-use crate::domain::decide::data::import;
+use crate::domain::decide::data::{check_bandwidth, import};
 use crate::domain::record::Unit;
 use crate::engine::{Begun, Engine, Meter, Opened, RequestContext, Rule, Work, internal};
 
@@ -24,6 +24,8 @@ pub struct Import {
     pub offset: u64,
     /// How long the body is, if that is known.
     pub length: Option<u64>,
+    /// Bytes a second at the disks at most; as fast as may be when absent.
+    pub bandwidth: Option<u64>,
 }
 
 /// What a request to write came to.
@@ -88,6 +90,7 @@ impl Engine {
         leaving: CancellationToken,
     ) -> Result<Upload, Problem> {
         let (engine, object) = (self.clone(), Unit::Volume(what.volume).object());
+        check_bandwidth(object, what.bandwidth)?;
         let begun = async move {
             let how = (context, leaving);
             match what.shape {
@@ -131,9 +134,10 @@ impl Engine {
         if length.is_none() {
             meter.expect(opened.device.size);
         }
+        let turn = self.turn(object, what.bandwidth, &meter).await;
         let uploading = Uploading::begin(object, work, leaving, move |given| {
             let step = |reached| reach(&meter, reached);
-            write(object, &opened, (format, offset), &step, given)
+            write(object, (&opened, &turn), (format, offset), &step, given)
         });
         Ok(Upload::Begun(uploading))
     }
@@ -191,13 +195,14 @@ pub(super) struct Pieces {
 /// Writes all of a body.
 pub(super) fn write(
     object: ObjectRef,
-    opened: &Opened,
+    (opened, turn): (&Opened, &Turn),
     how: (Format, u64),
     step: Step<'_>,
     mut body: Pieces,
 ) -> Result<JobResult, Problem> {
     let device = &opened.device;
-    let mut writer = Writer::new(&device.file, device.size, how, step);
+    let behind = Device::behind(&device.file, turn);
+    let mut writer = Writer::new(behind, device.size, how, step);
     let problem = |error| write_problem(object, error);
     loop {
         match body.given.blocking_recv() {

@@ -1,0 +1,71 @@
+//! The lanes in which this process does background work, one for each pool.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ashlar_targetd_protocol::{Counted, Request, Response};
+use tokio::runtime::Handle;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::data::{Lane, Turn};
+use crate::targetd::Targetd;
+
+/// All lanes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Lanes {
+    targetd: Targetd,
+    lanes: Arc<Mutex<BTreeMap<Uuid, Arc<Lane>>>>,
+}
+
+impl Lanes {
+    /// None is used yet.
+    pub fn new(targetd: Targetd) -> Lanes {
+        Lanes {
+            targetd,
+            lanes: Arc::default(),
+        }
+    }
+
+    /// A turn in a pool's lane, for work that moves so many bytes a second at most and is not
+    /// wanted any more once `stop` is cancelled. To be used where a thread may block.
+    pub fn turn(&self, pool: Uuid, bandwidth: Option<u64>, stop: CancellationToken) -> Turn {
+        let mut lanes = self.lanes.lock().expect("no holder of this lock panics");
+        let lane = Arc::clone(lanes.entry(pool).or_default());
+        let (targetd, runtime) = (self.targetd.clone(), Handle::current());
+        let hosts = move || runtime.block_on(self::hosts(&targetd, pool));
+        let runtime = Handle::current();
+        let wait = move |pause| {
+            // Ended early, the work sees for itself why.
+            drop(runtime.block_on(async { timeout(pause, stop.cancelled()).await }));
+        };
+        Turn::new(lane, bandwidth, hosts, wait)
+    }
+}
+
+/// What the process that reads images has asked for is over so soon, since it waits for ours to
+/// take what it says.
+const SOON: Duration = Duration::from_millis(5);
+
+/// Whether hosts are at the disks of a pool: something is under way, and a little later again.
+async fn hosts(targetd: &Targetd, pool: Uuid) -> bool {
+    if !under_way(targetd, pool).await {
+        return false;
+    }
+    sleep(SOON).await;
+    under_way(targetd, pool).await
+}
+
+/// Whether anything is under way at the disks of a pool. Where that cannot be told nobody is
+/// made to wait for it.
+async fn under_way(targetd: &Targetd, pool: Uuid) -> bool {
+    let counters = Request::ReadCounters(Counted::PoolData(pool));
+    match targetd.call(counters).await {
+        Ok(Response::Counters(Some(counters))) => {
+            counters.reads_in_flight + counters.writes_in_flight > 0
+        }
+        _ => false,
+    }
+}
