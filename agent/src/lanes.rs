@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ashlar_targetd_protocol::{Counted, Request, Response};
-use tokio::runtime::Handle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -32,16 +31,17 @@ impl Lanes {
     /// A turn in a pool's lane, for work that moves so many bytes a second at most and is not
     /// wanted any more once `stop` is cancelled. To be used where a thread may block.
     pub fn turn(&self, pool: Uuid, bandwidth: Option<u64>, stop: CancellationToken) -> Turn {
-        let mut lanes = self.lanes.lock().expect("no holder of this lock panics");
-        let lane = Arc::clone(lanes.entry(pool).or_default());
-        let (targetd, runtime) = (self.targetd.clone(), Handle::current());
-        let hosts = move || runtime.block_on(self::hosts(&targetd, pool));
-        let runtime = Handle::current();
-        let wait = move |pause| {
-            // Ended early, the work sees for itself why.
-            drop(runtime.block_on(async { timeout(pause, stop.cancelled()).await }));
+        let lane = {
+            let mut lanes = self.lanes.lock().expect("no holder of this lock panics");
+            // Of those nobody is in, nothing is remembered.
+            lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
+            Arc::clone(lanes.entry(pool).or_default())
         };
-        Turn::new(lane, bandwidth, hosts, wait)
+        let targetd = self.targetd.clone();
+        Turn::new(lane, bandwidth, stop, move || {
+            let targetd = targetd.clone();
+            Box::pin(async move { hosts(&targetd, pool).await })
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use ashlar_ctl::client::ImageFormat;
 use ashlar_ctl::transfer::{
     Export, Form, Source, Target, TransferError, export, export_image, import_image, unwatched,
 };
-use ashlar_protocol::{JobResult, ObjectKind, ObjectRef, Problem, ProblemCode};
+use ashlar_protocol::{JobResult, JobState, ObjectKind, ObjectRef, Problem, ProblemCode};
 use ashlar_tests::contract;
 use ashlar_tests::model::Model;
 use ashlar_tests::runner::{Answer, Appliance};
@@ -25,6 +25,9 @@ const LIMITS: Limits = Limits {
     bytes: 64 << 10,
     depth: 8,
 };
+
+/// For so long nobody is silent.
+const SILENT: Duration = Duration::from_millis(500);
 
 const POOL: Uuid = Uuid::from_u128(0xa0);
 /// Of 8 MiB.
@@ -324,4 +327,48 @@ async fn an_image_that_is_not_had_leaves_no_file() {
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     }
     world.check_nothing_left().await;
+}
+
+#[tokio::test]
+async fn an_image_is_read_for_longer_than_anybody_is_silent() {
+    let mut world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image");
+    std::fs::write(&path, vec![7; MIB]).unwrap();
+    let source = Source::open(&path, Form::Raw).unwrap();
+    let client = world.0.client("operator").unwrap();
+    // It is given at once; what is read of it comes to the disks two seconds later.
+    let client = client.limited(Some(512 << 10)).bearing(SILENT);
+    let image = (source, ImageFormat::Auto);
+    let begin = Instant::now();
+    let imported = import_image(&client, TWO, image, unwatched()).await;
+    assert!(imported.unwrap().sha256.is_some());
+    assert!(begin.elapsed() > 2 * SILENT, "{:?}", begin.elapsed());
+    assert!(world.content(TWO).await[..MIB] == vec![7; MIB]);
+    world.check_nothing_left().await;
+}
+
+#[tokio::test]
+async fn an_image_that_stalls_leaves_nobody_at_work() {
+    let world = World::new().await;
+    done(&world.import(ONE, "", RAW, &sample()).await);
+    let folder = tempfile::tempdir().unwrap();
+    let target = Target::create(&folder.path().join("image"), Form::Raw).unwrap();
+    let what = Export {
+        object: ObjectRef {
+            kind: ObjectKind::Volume,
+            id: ONE,
+        },
+        since: None,
+    };
+    let job = Uuid::from_u128(0x70b);
+    let client = world.0.client("operator").unwrap();
+    let slow = client.limited(Some(64 << 10)).bearing(SILENT).under(job);
+    let image = (target, ImageFormat::Vhdx);
+    let exported = export_image(&slow, what, image, unwatched()).await;
+    assert!(exported.is_err(), "{exported:?}");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    let job = client.job_show(job).await.unwrap();
+    assert_ne!(job.state, JobState::Running);
+    done(&world.import(ONE, "", RAW, &sample()).await);
 }
