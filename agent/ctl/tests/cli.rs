@@ -470,6 +470,35 @@ async fn a_backup_is_restored_from_its_folder() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_destroyed_is_cleared_before_if_that_is_said() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    for name in ["one", "two"] {
+        shell.done(&format!("volume create {name} --pool pool --size 1GiB"));
+    }
+    for (line, word) in [
+        ("volume delete one --clear shred", "none, discard or zero"),
+        ("volume delete one --clear-size 1MiB", "--clear"),
+        ("volume delete one --clear zero --bandwidth fast", "10GiB"),
+    ] {
+        let told = shell.failed(line, 2);
+        assert!(told.contains(word), "{line}: {told}");
+    }
+    let told = shell.failed("volume delete one --clear zero --bandwidth 1KiB", 1);
+    assert!(told.contains("bandwidth 1024"), "{told}");
+    shell.done("volume delete one --clear none");
+    // This kernel cannot tell what there is to clear, so that is not done, and neither is it
+    // destroyed, until nobody wants it cleared any more.
+    let job =
+        shell.json("volume delete two --clear zero --clear-size 1MiB --bandwidth 50MiB --no-wait");
+    assert_eq!(job["state"], "running");
+    assert_eq!(shell.json("volume show two")["state"], "deleting");
+    shell.done("volume delete two --clear none");
+    assert_eq!(shell.json("volume list"), Value::Array(Vec::new()));
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_changes_are_each_answered() {
     let shell = Shell::new().await;
     let pool = shell.appliance.pool().await;

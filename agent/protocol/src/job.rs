@@ -52,6 +52,9 @@ pub struct JobResult {
     /// Bytes made to read as zeros without being written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zeroed: Option<u64>,
+    /// Bytes that were to be cleared and could not be, because others have them or had them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
     /// SHA-256 of what was transferred, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Sha256>,

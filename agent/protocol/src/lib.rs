@@ -78,8 +78,8 @@ pub use system::{
 };
 pub use thin::{Extent, ExtentKind, ThinDevice, Unadoptable, Usage};
 pub use volume::{
-    AdoptSpec, ExtendSpec, MoveSpec, Parent, Provisioning, ReleaseSpec, RevertSpec, TransferSpec,
-    Volume, VolumeSpec, VolumeState, VolumeUpdate,
+    AdoptSpec, Clear, ExtendSpec, MoveSpec, Parent, Provisioning, ReleaseSpec, RevertSpec,
+    TransferSpec, Volume, VolumeSpec, VolumeState, VolumeUpdate,
 };
 
 /// Media type of bodies.

@@ -165,6 +165,41 @@ pub struct MoveSpec {
     pub bandwidth: Option<u64>,
 }
 
+/// What is done with the data of a volume before it is destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clear {
+    /// Nothing: it is given back to the pool as it is.
+    None,
+    /// The disks are told that it is not needed.
+    Discard,
+    /// It is overwritten with zeros.
+    Zero,
+}
+
+impl std::str::FromStr for Clear {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Clear, String> {
+        match text {
+            "none" => Ok(Clear::None),
+            "discard" => Ok(Clear::Discard),
+            "zero" => Ok(Clear::Zero),
+            _ => Err("it is none, discard or zero".to_owned()),
+        }
+    }
+}
+
+impl std::fmt::Display for Clear {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Clear::None => "none",
+            Clear::Discard => "discard",
+            Clear::Zero => "zero",
+        })
+    }
+}
+
 /// What a volume began as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

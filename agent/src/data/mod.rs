@@ -11,6 +11,7 @@
 //! other wait.
 
 mod buffer;
+mod clear;
 mod copy;
 mod image;
 mod pace;
@@ -19,6 +20,7 @@ mod turn;
 mod write;
 
 pub use ashlar_image_formats::Format as ImageFormat;
+pub use clear::Eraser;
 pub use copy::{Copier, CopyError};
 pub use image::ImageWriter;
 pub use read::{Make, ReadError, Reader, Segment, Whole};

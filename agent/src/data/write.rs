@@ -165,6 +165,7 @@ impl<'f> Writer<'f> {
             written: Some(self.target.written),
             zeroed: Some(self.target.zeroed),
             sha256: Some(digest.into()),
+            ..JobResult::default()
         })
     }
 

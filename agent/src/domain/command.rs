@@ -7,6 +7,8 @@ use ashlar_protocol::{
 };
 use uuid::Uuid;
 
+use crate::domain::record::Clearing;
+
 /// What a client asks to change. Ids are the client's choice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -87,6 +89,13 @@ pub enum Command {
     VolumeDelete {
         /// The volume.
         id: Uuid,
+    },
+    /// Destroy a volume and its data, and do that with the data before.
+    VolumeClear {
+        /// The volume.
+        id: Uuid,
+        /// What.
+        clearing: Clearing,
     },
     /// Detach a volume from every host, in use or not.
     VolumeDetachAll {
@@ -191,7 +200,7 @@ impl Command {
             Command::VolumeTransfer { .. } => Operation::VolumeTransfer,
             Command::PoolUpdate { .. } => Operation::PoolUpdate,
             Command::VolumeUpdate { .. } => Operation::VolumeUpdate,
-            Command::VolumeDelete { .. } => Operation::VolumeDelete,
+            Command::VolumeDelete { .. } | Command::VolumeClear { .. } => Operation::VolumeDelete,
             Command::VolumeDetachAll { .. } => Operation::VolumeDetachAll,
             Command::SnapshotCreate { .. } => Operation::SnapshotCreate,
             Command::SnapshotAdopt { .. } => Operation::SnapshotAdopt,
@@ -226,6 +235,7 @@ impl Command {
             | Command::VolumeTransfer { id, .. }
             | Command::VolumeUpdate { id, .. }
             | Command::VolumeDelete { id }
+            | Command::VolumeClear { id, .. }
             | Command::VolumeDetachAll { id } => (ObjectKind::Volume, *id),
             Command::SnapshotCreate { id, .. }
             | Command::SnapshotAdopt { id, .. }

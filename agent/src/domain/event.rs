@@ -216,6 +216,12 @@ impl Scribe<'_> {
             // Of the request: what follows it has a generation of its own.
             self.of(kind, id, "reverted", before.generation, name);
         }
+        // Or else it is not to be cleared any more.
+        let same = volume.generation == before.generation;
+        if volume.phase == VolumePhase::Deleting && matches!(was, VolumePhase::Clearing(_)) && same
+        {
+            self.of(kind, id, "cleared", *generation, name);
+        }
         // Smaller it only gets when an extension is taken back, which then has failed.
         if volume.size > before.size {
             let detail = format!("{name}: from {} to {} bytes", before.size, volume.size);
@@ -311,8 +317,9 @@ impl Scribe<'_> {
             None if phase(request) == before.and_then(phase) => return,
             None => match phase(request) {
                 Some(WorkPhase::Running) => ("begun", None),
-                Some(WorkPhase::Ended) => ("done", None),
-                None => return,
+                // Of what was never begun as such, its object has events.
+                Some(WorkPhase::Ended) if before.and_then(phase).is_some() => ("done", None),
+                Some(WorkPhase::Ended) | None => return,
             },
         };
         let ObjectRef { kind, id: object } = request.object;

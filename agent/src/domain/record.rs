@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
-    Authentication, EventKind, Frozen, HostSecrets, JobResult, Labels, Name, ObjectRef, Operation,
-    Parent, PoolSpec, Problem, Progress, Provisioning, Qos, Transport,
+    Authentication, Clear, EventKind, Frozen, HostSecrets, JobResult, Labels, Name, ObjectRef,
+    Operation, Parent, PoolSpec, Problem, Progress, Provisioning, Qos, Transport,
 };
 use ashlar_targetd_protocol::{Iqn, Nqn, PortId, PortalAddr, ThinId, ThinRef};
 use serde::{Deserialize, Serialize};
@@ -242,8 +242,23 @@ pub enum VolumePhase {
     Replacing,
     /// It is to leave the kernel and be forgotten, and its thin device stays as it is.
     Releasing,
+    /// Its data is to be destroyed, and to be cleared before. There is no way back.
+    Clearing(Clearing),
     /// Its data is to be destroyed.
     Deleting,
+}
+
+/// How the data of a volume is to be cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clearing {
+    /// What is done with it.
+    pub how: Clear,
+    /// So many bytes from the volume's beginning; all of it when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u64>,
+    /// Bytes a second at most; as fast as may be when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<u64>,
 }
 
 /// A snapshot. It outlives its volume.

@@ -11,6 +11,8 @@
 //!    │ withdraw                          ▲
 //!    └───────────────────────────────────┘
 //!
+//! Clearing ── cleared ──► Deleting
+//!
 //! Reverting ── settle ──► Replacing ── settle ──► Present, with a thin device to retire
 //!     └──────────── withdraw ────────────────────────┘            └── settle ──► without
 //! ```
@@ -30,7 +32,7 @@ mod groups;
 
 use std::collections::BTreeSet;
 
-use ashlar_protocol::{ObjectKind, Operation, Problem, Transport};
+use ashlar_protocol::{JobResult, ObjectKind, Operation, Problem, Progress, Transport};
 use ashlar_targetd_protocol::{Accesses, ThinRef};
 use uuid::Uuid;
 
@@ -38,7 +40,8 @@ use crate::domain::change::Edit;
 use crate::domain::intent::{Intent, VolumeEntry};
 use crate::domain::record::{
     ConnectionPhase, ConnectionRecord, Growth, Key, PoolPhase, PoolRecord, Record, RequestRecord,
-    SnapshotPhase, SnapshotRecord, ThinCounter, Unit, VolumePhase, VolumeRecord,
+    SnapshotPhase, SnapshotRecord, ThinCounter, Unit, VolumePhase, VolumeRecord, WorkPhase,
+    WorkRecord,
 };
 
 pub(in crate::domain) use groups::in_phase;
@@ -188,6 +191,8 @@ fn settled_volume(intent: &Intent, id: Uuid, volume: VolumeRecord) -> Vec<Edit> 
     };
     match volume.phase {
         VolumePhase::Releasing | VolumePhase::Deleting => vec![Edit::Remove(Key::Volume(id))],
+        // Nothing follows from its being there: see `cleared`.
+        VolumePhase::Clearing(_) => Vec::new(),
         VolumePhase::Creating => vec![Edit::put(Record::Volume(id, present))],
         VolumePhase::Reverting => {
             let phase = VolumePhase::Replacing;
@@ -222,6 +227,45 @@ fn settled_volume(intent: &Intent, id: Uuid, volume: VolumeRecord) -> Vec<Edit> 
             vec![Edit::put(Record::Volume(id, record))]
         }
     }
+}
+
+/// The data of a volume is cleared as was asked up to `span`, durably, which came to `result`: it
+/// is to be destroyed now. Nothing to do when something else was asked since.
+pub fn cleared(intent: &Intent, id: Uuid, span: Span, result: &JobResult) -> Vec<Edit> {
+    let Some(volume) = intent.volume(id).map(|entry| &entry.record) else {
+        return Vec::new();
+    };
+    if !matches!(volume.phase, VolumePhase::Clearing(_)) || volume.generation > span.tried {
+        return Vec::new();
+    }
+    let phase = VolumePhase::Deleting;
+    let record = VolumeRecord {
+        phase,
+        ..volume.clone()
+    };
+    let asked = intent.requests_between(span.applied, span.tried);
+    let asked = asked.filter(|(_, request)| {
+        request.unit == Some(Unit::Volume(id)) && request.operation == Operation::VolumeDelete
+    });
+    let told = asked.map(|(request, record)| {
+        let done = volume.size;
+        let work = WorkRecord {
+            phase: WorkPhase::Ended,
+            progress: Progress {
+                done,
+                total: Some(done),
+            },
+            result: Some(result.clone()),
+        };
+        let record = RequestRecord {
+            work: Some(work),
+            ..record.clone()
+        };
+        Edit::put(Record::Request(request, record))
+    });
+    std::iter::once(Edit::put(Record::Volume(id, record)))
+        .chain(told)
+        .collect()
 }
 
 fn settle_snapshot(intent: &Intent, id: Uuid, generation: u64) -> Vec<Edit> {
@@ -391,6 +435,7 @@ fn withdrawn(volume: &VolumeRecord, generation: u64) -> Option<VolumeRecord> {
         VolumePhase::Present
         | VolumePhase::Replacing
         | VolumePhase::Releasing
+        | VolumePhase::Clearing(_)
         | VolumePhase::Deleting => return None,
     }
     Some(record)
@@ -430,7 +475,8 @@ pub fn forget(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Vec
                 | VolumePhase::Present
                 | VolumePhase::Reverting
                 | VolumePhase::Replacing
-                | VolumePhase::Releasing => false,
+                | VolumePhase::Releasing
+                | VolumePhase::Clearing(_) => false,
             })
             .map(|_| Key::Volume(id)),
         Unit::Pool(_) | Unit::Snapshot(_) | Unit::Group(_) | Unit::GroupSnapshot(_) => None,

@@ -81,7 +81,7 @@ pub fn volume(id: Uuid, entry: &VolumeEntry) -> Volume {
             VolumePhase::Present => VolumeState::Available,
             VolumePhase::Reverting | VolumePhase::Replacing => VolumeState::Reverting,
             VolumePhase::Releasing => VolumeState::Releasing,
-            VolumePhase::Deleting => VolumeState::Deleting,
+            VolumePhase::Clearing(_) | VolumePhase::Deleting => VolumeState::Deleting,
         },
         connections: entry.connections,
         snapshots: entry.snapshots,

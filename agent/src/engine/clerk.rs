@@ -184,6 +184,23 @@ impl Clerk {
                     .held
                     .push(Held::Settled(tell, result.map_err(DeskError::from)));
             }
+            Message::Cleared {
+                unit,
+                span,
+                result,
+                tell,
+            } => {
+                let edits = match unit {
+                    Unit::Volume(id) => settle::cleared(intent, id, span, &result),
+                    _ => Vec::new(),
+                };
+                let kept = self.keeper.stage(intent, &edits);
+                // What is destroyed next is on record as cleared.
+                round.durable = true;
+                round
+                    .held
+                    .push(Held::Ended(tell, kept.map_err(DeskError::from)));
+            }
             Message::Undo {
                 unit,
                 span,

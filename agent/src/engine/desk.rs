@@ -57,6 +57,13 @@ pub(super) enum Message {
         seen: Option<PoolSeen>,
         tell: Tell<Result<bool, DeskError>>,
     },
+    /// A volume was cleared.
+    Cleared {
+        unit: Unit,
+        span: Span,
+        result: JobResult,
+        tell: Tell<Result<(), DeskError>>,
+    },
     Undo {
         unit: Unit,
         span: Span,
@@ -227,6 +234,19 @@ impl Desk for StoreDesk {
                 unit,
                 span,
                 seen,
+                tell,
+            },
+            told,
+        )
+    }
+
+    fn cleared(&self, unit: Unit, span: Span, result: JobResult) -> DeskAnswer<()> {
+        let (tell, told) = oneshot::channel();
+        self.ask(
+            Message::Cleared {
+                unit,
+                span,
+                result,
                 tell,
             },
             told,

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ashlar_protocol::page::MAX_LIMIT;
 use ashlar_protocol::volume::{GRANULARITY, MAX_SIZE};
 use ashlar_protocol::{
-    Capabilities, Connection, Disk, Group, GroupSnapshot, Host, Job, MAX_BODY, ObjectKind, Page,
-    Pool, Problem, ProblemCode, Snapshot, System, Transport, Volume,
+    Capabilities, Connection, Disk, Group, GroupSnapshot, Host, Job, MAX_BODY, ObjectKind,
+    Operation, Page, Pool, Problem, ProblemCode, Snapshot, System, Transport, Volume,
 };
 use ashlar_targetd_protocol::{DiskReport, Request, Response};
 use uuid::Uuid;
@@ -270,7 +270,11 @@ impl Engine {
             Some(unit) => self.shared.ledger.reached(unit, record.generation),
             None => Reached::All,
         };
-        view::job(id, record, reached, self.progress(id))
+        let erasing = record
+            .unit
+            .filter(|_| record.operation == Operation::VolumeDelete && reached != Reached::All);
+        let erasing = || self.shared.reconciler.erasing(erasing?);
+        view::job(id, record, reached, self.progress(id).or_else(erasing))
     }
 }
 

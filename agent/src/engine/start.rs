@@ -121,7 +121,7 @@ impl Engine {
             Arc::clone(&intent),
             Arc::clone(&ledger),
             targetd.clone(),
-            thin.clone(),
+            (thin.clone(), lanes.clone()),
             Arc::clone(&site),
             stopped.clone(),
             promised,

@@ -266,7 +266,10 @@ fn command(call: &Call) -> Result<Command, Problem> {
             id,
             spec: decode(&call.body)?,
         },
-        Op::VolumeDelete => Command::VolumeDelete { id },
+        Op::VolumeDelete => match call.query.clearing()? {
+            None => Command::VolumeDelete { id },
+            Some(clearing) => Command::VolumeClear { id, clearing },
+        },
         Op::VolumeDetachAll => Command::VolumeDetachAll { id },
         Op::SnapshotDelete => Command::SnapshotDelete { id },
         Op::HostDelete => Command::HostDelete { id },

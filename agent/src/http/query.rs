@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use ashlar_protocol::event::NEWEST;
 use ashlar_protocol::page::{DEFAULT_LIMIT, MAX_LIMIT};
-use ashlar_protocol::{Operation, Problem, ProblemCode};
+use ashlar_protocol::{Clear, Operation, Problem, ProblemCode};
 use uuid::Uuid;
 
 use super::headers::{MAX_WAIT, cut, hyphenated};
 use crate::data::{Format, Shape};
+use crate::domain::record::Clearing;
 use crate::engine::{After, ExtentsQuery, PageQuery, ThinDevicesQuery};
 
 /// Longest cursor in bytes; ours are far shorter.
@@ -30,6 +31,9 @@ pub(super) struct Query {
     since: Option<Uuid>,
     /// Bytes a second at most.
     bandwidth: Option<u64>,
+    /// What is done with what is destroyed, and with how much of it.
+    clear: Option<Clear>,
+    clear_size: Option<u64>,
     /// From this byte on.
     offset: Option<u64>,
     /// So many bytes.
@@ -68,6 +72,26 @@ impl Query {
         self.bandwidth
     }
 
+    /// What is done with what is destroyed, before.
+    pub(super) fn clearing(&self) -> Result<Option<Clearing>, Problem> {
+        let size = self.clear_size;
+        match self.clear {
+            None if size.is_some() => Err(refused("clear_size", "is there without clear")),
+            None if self.bandwidth.is_some() => Err(refused("bandwidth", "is there without clear")),
+            Some(Clear::None) if size.is_some() => Err(refused(
+                "clear_size",
+                "is there, but nothing is to be cleared",
+            )),
+            None => Ok(None),
+            Some(how) => Ok(Some(Clearing {
+                how,
+                // As with Cinder's volume_clear_size, 0 means all of it.
+                size: size.filter(|size| *size > 0),
+                bandwidth: self.bandwidth,
+            })),
+        }
+    }
+
     /// What is read is what differs from this snapshot.
     pub(super) fn since(&self) -> Option<Uuid> {
         self.since
@@ -101,6 +125,7 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
         Operation::VolumeExport | Operation::SnapshotExport => {
             &["offset", "length", "format", "since", "bandwidth"]
         }
+        Operation::VolumeDelete => &["clear", "clear_size", "bandwidth"],
         _ => &[],
     }
 }
@@ -134,6 +159,10 @@ pub(super) fn parse(operation: Operation, query: Option<&str>) -> Result<Query, 
         shape: take("format").map(|text| shape(&text)).transpose()?,
         bandwidth: take("bandwidth")
             .map(|text| number("bandwidth", &text))
+            .transpose()?,
+        clear: take("clear").map(|text| clear(&text)).transpose()?,
+        clear_size: take("clear_size")
+            .map(|text| number("clear_size", &text))
             .transpose()?,
         force: take("force").map_or(Ok(false), |text| truth("force", &text))?,
         wait: take("wait").map_or(Ok(Duration::ZERO), |text| wait(&text))?,
@@ -184,6 +213,13 @@ fn shape(text: &str) -> Result<Shape, Problem> {
             ),
         )),
     }
+}
+
+fn clear(text: &str) -> Result<Clear, Problem> {
+    text.parse().map_err(|_| {
+        let why = format!("is {:?}, not none, discard or zero", cut(text));
+        refused("clear", &why)
+    })
 }
 
 fn limit(text: &str) -> Result<usize, Problem> {
@@ -261,6 +297,44 @@ mod tests {
             assert!(force(Some(bad)).is_err(), "{bad}");
         }
         assert!(parse(Operation::VolumeDelete, Some("force=true")).is_err());
+    }
+
+    #[test]
+    fn what_is_destroyed_is_cleared_as_is_said() {
+        let read = |query| parse(Operation::VolumeDelete, Some(query))?.clearing();
+        let clearing = |how, size, bandwidth| {
+            Ok(Some(Clearing {
+                how,
+                size,
+                bandwidth,
+            }))
+        };
+        assert_eq!(read(""), Ok(None));
+        assert_eq!(read("clear=none"), clearing(Clear::None, None, None));
+        assert_eq!(
+            read("clear=zero&clear_size=1048576&bandwidth=65536"),
+            clearing(Clear::Zero, Some(1 << 20), Some(1 << 16))
+        );
+        assert_eq!(
+            read("clear=discard&clear_size=0"),
+            clearing(Clear::Discard, None, None)
+        );
+        for bad in [
+            "clear=",
+            "clear=shred",
+            "clear_size=1",
+            "bandwidth=65536",
+            "clear=none&clear_size=1",
+            "clear=zero&clear_size=-1",
+            "clear=zero&clear=zero",
+        ] {
+            assert_eq!(
+                read(bad).unwrap_err().code,
+                ProblemCode::InvalidField,
+                "{bad}"
+            );
+        }
+        assert!(parse(Operation::SnapshotDelete, Some("clear=zero")).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use ashlar_targetd_protocol::{
 use uuid::Uuid;
 
 use super::driver::{PoolSeen, Reconciler};
+use super::erasing::Erasure;
 use super::failure::{Remedy, Trouble, trouble};
 use super::render;
 use crate::domain::Intent;
@@ -20,6 +21,8 @@ use crate::targetd::CallError;
 pub(super) enum End {
     /// The kernel has it; and of a pool, this.
     Settled(Option<PoolSeen>),
+    /// The kernel has a volume as it is to be while it is cleared.
+    Clears(Erasure),
     /// There is nothing left to bring about.
     Forgotten,
     /// It does not.
@@ -45,13 +48,14 @@ impl Reconciler {
             return (span, End::Failed(Trouble::new(problem, remedy)));
         }
         let permit = self.shared.permits.acquire().await;
-        let (span, rendered, held) = {
+        let (span, rendered, held, erasure) = {
             // The ledger learns of a change under the write lock, so under the read lock the
             // generation is that of what is rendered.
             let intent = self.shared.intent.read().await;
             let span = self.shared.ledger.begin(unit);
             let held = self.shared.holds.wants(unit);
-            (span, self.render(&intent, unit, span.tried), held)
+            let erasure = Erasure::of(&intent, unit);
+            (span, self.render(&intent, unit, span.tried), held, erasure)
         };
         let end = match rendered {
             Ok(Some(desired)) => self.apply(desired).await.unwrap_or_else(|error| {
@@ -64,6 +68,10 @@ impl Reconciler {
         if held && matches!(end, End::Settled(_)) {
             self.shared.holds.applied(unit);
         }
+        let end = match (end, erasure) {
+            (End::Settled(_), Some(erasure)) => End::Clears(erasure),
+            (end, _) => end,
+        };
         drop(permit);
         (span, end)
     }

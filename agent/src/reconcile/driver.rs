@@ -6,13 +6,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_protocol::{Problem, ProblemCode};
+use ashlar_protocol::{JobResult, Problem, ProblemCode};
 use ashlar_targetd_protocol::PoolReport;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::attempt::End;
+use super::erasing::{self, Ending, Erased, Erasures};
 use super::failure::{Remedy, Trouble};
 use super::holds::Holds;
 use super::ledger::{Ledger, Next};
@@ -20,6 +21,7 @@ use crate::domain::intent::VolumeEntry;
 use crate::domain::record::{SnapshotPhase, SnapshotRecord, Unit};
 use crate::domain::settle::{Grounds, Span};
 use crate::domain::{Intent, Site};
+use crate::lanes::Lanes;
 use crate::targetd::{IN_FLIGHT, Targetd};
 use crate::thin::Views;
 
@@ -37,6 +39,8 @@ pub trait Desk: Send + Sync + 'static {
     /// The kernel has what was asked of `unit` in `span`; `seen` is a pool's. Whether that is
     /// all, or the unit is to be applied once more to get there.
     fn settle(&self, unit: Unit, span: Span, seen: Option<PoolSeen>) -> DeskAnswer<bool>;
+    /// A volume was cleared, durably, as was asked of it up to `span`; it is to be destroyed now.
+    fn cleared(&self, unit: Unit, span: Span, result: JobResult) -> DeskAnswer<()>;
     /// Takes back what was added in `span`; whether there was anything.
     fn withdraw(&self, unit: Unit, span: Span, grounds: Grounds) -> DeskAnswer<bool>;
     /// Gives back what was to be taken in `span`; whether there was anything.
@@ -83,6 +87,9 @@ pub(super) struct Shared {
     pub(super) site: Arc<Site>,
     pub(super) permits: Semaphore,
     pub(super) holds: Holds,
+    pub(super) lanes: Lanes,
+    pub(super) erasures: Erasures,
+    pub(super) erasing: Semaphore,
     stopped: watch::Receiver<bool>,
     /// What is older was promised by an earlier process, and is never taken back.
     pub(super) promised: u64,
@@ -96,7 +103,7 @@ impl Reconciler {
         intent: Arc<RwLock<Intent>>,
         ledger: Arc<Ledger>,
         targetd: Targetd,
-        thin: Views,
+        (thin, lanes): (Views, Lanes),
         site: Arc<Site>,
         stopped: watch::Receiver<bool>,
         promised: u64,
@@ -110,6 +117,9 @@ impl Reconciler {
             site,
             permits,
             holds: Holds::default(),
+            lanes,
+            erasures: Erasures::default(),
+            erasing: Semaphore::new(erasing::AT_ONCE),
             stopped,
             promised,
             laps: watch::channel(0).0,
@@ -136,6 +146,7 @@ impl Reconciler {
     /// Drives a unit until it has settled.
     async fn drive(self, unit: Unit, desk: Arc<dyn Desk>) {
         let mut failing = Failing::default();
+        let mut erased = Erased::default();
         loop {
             if !self.shared.targetd.is_up() {
                 failing.unheard();
@@ -147,6 +158,23 @@ impl Reconciler {
             let outcome = match end {
                 End::Failed(trouble) => Err(trouble),
                 End::Forgotten => Ok(None),
+                End::Clears(erasure) => {
+                    self.shared.ledger.works(unit);
+                    match self.erase(unit, erasure, &mut erased).await {
+                        Ending::Changed => continue,
+                        Ending::Failed(trouble) => Err(trouble),
+                        Ending::All(result) => match desk.cleared(unit, span, result).await {
+                            Ok(()) => {
+                                failing = Failing::default();
+                                continue;
+                            }
+                            Err(DeskError::Stopping) => return,
+                            Err(DeskError::Problem(problem)) => {
+                                Err(Trouble::new(problem, Remedy::Retry))
+                            }
+                        },
+                    }
+                }
                 End::Settled(seen) => {
                     let counted = seen.as_ref().map(PoolSeen::counted);
                     match desk.settle(unit, self.recent(span), seen).await {

@@ -28,6 +28,8 @@ struct Entry {
     doubted: bool,
     /// Whether a task drives it.
     driven: bool,
+    /// Whether that is at work which the kernel does not do in one go.
+    at_work: bool,
     /// What went wrong last.
     problem: Option<Box<Problem>>,
     /// Ends the pause before the next attempt.
@@ -138,13 +140,14 @@ impl Ledger {
     }
 
     /// Resolves when the attempt under way at a unit has ended, however; at once when it has
-    /// settled or is being paused after a problem.
+    /// settled, is being worked at, or is being paused after a problem.
     pub async fn attempted(&self, unit: Unit) {
         let told = {
             let (tell, told) = oneshot::channel();
             if let Some(entry) = self.lock().get_mut(&unit)
                 && (entry.applied < entry.wanted || entry.doubted)
                 && entry.problem.is_none()
+                && (!entry.at_work || entry.doubted)
             {
                 entry.watchers.push(tell);
             }
@@ -228,6 +231,7 @@ impl Ledger {
         match entries.get_mut(&unit) {
             Some(entry) => {
                 entry.doubted = false;
+                entry.at_work = false;
                 Span {
                     applied: entry.applied,
                     tried: entry.wanted,
@@ -244,6 +248,20 @@ impl Ledger {
     pub(super) fn again(&self, unit: Unit) {
         if let Some(entry) = self.lock().get_mut(&unit) {
             entry.doubted = true;
+        }
+    }
+
+    /// The attempt is over, and long work follows: nobody waits for that who only waits for what
+    /// the kernel says.
+    pub(super) fn works(&self, unit: Unit) {
+        if let Some(entry) = self.lock().get_mut(&unit) {
+            entry.at_work = true;
+            if entry.problem.take().is_some() {
+                self.marked().remove(&unit);
+            }
+            if !entry.doubted {
+                entry.watchers.clear();
+            }
         }
     }
 
@@ -298,6 +316,7 @@ impl Entry {
             applied,
             doubted: false,
             driven: false,
+            at_work: false,
             problem: None,
             wake: Arc::default(),
             waiters: Vec::new(),

@@ -18,6 +18,7 @@
 
 mod attempt;
 mod driver;
+mod erasing;
 mod failure;
 mod holds;
 mod lap;

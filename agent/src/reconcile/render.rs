@@ -65,9 +65,10 @@ pub fn volume(
         data: match record.phase {
             VolumePhase::Creating | VolumePhase::Reverting => DataState::Provision,
             VolumePhase::Replacing => DataState::Replace,
-            VolumePhase::Adopting | VolumePhase::Present | VolumePhase::Releasing => {
-                DataState::Present
-            }
+            VolumePhase::Adopting
+            | VolumePhase::Present
+            | VolumePhase::Releasing
+            | VolumePhase::Clearing(_) => DataState::Present,
             VolumePhase::Deleting => DataState::Tombstone,
         },
         source: record.origin.map(source),
@@ -82,8 +83,12 @@ pub fn volume(
             Some(qos) => qos::effective(qos, record.size),
             None => Qos::default(),
         },
-        // Only trying tells that the thin device is there and can be read.
-        held: record.phase == VolumePhase::Adopting,
+        held: match record.phase {
+            // Only trying tells that the thin device is there and can be read.
+            VolumePhase::Adopting => true,
+            VolumePhase::Clearing(_) => true,
+            _ => false,
+        },
         cut: cut(intent, id),
     }))
 }

@@ -16,6 +16,7 @@
 
 mod devices;
 mod error;
+mod owned;
 mod source;
 mod stretches;
 mod usage;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use devices::{DevicesQuestion, SeenDevice};
 pub use error::ThinError;
+pub use owned::Owned;
 pub use stretches::{Stretch, StretchKind, Stretches, StretchesQuestion};
 pub use usage::Usage;
 pub use views::{Freshness, Views};

@@ -32,13 +32,13 @@ pub struct StretchesQuestion {
 
 /// Bytes that lie side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stretch {
+pub struct Stretch<K = StretchKind> {
     /// Where they begin.
     pub offset: u64,
     /// How many.
     pub length: u64,
     /// What they are.
-    pub kind: StretchKind,
+    pub kind: K,
 }
 
 /// What a stretch is.
@@ -52,9 +52,9 @@ pub enum StretchKind {
 
 /// Stretches in order. What is in none of them is not mapped, or did not change.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stretches {
+pub struct Stretches<K = StretchKind> {
     /// The stretches.
-    pub items: Vec<Stretch>,
+    pub items: Vec<Stretch<K>>,
     /// Where to go on; absent when that is all.
     pub next: Option<u64>,
 }
@@ -101,15 +101,15 @@ fn page<S: BlockSource>(
     }
 }
 
-type Run = (u64, u64, StretchKind);
+type Run<K> = (u64, u64, K);
 
 /// Joins runs of blocks that touch into stretches of bytes.
-fn collect(
-    runs: impl Iterator<Item = Result<Run, MetadataError>>,
+pub(super) fn collect<K: Copy + Eq>(
+    runs: impl Iterator<Item = Result<Run<K>, MetadataError>>,
     block: u64,
     question: &StretchesQuestion,
-) -> Result<Stretches, MetadataError> {
-    let mut items: Vec<Stretch> = Vec::new();
+) -> Result<Stretches<K>, MetadataError> {
+    let mut items: Vec<Stretch<K>> = Vec::new();
     for (count, run) in runs.enumerate() {
         let Some(stretch) = within(run?, block, question) else {
             // The first may lie before what is asked; anything else lies behind.
@@ -132,7 +132,11 @@ fn collect(
 }
 
 /// The bytes of a run that are asked for.
-fn within((begin, length, kind): Run, block: u64, question: &StretchesQuestion) -> Option<Stretch> {
+fn within<K>(
+    (begin, length, kind): Run<K>,
+    block: u64,
+    question: &StretchesQuestion,
+) -> Option<Stretch<K>> {
     let offset = begin.checked_mul(block)?.max(question.from);
     let end = begin
         .saturating_add(length)
@@ -145,8 +149,8 @@ fn within((begin, length, kind): Run, block: u64, question: &StretchesQuestion) 
     })
 }
 
-impl Stretch {
-    fn touches(&self, next: &Stretch) -> bool {
+impl<K: Eq> Stretch<K> {
+    fn touches(&self, next: &Stretch<K>) -> bool {
         self.kind == next.kind && self.offset + self.length == next.offset
     }
 }
@@ -169,14 +173,17 @@ mod tests {
         }
     }
 
-    fn collected(runs: &[Run], question: &StretchesQuestion) -> (Vec<(u64, u64)>, Option<u64>) {
+    fn collected(
+        runs: &[Run<StretchKind>],
+        question: &StretchesQuestion,
+    ) -> (Vec<(u64, u64)>, Option<u64>) {
         let runs = runs.iter().copied().map(Ok);
         let Stretches { items, next } = collect(runs, BLOCK, question).unwrap();
         let items = items.iter().map(|stretch| (stretch.offset, stretch.length));
         (items.collect(), next)
     }
 
-    const RUNS: [Run; 4] = [
+    const RUNS: [Run<StretchKind>; 4] = [
         (0, 2, StretchKind::Data),
         (2, 1, StretchKind::Data),
         (5, 4, StretchKind::Data),

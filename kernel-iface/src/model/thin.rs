@@ -127,6 +127,7 @@ impl PoolMetadata {
                 if self.has(id) {
                     return Err(Errno::EEXIST);
                 }
+                self.note(origin)?;
                 let origin = self.thins.get_mut(&origin).ok_or(Errno::ENODATA)?;
                 let mut snapshot = origin.copy()?;
                 self.time += 1;
@@ -188,6 +189,16 @@ impl PoolMetadata {
             time,
             thins,
         })
+    }
+
+    /// What a thin device maps was mapped by now.
+    fn note(&mut self, id: ThinId) -> Result<(), Errno> {
+        let device = self.thins.get(&id).ok_or(Errno::ENODATA)?;
+        for (at, digest) in device.blocks(self.block)? {
+            let next = (self.data.len() as u64, self.time);
+            self.data.entry((device.family, at, digest)).or_insert(next);
+        }
+        Ok(())
     }
 
     fn create(&mut self, id: ThinId, device: ThinDevice) -> Result<(), Errno> {

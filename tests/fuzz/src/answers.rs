@@ -126,6 +126,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             result: Some(JobResult {
                 written: Some(7),
                 zeroed: None,
+                left: Some(2),
                 sha256: Some([7; 32].into()),
             }),
             created: 1_790_000_000,

@@ -53,6 +53,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
             let path = route.path.replace("{id}", &id.to_string());
             let query = match route.method {
                 Method::Get if !route.path.contains("{id}") => "?limit=10",
+                Method::Delete if route.path == "/v1/volumes/{id}" => {
+                    "?clear=zero&clear_size=1048576&bandwidth=65536"
+                }
                 _ => "",
             };
             format!(

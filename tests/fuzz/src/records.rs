@@ -48,6 +48,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         include_str!("../../../agent/src/domain/golden/v1/volume.hex"),
         include_str!("../../../agent/src/domain/golden/v1/volume-reverting.hex"),
         include_str!("../../../agent/src/domain/golden/v1/volume-moving.hex"),
+        include_str!("../../../agent/src/domain/golden/v1/volume-clearing.hex"),
         include_str!("../../../agent/src/domain/golden/v1/snapshot.hex"),
         include_str!("../../../agent/src/domain/golden/v1/connection.hex"),
         include_str!("../../../agent/src/domain/golden/v1/request.hex"),

@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use ashlar_protocol::{
-    AdoptSpec, ConnectionSpec, ExtendSpec, MoveSpec, Name, ObjectKind, ObjectRef, Parent,
+    AdoptSpec, Clear, ConnectionSpec, ExtendSpec, MoveSpec, Name, ObjectKind, ObjectRef, Parent,
     Provisioning, Qos, RevertSpec, ThinId, TransferSpec, Transport, Volume, VolumeSpec,
     VolumeUpdate,
 };
@@ -186,6 +186,17 @@ pub enum Verb {
     Delete {
         /// Its id or name
         volume: String,
+        /// What is done with the data before: nothing (none, unless given), the disks are told
+        /// that it is not needed (discard), or it is overwritten (zero). What snapshots share
+        /// stays
+        #[arg(long, value_name = "none|discard|zero")]
+        clear: Option<Clear>,
+        /// Only with so much of it, from the beginning on; 0 means all
+        #[arg(long, value_name = "SIZE", requires = "clear")]
+        clear_size: Option<Size>,
+        /// So much a second at most
+        #[arg(long, value_name = "SIZE", requires = "clear")]
+        bandwidth: Option<Size>,
     },
     /// Detach a volume from every host
     DetachAll {
@@ -369,10 +380,20 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let shown = async || client.under_new_ids().volume_show(id).await;
             session.change(client.volume_move(id, &spec), shown).await
         }
-        Verb::Delete { volume } => {
+        Verb::Delete {
+            volume,
+            clear,
+            clear_size,
+            bandwidth,
+        } => {
             let id = self::id(session, &volume).await?;
             let text = format!("volume {id} is deleted");
-            session.removal(client.volume_delete(id), &text).await
+            let Some(clear) = clear else {
+                return session.removal(client.volume_delete(id), &text).await;
+            };
+            let (size, bandwidth) = (clear_size.map(|s| s.0), bandwidth.map(|b| b.0));
+            let change = client.volume_clear(id, clear, size, bandwidth);
+            session.removal(change, &text).await
         }
         Verb::DetachAll { volume } => {
             let id = self::id(session, &volume).await?;

@@ -1,9 +1,9 @@
 //! One method for each route.
 
 use ashlar_protocol::{
-    AdoptSnapshotSpec, AdoptSpec, Connection, ConnectionSpec, Disk, Event, ExtendSpec, Extent,
-    FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSpec, GroupUpdate, Health, Host,
-    HostCreated, HostSpec, Job, MoveSpec, Operation, Page, Pool, PoolSpec, PoolStatistics,
+    AdoptSnapshotSpec, AdoptSpec, Clear, Connection, ConnectionSpec, Disk, Event, ExtendSpec,
+    Extent, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSpec, GroupUpdate, Health,
+    Host, HostCreated, HostSpec, Job, MoveSpec, Operation, Page, Pool, PoolSpec, PoolStatistics,
     PoolUpdate, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System, ThawSpec, ThinDevice,
     TransferSpec, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
@@ -417,6 +417,28 @@ impl Client {
     pub async fn connection_cut(&self, id: Uuid) -> Result<Change<()>, CallError> {
         let query = "force=true".to_owned();
         self.remove(Operation::ConnectionDelete, id, query).await
+    }
+
+    /// Destroys a volume, and does that with its data before: with so many bytes of it, all when
+    /// absent, and so many a second at most.
+    ///
+    /// # Errors
+    /// When it does not exist, is in use, or the call fails.
+    pub async fn volume_clear(
+        &self,
+        id: Uuid,
+        clear: Clear,
+        size: Option<u64>,
+        bandwidth: Option<u64>,
+    ) -> Result<Change<()>, CallError> {
+        let mut query = format!("clear={clear}");
+        if let Some(size) = size {
+            query += &format!("&clear_size={size}");
+        }
+        if let Some(bandwidth) = bandwidth {
+            query += &format!("&bandwidth={bandwidth}");
+        }
+        self.remove(Operation::VolumeDelete, id, query).await
     }
 
     /// Lets go of a volume; its thin device stays as it is.

@@ -514,6 +514,7 @@ fn imported() -> Sample {
         written: Some(4096),
         zeroed: Some(0),
         sha256: Some("ab".repeat(32).try_into().unwrap()),
+        ..JobResult::default()
     };
     sample("volume-import-reply", result)
 }
@@ -723,11 +724,21 @@ fn jobs() -> Vec<Sample> {
             written: Some(1 << 20),
             zeroed: Some(3 << 20),
             sha256: Some([0xa5; 32].into()),
+            ..JobResult::default()
         }),
         ..done.clone()
     };
+    let cleared = Job {
+        result: Some(JobResult {
+            zeroed: Some(1 << 20),
+            left: Some(2 << 20),
+            ..JobResult::default()
+        }),
+        ..written.clone()
+    };
     let mut all = vec![
         sample("job-show-reply", failed),
+        sample("job-show-reply", cleared),
         sample("job-show-reply", done),
         sample("job-show-reply", cancelled),
         sample("job-show-reply", written),

@@ -44,7 +44,11 @@ pub fn unadoptable(intent: &Intent, thin: ThinRef, end: u64) -> Option<Unadoptab
             .snapshot(owner.id)
             .is_some_and(|snapshot| snapshot.phase == SnapshotPhase::Deleting),
         _ => intent.volume(owner.id).is_some_and(|entry| {
-            entry.record.phase == VolumePhase::Deleting || entry.record.retired.contains(&thin)
+            let deleted = matches!(
+                entry.record.phase,
+                VolumePhase::Clearing(_) | VolumePhase::Deleting
+            );
+            deleted || entry.record.retired.contains(&thin)
         }),
     };
     Some(match retired {
@@ -136,7 +140,9 @@ fn existing(
     match there.phase {
         _ if there.purpose.is_some() => Err(taken(ObjectKind::Volume, id)),
         VolumePhase::Releasing => Err(busy(ObjectKind::Volume, id, "released")),
-        VolumePhase::Deleting => Err(busy(ObjectKind::Volume, id, "deleted")),
+        VolumePhase::Clearing(_) | VolumePhase::Deleting => {
+            Err(busy(ObjectKind::Volume, id, "deleted"))
+        }
         _ if !equal => Err(taken(ObjectKind::Volume, id)),
         VolumePhase::Adopting => Ok(Verdict::Underway(Unit::Volume(id))),
         VolumePhase::Creating => Err(busy(ObjectKind::Volume, id, "created")),

@@ -108,7 +108,10 @@ pub fn decide(
         Command::VolumeTransfer { id, spec } => transfer::volume(intent, *id, spec, generation),
         Command::PoolUpdate { id, spec } => update::pool(intent, *id, spec, generation),
         Command::VolumeUpdate { id, spec } => update::volume(intent, *id, spec, generation, facts),
-        Command::VolumeDelete { id } => volume::delete(intent, *id, generation),
+        Command::VolumeDelete { id } => volume::delete(intent, *id, None, generation),
+        Command::VolumeClear { id, clearing } => {
+            volume::delete(intent, *id, Some(*clearing), generation)
+        }
         Command::VolumeDetachAll { id } => connection::delete_all(intent, *id, generation),
         Command::SnapshotCreate { id, spec } => {
             snapshot::create(intent, *id, spec, generation, facts)

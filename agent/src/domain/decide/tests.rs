@@ -13,6 +13,7 @@ use crate::domain::samples::*;
 use ProblemCode::*;
 
 mod adopt;
+mod clearing;
 mod data;
 mod groups;
 mod moving;

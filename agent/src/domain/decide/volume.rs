@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use ashlar_protocol::volume::{GRANULARITY, MAX_SIZE};
-use ashlar_protocol::{ExtendSpec, ObjectKind, ObjectRef, Problem, ProblemCode, VolumeSpec};
+use ashlar_protocol::{Clear, ExtendSpec, ObjectKind, ObjectRef, Problem, ProblemCode, VolumeSpec};
 use uuid::Uuid;
 
-use super::data::check_idle;
+use super::data::{check_bandwidth, check_idle};
 use super::room::{Promise, check_room};
 use super::thin::{self, Source};
 use super::update::checked_qos;
@@ -15,7 +15,9 @@ use super::{
 };
 use crate::domain::change::Edit;
 use crate::domain::intent::{Intent, VolumeEntry};
-use crate::domain::record::{GroupPhase, Growth, Record, Unit, VolumePhase, VolumeRecord};
+use crate::domain::record::{
+    Clearing, GroupPhase, Growth, Record, Unit, VolumePhase, VolumeRecord,
+};
 
 pub(super) fn create(
     intent: &Intent,
@@ -112,7 +114,9 @@ fn existing(
         && asked.is_none_or(|size| there.size == size);
     match there.phase {
         _ if there.purpose.is_some() => Err(taken(ObjectKind::Volume, id)),
-        VolumePhase::Deleting => Err(busy(ObjectKind::Volume, id, "deleted")),
+        VolumePhase::Clearing(_) | VolumePhase::Deleting => {
+            Err(busy(ObjectKind::Volume, id, "deleted"))
+        }
         VolumePhase::Releasing => Err(busy(ObjectKind::Volume, id, "released")),
         _ if !equal => Err(taken(ObjectKind::Volume, id)),
         VolumePhase::Adopting => Err(busy(ObjectKind::Volume, id, "adopted")),
@@ -173,25 +177,49 @@ pub(super) fn extend(
     ))
 }
 
-pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdict, Problem> {
+/// Destroys a volume. Without `clearing` its data goes as it is, or as was asked before.
+pub(super) fn delete(
+    intent: &Intent,
+    id: Uuid,
+    clearing: Option<Clearing>,
+    generation: u64,
+) -> Result<Verdict, Problem> {
     let entry = find(intent, id)?;
     let unit = Unit::Volume(id);
+    check_bandwidth(
+        unit.object(),
+        clearing.and_then(|clearing| clearing.bandwidth),
+    )?;
     if entry.connections > 0 {
         let detail = format!("{} has {}", unit.object(), connections(entry.connections));
         return Err(refuse(ProblemCode::InUse, unit.object(), detail));
     }
-    if entry.record.phase == VolumePhase::Deleting {
-        return Ok(Verdict::Underway(unit));
-    }
+    let clears = clearing.filter(|clearing| clearing.how != Clear::None);
     match entry.record.phase {
+        VolumePhase::Deleting => return deleting(unit, clears),
+        VolumePhase::Clearing(present) => match clearing {
+            None => return Ok(Verdict::Underway(unit)),
+            Some(clearing) if clearing == present => return Ok(Verdict::Underway(unit)),
+            // What cannot be cleared, or takes too long, is got rid of like this.
+            Some(_) => {}
+        },
         // Nothing is destroyed that is not known to be its own, or is no longer to be.
         VolumePhase::Adopting | VolumePhase::Releasing => check_present(id, entry)?,
+        // Only of what has its place for good it is known what there is to clear.
+        VolumePhase::Reverting | VolumePhase::Replacing if clears.is_some() => {
+            check_present(id, entry)?;
+        }
         _ => check_not_copied(intent, id, &entry.record)?,
     }
     check_idle(intent, unit.object())?;
     check_unneeded(intent, unit.object())?;
     // A volume in the making may be deleted: it is how one that cannot be made is got rid of.
-    let phase = VolumePhase::Deleting;
+    // Nobody has written to it.
+    let made = entry.record.phase != VolumePhase::Creating;
+    let phase = match clears.filter(|_| made) {
+        Some(clearing) => VolumePhase::Clearing(clearing),
+        None => VolumePhase::Deleting,
+    };
     let record = VolumeRecord {
         phase,
         generation,
@@ -203,6 +231,18 @@ pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdi
         vec![Edit::put(Record::Volume(id, record))],
         Some(unit),
     ))
+}
+
+/// It may be gone already.
+fn deleting(unit: Unit, clears: Option<Clearing>) -> Result<Verdict, Problem> {
+    match clears {
+        None => Ok(Verdict::Underway(unit)),
+        Some(_) => {
+            let object = unit.object();
+            let detail = format!("{object} is being deleted, and it is too late to clear it");
+            Err(refuse(ProblemCode::Busy, object, detail))
+        }
+    }
 }
 
 /// A copy that is being made with others of its group stays with them.
@@ -229,7 +269,7 @@ pub(crate) fn check_present(id: Uuid, entry: &VolumeEntry) -> Result<(), Problem
         VolumePhase::Adopting => "adopted",
         VolumePhase::Reverting | VolumePhase::Replacing => "reverted",
         VolumePhase::Releasing => "released",
-        VolumePhase::Deleting => "deleted",
+        VolumePhase::Clearing(_) | VolumePhase::Deleting => "deleted",
     };
     Err(busy(ObjectKind::Volume, id, doing))
 }

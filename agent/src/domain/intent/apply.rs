@@ -397,7 +397,8 @@ fn in_motion(record: &VolumeRecord) -> bool {
         VolumePhase::Adopting
         | VolumePhase::Reverting
         | VolumePhase::Replacing
-        | VolumePhase::Releasing => true,
+        | VolumePhase::Releasing
+        | VolumePhase::Clearing(_) => true,
         // Those of a group are made with it.
         VolumePhase::Creating | VolumePhase::Deleting => record.group.is_none(),
     }

@@ -1,12 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use ashlar_protocol::{Parent, Problem, ProblemCode, Transport};
+use ashlar_protocol::{Clear, Parent, Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{Accesses, ThinRef};
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::Edit;
-use crate::domain::record::{Key, PoolPhase, Record, SnapshotPhase, Unit, VolumePhase};
+use crate::domain::record::{Clearing, Key, PoolPhase, Record, SnapshotPhase, Unit, VolumePhase};
 use crate::domain::samples::*;
 use crate::domain::settle::{Grounds, Span, restore, settle, withdraw};
 use crate::domain::{Command, Decision};
@@ -57,6 +57,14 @@ fn command() -> impl Strategy<Value = Command> {
         few(0xe0).prop_map(|id| Command::SnapshotDelete { id }),
         (few(0xc0), few(0xe0), any::<bool>()).prop_map(|(v, s, cut)| revert(v, s, cut)),
         few(0xc0).prop_map(|id| Command::VolumeDelete { id }),
+        few(0xc0).prop_map(|id| Command::VolumeClear {
+            id,
+            clearing: Clearing {
+                how: Clear::Zero,
+                size: None,
+                bandwidth: None,
+            },
+        }),
         (few(0xc0), 0..4_u64).prop_map(|(v, thin)| adopt(v, thin, None)),
         few(0xc0).prop_map(release),
         (few(0xe0), few(0xc0), 0..4_u64).prop_map(|(s, v, thin)| adopt_snapshot(s, v, thin, None)),

@@ -160,6 +160,14 @@ fn samples() -> Vec<(Record, &'static str)> {
         phase: VolumePhase::Replacing,
         ..clone.clone()
     };
+    let clearing = VolumeRecord {
+        phase: VolumePhase::Clearing(Clearing {
+            how: Clear::Zero,
+            size: Some(1 << 30),
+            bandwidth: Some(50 << 20),
+        }),
+        ..volume.clone()
+    };
     let growing = VolumeRecord {
         phase: VolumePhase::Present,
         growth: vec![Growth {
@@ -246,6 +254,7 @@ fn samples() -> Vec<(Record, &'static str)> {
                 written: Some(1 << 20),
                 zeroed: Some(0),
                 sha256: Some([0xa5; 32].into()),
+                ..JobResult::default()
             }),
         }),
         ..request.clone()
@@ -360,6 +369,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Volume(id(14), moving),
             include_str!("../golden/v1/volume-moving.hex"),
+        ),
+        (
+            Record::Volume(id(15), clearing),
+            include_str!("../golden/v1/volume-clearing.hex"),
         ),
         (
             Record::Snapshot(id(7), snapshot),

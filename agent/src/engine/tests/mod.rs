@@ -2,6 +2,7 @@
 
 mod adopt;
 mod chaos;
+mod clearing;
 mod crash;
 mod events;
 mod failing;

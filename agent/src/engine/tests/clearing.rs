@@ -1,0 +1,202 @@
+//! Clearing what is destroyed.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use ashlar_kernel_iface::model::{ThinMappings, ThinMetadata};
+use ashlar_protocol::{Clear, Job, JobState, ObjectKind, ProblemCode};
+use ashlar_targetd_protocol::{DataState, FailureKind, OpenObject, Request, Sectors, ThinId};
+use uuid::Uuid;
+
+use super::rig::*;
+use crate::domain::record::{Clearing, Unit};
+use crate::engine::{Answer, Command, Outcome};
+use crate::targetd::fake::Behaviour;
+
+const VOLUME: Uuid = Uuid::from_u128(1);
+const JOB: Uuid = Uuid::from_u128(0x70b);
+const BLOCK: u64 = 64 << 10;
+/// Of the volume, in blocks.
+const SIZE: u64 = 64;
+/// Slow enough to do something meanwhile: a second for all of it.
+const SLOW: Option<u64> = Some(SIZE * BLOCK);
+
+fn clear(how: Clear, bandwidth: Option<u64>) -> Command {
+    let clearing = Clearing {
+        how,
+        size: None,
+        bandwidth,
+    };
+    Command::VolumeClear {
+        id: VOLUME,
+        clearing,
+    }
+}
+
+/// A volume of 4 MiB that is all mapped, its first half before the last snapshot of it.
+async fn rig() -> (Rig, File) {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(VOLUME, SIZE * BLOCK)).await;
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(&vec![7; (SIZE * BLOCK) as usize], 0)
+        .unwrap();
+    let mappings = (0..SIZE).map(|block| (block, (block, u32::from(block >= SIZE / 2))));
+    let thin = ThinMappings {
+        snapshotted: 1,
+        mappings: mappings.collect(),
+        ..ThinMappings::default()
+    };
+    let metadata = ThinMetadata {
+        block: Sectors(BLOCK / 512),
+        time: 1,
+        thins: [(ThinId::try_from(0).unwrap(), thin)].into(),
+        ..ThinMetadata::default()
+    };
+    {
+        let mut kernel = rig.fake.kernel();
+        let (_, thin) = *kernel.thin.first().unwrap();
+        assert_eq!(thin.value(), 0);
+        kernel.metadata.insert(POOL, metadata.image());
+        let object = OpenObject::Volume(VOLUME);
+        kernel.files.insert(object, file.try_clone().unwrap());
+    }
+    (rig, file)
+}
+
+/// Bytes of a file that are not zero, in its first half and in its second.
+fn left(file: &File) -> (usize, usize) {
+    let mut bytes = vec![0; (SIZE * BLOCK) as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    let count = |half: &[u8]| half.iter().filter(|byte| **byte != 0).count();
+    (count(first), count(second))
+}
+
+const HALF: usize = (SIZE * BLOCK / 2) as usize;
+
+async fn begun(rig: &Rig, command: Command) -> Job {
+    match rig.ask_as(JOB, command, Duration::ZERO).await {
+        Ok(Answer::Accepted(job)) => job,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn destroyed(rig: &Rig) -> bool {
+    let last = rig.fake.last_applied(VOLUME);
+    last.is_some_and(|desired| desired.data == DataState::Tombstone)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_has_alone_is_overwritten_and_then_it_is_destroyed() {
+    let (rig, file) = rig().await;
+    let job = begun(&rig, clear(Clear::Zero, SLOW)).await;
+    assert_eq!((job.id, job.state), (JOB, JobState::Running));
+    let engine = &rig.engine;
+    becomes(async || engine.job(JOB).await.unwrap().progress.is_some()).await;
+    assert!(!destroyed(&rig));
+    let held = rig.fake.last_applied(VOLUME).unwrap();
+    assert_eq!((held.data, held.held), (DataState::Present, true));
+    let refused = engine.cancel(JOB, Duration::ZERO).await.unwrap_err();
+    assert_eq!(refused.code, ProblemCode::WrongState);
+    settled(engine, Unit::Volume(VOLUME)).await;
+    assert!(destroyed(&rig));
+    assert_eq!(left(&file), (HALF, 0));
+    let job = engine.job(JOB).await.unwrap();
+    assert_eq!(job.state, JobState::Succeeded);
+    let result = job.result.unwrap();
+    let half = Some(HALF as u64);
+    assert_eq!((result.written, result.left), (half, half));
+    let missing = engine.volume(VOLUME).await.unwrap_err();
+    assert_eq!(missing.code, ProblemCode::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn discarding_leaves_it_to_the_kernel_what_others_have() {
+    let (rig, file) = rig().await;
+    let outcome = rig.ask_as(JOB, clear(Clear::Discard, None), LONG).await;
+    assert_eq!(outcome, Ok(Answer::Done(Outcome::Removed)));
+    assert_eq!(left(&file), (0, 0));
+    let result = rig.engine.job(JOB).await.unwrap().result.unwrap();
+    assert_eq!(result.zeroed, Some(SIZE * BLOCK));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_beginning_is_cleared_if_that_is_asked() {
+    let (rig, file) = rig().await;
+    let clearing = Clearing {
+        how: Clear::Zero,
+        // Whole blocks of the pool.
+        size: Some((SIZE / 2 + 1) * BLOCK - 5),
+        bandwidth: None,
+    };
+    let id = VOLUME;
+    rig.outcome(Command::VolumeClear { id, clearing }).await;
+    assert_eq!(left(&file), (HALF, HALF - BLOCK as usize));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_after_a_restart_and_a_power_cut() {
+    let (mut rig, file) = rig().await;
+    begun(&rig, clear(Clear::Zero, SLOW)).await;
+    let engine = rig.engine.clone();
+    becomes(async || engine.job(JOB).await.unwrap().progress.is_some()).await;
+    drop(engine);
+    rig = rig.kill().await;
+    let engine = rig.engine.clone();
+    // Being cleared holds up nobody who starts.
+    assert_eq!(engine.job(JOB).await.unwrap().state, JobState::Running);
+    becomes(async || engine.job(JOB).await.unwrap().progress.is_some()).await;
+    rig.fake.reboot();
+    settled(&engine, Unit::Volume(VOLUME)).await;
+    assert_eq!(left(&file), (HALF, 0));
+    assert!(destroyed(&rig));
+    let job = engine.job(JOB).await.unwrap();
+    assert_eq!(job.state, JobState::Succeeded);
+    assert_eq!(job.result.unwrap().left, Some(HALF as u64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_targetd_that_is_new_is_told_and_the_work_goes_on() {
+    let (mut rig, file) = rig().await;
+    begun(&rig, clear(Clear::Zero, SLOW)).await;
+    let engine = rig.engine.clone();
+    becomes(async || engine.job(JOB).await.unwrap().progress.is_some()).await;
+    rig.fake.pause();
+    rig.fake.resume();
+    settled(&engine, Unit::Volume(VOLUME)).await;
+    assert_eq!(left(&file), (HALF, 0));
+    let result = engine.job(JOB).await.unwrap().result.unwrap();
+    // Nothing was done twice.
+    assert_eq!(result.written, Some(HALF as u64));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_cleared_stays_until_that_is_not_asked_any_more() {
+    let (rig, file) = rig().await;
+    let opening = |request: &Request| matches!(request, Request::OpenDevice { .. });
+    rig.fake
+        .rule(usize::MAX, Behaviour::Fail(FailureKind::Kernel), opening);
+    begun(&rig, clear(Clear::Zero, None)).await;
+    let engine = &rig.engine;
+    becomes(async || engine.job(JOB).await.unwrap().problem.is_some()).await;
+    let job = engine.job(JOB).await.unwrap();
+    assert_eq!(job.state, JobState::Running);
+    assert!(!destroyed(&rig));
+    let shown = engine.volume(VOLUME).await.unwrap();
+    assert_eq!(shown.state, ashlar_protocol::VolumeState::Deleting);
+    let outcome = rig.outcome(clear(Clear::None, None)).await;
+    assert_eq!(outcome, Outcome::Removed);
+    assert!(destroyed(&rig));
+    assert_eq!(left(&file), (HALF, HALF));
+    let events = engine.events(crate::engine::After::Beginning, 1000, Duration::ZERO);
+    let events = events.await.unwrap().items;
+    let of_volume = events
+        .iter()
+        .filter(|e| e.object.kind == ObjectKind::Volume);
+    let kinds: Vec<_> = of_volume.map(|event| event.kind.to_string()).collect();
+    assert!(
+        !kinds.iter().any(|kind| kind.ends_with("cleared")),
+        "{kinds:?}"
+    );
+}
