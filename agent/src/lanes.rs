@@ -16,7 +16,19 @@ use crate::targetd::Targetd;
 #[derive(Clone, Debug)]
 pub struct Lanes {
     targetd: Targetd,
-    lanes: Arc<Mutex<BTreeMap<Uuid, Arc<Lane>>>>,
+    lanes: Arc<Mutex<BTreeMap<Key, Arc<Lane>>>>,
+}
+
+/// Whose disks a lane is at, and for what.
+type Key = (Uuid, Use);
+
+/// What a lane is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Use {
+    /// Whatever reads and writes.
+    Data,
+    /// What gives room back: in a full pool, writes wait for that.
+    Room,
 }
 
 impl Lanes {
@@ -31,11 +43,26 @@ impl Lanes {
     /// A turn in a pool's lane, for work that moves so many bytes a second at most and is not
     /// wanted any more once `stop` is cancelled. To be used where a thread may block.
     pub fn turn(&self, pool: Uuid, bandwidth: Option<u64>, stop: CancellationToken) -> Turn {
+        self.turn_of((pool, Use::Data), bandwidth, stop)
+    }
+
+    /// Likewise for work that only gives room back, which waits for nobody who needs that.
+    pub fn turn_for_room(
+        &self,
+        pool: Uuid,
+        bandwidth: Option<u64>,
+        stop: CancellationToken,
+    ) -> Turn {
+        self.turn_of((pool, Use::Room), bandwidth, stop)
+    }
+
+    fn turn_of(&self, lane: (Uuid, Use), bandwidth: Option<u64>, stop: CancellationToken) -> Turn {
+        let pool = lane.0;
         let lane = {
             let mut lanes = self.lanes.lock().expect("no holder of this lock panics");
             // Of those nobody is in, nothing is remembered.
             lanes.retain(|_, lane| Arc::strong_count(lane) > 1);
-            Arc::clone(lanes.entry(pool).or_default())
+            Arc::clone(lanes.entry(lane).or_default())
         };
         let targetd = self.targetd.clone();
         Turn::new(lane, bandwidth, stop, move || {

@@ -10,8 +10,8 @@ use super::buffer::Buffer;
 use super::turn::Device;
 use super::write::{WriteError, refused};
 
-/// Bytes that are discarded at once: it is one piece of work to the disks.
-const DISCARD: usize = 64 << 20;
+/// Bytes that are discarded at once, about: it is one piece of work to the disks.
+const DISCARD: u64 = 64 << 20;
 
 /// Clears stretches of a device that is to be destroyed.
 pub struct Eraser<'f> {
@@ -39,7 +39,7 @@ impl<'f> Eraser<'f> {
         length: u64,
         mut step: impl FnMut(u64) -> bool,
     ) -> Result<(), WriteError> {
-        for (at, length) in pieces(offset, length, CHUNK) {
+        for (at, length) in pieces(offset, length, CHUNK as u64) {
             let zeros = &self.zeros[..length as usize];
             let written = self.device.io(length, |file| file.write_all_at(zeros, at));
             written.map_err(refused("clear", at, length))?;
@@ -48,15 +48,22 @@ impl<'f> Eraser<'f> {
         Ok(())
     }
 
-    /// Tells the device that a stretch is not needed; whether it takes that.
-    pub fn discard(
+    /// Tells the device that a stretch of whole blocks of a pool is not needed; whether it takes
+    /// that. What `guard` gives is kept during each piece, which has whole blocks too: of others
+    /// the kernel takes no note.
+    pub fn discard<G>(
         &self,
-        offset: u64,
-        length: u64,
+        (offset, length): (u64, u64),
+        block: u64,
+        guard: impl Fn() -> io::Result<G>,
         mut step: impl FnMut(u64) -> bool,
     ) -> Result<bool, WriteError> {
-        for (at, length) in pieces(offset, length, DISCARD) {
-            let outcome = self.device.io(length, |file| discard(file, at, length));
+        let most = block.max(DISCARD - DISCARD % block.max(1));
+        for (at, length) in pieces(offset, length, most) {
+            let outcome = self.device.io(length, |file| {
+                let _guarded = guard()?;
+                discard(file, at, length)
+            });
             match outcome {
                 Ok(()) => {}
                 Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => {
@@ -83,10 +90,10 @@ fn go_on(wanted: bool) -> Result<(), WriteError> {
     }
 }
 
-fn pieces(offset: u64, length: u64, most: usize) -> impl Iterator<Item = (u64, u64)> {
+fn pieces(offset: u64, length: u64, most: u64) -> impl Iterator<Item = (u64, u64)> {
     let end = offset + length;
-    let begin = (offset..end).step_by(most);
-    begin.map(move |at| (at, (end - at).min(most as u64)))
+    let begin = (offset..end).step_by(usize::try_from(most).unwrap_or(usize::MAX));
+    begin.map(move |at| (at, (end - at).min(most)))
 }
 
 nix::ioctl_write_ptr_bad!(
@@ -144,9 +151,26 @@ mod tests {
         file.sync_all().unwrap();
         let before = file.metadata().unwrap().blocks();
         let eraser = Eraser::new(Device::from(&file));
-        assert!(eraser.discard(0, 1 << 20, |_| true).unwrap());
+        let outcome = eraser.discard((0, 1 << 20), 64 << 10, || Ok(()), |_| true);
+        assert!(outcome.unwrap());
         assert!(file.metadata().unwrap().blocks() < before);
         assert_eq!(file.metadata().unwrap().len(), 2 << 20);
+    }
+
+    #[test]
+    fn what_is_discarded_at_once_is_whole_blocks_of_any_pool() {
+        let file = tempfile::tempfile().unwrap();
+        let eraser = Eraser::new(Device::from(&file));
+        for block in [64 << 10, 192 << 10, 64 << 20, 96 << 20, 1 << 30] {
+            let (mut told, length) = (0, 3 * block.max(DISCARD));
+            let step = |at| {
+                assert_eq!(at % block, 0, "{block}");
+                told += 1;
+                true
+            };
+            assert!(eraser.discard((0, length), block, || Ok(()), step).unwrap());
+            assert!((3..=4).contains(&told), "{block}: {told}");
+        }
     }
 
     #[test]

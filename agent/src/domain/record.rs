@@ -259,6 +259,20 @@ pub struct Clearing {
     /// Bytes a second at most; as fast as may be when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<u64>,
+    /// The generation in which it was first asked to be cleared, however; 0 until it is.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub since: u64,
+}
+
+impl Clearing {
+    /// The same, first asked for in that generation.
+    pub fn since(self, since: u64) -> Clearing {
+        Clearing { since, ..self }
+    }
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A snapshot. It outlives its volume.

@@ -235,7 +235,10 @@ pub fn cleared(intent: &Intent, id: Uuid, span: Span, result: &JobResult) -> Vec
     let Some(volume) = intent.volume(id).map(|entry| &entry.record) else {
         return Vec::new();
     };
-    if !matches!(volume.phase, VolumePhase::Clearing(_)) || volume.generation > span.tried {
+    let VolumePhase::Clearing(clearing) = volume.phase else {
+        return Vec::new();
+    };
+    if volume.generation > span.tried {
         return Vec::new();
     }
     let phase = VolumePhase::Deleting;
@@ -243,7 +246,9 @@ pub fn cleared(intent: &Intent, id: Uuid, span: Span, result: &JobResult) -> Vec
         phase,
         ..volume.clone()
     };
-    let asked = intent.requests_between(span.applied, span.tried);
+    // Not of another volume that had the id before.
+    let before = clearing.since.saturating_sub(1);
+    let asked = intent.requests_between(before, span.tried);
     let asked = asked.filter(|(_, request)| {
         request.unit == Some(Unit::Volume(id)) && request.operation == Operation::VolumeDelete
     });

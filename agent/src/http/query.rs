@@ -88,6 +88,7 @@ impl Query {
                 // As with Cinder's volume_clear_size, 0 means all of it.
                 size: size.filter(|size| *size > 0),
                 bandwidth: self.bandwidth,
+                since: 0,
             })),
         }
     }
@@ -307,6 +308,7 @@ mod tests {
                 how,
                 size,
                 bandwidth,
+                since: 0,
             }))
         };
         assert_eq!(read(""), Ok(None));

@@ -13,7 +13,7 @@ use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::attempt::End;
-use super::erasing::{self, Ending, Erased, Erasures};
+use super::erasing::{Ending, Erased, Erasures};
 use super::failure::{Remedy, Trouble};
 use super::holds::Holds;
 use super::ledger::{Ledger, Next};
@@ -89,7 +89,6 @@ pub(super) struct Shared {
     pub(super) holds: Holds,
     pub(super) lanes: Lanes,
     pub(super) erasures: Erasures,
-    pub(super) erasing: Semaphore,
     stopped: watch::Receiver<bool>,
     /// What is older was promised by an earlier process, and is never taken back.
     pub(super) promised: u64,
@@ -119,7 +118,6 @@ impl Reconciler {
             holds: Holds::default(),
             lanes,
             erasures: Erasures::default(),
-            erasing: Semaphore::new(erasing::AT_ONCE),
             stopped,
             promised,
             laps: watch::channel(0).0,

@@ -49,11 +49,22 @@ pub(crate) struct Kernel {
     pub(crate) files: BTreeMap<OpenObject, File>,
     /// The thin metadata of pools, where they are not those of `thin` alone.
     pub(crate) metadata: BTreeMap<Uuid, ThinImage>,
+    /// The same, as they are at any time.
+    pub(crate) follows: BTreeMap<Uuid, Follow>,
     /// Descriptors that come along with a list of disks, which asked for none.
     pub(crate) stray: Vec<OwnedFd>,
     /// Generation and number of accesses last accepted, while this targetd lives.
     accepted: BTreeMap<Uuid, (u64, usize)>,
     rules: Vec<Rule>,
+}
+
+/// Tells what thin metadata are just now.
+pub(crate) struct Follow(pub(crate) Box<dyn Fn() -> ThinImage + Send>);
+
+impl std::fmt::Debug for Follow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Follow")
+    }
 }
 
 struct Rule {
@@ -323,7 +334,8 @@ impl Kernel {
             Request::OpenDevice { object, .. } => {
                 let length = self.files.get(&object).unwrap().metadata().unwrap().len();
                 Ok(Response::Opened {
-                    size: Bytes(length),
+                    // Of what is no regular file it is not known.
+                    size: Bytes(length.max(1 << 20)),
                 })
             }
             Request::OpenMetadata { pool } => match self.image(pool) {
@@ -345,6 +357,9 @@ impl Kernel {
 
     /// The thin metadata of a pool: those it was given, or thin devices that map one block each.
     fn image(&self, pool: Uuid) -> Option<ThinImage> {
+        if let Some(Follow(image)) = self.follows.get(&pool) {
+            return Some(image());
+        }
         if let Some(image) = self.metadata.get(&pool) {
             return Some(image.clone());
         }

@@ -17,6 +17,14 @@ pub enum ThinError {
         /// Why.
         source: CallError,
     },
+    /// targetd did not let go of them.
+    #[error("failed to let go of the thin metadata of pool {pool}: {source}")]
+    Held {
+        /// Whose.
+        pool: Uuid,
+        /// Why.
+        source: CallError,
+    },
     /// They could not be read.
     #[error("failed to read the thin metadata of pool {pool}: {source}")]
     Read {
@@ -49,7 +57,7 @@ impl ThinError {
 impl From<ThinError> for Problem {
     fn from(error: ThinError) -> Problem {
         let code = match &error {
-            ThinError::Open { source, .. } => match source {
+            ThinError::Open { source, .. } | ThinError::Held { source, .. } => match source {
                 CallError::Away(_) | CallError::Lost | CallError::Late(_) => {
                     ProblemCode::TargetdUnavailable
                 }

@@ -30,4 +30,4 @@ pub use error::ThinError;
 pub use owned::Owned;
 pub use stretches::{Stretch, StretchKind, Stretches, StretchesQuestion};
 pub use usage::Usage;
-pub use views::{Freshness, Views};
+pub use views::{Freshness, Unheld, Views};

@@ -231,3 +231,23 @@ async fn usage_and_devices_are_in_bytes() {
             .no_device()
     );
 }
+
+#[tokio::test]
+async fn nobody_holds_anything_while_that_is_not_to_be() {
+    let world = World::new(&[(1, &[5])]).await;
+    world.mapped(1, Freshness::Any).await.unwrap();
+    let unheld = world.views.unheld(POOL).await.unwrap();
+    assert_eq!(world.calls(), (1, 1));
+    let asked = world.mapped(1, Freshness::Any);
+    let asked = tokio::time::timeout(IDLE, asked).await;
+    assert!(asked.is_err(), "{asked:?}");
+    assert_eq!(world.calls(), (1, 1));
+    drop(unheld);
+    assert_eq!(world.mapped(1, Freshness::Any).await.unwrap(), [5]);
+    assert_eq!(world.calls().0, 2);
+    // What may still be held is no ground to go on.
+    let release = |call: &Request| matches!(call, Request::ReleaseMetadata { .. });
+    let fail = Behaviour::Fail(ashlar_targetd_protocol::FailureKind::Kernel);
+    world.fake.rule(1, fail, release);
+    assert!(world.views.unheld(POOL).await.is_err());
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ashlar_targetd_protocol::Request;
 use ashlar_thin_metadata::{Metadata, MetadataError};
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -59,6 +59,12 @@ struct View {
 }
 
 type Guard = OwnedRwLockReadGuard<Option<View>, View>;
+
+/// No state of a pool is held while this is. Whoever wants to read waits, so it is not for long.
+#[derive(Debug)]
+pub struct Unheld {
+    _slot: OwnedRwLockWriteGuard<Option<View>>,
+}
 
 impl Views {
     /// None is held.
@@ -172,6 +178,22 @@ impl Views {
     pub(super) async fn rest(&self, pool: Uuid) {
         let slot = self.slot(pool);
         self.let_go(pool, &slot).await;
+    }
+
+    /// Waits until nobody reads a pool's metadata any more, and lets go of the state that is held.
+    /// What is unmapped meanwhile is nobody else's to the kernel only then: it counts what that
+    /// state refers to.
+    ///
+    /// # Errors
+    /// When it may still be held.
+    pub async fn unheld(&self, pool: Uuid) -> Result<Unheld, ThinError> {
+        let slot = self.slot(pool);
+        let mut guard = Arc::clone(&slot.view).write_owned().await;
+        *guard = None;
+        // Also when we know of none: an answer may have been lost.
+        let released = self.targetd.call(Request::ReleaseMetadata { pool }).await;
+        released.map_err(|source| ThinError::Held { pool, source })?;
+        Ok(Unheld { _slot: guard })
     }
 
     async fn let_go(&self, pool: Uuid, slot: &Slot) {

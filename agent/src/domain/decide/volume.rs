@@ -199,7 +199,9 @@ pub(super) fn delete(
         VolumePhase::Deleting => return deleting(unit, clears),
         VolumePhase::Clearing(present) => match clearing {
             None => return Ok(Verdict::Underway(unit)),
-            Some(clearing) if clearing == present => return Ok(Verdict::Underway(unit)),
+            Some(clearing) if clearing.since(present.since) == present => {
+                return Ok(Verdict::Underway(unit));
+            }
             // What cannot be cleared, or takes too long, is got rid of like this.
             Some(_) => {}
         },
@@ -217,7 +219,10 @@ pub(super) fn delete(
     // Nobody has written to it.
     let made = entry.record.phase != VolumePhase::Creating;
     let phase = match clears.filter(|_| made) {
-        Some(clearing) => VolumePhase::Clearing(clearing),
+        Some(clearing) => VolumePhase::Clearing(clearing.since(match entry.record.phase {
+            VolumePhase::Clearing(present) => present.since,
+            _ => generation,
+        })),
         None => VolumePhase::Deleting,
     };
     let record = VolumeRecord {

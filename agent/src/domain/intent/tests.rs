@@ -63,6 +63,7 @@ fn command() -> impl Strategy<Value = Command> {
                 how: Clear::Zero,
                 size: None,
                 bandwidth: None,
+                since: 0,
             },
         }),
         (few(0xc0), 0..4_u64).prop_map(|(v, thin)| adopt(v, thin, None)),

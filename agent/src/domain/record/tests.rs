@@ -165,6 +165,7 @@ fn samples() -> Vec<(Record, &'static str)> {
             how: Clear::Zero,
             size: Some(1 << 30),
             bandwidth: Some(50 << 20),
+            since: 0,
         }),
         ..volume.clone()
     };

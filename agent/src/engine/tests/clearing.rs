@@ -4,7 +4,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
-use ashlar_kernel_iface::model::{ThinMappings, ThinMetadata};
+use ashlar_kernel_iface::model::{ThinImage, ThinMappings, ThinMetadata};
 use ashlar_protocol::{Clear, Job, JobState, ObjectKind, ProblemCode};
 use ashlar_targetd_protocol::{DataState, FailureKind, OpenObject, Request, Sectors, ThinId};
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::rig::*;
 use crate::domain::record::{Clearing, Unit};
 use crate::engine::{Answer, Command, Outcome};
-use crate::targetd::fake::Behaviour;
+use crate::targetd::fake::{Behaviour, Follow};
 
 const VOLUME: Uuid = Uuid::from_u128(1);
 const JOB: Uuid = Uuid::from_u128(0x70b);
@@ -27,6 +27,7 @@ fn clear(how: Clear, bandwidth: Option<u64>) -> Command {
         how,
         size: None,
         bandwidth,
+        since: 0,
     };
     Command::VolumeClear {
         id: VOLUME,
@@ -34,14 +35,11 @@ fn clear(how: Clear, bandwidth: Option<u64>) -> Command {
     }
 }
 
-/// A volume of 4 MiB that is all mapped, its first half before the last snapshot of it.
-async fn rig() -> (Rig, File) {
-    let rig = Rig::furnished().await;
-    rig.outcome(volume(VOLUME, SIZE * BLOCK)).await;
-    let file = tempfile::tempfile().unwrap();
-    file.write_all_at(&vec![7; (SIZE * BLOCK) as usize], 0)
-        .unwrap();
-    let mappings = (0..SIZE).map(|block| (block, (block, u32::from(block >= SIZE / 2))));
+/// Thin metadata of a volume of so many blocks, of which these are mapped, the first half before
+/// the last snapshot of it.
+fn metadata(size: u64, mapped: impl Fn(u64) -> bool) -> ThinImage {
+    let mapped = (0..size).filter(|block| mapped(*block));
+    let mappings = mapped.map(|block| (block, (block, u32::from(block >= size / 2))));
     let thin = ThinMappings {
         snapshotted: 1,
         mappings: mappings.collect(),
@@ -53,11 +51,28 @@ async fn rig() -> (Rig, File) {
         thins: [(ThinId::try_from(0).unwrap(), thin)].into(),
         ..ThinMetadata::default()
     };
+    metadata.image()
+}
+
+/// Whether a file has anything in a block.
+fn has(file: &File, block: u64) -> bool {
+    let mut bytes = vec![0; BLOCK as usize];
+    file.read_exact_at(&mut bytes, block * BLOCK).unwrap();
+    bytes.iter().any(|byte| *byte != 0)
+}
+
+/// A volume of 4 MiB that is all mapped, its first half before the last snapshot of it.
+async fn rig() -> (Rig, File) {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(VOLUME, SIZE * BLOCK)).await;
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(&vec![7; (SIZE * BLOCK) as usize], 0)
+        .unwrap();
     {
         let mut kernel = rig.fake.kernel();
         let (_, thin) = *kernel.thin.first().unwrap();
         assert_eq!(thin.value(), 0);
-        kernel.metadata.insert(POOL, metadata.image());
+        kernel.metadata.insert(POOL, metadata(SIZE, |_| true));
         let object = OpenObject::Volume(VOLUME);
         kernel.files.insert(object, file.try_clone().unwrap());
     }
@@ -114,11 +129,71 @@ async fn what_it_has_alone_is_overwritten_and_then_it_is_destroyed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn discarding_leaves_it_to_the_kernel_what_others_have() {
     let (rig, file) = rig().await;
+    let seen = file.try_clone().unwrap();
+    let follow = Follow(Box::new(move || metadata(SIZE, |block| has(&seen, block))));
+    rig.fake.kernel().follows.insert(POOL, follow);
     let outcome = rig.ask_as(JOB, clear(Clear::Discard, None), LONG).await;
     assert_eq!(outcome, Ok(Answer::Done(Outcome::Removed)));
     assert_eq!(left(&file), (0, 0));
     let result = rig.engine.job(JOB).await.unwrap().result.unwrap();
-    assert_eq!(result.zeroed, Some(SIZE * BLOCK));
+    assert_eq!((result.zeroed, result.left), (Some(SIZE * BLOCK), None));
+    // What was held to look was let go before, as the kernel counts it, and it was looked again.
+    let calls = rig.fake.kernel().calls.clone();
+    let of_metadata = calls.iter().filter_map(|call| match call {
+        Request::OpenMetadata { .. } => Some('o'),
+        Request::ReleaseMetadata { .. } => Some('r'),
+        _ => None,
+    });
+    let of_metadata: String = of_metadata.collect();
+    assert!(of_metadata.contains("oro"), "{of_metadata}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_discarded_in_vain_is_not_destroyed() {
+    // All stays mapped, as in a pool that has become read-only.
+    let (rig, file) = rig().await;
+    begun(&rig, clear(Clear::Discard, None)).await;
+    let engine = &rig.engine;
+    becomes(async || engine.job(JOB).await.unwrap().problem.is_some()).await;
+    let problem = engine.job(JOB).await.unwrap().problem.unwrap();
+    assert!(problem.detail.contains("still mapped"), "{problem}");
+    assert!(!destroyed(&rig));
+    let follow = Follow(Box::new(move || metadata(SIZE, |block| has(&file, block))));
+    rig.fake.kernel().follows.insert(POOL, follow);
+    settled(engine, Unit::Volume(VOLUME)).await;
+    assert!(destroyed(&rig));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_kept_is_cleared_again() {
+    const MIB: u64 = 1 << 20;
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(VOLUME, MIB)).await;
+    // It takes everything and keeps nothing, and says so.
+    let lost = File::options().read(true).write(true).open("/dev/zero");
+    let object = OpenObject::Volume(VOLUME);
+    {
+        let mut kernel = rig.fake.kernel();
+        kernel
+            .metadata
+            .insert(POOL, metadata(MIB / BLOCK, |_| true));
+        kernel.files.insert(object, lost.unwrap());
+    }
+    begun(&rig, clear(Clear::Zero, None)).await;
+    let engine = &rig.engine;
+    becomes(async || engine.job(JOB).await.unwrap().problem.is_some()).await;
+    let problem = engine.job(JOB).await.unwrap().problem.unwrap();
+    assert!(problem.detail.contains("durable"), "{problem}");
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(&vec![7; MIB as usize], 0).unwrap();
+    let kept = file.try_clone().unwrap();
+    rig.fake.kernel().files.insert(object, kept);
+    settled(engine, Unit::Volume(VOLUME)).await;
+    let blocks = MIB / BLOCK;
+    assert!((blocks / 2..blocks).all(|block| !has(&file, block)));
+    assert!(destroyed(&rig));
+    let result = engine.job(JOB).await.unwrap().result.unwrap();
+    assert_eq!(result.written, Some(MIB / 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,6 +204,7 @@ async fn only_the_beginning_is_cleared_if_that_is_asked() {
         // Whole blocks of the pool.
         size: Some((SIZE / 2 + 1) * BLOCK - 5),
         bandwidth: None,
+        since: 0,
     };
     let id = VOLUME;
     rig.outcome(Command::VolumeClear { id, clearing }).await;

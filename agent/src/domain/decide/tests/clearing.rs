@@ -15,6 +15,7 @@ fn clear(id: Uuid, how: Clear) -> Command {
         how,
         size: None,
         bandwidth: None,
+        since: 0,
     };
     Command::VolumeClear { id, clearing }
 }
@@ -94,6 +95,7 @@ fn nothing_that_was_never_written_is_cleared_and_nothing_takes_for_ever() {
         how: Clear::Zero,
         size: None,
         bandwidth: Some(1),
+        since: 0,
     };
     let slow = Command::VolumeClear {
         id: IDLE,
@@ -106,11 +108,8 @@ fn nothing_that_was_never_written_is_cleared_and_nothing_takes_for_ever() {
     assert_eq!(there.record.phase, VolumePhase::Deleting);
 }
 
-#[test]
-fn what_was_cleared_is_told_with_the_job() {
-    let world = &mut world();
-    let request = id(0x70b);
-    match world.decide_as(request, &clear(IDLE, Clear::Zero)) {
+fn does_as(world: &mut World, request: Uuid, command: &Command) {
+    match world.decide_as(request, command) {
         Ok(Decision::Change(change, _)) => {
             for edit in &change.edits {
                 world.intent.apply(edit).unwrap();
@@ -118,6 +117,19 @@ fn what_was_cleared_is_told_with_the_job() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn what_was_cleared_is_told_with_the_job() {
+    let world = &mut world();
+    // What had the id before is told nothing.
+    let before = id(0x70a);
+    does_as(world, before, &Command::VolumeDelete { id: IDLE });
+    world.settle(Unit::Volume(IDLE));
+    world.does(volume(IDLE, MIB));
+    world.settle(Unit::Volume(IDLE));
+    let request = id(0x70b);
+    does_as(world, request, &clear(IDLE, Clear::Zero));
     let result = JobResult {
         written: Some(7 << 16),
         left: Some(1 << 16),
@@ -125,9 +137,23 @@ fn what_was_cleared_is_told_with_the_job() {
     };
     let generation = world.intent.generation();
     assert!(is_cleared(world, generation, &result));
+    assert_eq!(world.intent.request(before).unwrap().work, None);
     let record = world.intent.request(request).unwrap();
     // It is done when the kernel has it all.
     let job = view::job(request, record, Reached::Underway(None), None);
     assert_eq!((job.state, &job.result), (JobState::Running, &Some(result)));
     assert!(!record.works());
+}
+
+#[test]
+fn all_who_asked_for_it_are_told() {
+    let world = &mut world();
+    let [first, second] = [id(0x70a), id(0x70b)];
+    does_as(world, first, &clear(IDLE, Clear::Zero));
+    does_as(world, second, &clear(IDLE, Clear::Discard));
+    let generation = world.intent.generation();
+    assert!(is_cleared(world, generation, &JobResult::default()));
+    for request in [first, second] {
+        assert!(world.intent.request(request).unwrap().work.is_some());
+    }
 }
