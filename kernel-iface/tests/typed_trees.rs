@@ -10,11 +10,11 @@ use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::lio::{Backstore, BackstoreId, DeviceAttribute, Lio, Tpg, TpgAttribute};
 use ashlar_kernel_iface::lio::{TargetState, TpgParameter};
 use ashlar_kernel_iface::model::{BlockDevice, ModelKernel};
-use ashlar_kernel_iface::nvmet::{DhGroup, DhHash, ModelNumber, Nvmet, PortAddress, SerialNumber};
+use ashlar_kernel_iface::nvmet::{ModelNumber, Nvmet, PortAddress, SerialNumber};
 use ashlar_kernel_iface::tree::{Change, Errno, RealTree, Tree, TreeError, TreePath};
 use ashlar_targetd_protocol::{
-    ChapCredentials, ChapName, ChapSecret, DhchapKey, Iqn, Lun, Nqn, Nsid, PortId, PortalAddr,
-    Sectors, TpgTag,
+    ChapCredentials, ChapName, ChapSecret, DhGroup, DhHash, DhchapExchange, DhchapKey, Iqn, Lun,
+    Nqn, Nsid, PortId, PortalAddr, Sectors, TpgTag,
 };
 use uuid::Uuid;
 
@@ -203,6 +203,13 @@ fn key(hash: &str, length: usize) -> DhchapKey {
     DhchapKey::try_from(format!("DHHC-1:{hash}:{}:", "A".repeat(length))).unwrap()
 }
 
+fn exchange() -> DhchapExchange {
+    DhchapExchange {
+        hash: DhHash::Sha512,
+        group: DhGroup::Ffdhe4096,
+    }
+}
+
 fn export_nvme(nvmet: &Nvmet<'_>) -> Result<Vec<Change>, TreeError> {
     let subsystem = nvmet.subsystem(&nqn("typed"));
     let namespace = subsystem.namespace(Nsid::try_from(1).unwrap());
@@ -222,7 +229,7 @@ fn export_nvme(nvmet: &Nvmet<'_>) -> Result<Vec<Change>, TreeError> {
         host.create()?,
         host.set_key(Some(&key("01", 48)))?,
         host.set_controller_key(Some(&key("00", 48)))?,
-        host.set_hash(DhHash::Sha512)?,
+        host.set_exchange(exchange())?,
         subsystem.allow(&host)?,
         port.create()?,
         port.set_address(&PortAddress::tcp(address))?,
@@ -279,8 +286,7 @@ fn an_nvme_export_comes_reads_back_and_goes() {
             .as_ref()
             .is_some_and(|held| held.is(&other))
     );
-    assert_eq!(host.hash, Some(DhHash::Sha512));
-    assert_eq!(host.group, Some(DhGroup::Null));
+    assert_eq!(host.exchange, Some(exchange()));
     let port = nvmet.port(PortId::try_from(7).unwrap());
     let state = port.observe().unwrap().unwrap();
     assert_eq!(state.address.traddr, "::1");

@@ -1,6 +1,6 @@
 //! Hosts: who may reach volumes.
 
-use ashlar_targetd_protocol::{ChapCredentials, DhchapKey, Iqn, Nqn};
+use ashlar_targetd_protocol::{ChapCredentials, DhchapExchange, DhchapKey, Iqn, Nqn};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -21,6 +21,9 @@ pub struct HostSpec {
     /// Whether it must prove who it is. Absent: `required`.
     #[serde(default)]
     pub authentication: Authentication,
+    /// How it proves that over NVMe. SHA-256 and no group when absent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dhchap: DhchapExchange,
     /// Its secrets. What is absent and needed is generated.
     #[serde(default)]
     pub secrets: HostSecrets,
@@ -33,25 +36,46 @@ pub enum Authentication {
     /// CHAP over iSCSI, DH-HMAC-CHAP over NVMe.
     #[default]
     Required,
+    /// The same, and the box proves itself to the host in return.
+    Mutual,
     /// Its name is enough. For isolated networks only.
     None,
 }
 
+/// New secrets for a host, in place of all that it has. What is absent of the rest stays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostRotation {
+    /// The secrets. What is absent and needed is generated.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub secrets: HostSecrets,
+    /// Whether it must prove who it is from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Authentication>,
+    /// How it proves that over NVMe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dhchap: Option<DhchapExchange>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// The secrets of a host. Kept in the store, given to targetd, told once to the client that
-/// created the host.
+/// created the host or gave it new ones.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostSecrets {
     /// CHAP: what the initiator proves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chap: Option<ChapCredentials>,
-    /// Mutual CHAP: what the target proves. Only if given.
+    /// Mutual CHAP: what the target proves. Only if given, or for `mutual`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chap_mutual: Option<ChapCredentials>,
     /// DH-HMAC-CHAP: what the NVMe host proves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhchap: Option<DhchapKey>,
-    /// Bidirectional DH-HMAC-CHAP: what the controller proves. Only if given.
+    /// Bidirectional DH-HMAC-CHAP: what the controller proves. Only if given, or for `mutual`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dhchap_controller: Option<DhchapKey>,
 }
@@ -72,13 +96,16 @@ pub struct Host {
     pub nqn: Option<Nqn>,
     /// Whether it must prove who it is.
     pub authentication: Authentication,
+    /// How it proves that over NVMe. SHA-256 and no group when absent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dhchap: DhchapExchange,
     /// How many connections it has.
     pub connections: u64,
     /// The generation of its last change.
     pub generation: u64,
 }
 
-/// The answer to creating a host: the one time its secrets are told.
+/// The answer to creating a host, or to giving it new secrets: the one time they are told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostCreated {

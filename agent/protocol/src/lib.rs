@@ -51,8 +51,8 @@ pub mod volume;
 
 /// Names, numbers and secrets shared with targetd's protocol.
 pub use ashlar_targetd_protocol::{
-    ChapCredentials, ChapName, ChapSecret, DhchapKey, DiskId, Iqn, Lun, NameError, Nqn, Nsid,
-    PortalAddr, SecretError, ThinId, Transport,
+    ChapCredentials, ChapName, ChapSecret, DhGroup, DhHash, DhchapExchange, DhchapKey, DiskId, Iqn,
+    Lun, NameError, Nqn, Nsid, PortalAddr, SecretError, ThinId, Transport,
 };
 pub use bulk::{BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkReply, BulkSpec};
 pub use connection::{Connection, ConnectionSpec, ConnectionState, IscsiAccess, NvmeAccess};
@@ -61,7 +61,7 @@ pub use group::{
     Group, GroupSnapshot, GroupSnapshotSpec, GroupSource, GroupSpec, GroupState, GroupUpdate,
     MemberCopy, MemberSnapshot,
 };
-pub use host::{Authentication, Host, HostCreated, HostSecrets, HostSpec};
+pub use host::{Authentication, Host, HostCreated, HostRotation, HostSecrets, HostSpec};
 pub use job::{Job, JobResult, JobState, ObjectKind, ObjectRef, Progress, Sha256};
 pub use labels::Labels;
 pub use name::Name;

@@ -134,6 +134,7 @@ routes! {
     Get    "/v1/hosts"                     HostList            Reader   "List hosts.";
     Get    "/v1/hosts/{id}"                HostShow            Reader   "Show a host.";
     Put    "/v1/hosts/{id}"                HostCreate          Operator "Create a host.";
+    Post   "/v1/hosts/{id}/rotate"         HostRotate          Operator "Give a host new secrets.";
     Delete "/v1/hosts/{id}"                HostDelete          Operator "Forget a host.";
     Get    "/v1/connections"               ConnectionList      Reader   "List connections, of one volume with `?volume=ID`.";
     Get    "/v1/connections/{id}"          ConnectionShow      Reader   "Show a connection.";

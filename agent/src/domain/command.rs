@@ -2,8 +2,8 @@
 
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec,
-    GroupSpec, GroupUpdate, HostSpec, ObjectKind, ObjectRef, Operation, PoolSpec, PoolUpdate,
-    RevertSpec, SnapshotSpec, TransferSpec, VolumeSpec, VolumeUpdate,
+    GroupSpec, GroupUpdate, HostRotation, HostSpec, ObjectKind, ObjectRef, Operation, PoolSpec,
+    PoolUpdate, RevertSpec, SnapshotSpec, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 use uuid::Uuid;
 
@@ -164,6 +164,13 @@ pub enum Command {
         /// As asked.
         spec: HostSpec,
     },
+    /// Give a host new secrets.
+    HostRotate {
+        /// The host.
+        id: Uuid,
+        /// As asked.
+        spec: Box<HostRotation>,
+    },
     /// Forget a host.
     HostDelete {
         /// The host.
@@ -212,6 +219,7 @@ impl Command {
             Command::GroupSnapshotCreate { .. } => Operation::GroupSnapshotCreate,
             Command::GroupSnapshotDelete { .. } => Operation::GroupSnapshotDelete,
             Command::HostCreate { .. } => Operation::HostCreate,
+            Command::HostRotate { .. } => Operation::HostRotate,
             Command::HostDelete { .. } => Operation::HostDelete,
             Command::ConnectionCreate { .. } => Operation::ConnectionCreate,
             Command::ConnectionDelete { .. } => Operation::ConnectionDelete,
@@ -247,7 +255,9 @@ impl Command {
             Command::GroupSnapshotCreate { id, .. } | Command::GroupSnapshotDelete { id } => {
                 (ObjectKind::GroupSnapshot, *id)
             }
-            Command::HostCreate { id, .. } | Command::HostDelete { id } => (ObjectKind::Host, *id),
+            Command::HostCreate { id, .. }
+            | Command::HostRotate { id, .. }
+            | Command::HostDelete { id } => (ObjectKind::Host, *id),
             Command::ConnectionCreate { id, .. } | Command::ConnectionDelete { id, .. } => {
                 (ObjectKind::Connection, *id)
             }

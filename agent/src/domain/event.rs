@@ -191,6 +191,7 @@ impl Scribe<'_> {
     fn host(&mut self, id: Uuid, before: Option<&HostRecord>, host: &HostRecord) {
         let what = match before {
             None => "created",
+            Some(before) if before.secrets != host.secrets => "rotated",
             Some(_) => "updated",
         };
         self.of(ObjectKind::Host, id, what, host.generation, &host.name);

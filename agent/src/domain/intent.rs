@@ -87,6 +87,7 @@ pub struct Intent {
     host_by_iqn: BTreeMap<Iqn, Uuid>,
     host_by_nqn: BTreeMap<Nqn, Uuid>,
     connections_by_volume: BTreeSet<(Uuid, Uuid)>,
+    connections_by_host: BTreeSet<(Uuid, Uuid)>,
     requests_by_age: BTreeMap<u64, Uuid>,
     work: BTreeSet<(ObjectRef, Uuid)>,
     volumes_in_motion: BTreeSet<Uuid>,
@@ -253,6 +254,15 @@ impl Intent {
         after: Option<Uuid>,
     ) -> impl Iterator<Item = (Uuid, &ConnectionRecord)> {
         pairs_of(&self.connections_by_volume, volume, after)
+            .filter_map(|id| Some((id, self.connections.get(&id)?)))
+    }
+
+    /// Connections of one host in order of id.
+    pub fn connections_of_host(
+        &self,
+        host: Uuid,
+    ) -> impl Iterator<Item = (Uuid, &ConnectionRecord)> {
+        pairs_of(&self.connections_by_host, host, None)
             .filter_map(|id| Some((id, self.connections.get(&id)?)))
     }
 

@@ -54,7 +54,7 @@ pub enum Outcome {
     },
     /// A host.
     Host {
-        /// As it was then, with its secrets when this request made it.
+        /// As it was then, with its secrets when this request made them.
         created: HostCreated,
         /// Whether this request made it.
         new: bool,
@@ -144,12 +144,13 @@ pub fn outcome(
                 created: made,
             })
         }
-        Operation::HostCreate => {
+        Operation::HostCreate | Operation::HostRotate => {
             let entry = intent
                 .host(id)
                 .ok_or_else(|| missing(ObjectKind::Host, id))?;
             let created = view::host_created(id, entry, made);
-            Ok(Outcome::Host { created, new: made })
+            let new = made && operation == Operation::HostCreate;
+            Ok(Outcome::Host { created, new })
         }
         Operation::ConnectionCreate => {
             let record = intent

@@ -11,7 +11,7 @@ use ashlar_protocol::{
     Authentication, Clear, EventKind, Frozen, HostSecrets, JobResult, Labels, Name, ObjectRef,
     Operation, Parent, PoolSpec, Problem, Progress, Provisioning, Qos, Transport,
 };
-use ashlar_targetd_protocol::{Iqn, Nqn, PortId, PortalAddr, ThinId, ThinRef};
+use ashlar_targetd_protocol::{DhchapExchange, Iqn, Nqn, PortId, PortalAddr, ThinId, ThinRef};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -87,6 +87,13 @@ pub struct HostRecord {
     pub secrets: HostSecrets,
     /// The generation of its last change.
     pub generation: u64,
+    /// How it proves who it is over NVMe.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub dhchap: DhchapExchange,
+}
+
+fn is_default(exchange: &DhchapExchange) -> bool {
+    *exchange == DhchapExchange::default()
 }
 
 /// A volume.
@@ -525,6 +532,8 @@ pub enum Unit {
     Group(Uuid),
     /// A group snapshot with its snapshots.
     GroupSnapshot(Uuid),
+    /// A host's secrets, in all volumes it is connected to.
+    Host(Uuid),
 }
 
 impl Unit {
@@ -537,6 +546,7 @@ impl Unit {
             Unit::Snapshot(id) => (ObjectKind::Snapshot, id),
             Unit::Group(id) => (ObjectKind::Group, id),
             Unit::GroupSnapshot(id) => (ObjectKind::GroupSnapshot, id),
+            Unit::Host(id) => (ObjectKind::Host, id),
         };
         ObjectRef { kind, id }
     }

@@ -28,7 +28,7 @@ pub(crate) fn id(n: u128) -> Uuid {
     Uuid::from_u128(n)
 }
 
-/// Bytes that follow from a counter.
+/// Bytes that follow from a counter, which begins elsewhere for each request.
 pub(crate) struct Counter(pub(crate) u8);
 
 impl Random for Counter {
@@ -95,6 +95,7 @@ impl World {
     }
 
     pub(crate) fn decide_as(&self, request: Uuid, command: &Command) -> Result<Decision, Problem> {
+        let [.., seed] = request.into_bytes();
         let request = RequestContext {
             id: request,
             digest: digest(command),
@@ -114,7 +115,7 @@ impl World {
             missing: &|feature| self.missing.get(feature).cloned(),
             ended: &|request| request.unit.is_none_or(settled),
         };
-        decide(&self.intent, command, &facts, &mut Counter(1))
+        decide(&self.intent, command, &facts, &mut Counter(seed))
     }
 
     /// Decides, applies and expects a change; answers with the unit it touches.
@@ -195,6 +196,7 @@ pub(crate) fn host_spec(n: u32) -> HostSpec {
                 .unwrap(),
         ),
         authentication: Default::default(),
+        dhchap: Default::default(),
         secrets: Default::default(),
     }
 }

@@ -104,6 +104,7 @@ pub fn settle(intent: &Intent, unit: Unit, generation: u64, capacity: Option<u64
         Unit::Snapshot(id) => settle_snapshot(intent, id, generation),
         Unit::Group(id) => groups::settle_group(intent, id, generation),
         Unit::GroupSnapshot(id) => groups::settle_snapshots(intent, id, generation),
+        Unit::Host(_) => Vec::new(),
     }
 }
 
@@ -317,13 +318,17 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> V
         Unit::Snapshot(id) => withdraw_snapshot(intent, id, span, generation),
         Unit::Group(id) => groups::withdraw_group(intent, id, span, generation),
         Unit::GroupSnapshot(id) => groups::withdraw_snapshots(intent, id, span, generation),
+        // Whoever was told the new secrets may rely on them.
+        Unit::Host(_) => Vec::new(),
     };
     // No process told anyone of a pool before it was made.
     let applied = match unit {
         Unit::Pool(_) => 0,
-        Unit::Volume(_) | Unit::Snapshot(_) | Unit::Group(_) | Unit::GroupSnapshot(_) => {
-            span.applied
-        }
+        Unit::Volume(_)
+        | Unit::Snapshot(_)
+        | Unit::Group(_)
+        | Unit::GroupSnapshot(_)
+        | Unit::Host(_) => span.applied,
     };
     let span = Span { applied, ..span };
     let mut operations = ADDING.to_vec();
@@ -484,7 +489,11 @@ pub fn forget(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Vec
                 | VolumePhase::Clearing(_) => false,
             })
             .map(|_| Key::Volume(id)),
-        Unit::Pool(_) | Unit::Snapshot(_) | Unit::Group(_) | Unit::GroupSnapshot(_) => None,
+        Unit::Pool(_)
+        | Unit::Snapshot(_)
+        | Unit::Group(_)
+        | Unit::GroupSnapshot(_)
+        | Unit::Host(_) => None,
     };
     let edits = key.into_iter().map(Edit::Remove).collect();
     let span = Span { applied: 0, ..span };

@@ -160,12 +160,13 @@ pub fn host(id: Uuid, entry: &HostEntry) -> Host {
         iqn: record.iqn.clone(),
         nqn: record.nqn.clone(),
         authentication: record.authentication,
+        dhchap: record.dhchap,
         connections: entry.connections,
         generation: record.generation,
     }
 }
 
-/// A host as told to the request that asked for it; with its secrets when that made it.
+/// A host as told to the request that asked for it; with its secrets when that made them.
 pub fn host_created(id: Uuid, entry: &HostEntry, made: bool) -> HostCreated {
     HostCreated {
         host: host(id, entry),

@@ -173,7 +173,7 @@ impl Clerk {
                 let newest = match unit {
                     Unit::Volume(id) => intent.volume(id).map(|entry| entry.record.generation),
                     Unit::Snapshot(id) => intent.snapshot(id).map(|record| record.generation),
-                    Unit::Pool(_) | Unit::Group(_) | Unit::GroupSnapshot(_) => None,
+                    Unit::Pool(_) | Unit::Group(_) | Unit::GroupSnapshot(_) | Unit::Host(_) => None,
                 };
                 let newer = newest.filter(|newest| *newest > span.tried);
                 round.wanted.extend(newer.map(|newer| (unit, newer)));
@@ -328,6 +328,11 @@ impl Clerk {
                 round.durable = true;
                 let wait = change.unit.map(|unit| (unit, change.generation));
                 round.wanted.extend(wait);
+                if let Some((Unit::Host(host), generation)) = wait {
+                    let connections = intent.connections_of_host(host);
+                    let volumes = connections.map(|(_, c)| Unit::Volume(c.volume));
+                    round.wanted.extend(volumes.map(|unit| (unit, generation)));
+                }
                 // How full a pool is, is not known here: it is looked at when that is asked.
                 if wait.is_none() && reply.object.kind != ObjectKind::Pool {
                     let answer = self.answer_of(intent, context.id, reply, &Look::Gone);

@@ -162,6 +162,7 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         | Op::GroupSnapshotCreate
         | Op::GroupSnapshotDelete
         | Op::HostCreate
+        | Op::HostRotate
         | Op::HostDelete
         | Op::ConnectionCreate
         | Op::ConnectionDelete => {
@@ -261,6 +262,10 @@ fn command(call: &Call) -> Result<Command, Problem> {
         Op::HostCreate => Command::HostCreate {
             id,
             spec: decode(&call.body)?,
+        },
+        Op::HostRotate => Command::HostRotate {
+            id,
+            spec: Box::new(decode(&call.body)?),
         },
         Op::ConnectionCreate => Command::ConnectionCreate {
             id,

@@ -100,6 +100,8 @@ impl Reconciler {
                 Ok(snapshot.map(|desired| self.held(desired)))
             }
             Unit::Group(id) => Ok(render::group(intent, id, generation).map(Desired::Snapshots)),
+            // Its volumes are applied by themselves.
+            Unit::Host(_) => Ok(None),
             Unit::GroupSnapshot(id) => {
                 let snapshots = render::group_snapshot(intent, id, generation);
                 Ok(snapshots.map(|desired| self.held(desired)))
@@ -237,7 +239,7 @@ impl Reconciler {
 /// The pools that a unit lives in.
 fn homes(intent: &Intent, unit: Unit) -> BTreeSet<Uuid> {
     match unit {
-        Unit::Pool(_) => BTreeSet::new(),
+        Unit::Pool(_) | Unit::Host(_) => BTreeSet::new(),
         Unit::Volume(id) => intent.volume(id).map_or_else(BTreeSet::new, |v| {
             let after = v.record.moving.map(|moving| moving.to.pool);
             after.into_iter().chain([v.record.pool]).collect()

@@ -152,7 +152,10 @@ impl Reconciler {
             if !self.shared.targetd.up().await {
                 return;
             }
-            let (span, end) = self.attempt(unit).await;
+            let (span, end) = match unit {
+                Unit::Host(host) => self.attempt_host(host, &desk).await,
+                _ => self.attempt(unit).await,
+            };
             let outcome = match end {
                 End::Failed(trouble) => Err(trouble),
                 End::Forgotten => Ok(None),
@@ -328,7 +331,7 @@ fn origins(intent: &Intent, unit: Unit) -> BTreeSet<Unit> {
         making.then_some(Unit::Volume(snapshot.volume))
     };
     match unit {
-        Unit::Pool(_) => BTreeSet::new(),
+        Unit::Pool(_) | Unit::Host(_) => BTreeSet::new(),
         Unit::Volume(id) => intent.volume(id).and_then(of_volume).into_iter().collect(),
         Unit::Snapshot(id) => intent
             .snapshot(id)

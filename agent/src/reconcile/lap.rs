@@ -27,7 +27,8 @@ impl Reconciler {
                 .recover(Unit::Pool(*pool), intent.generation());
         }
         let volumes = intent.volumes_in_kernel().into_iter().map(Unit::Volume);
-        for unit in volumes.chain(intent.units_made_at_once()) {
+        let units = volumes.chain(intent.units_made_at_once());
+        for unit in units.chain(rotated(&intent)) {
             self.shared.ledger.recover(unit, intent.generation());
         }
     }
@@ -158,6 +159,16 @@ impl Reconciler {
     }
 }
 
+/// Hosts that were given new secrets, as far as that is remembered.
+fn rotated(intent: &Intent) -> BTreeSet<Unit> {
+    let units = intent
+        .requests()
+        .values()
+        .filter_map(|request| request.unit);
+    let hosts = units.filter(|unit| matches!(unit, Unit::Host(_)));
+    hosts.collect()
+}
+
 /// What the kernel has.
 #[derive(Default)]
 struct Found {
@@ -206,6 +217,8 @@ impl Round {
                 .map(Unit::Volume)
                 .chain(present.map(Unit::Snapshot))
                 .chain(intent.units_made_at_once())
+                // Behind what they wait for.
+                .chain(rotated(intent))
                 .collect(),
             orphans,
         }

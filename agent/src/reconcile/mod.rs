@@ -21,6 +21,7 @@ mod driver;
 mod erasing;
 mod failure;
 mod holds;
+mod host;
 mod lap;
 mod ledger;
 mod render;

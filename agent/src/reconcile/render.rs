@@ -254,6 +254,7 @@ fn nvme_host(host: &HostRecord) -> NvmeHost {
     NvmeHost {
         key: host.secrets.dhchap.clone(),
         controller_key: host.secrets.dhchap_controller.clone(),
+        exchange: host.dhchap,
     }
 }
 

@@ -18,6 +18,7 @@ fn host(iqn: &str) -> HostSpec {
         iqn: Some(iqn.parse().unwrap()),
         nqn: Some("nqn.2026-11.io.example:web".parse().unwrap()),
         authentication: Default::default(),
+        dhchap: Default::default(),
         secrets: Default::default(),
     }
 }

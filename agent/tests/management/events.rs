@@ -17,6 +17,7 @@ fn host(n: u32) -> HostSpec {
         iqn: Some(format!("iqn.1993-08.org.debian:{n}").parse().unwrap()),
         nqn: None,
         authentication: Default::default(),
+        dhchap: Default::default(),
         secrets: Default::default(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ashlar_targetd_protocol::{DhchapKey, Nqn};
+use ashlar_targetd_protocol::{DhGroup, DhHash, DhchapExchange, DhchapKey, Nqn};
 use zeroize::Zeroizing;
 
 use crate::tree::{Change, Name, Tree, TreeError, TreePath};
@@ -11,61 +11,32 @@ use crate::tree::{Change, Name, Tree, TreeError, TreePath};
 /// so one NUL byte it is.
 const CLEARED: &str = "\0";
 
-macro_rules! words {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident => $word:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum $name {
-            $($(#[$variant_doc])* $variant,)*
-        }
+/// The kernel's words for hashes.
+const HASHES: [(DhHash, &str); 3] = [
+    (DhHash::Sha256, "hmac(sha256)"),
+    (DhHash::Sha384, "hmac(sha384)"),
+    (DhHash::Sha512, "hmac(sha512)"),
+];
 
-        impl $name {
-            /// The kernel's word for it.
-            pub fn word(self) -> &'static str {
-                match self {
-                    $($name::$variant => $word,)*
-                }
-            }
+/// The kernel's words for groups.
+const GROUPS: [(DhGroup, &str); 6] = [
+    (DhGroup::None, "null"),
+    (DhGroup::Ffdhe2048, "ffdhe2048"),
+    (DhGroup::Ffdhe3072, "ffdhe3072"),
+    (DhGroup::Ffdhe4096, "ffdhe4096"),
+    (DhGroup::Ffdhe6144, "ffdhe6144"),
+    (DhGroup::Ffdhe8192, "ffdhe8192"),
+];
 
-            /// What a word of the kernel means.
-            pub fn from_word(word: &str) -> Option<$name> {
-                match word {
-                    $($word => Some($name::$variant),)*
-                    _ => None,
-                }
-            }
-        }
-    };
+fn word<T: PartialEq>(words: &[(T, &'static str)], value: &T) -> &'static str {
+    let found = words.iter().find(|(known, _)| known == value);
+    found.expect("each has a word").1
 }
 
-words!(
-    /// The hash of the challenge-response exchange.
-    DhHash {
-        /// SHA-256, the default.
-        Sha256 => "hmac(sha256)",
-        /// SHA-384.
-        Sha384 => "hmac(sha384)",
-        /// SHA-512.
-        Sha512 => "hmac(sha512)",
-    }
-);
-words!(
-    /// The Diffie-Hellman group that keeps recorded exchanges from being searched for the key.
-    DhGroup {
-        /// No exchange, the default.
-        Null => "null",
-        /// 2048 bits.
-        Ffdhe2048 => "ffdhe2048",
-        /// 3072 bits.
-        Ffdhe3072 => "ffdhe3072",
-        /// 4096 bits.
-        Ffdhe4096 => "ffdhe4096",
-        /// 6144 bits.
-        Ffdhe6144 => "ffdhe6144",
-        /// 8192 bits.
-        Ffdhe8192 => "ffdhe8192",
-    }
-);
+fn meaning<T: Copy>(words: &[(T, &str)], word: &str) -> Option<T> {
+    let found = words.iter().find(|(_, known)| *known == word);
+    found.map(|(value, _)| *value)
+}
 
 /// A key read back from the kernel, which may hold what nobody here would set.
 #[derive(Clone, PartialEq, Eq)]
@@ -91,10 +62,8 @@ pub struct HostState {
     pub key: Option<ObservedKey>,
     /// How the subsystem proves itself to the host.
     pub controller_key: Option<ObservedKey>,
-    /// The hash; `None` if the kernel names one unknown here.
-    pub hash: Option<DhHash>,
-    /// The group; `None` if the kernel names one unknown here.
-    pub group: Option<DhGroup>,
+    /// How they prove it; `None` if the kernel names a hash or group unknown here.
+    pub exchange: Option<DhchapExchange>,
 }
 
 /// A handle on one host.
@@ -139,14 +108,13 @@ impl<'t> Host<'t> {
         self.set_secret(self.path.at("dhchap_ctrl_key"), key)
     }
 
-    /// Sets the hash of the exchange.
-    pub fn set_hash(&self, hash: DhHash) -> Result<Change, TreeError> {
-        self.tree.set(&self.path.at("dhchap_hash"), hash.word())
-    }
-
-    /// Sets the Diffie-Hellman group of the exchange.
-    pub fn set_group(&self, group: DhGroup) -> Result<Change, TreeError> {
-        self.tree.set(&self.path.at("dhchap_dhgroup"), group.word())
+    /// Sets how it is proven from the next connection on. EINVAL says that the kernel has no such
+    /// hash or group, nor a module for it.
+    pub fn set_exchange(&self, exchange: DhchapExchange) -> Result<Change, TreeError> {
+        let hash = word(&HASHES, &exchange.hash);
+        let group = word(&GROUPS, &exchange.group);
+        let hashed = self.tree.set(&self.path.at("dhchap_hash"), hash)?;
+        Ok(hashed.or(self.tree.set(&self.path.at("dhchap_dhgroup"), group)?))
     }
 
     /// What the kernel has, or `None` if there is no such host.
@@ -177,9 +145,15 @@ impl<'t> Host<'t> {
         Ok(HostState {
             key: self.observed_key(self.path.at("dhchap_key"))?,
             controller_key: self.observed_key(self.path.at("dhchap_ctrl_key"))?,
-            hash: DhHash::from_word(&self.tree.read(&self.path.at("dhchap_hash"))?),
-            group: DhGroup::from_word(&self.tree.read(&self.path.at("dhchap_dhgroup"))?),
+            exchange: self.read_exchange()?,
         })
+    }
+
+    fn read_exchange(&self) -> Result<Option<DhchapExchange>, TreeError> {
+        let hash = meaning(&HASHES, &self.tree.read(&self.path.at("dhchap_hash"))?);
+        let group = meaning(&GROUPS, &self.tree.read(&self.path.at("dhchap_dhgroup"))?);
+        let both = hash.zip(group);
+        Ok(both.map(|(hash, group)| DhchapExchange { hash, group }))
     }
 
     fn observed_key(&self, path: TreePath) -> Result<Option<ObservedKey>, TreeError> {

@@ -22,7 +22,7 @@ use ashlar_targetd_protocol::{Nqn, PortId};
 
 use crate::tree::{Name, Tree, TreeError, TreePath};
 
-pub use host::{DhGroup, DhHash, Host, HostState, ObservedKey};
+pub use host::{Host, HostState, ObservedKey};
 pub use namespace::{Namespace, NamespaceState};
 pub use port::{Port, PortAddress, PortState};
 pub use subsystem::{ModelNumber, SerialNumber, Subsystem, SubsystemState, TextError};

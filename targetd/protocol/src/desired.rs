@@ -4,6 +4,7 @@
 //! **data is never destroyed by absence**: it takes [`DataState::Tombstone`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -308,7 +309,7 @@ pub struct NvmeExport {
     pub hosts: BTreeMap<Nqn, NvmeHost>,
 }
 
-/// One NVMe host's access. The kernel keeps one key per host, not per subsystem.
+/// One NVMe host's access. The kernel keeps all of it per host, not per subsystem.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NvmeHost {
@@ -316,4 +317,74 @@ pub struct NvmeHost {
     pub key: Option<DhchapKey>,
     /// What the controller proves in return.
     pub controller_key: Option<DhchapKey>,
+    /// How they prove it.
+    pub exchange: DhchapExchange,
+}
+
+/// How DH-HMAC-CHAP is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DhchapExchange {
+    /// The hash of challenge and response. A host that does not offer it uses another.
+    #[serde(default)]
+    pub hash: DhHash,
+    /// The Diffie-Hellman group that keeps recorded exchanges from being searched for the key.
+    /// A host that does not offer it uses none.
+    #[serde(default)]
+    pub group: DhGroup,
+}
+
+impl fmt::Display for DhchapExchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hash = match self.hash {
+            DhHash::Sha256 => "sha256",
+            DhHash::Sha384 => "sha384",
+            DhHash::Sha512 => "sha512",
+        };
+        let group = match self.group {
+            DhGroup::None => return f.write_str(hash),
+            DhGroup::Ffdhe2048 => "ffdhe2048",
+            DhGroup::Ffdhe3072 => "ffdhe3072",
+            DhGroup::Ffdhe4096 => "ffdhe4096",
+            DhGroup::Ffdhe6144 => "ffdhe6144",
+            DhGroup::Ffdhe8192 => "ffdhe8192",
+        };
+        write!(f, "{hash} and {group}")
+    }
+}
+
+/// A hash for DH-HMAC-CHAP.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum DhHash {
+    /// SHA-256.
+    #[default]
+    Sha256,
+    /// SHA-384.
+    Sha384,
+    /// SHA-512.
+    Sha512,
+}
+
+/// A Diffie-Hellman group for DH-HMAC-CHAP.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum DhGroup {
+    /// No exchange.
+    #[default]
+    None,
+    /// 2048 bits.
+    Ffdhe2048,
+    /// 3072 bits.
+    Ffdhe3072,
+    /// 4096 bits.
+    Ffdhe4096,
+    /// 6144 bits.
+    Ffdhe6144,
+    /// 8192 bits.
+    Ffdhe8192,
 }

@@ -36,8 +36,8 @@ mod call;
 pub use call::{Call, Counted, OpenObject, PROTOCOL_VERSION, Reply, Request, Response};
 pub use desired::{
     Accesses, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
-    DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos,
-    Rate, SnapshotsKind, ThinRef, ThinSource,
+    DesiredVolume, DhGroup, DhHash, DhchapExchange, Exports, IscsiAcl, IscsiExport, NvmeExport,
+    NvmeHost, PoolDisk, PoolFormat, Qos, Rate, SnapshotsKind, ThinRef, ThinSource,
 };
 pub use names::{DiskId, Iqn, NameError, Nqn, PortalAddr, Transport};
 pub use report::{

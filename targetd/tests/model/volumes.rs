@@ -1,7 +1,9 @@
 //! What initiators see of volumes as they come, grow and go.
 
+use ashlar_kernel_iface::lio::{AclState, Lio};
 use ashlar_kernel_iface::model::Denied;
-use ashlar_targetd_protocol::{ChapCredentials, DhchapKey, Sectors};
+use ashlar_kernel_iface::nvmet::Nvmet;
+use ashlar_targetd_protocol::{ChapCredentials, DhchapExchange, DhchapKey, Sectors};
 
 use crate::wanted::*;
 use crate::world::World;
@@ -121,6 +123,71 @@ fn a_changed_secret_replaces_the_old_one() {
     };
     assert_eq!(connect(1), Err(Denied::Authentication));
     assert!(connect(2).is_ok());
+}
+
+#[test]
+fn a_changed_secret_ends_no_session() {
+    let world = World::pooled();
+    let with = |version| {
+        volume(1)
+            .new_data()
+            .iscsi_at(&[0], [("alpha", Some(version))])
+    };
+    world.apply(&with(1)).unwrap();
+    let proof = chap("alpha", 1);
+    let login = world.kernel.iscsi_login(
+        portal(0).socket(),
+        &target(1),
+        &initiator("alpha"),
+        Some(&proof),
+    );
+    assert!(login.is_ok());
+    let report = world.apply(&with(2)).unwrap();
+    assert_eq!(report.steps.len(), 1, "{:?}", report.steps);
+    assert!(acl(&world).logged_in);
+}
+
+fn acl(world: &World) -> AclState {
+    let lio = Lio::new(&world.kernel);
+    let tpg = lio.target(&target(1)).tpg(1.try_into().unwrap());
+    tpg.acl(&initiator("alpha")).observe().unwrap().unwrap()
+}
+
+#[test]
+fn the_box_proves_itself_too_when_that_is_wanted() {
+    let world = World::pooled();
+    let one_way = || volume(1).iscsi(&["alpha"]).nvme(&["alpha"]);
+    let host = || {
+        let nvmet = Nvmet::new(&world.kernel);
+        nvmet.host(&nvme_host("alpha")).observe().unwrap().unwrap()
+    };
+    world.apply(&one_way().new_data()).unwrap();
+    assert_eq!(acl(&world).mutual_chap, None);
+    assert_eq!(host().controller_key, None);
+    let report = world.apply(&one_way().both_ways()).unwrap();
+    assert_eq!(
+        report.steps,
+        [
+            format!(
+                "admit initiator {} to target {} with mutual CHAP",
+                initiator("alpha"),
+                target(1)
+            ),
+            format!(
+                "admit host {} to subsystem {} with DH-HMAC-CHAP both ways, by sha512 and ffdhe3072",
+                nvme_host("alpha"),
+                subsystem(1)
+            ),
+        ]
+    );
+    assert!(acl(&world).mutual_chap.unwrap().is(&chap("box", 9)));
+    assert!(host().controller_key.unwrap().is(&key(9)));
+    let again = world.apply(&one_way().both_ways()).unwrap();
+    assert_eq!(again.steps, Vec::<String>::new());
+    world.apply(&one_way()).unwrap();
+    assert_eq!(acl(&world).mutual_chap, None);
+    assert_eq!(host().controller_key, None);
+    assert_eq!(host().exchange, Some(DhchapExchange::default()));
 }
 
 #[test]

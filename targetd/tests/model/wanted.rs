@@ -6,9 +6,9 @@ use ashlar_kernel_iface::dm::DmName;
 use ashlar_targetd::ours;
 use ashlar_targetd_protocol::{
     Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredMove, DesiredPool,
-    DesiredSnapshot, DesiredSnapshots, DesiredVolume, DhchapKey, Exports, Iqn, IscsiAcl,
-    IscsiExport, Nqn, NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId, PortalAddr, Qos, Rate,
-    Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource,
+    DesiredSnapshot, DesiredSnapshots, DesiredVolume, DhGroup, DhHash, DhchapExchange, DhchapKey,
+    Exports, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId,
+    PortalAddr, Qos, Rate, Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource,
 };
 use uuid::Uuid;
 
@@ -253,6 +253,7 @@ impl Wanted {
             let keys = NvmeHost {
                 key: version.map(key),
                 controller_key: None,
+                exchange: DhchapExchange::default(),
             };
             (nvme_host(host), keys)
         };
@@ -265,6 +266,25 @@ impl Wanted {
             ports: ports.collect::<BTreeMap<_, _>>(),
             hosts: hosts.into_iter().map(host).collect(),
         });
+        self
+    }
+}
+
+impl Wanted {
+    /// The box proves itself to the hosts it has so far, too, each time with version 9.
+    pub fn both_ways(mut self) -> Self {
+        let iscsi = self.0.exports.iscsi.iter_mut();
+        for (_, acl) in iscsi.flat_map(|export| &mut export.initiators) {
+            acl.mutual = Some(chap("box", 9));
+        }
+        let nvme = self.0.exports.nvme.iter_mut();
+        for (_, host) in nvme.flat_map(|export| &mut export.hosts) {
+            host.controller_key = Some(key(9));
+            host.exchange = DhchapExchange {
+                hash: DhHash::Sha512,
+                group: DhGroup::Ffdhe3072,
+            };
+        }
         self
     }
 }

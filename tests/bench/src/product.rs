@@ -37,6 +37,7 @@ impl Bench {
             iqn: Some("iqn.2026-11.org.example:bench".parse()?),
             nqn: Some("nqn.2026-11.org.example:bench".parse()?),
             authentication: Authentication::Required,
+            dhchap: Default::default(),
             secrets: HostSecrets::default(),
         };
         done(client.host_create(host, &spec).await?)?;

@@ -241,6 +241,7 @@ fn host() -> Host {
         iqn: spec.iqn,
         nqn: spec.nqn,
         authentication: spec.authentication,
+        dhchap: spec.dhchap,
         connections: 1,
         generation: 14,
     }

@@ -3,9 +3,9 @@
 use ashlar_codec::{DecodeError, Limits};
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, BulkItem, BulkMethod, BulkSpec, ConnectionSpec, ExtendSpec,
-    FreezeSpec, GroupSnapshotSpec, GroupSpec, GroupUpdate, HostSpec, MAX_BODY, MAX_DEPTH, MoveSpec,
-    PoolSpec, PoolUpdate, ReleaseSpec, RevertSpec, SnapshotSpec, ThawSpec, TransferSpec,
-    VolumeSpec, VolumeUpdate,
+    FreezeSpec, GroupSnapshotSpec, GroupSpec, GroupUpdate, HostRotation, HostSpec, MAX_BODY,
+    MAX_DEPTH, MoveSpec, PoolSpec, PoolUpdate, ReleaseSpec, RevertSpec, SnapshotSpec, ThawSpec,
+    TransferSpec, VolumeSpec, VolumeUpdate,
 };
 
 use crate::round_trip::round_trip;
@@ -37,6 +37,7 @@ pub fn run(data: &[u8]) {
     round_trip::<GroupUpdate>(data, &LIMITS);
     round_trip::<GroupSnapshotSpec>(data, &LIMITS);
     round_trip::<HostSpec>(data, &LIMITS);
+    round_trip::<HostRotation>(data, &LIMITS);
     round_trip::<ConnectionSpec>(data, &LIMITS);
     round_trip::<FreezeSpec>(data, &LIMITS);
     round_trip::<ThawSpec>(data, &LIMITS);
@@ -46,8 +47,15 @@ pub fn run(data: &[u8]) {
 
 /// What is wrong among the secrets is said without them; refusals are logged.
 fn tells_no_secret(data: &[u8]) {
-    let refused = ashlar_codec::from_slice::<HostSpec>(data, &LIMITS).err();
-    let Some(DecodeError::Content { field, reason, .. }) = refused else {
+    let created = ashlar_codec::from_slice::<HostSpec>(data, &LIMITS).err();
+    let rotated = ashlar_codec::from_slice::<HostRotation>(data, &LIMITS).err();
+    for refused in [created, rotated].into_iter().flatten() {
+        holds_its_tongue(refused);
+    }
+}
+
+fn holds_its_tongue(refused: DecodeError) {
+    let DecodeError::Content { field, reason, .. } = refused else {
         return;
     };
     for secret in [seed::chap().secret.expose(), seed::dhchap().expose()] {
@@ -74,6 +82,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed::cbor(&seed::group_update()),
         seed::cbor(&seed::group_snapshot()),
         seed::cbor(&seed::host()),
+        seed::cbor(&seed::rotation()),
         seed::cbor(&seed::connection()),
         seed::cbor(&FreezeSpec {
             reason: Some(seed::word("moving")),

@@ -9,9 +9,9 @@ use ashlar_kernel_iface::model::{ModelDisk, ModelKernel};
 use ashlar_targetd::server::Caller;
 use ashlar_targetd::{Kernel, Service, Targetd};
 use ashlar_targetd_protocol::{
-    Accesses, Bytes, Call, DataState, DesiredPool, DesiredVolume, Exports, Failure, IscsiAcl,
-    IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos, Rate, Request, Response, Sectors,
-    frame,
+    Accesses, Bytes, Call, DataState, DesiredPool, DesiredVolume, DhGroup, DhchapExchange, Exports,
+    Failure, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos, Rate, Request,
+    Response, Sectors, frame,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -272,6 +272,13 @@ fn nvme(input: &mut Unstructured<'_>, volume: u8) -> Option<NvmeExport> {
     let host = NvmeHost {
         controller_key: key.clone().filter(|_| choice & 2 == 2),
         key,
+        exchange: DhchapExchange {
+            group: match choice & 4 {
+                0 => DhGroup::None,
+                _ => DhGroup::Ffdhe2048,
+            },
+            ..DhchapExchange::default()
+        },
     };
     let hosts = [
         "nqn.2014-08.org.nvmexpress:uuid:a",

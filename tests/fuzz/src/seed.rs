@@ -2,15 +2,15 @@
 
 use ashlar_protocol::{
     AdoptSpec, Authentication, ConnectionSpec, ExtendSpec, GroupSnapshotSpec, GroupSource,
-    GroupSpec, GroupUpdate, HostSecrets, HostSpec, Labels, MemberCopy, MemberSnapshot, MoveSpec,
-    ObjectKind, ObjectRef, Parent, PoolSpec, PoolUpdate, Provisioning, Qos, RevertSpec,
-    SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
+    GroupSpec, GroupUpdate, HostRotation, HostSecrets, HostSpec, Labels, MemberCopy,
+    MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolSpec, PoolUpdate, Provisioning,
+    Qos, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
 };
 use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
     Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredPool, DesiredVolume,
-    DhchapKey, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId,
-    Rate, Sectors, ThinId,
+    DhGroup, DhHash, DhchapExchange, DhchapKey, Exports, IscsiAcl, IscsiExport, NvmeExport,
+    NvmeHost, PoolDisk, PoolFormat, PortId, Rate, Sectors, ThinId,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -219,13 +219,34 @@ pub fn host() -> HostSpec {
         name: word("web"),
         iqn: Some(word("iqn.1993-08.org.debian:01:abcdef")),
         nqn: Some(word("nqn.2014-08.org.nvmexpress:uuid:f81d4fae")),
-        authentication: Authentication::Required,
-        secrets: HostSecrets {
-            chap: Some(chap()),
-            chap_mutual: Some(chap()),
-            dhchap: Some(dhchap()),
-            dhchap_controller: Some(dhchap()),
-        },
+        authentication: Authentication::Mutual,
+        dhchap: exchange(),
+        secrets: secrets(),
+    }
+}
+
+/// A request to give a host new secrets.
+pub fn rotation() -> HostRotation {
+    HostRotation {
+        authentication: Some(Authentication::Required),
+        dhchap: Some(exchange()),
+        secrets: secrets(),
+    }
+}
+
+fn exchange() -> DhchapExchange {
+    DhchapExchange {
+        hash: DhHash::Sha512,
+        group: DhGroup::Ffdhe4096,
+    }
+}
+
+fn secrets() -> HostSecrets {
+    HostSecrets {
+        chap: Some(chap()),
+        chap_mutual: Some(chap()),
+        dhchap: Some(dhchap()),
+        dhchap_controller: Some(dhchap()),
     }
 }
 
@@ -262,7 +283,8 @@ pub fn desired_volume() -> DesiredVolume {
     };
     let host = NvmeHost {
         key: Some(dhchap()),
-        controller_key: None,
+        controller_key: Some(dhchap()),
+        exchange: exchange(),
     };
     let iscsi = IscsiExport {
         target: word("iqn.2026-11.io.ashlar:box:7"),

@@ -87,8 +87,8 @@ impl Lab {
         let secrets = self.secrets.clone();
         let mut initiator = initiator(&mut self.guest);
         match (&connection.iscsi, &connection.nvme) {
-            (Some(access), _) => initiator.login(access, secrets.chap.as_ref()),
-            (_, Some(access)) => initiator.connect(access, secrets.dhchap.as_ref()),
+            (Some(access), _) => initiator.login(access, &secrets),
+            (_, Some(access)) => initiator.connect(access, &secrets),
             (None, None) => anyhow::bail!("no access"),
         }
     }

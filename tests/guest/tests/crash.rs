@@ -100,6 +100,7 @@ async fn prepare(client: &Client) -> anyhow::Result<(Uuid, Uuid)> {
         iqn: Some("iqn.2026-11.org.example:crash".parse()?),
         nqn: Some("nqn.2026-11.org.example:crash".parse()?),
         authentication: Default::default(),
+        dhchap: Default::default(),
         secrets: HostSecrets::default(),
     };
     client

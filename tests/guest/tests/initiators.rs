@@ -4,10 +4,12 @@
 mod cutting;
 #[path = "initiators/limits.rs"]
 mod limits;
+#[path = "initiators/secrets.rs"]
+mod secrets;
 
 use anyhow::{Context, ensure};
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
-use ashlar_protocol::{ExtendSpec, Transport};
+use ashlar_protocol::{ExtendSpec, HostSecrets, Transport};
 
 const TRANSPORTS: [Transport; 2] = [Transport::Iscsi, Transport::NvmeTcp];
 
@@ -16,6 +18,8 @@ const TRANSPORTS: [Transport; 2] = [Transport::Iscsi, Transport::NvmeTcp];
 async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
     let mut lab = Lab::new("initiators").await?;
     wrong_secrets_are_refused(&mut lab).await?;
+    secrets::the_box_proves_itself_to_hosts_that_ask(&mut lab).await?;
+    secrets::new_secrets_disturb_no_io_and_are_the_only_ones(&mut lab).await?;
     extending_is_seen_online(&mut lab).await?;
     discard_frees_pool_space(&mut lab).await?;
     cutting::force_cuts_off_one_host_only(&mut lab).await?;
@@ -38,15 +42,17 @@ async fn wrong_secrets_are_refused(lab: &mut Lab) -> anyhow::Result<()> {
     let volume = lab.volume(16).await?;
     let iscsi = lab.connect(volume, Transport::Iscsi).await?;
     let access = iscsi.iscsi.clone().context("no iSCSI access")?;
-    let mut wrong = lab.secrets.chap.clone().context("no CHAP secret")?;
-    wrong.secret = String::from("wrong-wrong-1").try_into()?;
+    let mut wrong = lab.secrets.clone();
+    let chap = wrong.chap.as_mut().context("no CHAP secret")?;
+    chap.secret = String::from("wrong-wrong-1").try_into()?;
+    let none = HostSecrets::default();
     let mut initiator = initiator(&mut lab.guest);
     ensure!(
-        initiator.login(&access, Some(&wrong)).is_err(),
+        initiator.login(&access, &wrong).is_err(),
         "a wrong CHAP secret logged in"
     );
     ensure!(
-        initiator.login(&access, None).is_err(),
+        initiator.login(&access, &none).is_err(),
         "no CHAP secret logged in"
     );
     initiator.check(&format!("iscsiadm -m node -T {} -o delete", access.target))?;
@@ -54,7 +60,7 @@ async fn wrong_secrets_are_refused(lab: &mut Lab) -> anyhow::Result<()> {
     let access = nvme.nvme.clone().context("no NVMe access")?;
     let mut initiator = crate::initiator(&mut lab.guest);
     ensure!(
-        initiator.connect(&access, None).is_err(),
+        initiator.connect(&access, &none).is_err(),
         "no DH-HMAC-CHAP key connected"
     );
     ensure!(

@@ -6,7 +6,7 @@ use ashlar_kernel_iface::dm::{DeviceMapper, DmName, TableSlot};
 use ashlar_kernel_iface::lio::Lio;
 use ashlar_kernel_iface::nvmet::Nvmet;
 use ashlar_kernel_iface::tree::Tree;
-use ashlar_targetd_protocol::{Iqn, Nqn};
+use ashlar_targetd_protocol::{DhchapExchange, Iqn, Nqn};
 use uuid::Uuid;
 
 /// One line per pool, volume, snapshot, limit, initiator and host, in order. Objects that are not ours are left
@@ -77,11 +77,7 @@ fn initiators(tree: &dyn Tree) -> anyhow::Result<Vec<String>> {
                 continue;
             };
             for (initiator, acl) in state.acls {
-                let proof = if acl.chap.is_some() {
-                    " authenticated"
-                } else {
-                    ""
-                };
+                let proof = proof(acl.chap.is_some(), acl.mutual_chap.is_some());
                 lines.push(format!("iscsi {id} initiator {initiator}{proof}"));
             }
         }
@@ -100,15 +96,30 @@ fn hosts(tree: &dyn Tree) -> anyhow::Result<Vec<String>> {
             continue;
         };
         for host in state.allowed_hosts {
-            let key = match host.as_str().parse::<Nqn>() {
-                Ok(host) => nvmet.host(&host).observe()?.and_then(|state| state.key),
+            let known = match host.as_str().parse::<Nqn>() {
+                Ok(host) => nvmet.host(&host).observe()?,
                 Err(_) => None,
             };
-            let proof = if key.is_some() { " authenticated" } else { "" };
-            lines.push(format!("nvme {id} host {}{proof}", host.as_str()));
+            let mut line = format!("nvme {id} host {host}");
+            if let Some(known) = known {
+                line += proof(known.key.is_some(), known.controller_key.is_some());
+                let how = known.exchange.context("an unknown hash or group")?;
+                if how != DhchapExchange::default() {
+                    line += &format!(" by {how}");
+                }
+            }
+            lines.push(line);
         }
     }
     Ok(lines)
+}
+
+fn proof(host: bool, target: bool) -> &'static str {
+    match (host, target) {
+        (false, _) => "",
+        (true, false) => " authenticated",
+        (true, true) => " authenticated both ways",
+    }
 }
 
 /// The volume a target or subsystem belongs to: our names end in its id.

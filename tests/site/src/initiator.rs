@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use ashlar_protocol::{ChapCredentials, DhchapKey, HostSecrets, HostSpec, IscsiAccess, NvmeAccess};
+use ashlar_protocol::{HostSecrets, HostSpec, IscsiAccess, NvmeAccess};
 use ashlar_vm::Machine;
 
 use crate::{APPLIANCE_ADDRESS, ISCSI_PORT, NVME_PORT};
@@ -42,26 +42,25 @@ impl<'m> Initiator<'m> {
             iqn: Some(iqn.trim().parse()?),
             nqn: Some(nqn.trim().parse()?),
             authentication: Default::default(),
+            dhchap: Default::default(),
             secrets: HostSecrets::default(),
         })
     }
 
-    /// Logs in to a target and waits for its disk.
-    pub fn login(
-        &mut self,
-        access: &IscsiAccess,
-        chap: Option<&ChapCredentials>,
-    ) -> anyhow::Result<Device> {
+    /// Logs in to a target and waits for its disk. The target has to prove itself, too, if there
+    /// is a secret for that.
+    pub fn login(&mut self, access: &IscsiAccess, secrets: &HostSecrets) -> anyhow::Result<Device> {
         let node = format!(
             "iscsiadm -m node -T {} -p {APPLIANCE_ADDRESS}:{ISCSI_PORT}",
             access.target
         );
         self.check(&format!("{node} -o new"))?;
-        if let Some(chap) = chap {
+        for (suffix, chap) in [("", &secrets.chap), ("_in", &secrets.chap_mutual)] {
+            let Some(chap) = chap else { continue };
             for (field, value) in [
-                ("authmethod", "CHAP"),
-                ("username", chap.name.as_str()),
-                ("password", chap.secret.expose()),
+                ("authmethod".to_owned(), "CHAP"),
+                (format!("username{suffix}"), chap.name.as_str()),
+                (format!("password{suffix}"), chap.secret.expose()),
             ] {
                 let update = format!("{node} -o update -n node.session.auth.{field} -v '{value}'");
                 self.check(&update)?;
@@ -86,17 +85,24 @@ impl<'m> Initiator<'m> {
         self.check("iscsiadm -m session --rescan").map(drop)
     }
 
-    /// Connects to a subsystem and waits for its namespace.
+    /// Connects to a subsystem and waits for its namespace. The controller has to prove itself,
+    /// too, if there is a key for that.
     pub fn connect(
         &mut self,
         access: &NvmeAccess,
-        key: Option<&DhchapKey>,
+        secrets: &HostSecrets,
     ) -> anyhow::Result<Device> {
-        let secret = key.map_or_else(String::new, |key| {
-            format!(" --dhchap-secret='{}'", key.expose())
-        });
+        let mut keys = String::new();
+        for (option, key) in [
+            ("dhchap-secret", &secrets.dhchap),
+            ("dhchap-ctrl-secret", &secrets.dhchap_controller),
+        ] {
+            if let Some(key) = key {
+                keys += &format!(" --{option}='{}'", key.expose());
+            }
+        }
         self.check(&format!(
-            "nvme connect -t tcp -a {APPLIANCE_ADDRESS} -s {NVME_PORT} -n {}{secret}",
+            "nvme connect -t tcp -a {APPLIANCE_ADDRESS} -s {NVME_PORT} -n {}{keys}",
             access.subsystem
         ))?;
         self.appears(format!("/dev/disk/by-id/nvme-uuid.{}", access.uuid))

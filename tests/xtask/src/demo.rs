@@ -170,8 +170,8 @@ impl Demo {
         let (volume, connection) = self.volume(name, pool, host, transport)?;
         let mut initiator = self.initiator()?;
         let device = match (&connection.iscsi, &connection.nvme) {
-            (Some(access), _) => initiator.login(access, secrets.chap.as_ref())?,
-            (_, Some(access)) => initiator.connect(access, secrets.dhchap.as_ref())?,
+            (Some(access), _) => initiator.login(access, secrets)?,
+            (_, Some(access)) => initiator.connect(access, secrets)?,
             (None, None) => anyhow::bail!("connection {} has no access", connection.id),
         };
         tell(&format!("{name} is attached by {transport}, authenticated"));
@@ -224,6 +224,7 @@ impl Demo {
             iqn: Some(iqn.parse()?),
             nqn: None,
             authentication: Default::default(),
+            dhchap: Default::default(),
             secrets: HostSecrets::default(),
         };
         let created: HostCreated = self.wait(self.client.host_create(host, &spec))?;
@@ -348,7 +349,7 @@ impl Demo {
         };
         let connection = self.wait(self.client.connection_create(Uuid::new_v4(), &spec))?;
         let access = connection.nvme.as_ref().context("no NVMe access")?;
-        let device = self.initiator()?.connect(access, secrets.dhchap.as_ref())?;
+        let device = self.initiator()?.connect(access, secrets)?;
         let clone = Attached {
             volume,
             connection,

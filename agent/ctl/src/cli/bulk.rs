@@ -15,9 +15,9 @@ use ashlar_protocol::bulk::MAX_ITEMS;
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkSpec, Connection,
     ConnectionSpec, ExtendSpec, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSpec,
-    GroupUpdate, HostCreated, HostSpec, Job, JobState, MoveSpec, Operation, Pool, PoolSpec,
-    PoolUpdate, Problem, ROUTES, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System, ThawSpec,
-    TransferSpec, Volume, VolumeSpec, VolumeUpdate,
+    GroupUpdate, HostCreated, HostRotation, HostSpec, Job, JobState, MoveSpec, Operation, Pool,
+    PoolSpec, PoolUpdate, Problem, ROUTES, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System,
+    ThawSpec, TransferSpec, Volume, VolumeSpec, VolumeUpdate,
 };
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -197,6 +197,7 @@ fn words(operation: Operation) -> Option<Words> {
         Op::GroupUpdate => both::<GroupUpdate, Group>(),
         Op::GroupSnapshotCreate => both::<GroupSnapshotSpec, GroupSnapshot>(),
         Op::HostCreate => both::<HostSpec, HostCreated>(),
+        Op::HostRotate => both::<HostRotation, HostCreated>(),
         Op::ConnectionCreate => both::<ConnectionSpec, Connection>(),
         Op::VolumeAdopt => both::<AdoptSpec, Volume>(),
         Op::SnapshotAdopt => both::<AdoptSnapshotSpec, Snapshot>(),

@@ -3,9 +3,9 @@
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, Clear, Connection, ConnectionSpec, Disk, Event, ExtendSpec,
     Extent, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSpec, GroupUpdate, Health,
-    Host, HostCreated, HostSpec, Job, MoveSpec, Operation, Page, Pool, PoolSpec, PoolStatistics,
-    PoolUpdate, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System, ThawSpec, ThinDevice,
-    TransferSpec, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
+    Host, HostCreated, HostRotation, HostSpec, Job, MoveSpec, Operation, Page, Pool, PoolSpec,
+    PoolStatistics, PoolUpdate, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System, ThawSpec,
+    ThinDevice, TransferSpec, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -162,6 +162,7 @@ creations! {
     "Creates a group." group_create(GroupSpec) -> Group = GroupCreate;
     "Renames a group, adds and removes members." group_update(GroupUpdate) -> Group = GroupUpdate;
     "Takes a snapshot of every member of a group." group_snapshot_create(GroupSnapshotSpec) -> GroupSnapshot = GroupSnapshotCreate;
+    "Gives a host new secrets, told this once." host_rotate(HostRotation) -> HostCreated = HostRotate;
     "Creates a host; its secrets are told this once." host_create(HostSpec) -> HostCreated = HostCreate;
     "Attaches a volume to a host." connection_create(ConnectionSpec) -> Connection = ConnectionCreate;
 }

@@ -599,14 +599,28 @@ fn hosts() -> Vec<Sample> {
         iqn: None,
         nqn: None,
         authentication: Authentication::Required,
+        dhchap: DhchapExchange::default(),
         secrets: HostSecrets::default(),
     };
     let full = HostSpec {
         iqn: Some("iqn.1993-08.org.debian:01:abc".parse().unwrap()),
         nqn: Some("nqn.2014-08.org.nvmexpress:uuid:x".parse().unwrap()),
-        authentication: Authentication::None,
+        authentication: Authentication::Mutual,
+        dhchap: DhchapExchange {
+            hash: DhHash::Sha384,
+            group: DhGroup::Ffdhe3072,
+        },
         secrets: secrets(),
         ..least.clone()
+    };
+    let open = HostSpec {
+        authentication: Authentication::None,
+        ..least.clone()
+    };
+    let rotation = HostRotation {
+        authentication: Some(Authentication::Mutual),
+        dhchap: Some(full.dhchap),
+        secrets: secrets(),
     };
     let host = |spec: &HostSpec| Host {
         id: id(4),
@@ -614,6 +628,7 @@ fn hosts() -> Vec<Sample> {
         iqn: spec.iqn.clone(),
         nqn: spec.nqn.clone(),
         authentication: spec.authentication,
+        dhchap: spec.dhchap,
         connections: 0,
         generation: 9,
     };
@@ -625,10 +640,14 @@ fn hosts() -> Vec<Sample> {
         sample("host-create-reply", created(&least)),
         sample("host-create-reply", created(&full)),
         sample("host-show-reply", host(&full)),
+        sample("host-rotate-request", HostRotation::default()),
+        sample("host-rotate-request", rotation),
+        sample("host-rotate-reply", created(&full)),
     ];
     all.extend(listed("host-list-reply", vec![host(&least), host(&full)]));
     all.push(sample("host-create-request", least));
     all.push(sample("host-create-request", full));
+    all.push(sample("host-create-request", open));
     all
 }
 

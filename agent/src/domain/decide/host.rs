@@ -1,14 +1,15 @@
 //! Rules for hosts.
 
 use ashlar_protocol::{
-    Authentication, HostSecrets, HostSpec, ObjectKind, ObjectRef, Problem, ProblemCode,
+    Authentication, HostRotation, HostSecrets, HostSpec, ObjectKind, ObjectRef, Problem,
+    ProblemCode,
 };
 use uuid::Uuid;
 
-use super::{Verdict, connections, missing, refuse, taken};
+use super::{Facts, Verdict, check_online, connections, missing, refuse, taken};
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
-use crate::domain::record::{HostRecord, Key, Record};
+use crate::domain::record::{HostRecord, Key, Record, Unit};
 use crate::domain::secrets::{Random, chap, dhchap, dhchap_checks};
 
 pub(super) fn create(
@@ -29,19 +30,82 @@ pub(super) fn create(
         };
     }
     check_names(intent, object, spec)?;
-    check_secrets(object, spec)?;
-    let record = HostRecord {
+    check_secrets(object, spec.authentication, &spec.secrets)?;
+    let mut record = HostRecord {
         name: spec.name.clone(),
         iqn: spec.iqn.clone(),
         nqn: spec.nqn.clone(),
         authentication: spec.authentication,
-        secrets: completed(id, spec, random),
+        secrets: spec.secrets.clone(),
         generation,
+        dhchap: spec.dhchap,
     };
+    complete(id, &mut record, random);
     Ok(Verdict::Changed(
         vec![Edit::put(Record::Host(id, record))],
         None,
     ))
+}
+
+/// All secrets are new, so that none of those that were told before is told again.
+pub(super) fn rotate(
+    intent: &Intent,
+    id: Uuid,
+    spec: &HostRotation,
+    generation: u64,
+    facts: &Facts<'_>,
+    random: &mut dyn Random,
+) -> Result<Verdict, Problem> {
+    let unit = Unit::Host(id);
+    let before = intent
+        .host(id)
+        .ok_or_else(|| missing(ObjectKind::Host, id))?;
+    let (connections, before) = (before.connections, &before.record);
+    let authentication = spec.authentication.unwrap_or(before.authentication);
+    check_secrets(unit.object(), authentication, &spec.secrets)?;
+    if (before.authentication, authentication) == (Authentication::None, Authentication::None) {
+        let detail = format!("{} has no secrets", unit.object());
+        return Err(refuse(ProblemCode::WrongState, unit.object(), detail));
+    }
+    check_reachable(intent, id, facts)?;
+    let mut record = HostRecord {
+        authentication,
+        secrets: spec.secrets.clone(),
+        dhchap: spec.dhchap.unwrap_or(before.dhchap),
+        generation,
+        ..before.clone()
+    };
+    complete(id, &mut record, random);
+    // What the box proved before, it goes on proving unless told to stop.
+    if spec.authentication.is_none() {
+        let old = &before.secrets;
+        if old.chap_mutual.is_some() && record.secrets.chap_mutual.is_none() {
+            record.secrets.chap_mutual = Some(chap(id, random));
+        }
+        if old.dhchap_controller.is_some() && record.secrets.dhchap_controller.is_none() {
+            record.secrets.dhchap_controller = Some(dhchap(random));
+        }
+    }
+    Ok(Verdict::Changed(
+        vec![Edit::put(Record::Host(id, record))],
+        (connections > 0).then_some(unit),
+    ))
+}
+
+/// Whoever asks for new secrets is told them once the kernel has them everywhere.
+fn check_reachable(intent: &Intent, id: Uuid, facts: &Facts<'_>) -> Result<(), Problem> {
+    let object = Unit::Host(id).object();
+    for (_, connection) in intent.connections_of_host(id) {
+        if let Some(volume) = intent.volume(connection.volume) {
+            check_online(object, volume.record.pool, facts)?;
+        }
+        let unit = Unit::Volume(connection.volume);
+        if let Some(trouble) = (facts.trouble)(unit) {
+            let detail = format!("{} is not up to date: {}", unit.object(), trouble.detail);
+            return Err(refuse(ProblemCode::WrongState, object, detail));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn delete(intent: &Intent, id: Uuid) -> Result<Verdict, Problem> {
@@ -69,6 +133,7 @@ fn answers(host: &HostRecord, spec: &HostSpec) -> bool {
         && host.iqn == spec.iqn
         && host.nqn == spec.nqn
         && host.authentication == spec.authentication
+        && host.dhchap == spec.dhchap
         && given(&asked.chap, &there.chap)
         && given(&asked.chap_mutual, &there.chap_mutual)
         && given(&asked.dhchap, &there.dhchap)
@@ -97,10 +162,13 @@ fn check_names(intent: &Intent, object: ObjectRef, spec: &HostSpec) -> Result<()
     }
 }
 
-fn check_secrets(object: ObjectRef, spec: &HostSpec) -> Result<(), Problem> {
-    let secrets = &spec.secrets;
+fn check_secrets(
+    object: ObjectRef,
+    authentication: Authentication,
+    secrets: &HostSecrets,
+) -> Result<(), Problem> {
     let invalid = |detail: &str| Err(refuse(ProblemCode::InvalidField, object, detail));
-    if spec.authentication == Authentication::None && *secrets != HostSecrets::default() {
+    if authentication == Authentication::None && *secrets != HostSecrets::default() {
         return invalid("a host without authentication has no secrets");
     }
     for key in [&secrets.dhchap, &secrets.dhchap_controller]
@@ -115,19 +183,33 @@ fn check_secrets(object: ObjectRef, spec: &HostSpec) -> Result<(), Problem> {
     if matches!(proofs, (Some(one), Some(other)) if one.secret == other.secret) {
         return invalid("CHAP and mutual CHAP take different secrets");
     }
+    let keys = (&secrets.dhchap, &secrets.dhchap_controller);
+    if matches!(keys, (Some(one), Some(other)) if one == other) {
+        return invalid("host and controller take different DH-HMAC-CHAP keys");
+    }
     Ok(())
 }
 
-/// The secrets given, and those that are needed besides.
-fn completed(id: Uuid, spec: &HostSpec, random: &mut dyn Random) -> HostSecrets {
-    let mut secrets = spec.secrets.clone();
-    if spec.authentication == Authentication::Required {
-        if spec.iqn.is_some() && secrets.chap.is_none() {
-            secrets.chap = Some(chap(id, random));
-        }
-        if spec.nqn.is_some() && secrets.dhchap.is_none() {
-            secrets.dhchap = Some(dhchap(random));
+/// Adds the secrets that are needed besides those given.
+fn complete(id: Uuid, host: &mut HostRecord, random: &mut dyn Random) {
+    let mutual = match host.authentication {
+        Authentication::None => return,
+        Authentication::Required => false,
+        Authentication::Mutual => true,
+    };
+    let secrets = &mut host.secrets;
+    if host.iqn.is_some() {
+        secrets.chap.get_or_insert_with(|| chap(id, random));
+        if mutual {
+            secrets.chap_mutual.get_or_insert_with(|| chap(id, random));
         }
     }
-    secrets
+    if host.nqn.is_some() {
+        secrets.dhchap.get_or_insert_with(|| dhchap(random));
+        if mutual {
+            secrets
+                .dhchap_controller
+                .get_or_insert_with(|| dhchap(random));
+        }
+    }
 }

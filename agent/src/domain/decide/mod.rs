@@ -129,6 +129,9 @@ pub fn decide(
         }
         Command::GroupSnapshotDelete { id } => group_snapshot::delete(intent, *id, generation),
         Command::HostCreate { id, spec } => host::create(intent, *id, spec, generation, random),
+        Command::HostRotate { id, spec } => {
+            host::rotate(intent, *id, spec, generation, facts, random)
+        }
         Command::HostDelete { id } => host::delete(intent, *id),
         Command::ConnectionCreate { id, spec } => {
             connection::create(intent, *id, spec, generation, facts)

@@ -2,8 +2,8 @@
 
 use ashlar_protocol::volume::MAX_SIZE;
 use ashlar_protocol::{
-    AdoptSpec, Authentication, ChapCredentials, ChapName, ChapSecret, FreezeSpec, HostSecrets,
-    HostSpec, PoolSpec, ProblemCode, Transport,
+    AdoptSpec, Authentication, ChapCredentials, ChapName, ChapSecret, FreezeSpec, HostRotation,
+    HostSecrets, HostSpec, PoolSpec, ProblemCode, Transport,
 };
 
 use super::*;
@@ -400,6 +400,115 @@ fn what_does_not_exist_is_not_found() {
         attach(id(2), VOLUME, id(1), Transport::Iscsi),
     ] {
         refuses(world, command, NotFound, &id(1).to_string());
+    }
+}
+
+fn rotate(edit: impl FnOnce(&mut HostRotation)) -> Command {
+    let mut spec = Box::<HostRotation>::default();
+    edit(&mut spec);
+    Command::HostRotate { id: HOST, spec }
+}
+
+fn secrets(world: &World) -> HostSecrets {
+    world.intent.host(HOST).unwrap().record.secrets.clone()
+}
+
+#[test]
+fn all_secrets_of_a_host_are_new_after_they_were_rotated() {
+    let world = &mut World::furnished();
+    let before = secrets(world);
+    let given = chap("given-given-1");
+    world.does(rotate(|spec| spec.secrets.chap = given.clone()));
+    let after = secrets(world);
+    assert_eq!(after.chap, given);
+    assert_ne!(after.dhchap, before.dhchap);
+    assert!(after.dhchap.is_some());
+    assert_eq!(
+        (&after.chap_mutual, &after.dhchap_controller),
+        (&None, &None)
+    );
+}
+
+#[test]
+fn a_rotation_concerns_the_volumes_of_the_host_and_the_kernel_only_if_there_are_any() {
+    let world = &mut World::furnished();
+    let unit = |world: &mut World, command: &Command| match world.decide(command) {
+        Ok(Decision::Change(change, _)) => change.unit,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(unit(world, &rotate(|_| ())), Some(Unit::Host(HOST)));
+    world.does(detach(CONNECTION));
+    world.settle(Unit::Volume(VOLUME));
+    assert_eq!(unit(world, &rotate(|_| ())), None);
+}
+
+#[test]
+fn the_box_goes_on_proving_itself_unless_told_to_stop() {
+    let world = &mut World::furnished();
+    world.does(rotate(|spec| {
+        spec.authentication = Some(Authentication::Mutual);
+    }));
+    let first = secrets(world);
+    assert!(first.chap_mutual.is_some() && first.dhchap_controller.is_some());
+    assert_ne!(first.chap, first.chap_mutual);
+    world.does(rotate(|_| ()));
+    let second = secrets(world);
+    assert!(second.chap_mutual.is_some() && second.chap_mutual != first.chap_mutual);
+    let stop = |spec: &mut HostRotation| spec.authentication = Some(Authentication::Required);
+    world.does(rotate(stop));
+    let third = secrets(world);
+    assert_eq!((third.chap_mutual, third.dhchap_controller), (None, None));
+    // Given without the word for it, that goes on, too.
+    world.does(rotate(|spec| {
+        spec.secrets.chap_mutual = chap("given-given-1")
+    }));
+    world.does(rotate(|_| ()));
+    let fourth = secrets(world);
+    assert!(fourth.chap_mutual.is_some() && fourth.chap_mutual != chap("given-given-1"));
+    assert_eq!(fourth.dhchap_controller, None);
+}
+
+#[test]
+fn a_host_without_authentication_has_nothing_to_rotate_but_may_begin_to_need_it() {
+    let world = &mut World::furnished();
+    let open = |spec: &mut HostRotation| spec.authentication = Some(Authentication::None);
+    world.does(rotate(open));
+    assert_eq!(secrets(world), HostSecrets::default());
+    refuses(world, rotate(|_| ()), WrongState, "has no secrets");
+    let given = |spec: &mut HostRotation| spec.secrets.chap = chap("given-given-1");
+    refuses(world, rotate(given), InvalidField, "has no secrets");
+    let close = |spec: &mut HostRotation| spec.authentication = Some(Authentication::Required);
+    world.does(rotate(close));
+    assert!(secrets(world).chap.is_some());
+}
+
+#[test]
+fn host_and_box_never_prove_the_same_secret() {
+    let world = &mut World::furnished();
+    let same = |spec: &mut HostRotation| {
+        spec.secrets.chap = chap("given-given-1");
+        spec.secrets.chap_mutual = chap("given-given-1");
+    };
+    refuses(world, rotate(same), InvalidField, "different secrets");
+    let key = secrets(world).dhchap;
+    let same = |spec: &mut HostRotation| {
+        spec.secrets.dhchap = key.clone();
+        spec.secrets.dhchap_controller = key;
+    };
+    refuses(
+        world,
+        rotate(same),
+        InvalidField,
+        "different DH-HMAC-CHAP keys",
+    );
+}
+
+#[test]
+fn secrets_are_not_rotated_while_a_volume_of_the_host_cannot_get_them() {
+    let world = &mut World::furnished();
+    for unit in [Unit::Pool(POOL), Unit::Volume(VOLUME)] {
+        world.troubled = [(unit, Problem::new(KernelFailed, "it says no"))].into();
+        refuses(world, rotate(|_| ()), WrongState, "it says no");
     }
 }
 

@@ -77,7 +77,12 @@ fn an_object_is_created_once_it_was_made_and_its_request_is_named() {
     assert_eq!(settled(world, unit), ["connection.deleted d0 by f006"]);
     assert_eq!(does(world, &Command::VolumeDelete { id: VOLUME }), [""; 0]);
     assert_eq!(settled(world, unit), ["volume.deleted c0 by f007"]);
-    let forgotten = ["host.deleted b0 by f008"];
+    let rotate = Command::HostRotate {
+        id: HOST,
+        spec: Box::default(),
+    };
+    assert_eq!(does(world, &rotate), ["host.rotated b0 by f008"]);
+    let forgotten = ["host.deleted b0 by f009"];
     assert_eq!(does(world, &Command::HostDelete { id: HOST }), forgotten);
 }
 

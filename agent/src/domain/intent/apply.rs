@@ -334,6 +334,7 @@ impl Intent {
             host.connections += 1;
         }
         self.connections_by_volume.insert((record.volume, id));
+        self.connections_by_host.insert((record.host, id));
         self.connections.insert(id, *record);
         Ok(())
     }
@@ -343,6 +344,7 @@ impl Intent {
             return;
         };
         self.connections_by_volume.remove(&(old.volume, id));
+        self.connections_by_host.remove(&(old.host, id));
         if let Some(volume) = self.volumes.get_mut(&old.volume) {
             volume.connections -= 1;
         }

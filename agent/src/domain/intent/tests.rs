@@ -72,6 +72,10 @@ fn command() -> impl Strategy<Value = Command> {
         few(0xe0).prop_map(|id| Command::SnapshotRelease { id }),
         few(0xc0).prop_map(|id| Command::VolumeDetachAll { id }),
         (few(0xb0), 0..3_u32).prop_map(|(h, n)| host(h, n)),
+        few(0xb0).prop_map(|id| Command::HostRotate {
+            id,
+            spec: Box::default()
+        }),
         few(0xb0).prop_map(|id| Command::HostDelete { id }),
         (few(0xd0), few(0xc0), few(0xb0), transport())
             .prop_map(|(c, v, h, transport)| attach(c, v, h, transport)),
@@ -145,6 +149,8 @@ fn check(intent: &Intent) {
         let mine = intent.connections.values().filter(|c| c.host == *id);
         assert_eq!(entry.connections, mine.count() as u64);
     }
+    let by_host = intent.connections.iter().map(|(id, c)| (c.host, *id));
+    assert_eq!(intent.connections_by_host, by_host.collect());
     check_thin_devices(intent);
     let unique: BTreeSet<_> = intent
         .connections

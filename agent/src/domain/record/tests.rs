@@ -119,6 +119,7 @@ fn samples() -> Vec<(Record, &'static str)> {
             ..HostSecrets::default()
         },
         generation: 4,
+        dhchap: DhchapExchange::default(),
     };
     let volume = VolumeRecord {
         name: "data".parse().unwrap(),

@@ -5,8 +5,9 @@ use ashlar_protocol::{
     ConnectionState, HealthStatus, HostSecrets, JobState, PoolState, ProblemCode, Transport,
     VolumeState,
 };
-use ashlar_targetd_protocol::{DataState, Request};
+use ashlar_targetd_protocol::{ChapCredentials, DataState, Request};
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::rig::*;
 use crate::engine::{Answer, Command, Outcome, PageQuery};
@@ -164,6 +165,85 @@ async fn a_hosts_secrets_are_told_to_the_request_that_made_it_alone() {
     assert_eq!(again, told);
     let (nothing, new) = secrets(rig.ask(host(HOST, 0)).await.unwrap());
     assert_eq!((nothing, new), (HostSecrets::default(), false));
+}
+
+fn rotate() -> Command {
+    Command::HostRotate {
+        id: HOST,
+        spec: Box::default(),
+    }
+}
+
+/// What the fake kernel has for the host of a volume.
+fn chap_of(rig: &Rig, volume: Uuid) -> Option<ChapCredentials> {
+    let iscsi = rig
+        .fake
+        .last_applied(volume)
+        .unwrap()
+        .exports
+        .iscsi
+        .unwrap();
+    let acl = iscsi.initiators.into_values().next().unwrap();
+    acl.chap
+}
+
+#[tokio::test]
+async fn rotated_secrets_are_told_once_every_volume_of_the_host_has_them() {
+    let rig = Rig::furnished().await;
+    for n in 1..=3 {
+        rig.outcome(volume(id(n), MIB)).await;
+        rig.outcome(attach(id(n + 10), id(n), HOST, Transport::Iscsi))
+            .await;
+    }
+    let release = Arc::new(Notify::new());
+    let hold = Behaviour::Hold(Arc::clone(&release));
+    rig.fake.rule(
+        1,
+        hold,
+        |request| matches!(request, Request::ApplyVolume(volume) if volume.id == id(2)),
+    );
+    let answer = rig.ask_as(id(9), rotate(), Duration::from_millis(50)).await;
+    assert!(matches!(answer, Ok(Answer::Accepted(_))), "{answer:?}");
+    release.notify_one();
+    let told = match rig.ask_as(id(9), rotate(), LONG).await {
+        Ok(Answer::Done(Outcome::Host {
+            created,
+            new: false,
+        })) => created.secrets,
+        other => panic!("{other:?}"),
+    };
+    assert!(told.chap.is_some());
+    for n in 1..=3 {
+        assert_eq!(chap_of(&rig, id(n)), told.chap, "volume {n}");
+    }
+    // Nobody else is told, not even who rotates them once more.
+    let other = rig.outcome(rotate()).await;
+    assert!(matches!(other, Outcome::Host { created, .. } if created.secrets.chap != told.chap));
+}
+
+#[tokio::test]
+async fn secrets_rotated_before_a_kill_are_everywhere_after_it() {
+    let rig = Rig::furnished().await;
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(attach(id(2), id(1), HOST, Transport::Iscsi))
+        .await;
+    let before = chap_of(&rig, id(1));
+    rig.fake.rule(1, Behaviour::DieBefore, |request| {
+        matches!(request, Request::ApplyVolume(_))
+    });
+    let answer = rig.ask_as(id(9), rotate(), Duration::ZERO).await;
+    assert!(matches!(answer, Ok(Answer::Accepted(_))), "{answer:?}");
+    let rig = rig.kill().await;
+    let told = match rig.ask_as(id(9), rotate(), LONG).await {
+        Ok(Answer::Done(Outcome::Host { created, .. })) => created.secrets,
+        other => panic!("{other:?}"),
+    };
+    assert_ne!(told.chap, before);
+    assert_eq!(chap_of(&rig, id(1)), told.chap);
+    assert_eq!(
+        rig.engine.job(id(9)).await.unwrap().state,
+        JobState::Succeeded
+    );
 }
 
 #[tokio::test]

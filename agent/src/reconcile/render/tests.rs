@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use ashlar_protocol::Authentication;
-use ashlar_targetd_protocol::ThinRef;
+use ashlar_targetd_protocol::{DhchapExchange, ThinRef};
 
 use super::*;
 use crate::domain::record::VolumeRecord;
@@ -52,6 +52,7 @@ fn a_volume_has_one_export_per_transport_with_all_its_hosts() {
     let key = |host| NvmeHost {
         key: secrets(host).dhchap,
         controller_key: None,
+        exchange: DhchapExchange::default(),
     };
     let iqn = |n| host_spec(n).iqn.unwrap();
     let nqn = |n| host_spec(n).nqn.unwrap();

@@ -74,7 +74,8 @@ pub(super) fn admit(
     let known = host.create()?;
     let keyed = known.or(host.set_key(keys.key.as_ref())?);
     let mutual = keyed.or(host.set_controller_key(keys.controller_key.as_ref())?);
-    Ok(mutual.or(subsystem.allow(host)?))
+    let proven = mutual.or(host.set_exchange(keys.exchange)?);
+    Ok(proven.or(subsystem.allow(host)?))
 }
 
 /// An empty port is not left behind when nothing can listen there.

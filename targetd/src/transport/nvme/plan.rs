@@ -144,5 +144,7 @@ pub(super) fn keys_right(state: &HostState, host: &NvmeHost) -> bool {
             (None, None) => true,
             _ => false,
         };
-    same(&host.key, &state.key) && same(&host.controller_key, &state.controller_key)
+    same(&host.key, &state.key)
+        && same(&host.controller_key, &state.controller_key)
+        && state.exchange == Some(host.exchange)
 }

@@ -52,12 +52,13 @@ impl fmt::Display for Step {
                 write!(f, "announce the size of namespace 1 of subsystem {nqn}")
             }
             Step::Admit(nqn, host, keys) => {
+                write!(f, "admit host {host} to subsystem {nqn} ")?;
                 let how = match (&keys.key, &keys.controller_key) {
-                    (None, _) => "without authentication",
+                    (None, _) => return f.write_str("without authentication"),
                     (Some(_), None) => "with DH-HMAC-CHAP",
                     (Some(_), Some(_)) => "with DH-HMAC-CHAP both ways",
                 };
-                write!(f, "admit host {host} to subsystem {nqn} {how}")
+                write!(f, "{how}, by {}", keys.exchange)
             }
             Step::Publish(nqn, port, at) => {
                 write!(f, "publish subsystem {nqn} at port {port}, {at}")
@@ -73,6 +74,8 @@ impl Step {
             // The transport's module could not be loaded.
             (Step::Publish(..), Errno::EINVAL) => FailureKind::Unsupported,
             (Step::Publish(..), _) => FailureKind::Address,
+            // There is no such hash or group, nor a module for it.
+            (Step::Admit(..), Errno::EINVAL) => FailureKind::Unsupported,
             // The directory is not there before its module is.
             (Step::CreateSubsystem(_), Errno::ENOENT) => FailureKind::Unsupported,
             (_, Errno::EBUSY | Errno::ENOTEMPTY) => FailureKind::InUse,

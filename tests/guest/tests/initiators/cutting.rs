@@ -29,6 +29,7 @@ async fn second_host(lab: &Lab) -> anyhow::Result<Uuid> {
         iqn: Some(SECOND_IQN.parse()?),
         nqn: Some(SECOND_NQN.parse()?),
         authentication: Authentication::None,
+        dhchap: Default::default(),
         secrets: HostSecrets::default(),
     };
     done(lab.client.host_create(id, &spec).await?)?;
@@ -142,7 +143,7 @@ fn states(lab: &mut Lab, host: &str) -> anyhow::Result<Vec<String>> {
 }
 
 /// Reads the disk over and over, in the background.
-fn read_on(lab: &mut Lab, disk: &str) -> anyhow::Result<()> {
+pub fn read_on(lab: &mut Lab, disk: &str) -> anyhow::Result<()> {
     check(
         lab,
         &format!(
@@ -155,17 +156,17 @@ fn read_on(lab: &mut Lab, disk: &str) -> anyhow::Result<()> {
 }
 
 /// Ends the reading; none of it failed.
-fn had_no_failure(lab: &mut Lab) -> anyhow::Result<()> {
+pub fn had_no_failure(lab: &mut Lab) -> anyhow::Result<()> {
     let log = check(
         lab,
         "touch /run/stop; for i in $(seq 600); do grep -q done /run/reads && break; \
          sleep 0.1; done; cat /run/reads",
     )?;
-    ensure!(log == "done", "reading while another was cut off: {log}");
+    ensure!(log == "done", "reading meanwhile: {log}");
     Ok(())
 }
 
-fn check(lab: &mut Lab, command: &str) -> anyhow::Result<String> {
+pub fn check(lab: &mut Lab, command: &str) -> anyhow::Result<String> {
     let output = initiator(&mut lab.guest).check(command)?;
     Ok(output.trim_end().to_owned())
 }

@@ -1,0 +1,72 @@
+//! A host's secrets: in the kernel once they are in every volume the host is connected to.
+//!
+//! The volumes are wanted together with the host and have drivers of their own; the host's waits
+//! for them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ashlar_protocol::{Problem, ProblemCode, Transport};
+use tokio::runtime::Handle;
+use uuid::Uuid;
+
+use super::attempt::End;
+use super::driver::{Desk, Reconciler};
+use super::failure::{Remedy, Trouble};
+use crate::domain::record::{ConnectionPhase, Unit};
+use crate::domain::settle::Span;
+
+impl Reconciler {
+    /// Waits for the volumes of a host.
+    pub(super) async fn attempt_host(&self, host: Uuid, desk: &Arc<dyn Desk>) -> (Span, End) {
+        let (span, volumes, by_nvme) = {
+            let intent = self.shared.intent.read().await;
+            let span = self.shared.ledger.begin(Unit::Host(host));
+            // Also of those that are being detached, and may have been rendered before.
+            let volumes: BTreeSet<Uuid> = intent
+                .connections_of_host(host)
+                .map(|(_, connection)| connection.volume)
+                .collect();
+            let by_nvme = intent.connections_of_host(host).find(|(_, connection)| {
+                connection.transport == Transport::NvmeTcp
+                    && connection.phase == ConnectionPhase::Wanted
+            });
+            (span, volumes, by_nvme.map(|(_, c)| Unit::Volume(c.volume)))
+        };
+        for volume in volumes {
+            let waiting = self.shared.ledger.wait(Unit::Volume(volume), span.tried);
+            // A closed channel means that the engine is stopping.
+            if let Ok(Err(problem)) = waiting.await {
+                return (span, End::Failed(stuck(host, &problem)));
+            }
+        }
+        // The kernel keeps an NVMe host's keys once for all volumes. One that was under way since
+        // before may have put the old ones back; none is any more, so another look is the last.
+        if let Some(unit) = by_nvme {
+            if self.shared.ledger.doubt(unit, span.tried) {
+                self.launch(unit, Arc::clone(desk), &Handle::current());
+            }
+            self.shared.ledger.attempted(unit).await;
+            if let Some(problem) = self.shared.ledger.problem(unit) {
+                return (span, End::Failed(stuck(host, &problem)));
+            }
+        }
+        (span, End::Settled(None))
+    }
+}
+
+/// Nothing is taken back, so those who wait are told at once.
+fn stuck(host: Uuid, problem: &Problem) -> Trouble {
+    let object = Unit::Host(host).object();
+    let detail = format!("not everywhere yet: {}", problem.detail);
+    let remedy = match problem.code {
+        ProblemCode::TargetdUnavailable => Remedy::Retry,
+        _ => Remedy::Withdraw,
+    };
+    let problem = Problem {
+        object: Some(object),
+        detail,
+        ..problem.clone()
+    };
+    Trouble::new(problem, remedy)
+}
