@@ -89,7 +89,7 @@ pub(super) struct Shared {
     pub(super) holds: Holds,
     pub(super) lanes: Lanes,
     pub(super) erasures: Erasures,
-    stopped: watch::Receiver<bool>,
+    pub(super) stopped: watch::Receiver<bool>,
     /// What is older was promised by an earlier process, and is never taken back.
     pub(super) promised: u64,
     /// Laps done.
@@ -153,7 +153,10 @@ impl Reconciler {
                 return;
             }
             let (span, end) = match unit {
-                Unit::Host(host) => self.attempt_host(host, &desk).await,
+                Unit::Host(host) => match self.attempt_host(host, &desk).await {
+                    Some(attempt) => attempt,
+                    None => return,
+                },
                 _ => self.attempt(unit).await,
             };
             let outcome = match end {
@@ -231,14 +234,19 @@ impl Reconciler {
     /// failed may be that it went on. Nobody else would notice before the next attempt, and there
     /// may be none.
     async fn mend_origins(&self, unit: Unit, desk: &Arc<dyn Desk>) {
-        let (origins, generation) = {
-            let intent = self.shared.intent.read().await;
-            (origins(&intent, unit), intent.generation())
-        };
+        let origins = origins(&*self.shared.intent.read().await, unit);
         for origin in origins {
-            if self.shared.ledger.doubt(origin, generation) {
-                self.launch(origin, Arc::clone(desk), &Handle::current());
-            }
+            self.doubt(origin, desk).await;
+        }
+    }
+
+    /// Has a unit applied once more, as it is now.
+    pub(super) async fn doubt(&self, unit: Unit, desk: &Arc<dyn Desk>) {
+        // The ledger learns of a change under the write lock. So nothing newer can have settled,
+        // which targetd would not let go back.
+        let intent = self.shared.intent.read().await;
+        if self.shared.ledger.doubt(unit, intent.generation()) {
+            self.launch(unit, Arc::clone(desk), &Handle::current());
         }
     }
 

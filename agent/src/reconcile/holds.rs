@@ -98,7 +98,7 @@ impl Reconciler {
         // An attempt under way may have been rendered before; then there is another.
         while !self.shared.holds.is_active(unit) {
             self.check_known(unit).await?;
-            guard.apply(self.shared.intent.read().await.generation());
+            self.doubt(unit, &guard.desk).await;
             self.shared.ledger.attempted(unit).await;
             match self.shared.ledger.problem(unit) {
                 Some(problem) if !self.shared.holds.is_active(unit) => return Err(problem),
@@ -127,41 +127,15 @@ impl Reconciler {
     }
 }
 
-impl HoldGuard {
-    fn apply(&self, generation: u64) {
-        apply(
-            &self.reconciler,
-            self.unit,
-            generation,
-            &self.desk,
-            &self.runtime,
-        );
-    }
-}
-
-fn apply(
-    reconciler: &Reconciler,
-    unit: Unit,
-    generation: u64,
-    desk: &Arc<dyn Desk>,
-    runtime: &Handle,
-) {
-    if reconciler.shared.ledger.doubt(unit, generation) {
-        reconciler.launch(unit, Arc::clone(desk), runtime);
-    }
-}
-
 impl Drop for HoldGuard {
     fn drop(&mut self) {
         if !self.reconciler.shared.holds.remove(self.unit) {
             return;
         }
         let (reconciler, unit) = (self.reconciler.clone(), self.unit);
-        let (desk, runtime) = (Arc::clone(&self.desk), self.runtime.clone());
-        self.runtime.spawn(async move {
-            let generation = reconciler.shared.intent.read().await.generation();
-            apply(&reconciler, unit, generation, &desk, &runtime);
-        });
+        let desk = Arc::clone(&self.desk);
+        self.runtime
+            .spawn(async move { reconciler.doubt(unit, &desk).await });
     }
 }
 

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ashlar_protocol::{Problem, ProblemCode, Transport};
-use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::attempt::End;
@@ -17,8 +16,12 @@ use crate::domain::record::{ConnectionPhase, Unit};
 use crate::domain::settle::Span;
 
 impl Reconciler {
-    /// Waits for the volumes of a host.
-    pub(super) async fn attempt_host(&self, host: Uuid, desk: &Arc<dyn Desk>) -> (Span, End) {
+    /// Waits for the volumes of a host. `None` when the engine stops before that.
+    pub(super) async fn attempt_host(
+        &self,
+        host: Uuid,
+        desk: &Arc<dyn Desk>,
+    ) -> Option<(Span, End)> {
         let (span, volumes, by_nvme) = {
             let intent = self.shared.intent.read().await;
             let span = self.shared.ledger.begin(Unit::Host(host));
@@ -35,23 +38,22 @@ impl Reconciler {
         };
         for volume in volumes {
             let waiting = self.shared.ledger.wait(Unit::Volume(volume), span.tried);
-            // A closed channel means that the engine is stopping.
+            // A closed channel means that no more was wanted of it, or that the engine is stopping.
             if let Ok(Err(problem)) = waiting.await {
-                return (span, End::Failed(stuck(host, &problem)));
+                return Some((span, End::Failed(stuck(host, &problem))));
             }
         }
         // The kernel keeps an NVMe host's keys once for all volumes. One that was under way since
         // before may have put the old ones back; none is any more, so another look is the last.
         if let Some(unit) = by_nvme {
-            if self.shared.ledger.doubt(unit, span.tried) {
-                self.launch(unit, Arc::clone(desk), &Handle::current());
-            }
+            self.doubt(unit, desk).await;
             self.shared.ledger.attempted(unit).await;
             if let Some(problem) = self.shared.ledger.problem(unit) {
-                return (span, End::Failed(stuck(host, &problem)));
+                return Some((span, End::Failed(stuck(host, &problem))));
             }
         }
-        (span, End::Settled(None))
+        // Nobody is told that it is done when all that ended is the waiting.
+        (!*self.shared.stopped.borrow()).then_some((span, End::Settled(None)))
     }
 }
 

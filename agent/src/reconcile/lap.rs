@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ashlar_targetd_protocol::{Request, Response};
-use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::driver::{Desk, Reconciler};
@@ -74,14 +73,13 @@ impl Reconciler {
         strangers
             .extend(unknown.map(|id| format!("pool {id} is in the kernel, but nobody knows it")));
         for pool in &round.pools {
-            self.doubt(Unit::Pool(*pool), round.generation, desk);
+            self.doubt(Unit::Pool(*pool), desk).await;
         }
         for pool in &round.pools {
             self.shared.ledger.attempted(Unit::Pool(*pool)).await;
         }
         let units = round.pools.len() + round.residents.len();
-        self.residents(round.residents, round.generation, desk)
-            .await;
+        self.residents(round.residents, desk).await;
         strangers.extend(self.remove_orphans(round.orphans).await?);
         for stranger in &strangers {
             tracing::warn!(stranger, "left alone");
@@ -116,23 +114,21 @@ impl Reconciler {
         }
     }
 
-    async fn residents(&self, units: Vec<Unit>, generation: u64, desk: &Arc<dyn Desk>) {
+    async fn residents(&self, units: Vec<Unit>, desk: &Arc<dyn Desk>) {
         let mut under_way = tokio::task::JoinSet::new();
         for unit in units {
             if under_way.len() >= AT_ONCE {
                 under_way.join_next().await;
             }
-            self.doubt(unit, generation, desk);
+            self.doubt(unit, desk).await;
+            // A host waits for volumes until they are given up; a lap is done once all were tried.
+            if matches!(unit, Unit::Host(_)) {
+                continue;
+            }
             let ledger = Arc::clone(&self.shared.ledger);
             under_way.spawn(async move { ledger.attempted(unit).await });
         }
         under_way.join_all().await;
-    }
-
-    fn doubt(&self, unit: Unit, generation: u64, desk: &Arc<dyn Desk>) {
-        if self.shared.ledger.doubt(unit, generation) {
-            self.launch(unit, Arc::clone(desk), &Handle::current());
-        }
     }
 
     /// Takes exports and devices from volumes and snapshots that the intent does not have;
@@ -181,7 +177,6 @@ struct Found {
 
 /// What one lap sees to.
 struct Round {
-    generation: u64,
     pools: Vec<Uuid>,
     unknown_pools: Vec<Uuid>,
     /// What lives in pools.
@@ -209,7 +204,6 @@ impl Round {
             record.is_some_and(|record| record.phase == SnapshotPhase::Present)
         });
         Round {
-            generation: intent.generation(),
             pools: intent.pools().keys().copied().collect(),
             unknown_pools: unknown_pools.copied().collect(),
             residents: volumes
@@ -217,7 +211,6 @@ impl Round {
                 .map(Unit::Volume)
                 .chain(present.map(Unit::Snapshot))
                 .chain(intent.units_made_at_once())
-                // Behind what they wait for.
                 .chain(rotated(intent))
                 .collect(),
             orphans,
