@@ -111,6 +111,6 @@ pub struct Host {
 pub struct HostCreated {
     /// The host.
     pub host: Host,
-    /// Its secrets, given or generated. Empty when it existed already.
+    /// Its secrets, given or generated. Empty when it existed already, or has got others since.
     pub secrets: HostSecrets,
 }

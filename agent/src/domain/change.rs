@@ -38,6 +38,8 @@ pub struct Reply {
     pub object: ObjectRef,
     /// Whether the request made it.
     pub made: bool,
+    /// The generation it brought.
+    pub generation: u64,
 }
 
 /// A change to the intent: all of it becomes durable, or none.

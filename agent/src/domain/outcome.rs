@@ -54,7 +54,7 @@ pub enum Outcome {
     },
     /// A host.
     Host {
-        /// As it was then, with its secrets when this request made them.
+        /// As it was then, with its secrets when this request made them and no other has since.
         created: HostCreated,
         /// Whether this request made it.
         new: bool,
@@ -89,6 +89,7 @@ pub fn outcome(
         operation,
         object,
         made,
+        generation,
     } = reply;
     let id = object.id;
     match operation {
@@ -148,7 +149,9 @@ pub fn outcome(
             let entry = intent
                 .host(id)
                 .ok_or_else(|| missing(ObjectKind::Host, id))?;
-            let created = view::host_created(id, entry, made);
+            // Secrets that another request has put in their place are for that one to be told.
+            let told = made && entry.record.generation == generation;
+            let created = view::host_created(id, entry, told);
             let new = made && operation == Operation::HostCreate;
             Ok(Outcome::Host { created, new })
         }

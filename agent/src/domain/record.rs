@@ -499,6 +499,7 @@ impl RequestRecord {
             operation: self.operation,
             object: self.object,
             made: self.made,
+            generation: self.generation,
         }
     }
 }

@@ -333,17 +333,23 @@ impl Clerk {
                     let volumes = connections.map(|(_, c)| Unit::Volume(c.volume));
                     round.wanted.extend(volumes.map(|unit| (unit, generation)));
                 }
-                // How full a pool is, is not known here: it is looked at when that is asked.
-                if wait.is_none() && reply.object.kind != ObjectKind::Pool {
-                    let answer = self.answer_of(intent, context.id, reply, &Look::Gone);
-                    self.keep(intent, answer.as_slice());
-                }
+                // How full a pool is, is not known here: it is looked at when that is asked. What
+                // another of the same batch makes of the object is no part of this answer.
+                let stored = match wait {
+                    None if reply.object.kind != ObjectKind::Pool => {
+                        outcome(intent, &self.site, reply, &Look::Gone).ok()
+                    }
+                    _ => None,
+                };
+                let answer = stored.clone();
+                let answer = answer.map(|o| Edit::put(Record::Answer(context.id, o)));
+                self.keep(intent, answer.as_slice());
                 tracing::info!(request = %context.id, subject = context.subject,
                     object = %reply.object, operation = ?reply.operation,
                     generation = change.generation, "accepted");
                 Ok(Accepted {
                     reply,
-                    stored: None,
+                    stored: stored.map(Box::new),
                     wait,
                 })
             }

@@ -153,6 +153,7 @@ pub fn decide(
         operation: command.operation(),
         object: command.object(),
         made,
+        generation,
     };
     let change = Change {
         edits: with_request(intent, edits, unit, &reply, generation, facts),

@@ -51,6 +51,7 @@ pub fn begin(
         operation: work.operation,
         object: work.object,
         made: true,
+        generation,
     };
     edits.push(Edit::put(Record::Clock(generation)));
     edits.extend(request::evictions(intent, facts));
