@@ -86,7 +86,7 @@ impl Engine {
     ///
     /// # Errors
     /// When a rule forbids it or the kernel cannot have it; then nothing of it remains, but
-    /// for removals, which are never taken back once they began.
+    /// for removals and new secrets of hosts, which are never taken back once they began.
     pub async fn execute(
         &self,
         command: Command,

@@ -109,12 +109,13 @@ impl<'t> Host<'t> {
     }
 
     /// Sets how it is proven from the next connection on. EINVAL says that the kernel has no such
-    /// hash or group, nor a module for it.
+    /// hash or group, nor a module for it. The group is what it may be built without, and comes
+    /// first.
     pub fn set_exchange(&self, exchange: DhchapExchange) -> Result<Change, TreeError> {
         let hash = word(&HASHES, &exchange.hash);
         let group = word(&GROUPS, &exchange.group);
-        let hashed = self.tree.set(&self.path.at("dhchap_hash"), hash)?;
-        Ok(hashed.or(self.tree.set(&self.path.at("dhchap_dhgroup"), group)?))
+        let grouped = self.tree.set(&self.path.at("dhchap_dhgroup"), group)?;
+        Ok(grouped.or(self.tree.set(&self.path.at("dhchap_hash"), hash)?))
     }
 
     /// What the kernel has, or `None` if there is no such host.

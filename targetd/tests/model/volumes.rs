@@ -3,7 +3,8 @@
 use ashlar_kernel_iface::lio::{AclState, Lio};
 use ashlar_kernel_iface::model::Denied;
 use ashlar_kernel_iface::nvmet::Nvmet;
-use ashlar_targetd_protocol::{ChapCredentials, DhchapExchange, DhchapKey, Sectors};
+use ashlar_kernel_iface::tree::Errno;
+use ashlar_targetd_protocol::{ChapCredentials, DhchapExchange, DhchapKey, FailureKind, Sectors};
 
 use crate::wanted::*;
 use crate::world::World;
@@ -188,6 +189,30 @@ fn the_box_proves_itself_too_when_that_is_wanted() {
     assert_eq!(acl(&world).mutual_chap, None);
     assert_eq!(host().controller_key, None);
     assert_eq!(host().exchange, Some(DhchapExchange::default()));
+}
+
+#[test]
+fn a_group_that_the_kernel_lacks_leaves_the_keys_as_they_are() {
+    let world = World::pooled();
+    let wanted = || volume(1).nvme_at(&[0], [("alpha", Some(1))]);
+    world.apply(&wanted().new_data()).unwrap();
+    let other = || volume(1).nvme_at(&[0], [("alpha", Some(2))]).both_ways();
+    // The first looks whether the host is there.
+    world.kernel.fail_step(2, Errno::EINVAL);
+    let failure = world.apply(&other()).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Unsupported);
+    assert!(failure.message.contains("dhchap_dhgroup"), "{failure}");
+    let at = port(0).socket();
+    let connect = |version| {
+        let (host, key) = (nvme_host("alpha"), key(version));
+        world
+            .kernel
+            .nvme_connect(at, &subsystem(1), &host, Some(&key))
+    };
+    assert!(connect(1).is_ok());
+    world.apply(&other()).unwrap();
+    assert_eq!(connect(1), Err(Denied::Authentication));
+    assert!(connect(2).is_ok());
 }
 
 #[test]

@@ -490,17 +490,16 @@ fn host_and_box_never_prove_the_same_secret() {
         spec.secrets.chap_mutual = chap("given-given-1");
     };
     refuses(world, rotate(same), InvalidField, "different secrets");
-    let key = secrets(world).dhchap;
-    let same = |spec: &mut HostRotation| {
-        spec.secrets.dhchap = key.clone();
-        spec.secrets.dhchap_controller = key;
-    };
-    refuses(
-        world,
-        rotate(same),
-        InvalidField,
-        "different DH-HMAC-CHAP keys",
-    );
+    let key = secrets(world).dhchap.unwrap();
+    let transformed = key.expose().replace("DHHC-1:00:", "DHHC-1:01:");
+    for other in [key.clone(), transformed.try_into().unwrap()] {
+        let same = |spec: &mut HostRotation| {
+            spec.secrets.dhchap = Some(key.clone());
+            spec.secrets.dhchap_controller = Some(other);
+        };
+        let why = "different DH-HMAC-CHAP keys";
+        refuses(world, rotate(same), InvalidField, why);
+    }
 }
 
 #[test]
@@ -510,6 +509,22 @@ fn secrets_are_not_rotated_while_a_volume_of_the_host_cannot_get_them() {
         world.troubled = [(unit, Problem::new(KernelFailed, "it says no"))].into();
         refuses(world, rotate(|_| ()), WrongState, "it says no");
     }
+}
+
+#[test]
+fn secrets_are_rotated_past_trouble_by_who_knows_them_and_where_they_are_mixed_already() {
+    let world = &mut World::furnished();
+    let key = secrets(world).dhchap;
+    let all = |spec: &mut HostRotation| {
+        spec.secrets.chap = chap("given-given-1");
+        spec.secrets.dhchap = key;
+    };
+    let no = Problem::new(KernelFailed, "it says no");
+    world.troubled.insert(Unit::Volume(VOLUME), no);
+    world.does(rotate(all));
+    refuses(world, rotate(|_| ()), WrongState, "it says no");
+    world.behind.insert(Unit::Host(HOST));
+    world.does(rotate(|_| ()));
 }
 
 #[test]

@@ -2,10 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_protocol::{
-    ConnectionState, HealthStatus, HostSecrets, JobState, PoolState, ProblemCode, Transport,
-    VolumeState,
+    ConnectionState, DhGroup, DhHash, DhchapExchange, HealthStatus, HostRotation, HostSecrets,
+    JobState, PoolState, Problem, ProblemCode, Transport, VolumeState,
 };
-use ashlar_targetd_protocol::{ChapCredentials, DataState, Request};
+use ashlar_targetd_protocol::{ChapCredentials, DataState, FailureKind, NvmeHost, Request};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -221,6 +221,138 @@ async fn rotated_secrets_are_told_once_every_volume_of_the_host_has_them() {
     assert!(matches!(other, Outcome::Host { created, .. } if created.secrets.chap != told.chap));
 }
 
+fn told(answer: Result<Answer, Problem>) -> HostSecrets {
+    match answer {
+        Ok(Answer::Done(Outcome::Host { created, .. })) => created.secrets,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A box with a host that has volume 1 over iSCSI and volume 2 over NVMe.
+async fn both_ways() -> Rig {
+    let rig = Rig::furnished().await;
+    for (n, transport) in [(1, Transport::Iscsi), (2, Transport::NvmeTcp)] {
+        rig.outcome(volume(id(n), MIB)).await;
+        rig.outcome(attach(id(n + 10), id(n), HOST, transport))
+            .await;
+    }
+    rig
+}
+
+/// The next change of volume 1 is answered only when this is notified.
+fn held(rig: &Rig) -> Arc<Notify> {
+    let release = Arc::new(Notify::new());
+    let hold = Behaviour::Hold(Arc::clone(&release));
+    let slow = |request: &Request| matches!(request, Request::ApplyVolume(v) if v.id == id(1));
+    rig.fake.rule(1, hold, slow);
+    release
+}
+
+/// What the fake kernel has for the host of volume 2.
+fn nvme_of(rig: &Rig) -> NvmeHost {
+    let exports = rig.fake.last_applied(id(2)).unwrap().exports;
+    exports.nvme.unwrap().hosts.into_values().next().unwrap()
+}
+
+#[tokio::test]
+async fn a_rotation_takes_no_volume_back_to_before_what_was_changed_meanwhile() {
+    let rig = both_ways().await;
+    let release = held(&rig);
+    let answer = rig.ask_as(id(9), rotate(), Duration::ZERO).await;
+    assert!(matches!(answer, Ok(Answer::Accepted(_))), "{answer:?}");
+    rig.outcome(extend(id(2), 2 * MIB)).await;
+    release.notify_one();
+    let told = told(rig.ask_as(id(9), rotate(), LONG).await);
+    assert_eq!(chap_of(&rig, id(1)), told.chap);
+    assert_eq!(nvme_of(&rig).key, told.dhchap);
+    assert_eq!(rig.engine.health().await.status, HealthStatus::Ok);
+}
+
+#[tokio::test]
+async fn each_of_two_rotations_is_told_its_own_secrets_or_none() {
+    let rig = both_ways().await;
+    let release = held(&rig);
+    for n in [8, 9] {
+        let answer = rig.ask_as(id(n), rotate(), Duration::ZERO).await;
+        assert!(matches!(answer, Ok(Answer::Accepted(_))), "{answer:?}");
+    }
+    release.notify_one();
+    let last = told(rig.ask_as(id(9), rotate(), LONG).await);
+    let first = told(rig.ask_as(id(8), rotate(), LONG).await);
+    assert_eq!(first, HostSecrets::default());
+    assert_eq!(chap_of(&rig, id(1)), last.chap);
+    assert_eq!(nvme_of(&rig).key, last.dhchap);
+    assert_eq!(rig.engine.health().await.status, HealthStatus::Ok);
+}
+
+#[tokio::test]
+async fn two_rotations_made_durable_together_are_told_different_secrets() {
+    let rig = Rig::furnished().await;
+    // The store thread waits for this with the first one, and finds the other when it goes on.
+    let reading = rig.engine.shared.intent.read().await;
+    let (first, last, ()) = tokio::join!(
+        rig.ask_as(id(8), rotate(), LONG),
+        rig.ask_as(id(9), rotate(), LONG),
+        async { drop(reading) }
+    );
+    let (first, last) = (told(first), told(last));
+    assert!(first.chap.is_some() && last.chap.is_some());
+    assert_ne!(first, last);
+    let again = rig.ask_as(id(8), rotate(), LONG).await;
+    assert_eq!(told(again), first);
+}
+
+#[tokio::test]
+async fn a_rotation_that_not_every_volume_takes_is_put_right_by_another() {
+    let rig = both_ways().await;
+    let unsupported = |request: &Request| match request {
+        Request::ApplyVolume(volume) => {
+            let nvme = volume.exports.nvme.as_ref();
+            let mut hosts = nvme.into_iter().flat_map(|nvme| nvme.hosts.values());
+            hosts.any(|host| host.exchange.group != DhGroup::None)
+        }
+        _ => false,
+    };
+    let fail = Behaviour::Fail(FailureKind::Unsupported);
+    rig.fake.rule(usize::MAX, fail, unsupported);
+    let by = |group| {
+        let hash = DhHash::default();
+        let dhchap = Some(DhchapExchange { hash, group });
+        Command::HostRotate {
+            id: HOST,
+            spec: Box::new(HostRotation {
+                dhchap,
+                ..HostRotation::default()
+            }),
+        }
+    };
+    let wrong = by(DhGroup::Ffdhe8192);
+    let problem = rig.ask_as(id(8), wrong.clone(), LONG).await.unwrap_err();
+    assert_eq!(problem.code, ProblemCode::Unsupported);
+    let job = rig.engine.job(id(8)).await.unwrap();
+    assert_eq!(job.state, JobState::Running);
+
+    let told_last = told(rig.ask_as(id(9), by(DhGroup::None), LONG).await);
+    assert_eq!(chap_of(&rig, id(1)), told_last.chap);
+    assert_eq!(nvme_of(&rig).key, told_last.dhchap);
+    let first = told(rig.ask_as(id(8), wrong, LONG).await);
+    assert_eq!(first, HostSecrets::default());
+    assert_eq!(rig.engine.health().await.status, HealthStatus::Ok);
+}
+
+#[tokio::test]
+async fn a_lap_does_not_wait_for_a_rotation_that_cannot_be_finished() {
+    let rig = both_ways().await;
+    let fail = Behaviour::Fail(FailureKind::Kernel);
+    let second = |request: &Request| matches!(request, Request::ApplyVolume(v) if v.id == id(2));
+    rig.fake.rule(usize::MAX, fail, second);
+    let answer = rig.ask_as(id(9), rotate(), Duration::ZERO).await;
+    assert!(matches!(answer, Ok(Answer::Accepted(_))), "{answer:?}");
+    let rig = rig.restart().await;
+    let lap = rig.engine.shared.reconciler.first_lap();
+    tokio::time::timeout(LONG, lap).await.unwrap();
+}
+
 #[tokio::test]
 async fn secrets_rotated_before_a_kill_are_everywhere_after_it() {
     let rig = Rig::furnished().await;
@@ -234,16 +366,17 @@ async fn secrets_rotated_before_a_kill_are_everywhere_after_it() {
     let answer = rig.ask_as(id(9), rotate(), Duration::ZERO).await;
     assert!(matches!(answer, Ok(Answer::Accepted(_))), "{answer:?}");
     let rig = rig.kill().await;
-    let told = match rig.ask_as(id(9), rotate(), LONG).await {
-        Ok(Answer::Done(Outcome::Host { created, .. })) => created.secrets,
-        other => panic!("{other:?}"),
-    };
-    assert_ne!(told.chap, before);
-    assert_eq!(chap_of(&rig, id(1)), told.chap);
+    let secrets = told(rig.ask_as(id(9), rotate(), LONG).await);
+    assert_ne!(secrets.chap, before);
+    assert_eq!(chap_of(&rig, id(1)), secrets.chap);
     assert_eq!(
         rig.engine.job(id(9)).await.unwrap().state,
         JobState::Succeeded
     );
+    // Those of another are not told to it, for want of an answer kept.
+    rig.outcome(rotate()).await;
+    let again = told(rig.ask_as(id(9), rotate(), LONG).await);
+    assert_eq!(again, HostSecrets::default());
 }
 
 #[tokio::test]

@@ -65,17 +65,18 @@ pub(super) fn create_namespace(
     Ok(named.or(namespace.set_nguid(*volume.as_bytes())?))
 }
 
-/// The keys come before the entry, so that nobody connects without them.
+/// The keys come before the entry, so that nobody connects without them; and after what the kernel
+/// may lack, so that it still takes the old ones then.
 pub(super) fn admit(
     subsystem: &Subsystem<'_>,
     host: &Host<'_>,
     keys: &NvmeHost,
 ) -> Result<Change, TreeError> {
     let known = host.create()?;
-    let keyed = known.or(host.set_key(keys.key.as_ref())?);
+    let agreed = known.or(host.set_exchange(keys.exchange)?);
+    let keyed = agreed.or(host.set_key(keys.key.as_ref())?);
     let mutual = keyed.or(host.set_controller_key(keys.controller_key.as_ref())?);
-    let proven = mutual.or(host.set_exchange(keys.exchange)?);
-    Ok(proven.or(subsystem.allow(host)?))
+    Ok(mutual.or(subsystem.allow(host)?))
 }
 
 /// An empty port is not left behind when nothing can listen there.
