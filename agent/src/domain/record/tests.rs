@@ -1,7 +1,7 @@
 //! `golden/v1` holds a key and a value of each kind in hexadecimal. What a released version
 //! wrote must be read for ever; when one of these fails, the schema changed.
 
-use ashlar_protocol::{ObjectKind, ProblemCode, Volume, VolumeState};
+use ashlar_protocol::{DhGroup, DhHash, ObjectKind, ProblemCode, Volume, VolumeState};
 
 use super::stored::Versioned;
 use super::*;
@@ -120,6 +120,14 @@ fn samples() -> Vec<(Record, &'static str)> {
         },
         generation: 4,
         dhchap: DhchapExchange::default(),
+    };
+    let mutual = HostRecord {
+        authentication: Authentication::Mutual,
+        dhchap: DhchapExchange {
+            hash: DhHash::Sha384,
+            group: DhGroup::Ffdhe2048,
+        },
+        ..host.clone()
     };
     let volume = VolumeRecord {
         name: "data".parse().unwrap(),
@@ -261,6 +269,13 @@ fn samples() -> Vec<(Record, &'static str)> {
         }),
         ..request.clone()
     };
+    let rotation = RequestRecord {
+        operation: Operation::HostRotate,
+        object: Unit::Host(id(2)).object(),
+        unit: Some(Unit::Host(id(2))),
+        failed: None,
+        ..request.clone()
+    };
     let answer = Outcome::Volume {
         volume: Volume {
             id: id(3),
@@ -323,6 +338,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Host(id(2), host),
             include_str!("../golden/v1/host.hex"),
+        ),
+        (
+            Record::Host(id(3), mutual),
+            include_str!("../golden/v1/host-mutual.hex"),
         ),
         (
             Record::Group(id(9), group()),
@@ -407,6 +426,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Request(id(6), work),
             include_str!("../golden/v1/request-work.hex"),
+        ),
+        (
+            Record::Request(id(7), rotation),
+            include_str!("../golden/v1/request-rotation.hex"),
         ),
         (
             Record::Answer(id(5), answer),
