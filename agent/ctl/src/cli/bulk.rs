@@ -230,6 +230,17 @@ fn to_json<T: DeserializeOwned + Serialize>(value: &ashlar_codec::Value) -> anyh
     Ok(serde_json::to_value(typed)?)
 }
 
+/// The secrets of a rotation that took its time: told to the same request, asked again.
+async fn rotated(session: &Session, change: &Change, job: &Job) -> anyhow::Result<Value> {
+    let bytes = ashlar_codec::to_vec(&change.item.body)?;
+    let spec: HostRotation = ashlar_codec::from_slice(&bytes, &LIMITS)?;
+    let asking = session.client.under(job.id);
+    match asking.host_rotate(job.object.id, &spec).await?.done() {
+        Some(created) => Ok(json!(created)),
+        None => Ok(json!(job)),
+    }
+}
+
 /// What became of a change.
 #[derive(Serialize)]
 struct Told {
@@ -281,7 +292,12 @@ impl Told {
                     told.status = problem.code.status();
                     told.why = Some(problem.to_string());
                 }
-                json!(job)
+                match (change.operation, job.state) {
+                    (Operation::HostRotate, JobState::Succeeded) => {
+                        rotated(session, change, &job).await?
+                    }
+                    _ => json!(job),
+                }
             }
             _ => {
                 let words = words(change.operation).context("no such change")?;

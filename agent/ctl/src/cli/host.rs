@@ -188,14 +188,19 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             // Asked again under the same id, so that a job that took its time tells the secrets.
             let request = client.request_id().unwrap_or_else(Uuid::new_v4);
             let rotating = client.under(request);
-            let told = async || match rotating.host_rotate(id, &spec).await?.done() {
-                Some(created) => Ok(created),
-                None => Ok(HostCreated {
-                    host: client.under_new_ids().host_show(id).await?,
-                    secrets: HostSecrets::default(),
-                }),
+            let told = async || -> anyhow::Result<HostCreated> {
+                let asked = rotating.host_rotate(id, &spec).await?;
+                asked
+                    .done()
+                    .ok_or_else(|| anyhow!("the secrets are not told yet"))
             };
-            session.change(rotating.host_rotate(id, &spec), told).await
+            let rotated = session.change(rotating.host_rotate(id, &spec), told).await;
+            rotated.with_context(|| {
+                format!(
+                    "asked for under --request-id {request}: the same once more is told the \
+                     secrets when all volumes have them"
+                )
+            })
         }
         Verb::Show { host } => {
             let id = self::id(session, &host).await?;

@@ -74,18 +74,22 @@ impl Session {
 
     /// Makes a change and shows what it leaves: `shown` asks for the object when the change
     /// was not done in the first answer.
-    pub async fn change<T, U>(
+    pub async fn change<T, U, E>(
         &self,
         change: impl Future<Output = Result<Change<T>, CallError>>,
-        shown: impl AsyncFnOnce() -> Result<U, CallError>,
+        shown: impl AsyncFnOnce() -> Result<U, E>,
     ) -> anyhow::Result<()>
     where
         T: Facts + Serialize,
         U: Facts + Serialize,
+        E: Into<anyhow::Error>,
     {
         match self.settle(change).await? {
             Settled::Done(value) => output::one(self.format, &value),
-            Settled::Later => output::one(self.format, &shown().await?),
+            Settled::Later => output::one(
+                self.format,
+                &shown().await.map_err(Into::<anyhow::Error>::into)?,
+            ),
             Settled::Running(job) => output::one(self.format, &job),
         }
     }
