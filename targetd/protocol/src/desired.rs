@@ -329,7 +329,7 @@ pub struct DhchapExchange {
     #[serde(default)]
     pub hash: DhHash,
     /// The Diffie-Hellman group that keeps recorded exchanges from being searched for the key.
-    /// A host that does not offer it uses none.
+    /// Hosts have to know it: Linux challenges with it whatever they offer.
     #[serde(default)]
     pub group: DhGroup,
 }
