@@ -32,17 +32,6 @@ const ADOPTED: Uuid = Uuid::from_u128(6);
 
 struct World(Model);
 
-fn request(method: &str, path: String, body: Option<Value>) -> Request {
-    Request {
-        method: method.to_owned(),
-        path,
-        request_id: None,
-        body,
-        status: 0,
-        answer: None,
-    }
-}
-
 impl World {
     /// Two volumes of 8 MiB.
     async fn new() -> World {
@@ -57,7 +46,7 @@ impl World {
     }
 
     async fn ask(&mut self, method: &str, path: String, body: Option<Value>) -> Answer {
-        let request = request(method, path, body);
+        let request = Request::new(method, path, body);
         self.0.exchange("admin", &request).await.unwrap()
     }
 
@@ -69,7 +58,7 @@ impl World {
     }
 
     async fn put(&self, path: String, media_type: &str, body: &[u8]) -> RawReply {
-        let request = request("PUT", path, None);
+        let request = Request::new("PUT", path, None);
         let body = Bytes::copy_from_slice(body);
         let wire = self.0.wire("operator");
         wire.send(&request, media_type, body).await.unwrap()
@@ -81,7 +70,7 @@ impl World {
     }
 
     async fn export(&self, path: String) -> RawReply {
-        let request = request("GET", path, None);
+        let request = Request::new("GET", path, None);
         let wire = self.0.wire("operator");
         wire.send(&request, "", Bytes::new()).await.unwrap()
     }

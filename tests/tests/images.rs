@@ -56,7 +56,7 @@ impl World {
     }
 
     async fn ask(&mut self, method: &str, path: String, body: Option<Value>) -> Answer {
-        let request = request(method, path, body);
+        let request = Request::new(method, path, body);
         self.0.exchange("admin", &request).await.unwrap()
     }
 
@@ -67,14 +67,14 @@ impl World {
     }
 
     async fn import(&self, volume: Uuid, query: &str, media: &str, body: &[u8]) -> RawReply {
-        let request = request("PUT", format!("/v1/volumes/{volume}/data{query}"), None);
+        let request = Request::new("PUT", format!("/v1/volumes/{volume}/data{query}"), None);
         let body = Bytes::copy_from_slice(body);
         let wire = self.0.wire("operator");
         wire.send(&request, media, body).await.unwrap()
     }
 
     async fn export(&self, volume: Uuid, query: &str) -> RawReply {
-        let request = request("GET", format!("/v1/volumes/{volume}/data{query}"), None);
+        let request = Request::new("GET", format!("/v1/volumes/{volume}/data{query}"), None);
         let wire = self.0.wire("operator");
         wire.send(&request, "", Bytes::new()).await.unwrap()
     }
@@ -106,17 +106,6 @@ impl World {
         let volumes = self.ask("GET", "/v1/volumes".to_owned(), None).await.body;
         let count = volumes["items"].as_array().unwrap().len();
         assert_eq!(count, 3);
-    }
-}
-
-fn request(method: &str, path: String, body: Option<Value>) -> Request {
-    Request {
-        method: method.to_owned(),
-        path,
-        request_id: None,
-        body,
-        status: 0,
-        answer: None,
     }
 }
 
@@ -274,9 +263,9 @@ async fn an_image_that_is_not_wanted_any_more_leaves_nothing() {
     let job = Uuid::from_u128(0x70b);
     let import = Request {
         request_id: Some(job),
-        ..request("PUT", format!("/v1/volumes/{TWO}/data"), None)
+        ..Request::new("PUT", format!("/v1/volumes/{TWO}/data"), None)
     };
-    let cancel = request("DELETE", format!("/v1/jobs/{job}"), None);
+    let cancel = Request::new("DELETE", format!("/v1/jobs/{job}"), None);
     let cancelled = async {
         loop {
             let answer = world.0.wire("admin").exchange(&cancel).await.unwrap();

@@ -51,7 +51,7 @@ impl World {
     }
 
     async fn ask(&mut self, method: &str, path: String, body: Option<Value>) -> Answer {
-        let request = request(method, path, body);
+        let request = Request::new(method, path, body);
         self.0.exchange("admin", &request).await.unwrap()
     }
 
@@ -76,7 +76,7 @@ impl World {
     }
 
     async fn send(&self, method: &str, path: String, body: Bytes) -> RawReply {
-        let request = request(method, path, None);
+        let request = Request::new(method, path, None);
         let wire = self.0.wire("operator");
         wire.send(&request, RAW, body).await.unwrap()
     }
@@ -109,17 +109,6 @@ impl World {
         nobodys
             .map(|device| device["thin_id"].as_u64().unwrap())
             .collect()
-    }
-}
-
-fn request(method: &str, path: String, body: Option<Value>) -> Request {
-    Request {
-        method: method.to_owned(),
-        path,
-        request_id: None,
-        body,
-        status: 0,
-        answer: None,
     }
 }
 

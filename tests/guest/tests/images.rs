@@ -161,14 +161,8 @@ impl Store {
     }
 
     fn request(&self, method: &str, query: &str) -> Request {
-        Request {
-            method: method.to_owned(),
-            path: format!("/v1/volumes/{}/data{query}", self.volume),
-            request_id: None,
-            body: None,
-            status: 0,
-            answer: None,
-        }
+        let path = format!("/v1/volumes/{}/data{query}", self.volume);
+        Request::new(method, path, None)
     }
 
     /// The status, and what is said of a refusal.

@@ -73,6 +73,20 @@ pub struct Request {
     pub answer: Option<Json>,
 }
 
+impl Request {
+    /// A request of which nothing is expected: its answer is for the caller to judge.
+    pub fn new(method: &str, path: impl Into<String>, body: Option<Json>) -> Request {
+        Request {
+            method: method.to_owned(),
+            path: path.into(),
+            request_id: None,
+            body,
+            status: 0,
+            answer: None,
+        }
+    }
+}
+
 /// Something that goes wrong on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accident {
