@@ -166,9 +166,10 @@ fn check_unowned(intent: &Intent, object: ObjectRef, thin: ThinRef) -> Result<()
 fn seen_end(object: ObjectRef, facts: &Facts<'_>) -> Result<u64, Problem> {
     match facts.thin_end {
         Some(seen) => seen.clone().map_err(|problem| problem.about(object)),
+        // When that was asked it was somebody's, or its pool was not there.
         None => {
-            let detail = format!("nobody looked at what {object} is to be made of");
-            Err(refuse(ProblemCode::Internal, object, detail))
+            let detail = format!("what {object} is to be made of has only now become free");
+            Err(refuse(ProblemCode::Busy, object, detail))
         }
     }
 }

@@ -121,7 +121,7 @@ fn what_cannot_be_adopted_is_refused_and_said_why() {
     refuses(world, adopt(ADOPTED, 7, None), WrongState, "a disk is gone");
     world.troubled.clear();
     world.thin_end = None;
-    refuses(world, adopt(ADOPTED, 7, None), Internal, "nobody looked");
+    refuses(world, adopt(ADOPTED, 7, None), Busy, "only now become free");
 }
 
 #[test]
