@@ -85,23 +85,30 @@ async fn quiet(engine: &Engine) {
     tokio::time::timeout(LONG, wait).await.unwrap();
 }
 
-/// What is said of volumes that were let go of.
-async fn released(engine: &Engine) -> Vec<String> {
-    let (mut after, mut told) = (After::Beginning, Vec::new());
-    loop {
-        let page = engine.events(after, 1000, Duration::ZERO).await.unwrap();
+/// Waits until each of these, and it may be soon, is said to have been let go of.
+async fn let_go_of(engine: &Engine, mut left: BTreeSet<String>) {
+    let mut after = After::Beginning;
+    while !left.is_empty() {
+        let page = engine.events(after, 1000, LONG).await.unwrap();
+        let Some(last) = page.items.last() else {
+            panic!("{left:?} are left, and nobody let go of them");
+        };
+        after = After::Event(last.id);
         let released = page.items.iter();
         let released = released.filter(|event| event.kind.as_str().ends_with(".released"));
-        told.extend(released.filter_map(|event| event.detail.clone()));
-        match page.items.last() {
-            Some(last) => after = After::Event(last.id),
-            None => return told,
+        for detail in released.filter_map(|event| event.detail.as_ref()) {
+            left.retain(|left| !detail.ends_with(left));
         }
     }
 }
 
 async fn kernel_is_as_intended(rig: &Rig) {
-    let released = released(&rig.engine).await;
+    let left = left_over(rig).await;
+    let_go_of(&rig.engine, left).await;
+}
+
+/// Looks whether the kernel has what it should, and answers what thin devices it has beyond that.
+async fn left_over(rig: &Rig) -> BTreeSet<String> {
     let intent = rig.engine.shared.intent.read().await;
     let kernel = rig.fake.kernel();
     let volumes = intent.volumes();
@@ -111,11 +118,6 @@ async fn kernel_is_as_intended(rig: &Rig) {
         .chain(intent.snapshots().values().map(|s| (s.pool, s.thin_id)))
         .collect();
     assert!(thin.is_subset(&kernel.thin));
-    for (pool, thin_id) in kernel.thin.difference(&thin) {
-        let left = format!("thin device {thin_id} of pool {pool}");
-        let told = released.iter().any(|detail| detail.ends_with(&left));
-        assert!(told, "{left} is left, and nobody let go of it");
-    }
     assert!(
         volumes
             .values()
@@ -138,6 +140,9 @@ async fn kernel_is_as_intended(rig: &Rig) {
         let nvme = exports.nvme.as_ref().map_or(0, |export| export.hosts.len());
         assert_eq!((iscsi + nvme) as u64, volumes[id].connections);
     }
+    let left = kernel.thin.difference(&thin);
+    left.map(|(pool, thin_id)| format!("thin device {thin_id} of pool {pool}"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
