@@ -89,17 +89,19 @@ fn a_qcow2_that_needs_another_file_is_refused() {
 
 #[test]
 fn an_encrypted_qcow2_is_refused() {
+    // Making one with LUKS measures the machine, and gives up when that is busy.
     let options = [
         "--object",
         "secret,id=s,data=abcdef",
         "-f",
         "qcow2",
         "-o",
-        "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+        "encrypt.format=aes,encrypt.key-secret=s",
     ];
-    refused(created(&options, "1M"), "encrypted: LUKS");
-    let aes = patched(made(&["-O", "qcow2"]), &[(32, &be32(1))]);
+    let aes = created(&options, "1M");
+    let luks = patched(aes.clone(), &[(32, &be32(2))]);
     refused(aes, "encrypted: AES");
+    refused(luks, "encrypted: LUKS");
 }
 
 #[test]
