@@ -51,19 +51,20 @@ fn quick() -> anyhow::Result<()> {
     driver::check_and_test()
 }
 
-/// One at a time: each has the whole host, and an emulated guest needs it.
+/// One at a time: each has the whole host, and an emulated guest needs it. Of the whole workspace,
+/// as those without machines: selected by package, all libraries would be built once more, with
+/// the features that this package alone asks for.
 fn virtual_machines(only: Option<&str>) -> anyhow::Result<()> {
     let (variable, path) = parts()?.save().context("saving the parts")?;
     let mut test = cargo();
     test.args([
         "test",
-        "--package",
-        "ashlar-guest-tests",
+        "--workspace",
         "--features",
-        "vm",
+        "ashlar-guest-tests/vm",
         "--test",
     ])
-    .arg(format!("*{}*", only.unwrap_or_default()))
+    .arg(format!("vm-*{}*", only.unwrap_or_default()))
     .args(["--", "--test-threads=1", "--nocapture"])
     .env(variable, path);
     check(&mut test)
