@@ -236,14 +236,17 @@ impl Erasing {
             return (from, outcome.and(Err(self.stopped(error))));
         }
         let looks = self.erasure.clearing.how == Clear::Discard && !done.refused;
-        match outcome {
+        let ended = match outcome {
             Ok(()) if looks => match self.look_again() {
                 Ok(()) => (done, Ok(())),
                 // It is begun anew: only what is mapped still is told once more.
                 Err(stop) => (Done::default(), Err(stop)),
             },
             outcome => (done, outcome),
-        }
+        };
+        // The pool has nothing back of what is destroyed next as long as this is held.
+        self.runtime.block_on(self.views.rest(self.erasure.pool));
+        ended
     }
 
     fn all(&self, eraser: &Eraser<'_>, size: u64, done: &mut Done) -> Result<(), Stop> {

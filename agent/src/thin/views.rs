@@ -175,7 +175,7 @@ impl Views {
     }
 
     /// Lets go of a pool's view, unless someone reads it.
-    pub(super) async fn rest(&self, pool: Uuid) {
+    pub async fn rest(&self, pool: Uuid) {
         let slot = self.slot(pool);
         self.let_go(pool, &slot).await;
     }

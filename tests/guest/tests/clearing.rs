@@ -51,7 +51,8 @@ async fn zeros_take_its_place(lab: &mut Lab) -> anyhow::Result<()> {
         on_disk(lab, "THIRD")? == blocks(SIZE - 4),
         "not just a part"
     );
-    ensure!(lab.used().await? == 0, "the pool has it back");
+    let used = lab.used().await?;
+    ensure!(used == 0, "{used} bytes are not given back");
     Ok(())
 }
 
@@ -120,7 +121,8 @@ async fn it_goes_on_after_every_accident(lab: &mut Lab) -> anyhow::Result<()> {
         let job = lab.client.job_wait(job, |_| ()).await?;
         ensure!(job.state == JobState::Succeeded, "{job:?}");
         ensure!(on_disk(lab, "SLOWLY")? == 0, "it is still there");
-        ensure!(lab.used().await? == 0, "the pool has it back");
+        let used = lab.used().await?;
+        ensure!(used == 0, "{used} bytes are not given back");
     }
     Ok(())
 }

@@ -97,6 +97,19 @@ async fn begun(rig: &Rig, command: Command) -> Job {
     }
 }
 
+/// What was done with the pool's metadata up to the volume's destruction: opened, released,
+/// destroyed.
+fn of_metadata(rig: &Rig) -> String {
+    let calls = rig.fake.kernel().calls.clone();
+    let told = calls.iter().filter_map(|call| match call {
+        Request::OpenMetadata { .. } => Some('o'),
+        Request::ReleaseMetadata { .. } => Some('r'),
+        Request::ApplyVolume(volume) if volume.data == DataState::Tombstone => Some('d'),
+        _ => None,
+    });
+    told.collect()
+}
+
 fn destroyed(rig: &Rig) -> bool {
     let last = rig.fake.last_applied(VOLUME);
     last.is_some_and(|desired| desired.data == DataState::Tombstone)
@@ -122,6 +135,9 @@ async fn what_it_has_alone_is_overwritten_and_then_it_is_destroyed() {
     let result = job.result.unwrap();
     let half = Some(HALF as u64);
     assert_eq!((result.written, result.left), (half, half));
+    // So that the pool has it back at once.
+    let told = of_metadata(&rig);
+    assert!(told.contains("ord"), "{told}");
     let missing = engine.volume(VOLUME).await.unwrap_err();
     assert_eq!(missing.code, ProblemCode::NotFound);
 }
@@ -138,14 +154,8 @@ async fn discarding_leaves_it_to_the_kernel_what_others_have() {
     let result = rig.engine.job(JOB).await.unwrap().result.unwrap();
     assert_eq!((result.zeroed, result.left), (Some(SIZE * BLOCK), None));
     // What was held to look was let go before, as the kernel counts it, and it was looked again.
-    let calls = rig.fake.kernel().calls.clone();
-    let of_metadata = calls.iter().filter_map(|call| match call {
-        Request::OpenMetadata { .. } => Some('o'),
-        Request::ReleaseMetadata { .. } => Some('r'),
-        _ => None,
-    });
-    let of_metadata: String = of_metadata.collect();
-    assert!(of_metadata.contains("oro"), "{of_metadata}");
+    let told = of_metadata(&rig);
+    assert!(told.contains("orord"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
