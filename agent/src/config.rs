@@ -40,6 +40,9 @@ pub struct Config {
     pub iscsi: Portals,
     /// Portals of NVMe/TCP subsystems.
     pub nvme: Portals,
+    /// Portals of NVMe/RDMA subsystems. Absent: none, as most boxes have no RDMA.
+    #[serde(rename = "nvme-rdma")]
+    pub nvme_rdma: Portals,
 }
 
 /// The management port and what it bears.
@@ -79,7 +82,8 @@ pub struct Tls {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Portals {
-    /// Where they listen; none turn the transport off. Absent: everywhere, at its usual port.
+    /// Where they listen; none turn the transport off. Absent: everywhere, at its usual port, but
+    /// for NVMe/RDMA.
     pub portals: Option<Vec<PortalAddr>>,
     /// What hosts are told; empty: the portals.
     pub advertise: Vec<PortalAddr>,
@@ -140,6 +144,7 @@ impl Config {
         })?;
         config.iscsi.settle(ISCSI_PORT);
         config.nvme.settle(NVME_PORT);
+        config.nvme_rdma.portals.get_or_insert_default();
         match config.broken_rule() {
             None => Ok(config),
             Some((key, value, rule)) => Err(ConfigError::Value {
@@ -171,6 +176,18 @@ impl Config {
             .or(absolute("tls.client_ca", &self.tls.client_ca))
             .or(self.iscsi.broken_rule("iscsi.portals", "iscsi.advertise"))
             .or(self.nvme.broken_rule("nvme.portals", "nvme.advertise"))
+            .or(self
+                .nvme_rdma
+                .broken_rule("nvme-rdma.portals", "nvme-rdma.advertise"))
+    }
+
+    /// Where each transport is served, for the engine.
+    pub fn listens(&self) -> domain::Listens {
+        domain::Listens {
+            iscsi: self.iscsi.to_domain(),
+            nvme: self.nvme.to_domain(),
+            nvme_rdma: self.nvme_rdma.to_domain(),
+        }
     }
 
     /// The box's label: the configured one, else the host name.
@@ -190,8 +207,7 @@ impl Portals {
         });
     }
 
-    /// The same for the engine.
-    pub fn to_domain(&self) -> domain::Listen {
+    fn to_domain(&self) -> domain::Listen {
         domain::Listen {
             portals: self.portals.iter().flatten().copied().collect(),
             advertised: self.advertise.clone(),
@@ -232,9 +248,11 @@ impl Default for Config {
             tls: Tls::default(),
             iscsi: Portals::default(),
             nvme: Portals::default(),
+            nvme_rdma: Portals::default(),
         };
         config.iscsi.settle(ISCSI_PORT);
         config.nvme.settle(NVME_PORT);
+        config.nvme_rdma.portals.get_or_insert_default();
         config
     }
 }

@@ -148,8 +148,7 @@ fn options(config: &Config) -> EngineOptions {
         targetd_socket: config.targetd_socket.clone(),
         convert: config.convert.clone(),
         name: config.box_name(),
-        iscsi: config.iscsi.to_domain(),
-        nvme: config.nvme.to_domain(),
+        listens: config.listens(),
         ready_within: READY_WITHIN,
     }
 }

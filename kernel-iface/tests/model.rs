@@ -6,8 +6,8 @@ use ashlar_kernel_iface::model::{BlockDevice, Denied, Holder, ModelKernel, Modul
 use ashlar_kernel_iface::nvmet::{Nvmet, PortAddress, SerialNumber};
 use ashlar_kernel_iface::tree::{Change, Errno, Tree, TreeError};
 use ashlar_targetd_protocol::{
-    ChapCredentials, ChapName, ChapSecret, DhchapKey, Iqn, Lun, Nqn, Nsid, PortId, PortalAddr,
-    Sectors, TpgTag,
+    ChapCredentials, ChapName, ChapSecret, DhchapKey, Iqn, Lun, Nqn, Nsid, NvmePort, PortId,
+    PortalAddr, Sectors, TpgTag,
 };
 use uuid::Uuid;
 
@@ -98,6 +98,10 @@ fn unexport_iscsi(tree: &dyn Tree) -> Result<Change, TreeError> {
     Ok(change.or(lio.backstore(&BackstoreId::for_volume(VOLUME)).remove()?))
 }
 
+fn tcp(address: PortalAddr) -> PortAddress {
+    NvmePort::tcp(address).into()
+}
+
 fn nvme_address() -> PortalAddr {
     "10.0.0.1:4420".parse().unwrap()
 }
@@ -120,7 +124,7 @@ fn export_nvme(tree: &dyn Tree) -> Result<Change, TreeError> {
     change = change.or(subsystem.allow(&host)?);
     let port = nvmet.port(PortId::try_from(1).unwrap());
     change = change.or(port.create()?);
-    change = change.or(port.set_address(&PortAddress::tcp(nvme_address()))?);
+    change = change.or(port.set_address(&tcp(nvme_address()))?);
     Ok(change.or(port.link(&subsystem)?))
 }
 
@@ -327,7 +331,7 @@ fn an_equal_nvme_export_changes_nothing_and_reads_back() {
     assert_eq!(names, ["nqn.2026-11.io.ashlar:host"]);
     let port = nvmet.port(PortId::try_from(1).unwrap());
     let port = port.observe().unwrap().unwrap();
-    assert_eq!(port.address, PortAddress::tcp(nvme_address()));
+    assert_eq!(port.address, tcp(nvme_address()));
     assert_eq!(port.subsystems.len(), 1);
     let host = nvmet.host(&nqn("host")).observe().unwrap().unwrap();
     assert!(host.key.as_ref().is_some_and(|key| key.is(&dhchap("A"))));
@@ -357,7 +361,7 @@ fn a_listening_port_keeps_its_address() {
     let _ = export_nvme(&kernel).unwrap();
     let nvmet = Nvmet::new(&kernel);
     let port = nvmet.port(PortId::try_from(1).unwrap());
-    let other = PortAddress::tcp("10.0.0.2:4420".parse().unwrap());
+    let other = tcp("10.0.0.2:4420".parse().unwrap());
     assert_eq!(errno(port.set_address(&other)), Some(Errno::EACCES));
     assert!(port.remove().unwrap_err().is_in_use());
     let _ = port.unlink(&nvmet.subsystem(&nqn("vol"))).unwrap();
@@ -374,20 +378,29 @@ fn a_port_that_cannot_listen_says_why() {
     let link = |id: u64, at: &str| {
         let port = nvmet.port(PortId::try_from(id).unwrap());
         let _ = port.create().unwrap();
-        let _ = port
-            .set_address(&PortAddress::tcp(at.parse().unwrap()))
-            .unwrap();
+        let _ = port.set_address(&tcp(at.parse().unwrap())).unwrap();
         errno(port.link(&nvmet.subsystem(&nqn("vol"))))
     };
     assert_eq!(link(2, "0.0.0.0:4420"), Some(Errno::EADDRINUSE));
     assert_eq!(link(3, "10.0.0.9:4420"), Some(Errno::EADDRNOTAVAIL));
+    let rdma = |id: u64, at: &str| {
+        let port = nvmet.port(PortId::try_from(id).unwrap());
+        let _ = port.create().unwrap();
+        let at = NvmePort::rdma(at.parse().unwrap());
+        let _ = port.set_address(&at.into()).unwrap();
+        port.link(&nvmet.subsystem(&nqn("vol")))
+    };
+    // It has port numbers of its own.
+    assert_eq!(rdma(4, "0.0.0.0:4420").unwrap(), Change::Changed);
+    assert_eq!(errno(rdma(5, "10.0.0.1:4420")), Some(Errno::EADDRINUSE));
+    assert_eq!(errno(rdma(6, "10.0.0.9:4421")), Some(Errno::ENODEV));
     let bare = ModelKernel::without(&[Module::NvmetTcp]);
     let nvmet = Nvmet::new(&bare);
     let subsystem = nvmet.subsystem(&nqn("vol"));
     let _ = subsystem.create().unwrap();
     let port = nvmet.port(PortId::try_from(1).unwrap());
     let _ = port.create().unwrap();
-    let _ = port.set_address(&PortAddress::tcp(nvme_address())).unwrap();
+    let _ = port.set_address(&tcp(nvme_address())).unwrap();
     assert_eq!(errno(port.link(&subsystem)), Some(Errno::EINVAL));
 }
 

@@ -10,11 +10,11 @@ use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::lio::{Backstore, BackstoreId, DeviceAttribute, Lio, Tpg, TpgAttribute};
 use ashlar_kernel_iface::lio::{TargetState, TpgParameter};
 use ashlar_kernel_iface::model::{BlockDevice, ModelKernel};
-use ashlar_kernel_iface::nvmet::{ModelNumber, Nvmet, PortAddress, SerialNumber};
+use ashlar_kernel_iface::nvmet::{ModelNumber, Nvmet, SerialNumber};
 use ashlar_kernel_iface::tree::{Change, Errno, RealTree, Tree, TreeError, TreePath};
 use ashlar_targetd_protocol::{
     ChapCredentials, ChapName, ChapSecret, DhGroup, DhHash, DhchapExchange, DhchapKey, Iqn, Lun,
-    Nqn, Nsid, PortId, PortalAddr, Sectors, TpgTag,
+    Nqn, Nsid, NvmePort, PortId, PortalAddr, Sectors, TpgTag,
 };
 use uuid::Uuid;
 
@@ -232,7 +232,7 @@ fn export_nvme(nvmet: &Nvmet<'_>) -> Result<Vec<Change>, TreeError> {
         host.set_exchange(exchange())?,
         subsystem.allow(&host)?,
         port.create()?,
-        port.set_address(&PortAddress::tcp(address))?,
+        port.set_address(&NvmePort::tcp(address).into())?,
         port.link(&subsystem)?,
     ])
 }

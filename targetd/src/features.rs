@@ -1,6 +1,6 @@
 //! What this kernel can do for us.
 //!
-//! Modules are loaded by the system at boot.
+//! Modules are loaded by the system at boot, or by the kernel when they are used first.
 
 use ashlar_kernel_iface::blkio::Blkio;
 use ashlar_kernel_iface::tree::TreePath;
@@ -11,11 +11,12 @@ use crate::kernel::Kernel;
 /// Whether one facility can be used; the error says why not.
 type Probe = fn(&Kernel) -> Result<(), String>;
 
-const PROBES: [(&str, Probe); 5] = [
+const PROBES: [(&str, Probe); 6] = [
     ("device-mapper", device_mapper),
     ("thin-pool", thin_pool),
     ("iscsi", iscsi),
-    ("nvme-tcp", nvme_tcp),
+    ("nvme-tcp", |kernel| nvme(kernel, "nvmet_tcp")),
+    ("nvme-rdma", |kernel| nvme(kernel, "nvmet_rdma")),
     ("blkio", blkio),
 ];
 
@@ -51,9 +52,9 @@ fn iscsi(kernel: &Kernel) -> Result<(), String> {
     directory(kernel, &TreePath::fixed("target/iscsi"))
 }
 
-fn nvme_tcp(kernel: &Kernel) -> Result<(), String> {
+fn nvme(kernel: &Kernel, fabric: &str) -> Result<(), String> {
     module(kernel, "nvmet")?;
-    module(kernel, "nvmet_tcp")?;
+    module(kernel, fabric)?;
     directory(kernel, &TreePath::fixed("nvmet/subsystems"))
 }
 
@@ -66,10 +67,10 @@ fn blkio(kernel: &Kernel) -> Result<(), String> {
 }
 
 fn module(kernel: &Kernel, name: &str) -> Result<(), String> {
-    if kernel.modules.loaded(name) {
+    if kernel.modules.available(name) {
         Ok(())
     } else {
-        Err(format!("kernel module {name} is not loaded"))
+        Err(format!("kernel module {name} is not there"))
     }
 }
 

@@ -286,8 +286,7 @@ async fn serve(
         targetd_socket: config.targetd_socket.clone(),
         convert: config.convert.clone(),
         name: config.box_name(),
-        iscsi: config.iscsi.to_domain(),
-        nvme: config.nvme.to_domain(),
+        listens: config.listens(),
         ready_within: Duration::from_secs(10),
     };
     let (engine, _task) = Engine::start(options).await?;

@@ -49,4 +49,4 @@ pub use intent::Intent;
 pub use outcome::{Outcome, outcome};
 pub use record::{Key, Record, Unit};
 pub use secrets::{OsRandom, Random};
-pub use site::{Listen, Site};
+pub use site::{Listen, Listens, Site};

@@ -29,6 +29,9 @@ pub struct BoxRecord {
     /// nvmet port numbers by address. A number once given belongs to its address for good,
     /// since the kernel refuses to change the address of a port in use.
     pub nvme_ports: BTreeMap<PortalAddr, PortId>,
+    /// The same for RDMA. No number is of both.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rdma_ports: BTreeMap<PortalAddr, PortId>,
     /// Present while it takes no changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,

@@ -542,7 +542,7 @@ fn uses(intent: &Intent, connection: &ConnectionRecord, users: &Accesses) -> boo
             .iqn
             .as_ref()
             .is_some_and(|iqn| users.iscsi.contains(iqn)),
-        Transport::NvmeTcp => host
+        Transport::NvmeTcp | Transport::NvmeRdma => host
             .nqn
             .as_ref()
             .is_some_and(|nqn| users.nvme.contains(nqn)),

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{Name, PortalAddr, Transport};
-use ashlar_targetd_protocol::PortId;
+use ashlar_targetd_protocol::{NvmeFabric, NvmePort, PortId};
 use uuid::Uuid;
 
 use crate::domain::change::Edit;
@@ -41,32 +41,70 @@ pub struct Site {
     pub iscsi: Listen,
     /// Where NVMe/TCP is served.
     pub nvme: Listen,
-    /// nvmet port numbers of the addresses in `nvme`.
-    pub nvme_ports: BTreeMap<PortId, PortalAddr>,
+    /// Where NVMe/RDMA is served.
+    pub nvme_rdma: Listen,
+    /// The nvmet ports of the addresses in `nvme` and `nvme_rdma`.
+    pub nvme_ports: BTreeMap<PortId, NvmePort>,
+}
+
+/// Where each transport is served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listens {
+    /// iSCSI; no portals, no iSCSI, and likewise below.
+    pub iscsi: Listen,
+    /// NVMe/TCP.
+    pub nvme: Listen,
+    /// NVMe/RDMA.
+    pub nvme_rdma: Listen,
 }
 
 impl Site {
     /// The box of `record`, with what the configuration says.
-    pub fn new(record: &BoxRecord, name: Name, iscsi: Listen, nvme: Listen) -> Site {
-        let configured = record.nvme_ports.iter();
-        let nvme_ports = configured
+    pub fn new(record: &BoxRecord, name: Name, listens: Listens) -> Site {
+        let Listens {
+            iscsi,
+            nvme,
+            nvme_rdma,
+        } = listens;
+        let tcp = record.nvme_ports.iter();
+        let tcp = tcp
             .filter(|(portal, _)| nvme.portals.contains(portal))
-            .map(|(portal, port)| (*port, *portal))
-            .collect();
+            .map(|(portal, port)| (*port, NvmePort::tcp(*portal)));
+        let rdma = record.rdma_ports.iter();
+        let rdma = rdma
+            .filter(|(portal, _)| nvme_rdma.portals.contains(portal))
+            .map(|(portal, port)| (*port, NvmePort::rdma(*portal)));
         Site {
             id: record.id,
             name,
+            nvme_ports: tcp.chain(rdma).collect(),
             iscsi,
             nvme,
-            nvme_ports,
+            nvme_rdma,
+        }
+    }
+
+    /// The nvmet ports of one fabric.
+    pub fn ports_of(&self, fabric: NvmeFabric) -> impl Iterator<Item = (PortId, NvmePort)> {
+        let ports = self.nvme_ports.iter();
+        ports
+            .filter(move |(_, port)| port.fabric == fabric)
+            .map(|(id, port)| (*id, *port))
+    }
+
+    /// Whether a transport has an address to listen on.
+    pub fn serves(&self, transport: Transport) -> bool {
+        match transport {
+            Transport::Iscsi => !self.iscsi.portals.is_empty(),
+            Transport::NvmeTcp => self.ports_of(NvmeFabric::Tcp).next().is_some(),
+            Transport::NvmeRdma => self.ports_of(NvmeFabric::Rdma).next().is_some(),
         }
     }
 
     /// Transports with an address to listen on.
     pub fn transports(&self) -> BTreeSet<Transport> {
-        let iscsi = (!self.iscsi.portals.is_empty()).then_some(Transport::Iscsi);
-        let nvme = (!self.nvme_ports.is_empty()).then_some(Transport::NvmeTcp);
-        iscsi.into_iter().chain(nvme).collect()
+        let all = Transport::ALL.into_iter();
+        all.filter(|transport| self.serves(*transport)).collect()
     }
 }
 
@@ -77,6 +115,7 @@ impl Site {
 pub fn found(
     intent: &Intent,
     nvme: &BTreeSet<PortalAddr>,
+    rdma: &BTreeSet<PortalAddr>,
     random: &mut dyn Random,
 ) -> (BoxRecord, Option<Edit>) {
     let mut record = intent.site().cloned().unwrap_or_else(|| {
@@ -86,20 +125,28 @@ pub fn found(
         BoxRecord {
             id,
             nvme_ports: BTreeMap::new(),
+            rdma_ports: BTreeMap::new(),
             frozen: None,
         }
     });
-    for portal in nvme {
-        if record.nvme_ports.contains_key(portal) {
-            continue;
-        }
-        let used: BTreeSet<u64> = record.nvme_ports.values().map(|p| u64::from(*p)).collect();
-        let free = (1..)
-            .find(|number| !used.contains(number))
-            .unwrap_or_default();
-        // Past 65,535 addresses there is no number; the configuration holds a handful.
-        if let Ok(port) = PortId::try_from(free) {
-            record.nvme_ports.insert(*portal, port);
+    let given = record.nvme_ports.values().chain(record.rdma_ports.values());
+    let mut used: BTreeSet<u64> = given.map(|port| u64::from(*port)).collect();
+    for (portals, ports) in [
+        (nvme, &mut record.nvme_ports),
+        (rdma, &mut record.rdma_ports),
+    ] {
+        for portal in portals {
+            if ports.contains_key(portal) {
+                continue;
+            }
+            let free = (1..)
+                .find(|number| !used.contains(number))
+                .unwrap_or_default();
+            // Past 65,535 addresses there is no number; the configuration holds a handful.
+            if let Ok(port) = PortId::try_from(free) {
+                used.insert(free);
+                ports.insert(*portal, port);
+            }
         }
     }
     let news = intent.site() != Some(&record);
@@ -120,20 +167,21 @@ mod tests {
     fn an_address_keeps_its_port_number_when_others_come_and_go() {
         let mut intent = Intent::default();
         let both = portals(&["10.0.0.1:4420", "10.0.0.2:4420"]);
-        let (first, edit) = found(&intent, &both, &mut OsRandom);
+        let (first, edit) = found(&intent, &both, &both, &mut OsRandom);
         intent.apply(&edit.unwrap()).unwrap();
         let kept = first.nvme_ports[&"10.0.0.2:4420".parse().unwrap()];
 
         let (second, edit) = found(
             &intent,
             &portals(&["10.0.0.0:4420", "10.0.0.2:4420"]),
+            &portals(&["10.0.0.3:4420"]),
             &mut OsRandom,
         );
         assert!(edit.is_some());
         assert_eq!(second.id, first.id);
         assert_eq!(second.nvme_ports[&"10.0.0.2:4420".parse().unwrap()], kept);
-        let numbers: BTreeSet<_> = second.nvme_ports.values().collect();
-        assert_eq!(numbers.len(), 3);
+        let numbers = second.nvme_ports.values().chain(second.rdma_ports.values());
+        assert_eq!(numbers.collect::<BTreeSet<_>>().len(), 3 + 3);
     }
 
     #[test]
@@ -141,8 +189,8 @@ mod tests {
         let mut intent = Intent::default();
         let one = portals(&["[::]:4420"]);
         intent
-            .apply(&found(&intent, &one, &mut OsRandom).1.unwrap())
+            .apply(&found(&intent, &one, &one, &mut OsRandom).1.unwrap())
             .unwrap();
-        assert_eq!(found(&intent, &one, &mut OsRandom).1, None);
+        assert_eq!(found(&intent, &one, &one, &mut OsRandom).1, None);
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::record::{
     ConnectionPhase, ConnectionRecord, GroupPhase, GroupSnapshotRecord, PoolPhase, RequestRecord,
     SnapshotPhase, SnapshotRecord, VolumePhase,
 };
-use crate::domain::site::Site;
+use crate::domain::site::{Listen, Site};
 
 /// What the kernel says of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,7 +188,11 @@ pub fn connection(id: Uuid, record: &ConnectionRecord, site: &Site, applied: boo
     };
     let (iscsi, nvme) = match record.transport {
         Transport::Iscsi => (Some(iscsi_access(site, record.volume)), None),
-        Transport::NvmeTcp => (None, Some(nvme_access(site, record.volume))),
+        Transport::NvmeTcp => (None, Some(nvme_access(site, &site.nvme, record.volume))),
+        Transport::NvmeRdma => (
+            None,
+            Some(nvme_access(site, &site.nvme_rdma, record.volume)),
+        ),
     };
     Connection {
         id,
@@ -211,12 +215,12 @@ fn iscsi_access(site: &Site, volume: Uuid) -> IscsiAccess {
     }
 }
 
-fn nvme_access(site: &Site, volume: Uuid) -> NvmeAccess {
+fn nvme_access(site: &Site, listen: &Listen, volume: Uuid) -> NvmeAccess {
     NvmeAccess {
         subsystem: names::subsystem(site.id, volume),
         nsid: Nsid::try_from(1).expect("1 is a namespace id"),
         uuid: volume,
-        portals: site.nvme.told(),
+        portals: listen.told(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ashlar_protocol::Name;
 
-use crate::domain::Listen;
+use crate::domain::Listens;
 
 /// What an engine is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +18,8 @@ pub struct EngineOptions {
     pub convert: PathBuf,
     /// The box's name.
     pub name: Name,
-    /// Where iSCSI is served; no portals, no iSCSI.
-    pub iscsi: Listen,
-    /// Where NVMe/TCP is served; no portals, no NVMe/TCP.
-    pub nvme: Listen,
+    /// Where each transport is served.
+    pub listens: Listens,
     /// Longest wait for the first lap before the engine counts as ready without it.
     pub ready_within: Duration,
 }

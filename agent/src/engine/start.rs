@@ -87,11 +87,13 @@ impl Engine {
         options: EngineOptions,
         sizes: Options,
     ) -> Result<(Engine, EngineTask), StartError> {
-        let (dir, nvme) = (options.state_dir.clone(), options.nvme.portals.clone());
+        let dir = options.state_dir.clone();
+        let (nvme, rdma) = (&options.listens.nvme, &options.listens.nvme_rdma);
+        let (nvme, rdma) = (nvme.portals.clone(), rdma.portals.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let (store, mut intent, events) = load(&dir, sizes)?;
             let mut keeper = Keeper::new(store, Arc::clone(&events));
-            let (record, news) = found(&intent, &nvme, &mut OsRandom);
+            let (record, news) = found(&intent, &nvme, &rdma, &mut OsRandom);
             let edits: Vec<Edit> = news.into_iter().chain(interrupted(&intent)).collect();
             keeper
                 .stage(&mut intent, &edits)
@@ -104,12 +106,11 @@ impl Engine {
             targetd_socket,
             convert,
             name,
-            iscsi,
-            nvme,
+            listens,
             ready_within,
             ..
         } = options;
-        let site = Arc::new(Site::new(&record, name, iscsi, nvme));
+        let site = Arc::new(Site::new(&record, name, listens));
         let targetd = Targetd::start(targetd_socket);
         let ledger = Arc::new(Ledger::default());
         let promised = intent.generation();

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ashlar_protocol::{Problem, ProblemCode, Transport};
+use ashlar_protocol::{Problem, ProblemCode};
 use uuid::Uuid;
 
 use super::attempt::End;
@@ -31,8 +31,7 @@ impl Reconciler {
                 .map(|(_, connection)| connection.volume)
                 .collect();
             let by_nvme = intent.connections_of_host(host).find(|(_, connection)| {
-                connection.transport == Transport::NvmeTcp
-                    && connection.phase == ConnectionPhase::Wanted
+                connection.transport.is_nvme() && connection.phase == ConnectionPhase::Wanted
             });
             (span, volumes, by_nvme.map(|(_, c)| Unit::Volume(c.volume)))
         };

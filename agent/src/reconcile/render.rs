@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ashlar_protocol::{Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
-    DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos,
-    Sectors, SnapshotsKind, ThinSource,
+    DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeFabric, NvmeHost, PoolDisk,
+    PoolFormat, Qos, Sectors, SnapshotsKind, ThinSource,
 };
 use uuid::Uuid;
 
@@ -195,26 +195,37 @@ fn cut(intent: &Intent, volume: Uuid) -> Accesses {
         };
         match (connection.transport, connection.phase) {
             (_, ConnectionPhase::Wanted | ConnectionPhase::Detaching)
-            | (Transport::NvmeTcp, ConnectionPhase::Withdrawn) => {}
+            | (Transport::NvmeTcp | Transport::NvmeRdma, ConnectionPhase::Withdrawn) => {}
             (Transport::Iscsi, ConnectionPhase::Cutting | ConnectionPhase::Withdrawn) => {
                 cut.iscsi.extend(host.iqn.clone());
             }
-            (Transport::NvmeTcp, ConnectionPhase::Cutting) => cut.nvme.extend(host.nqn.clone()),
+            (Transport::NvmeTcp | Transport::NvmeRdma, ConnectionPhase::Cutting) => {
+                cut.nvme.extend(host.nqn.clone());
+            }
         }
     }
     cut
 }
 
 fn exports(intent: &Intent, site: &Site, volume: Uuid) -> Result<Exports, Problem> {
-    let iscsi: BTreeMap<_, _> = hosts(intent, volume, Transport::Iscsi)
-        .filter_map(|host| Some((host.iqn.clone()?, acl(host))))
-        .collect();
-    let nvme: BTreeMap<_, _> = hosts(intent, volume, Transport::NvmeTcp)
-        .filter_map(|host| Some((host.nqn.clone()?, nvme_host(host))))
-        .collect();
-    let unserved = (!iscsi.is_empty() && site.iscsi.portals.is_empty())
-        .then_some(Transport::Iscsi)
-        .or((!nvme.is_empty() && site.nvme_ports.is_empty()).then_some(Transport::NvmeTcp));
+    let (mut iscsi, mut nvme) = (BTreeMap::new(), BTreeMap::new());
+    let mut ports = BTreeMap::new();
+    let mut unserved = None;
+    for (transport, host) in hosts(intent, volume) {
+        match transport {
+            Transport::Iscsi => iscsi.extend(host.iqn.clone().map(|iqn| (iqn, acl(host)))),
+            // The kernel lists hosts for a subsystem, not for its ports.
+            Transport::NvmeTcp => {
+                nvme.extend(host.nqn.clone().map(|nqn| (nqn, nvme_host(host))));
+                ports.extend(site.ports_of(NvmeFabric::Tcp));
+            }
+            Transport::NvmeRdma => {
+                nvme.extend(host.nqn.clone().map(|nqn| (nqn, nvme_host(host))));
+                ports.extend(site.ports_of(NvmeFabric::Rdma));
+            }
+        }
+        unserved = unserved.or((!site.serves(transport)).then_some(transport));
+    }
     if let Some(transport) = unserved {
         let object = Unit::Volume(volume).object();
         let detail =
@@ -229,18 +240,18 @@ fn exports(intent: &Intent, site: &Site, volume: Uuid) -> Result<Exports, Proble
         }),
         nvme: (!nvme.is_empty()).then(|| NvmeExport {
             subsystem: names::subsystem(site.id, volume),
-            ports: site.nvme_ports.clone(),
+            ports,
             hosts: nvme,
         }),
     })
 }
 
-/// Hosts that are to reach a volume over a transport.
-fn hosts(intent: &Intent, volume: Uuid, transport: Transport) -> impl Iterator<Item = &HostRecord> {
+/// Hosts that are to reach a volume, and how.
+fn hosts(intent: &Intent, volume: Uuid) -> impl Iterator<Item = (Transport, &HostRecord)> {
     intent
         .connections_of(volume, None)
-        .filter(move |(_, c)| c.transport == transport && c.phase == ConnectionPhase::Wanted)
-        .filter_map(|(_, c)| Some(&intent.host(c.host)?.record))
+        .filter(|(_, c)| c.phase == ConnectionPhase::Wanted)
+        .filter_map(|(_, c)| Some((c.transport, &intent.host(c.host)?.record)))
 }
 
 fn acl(host: &HostRecord) -> IscsiAcl {

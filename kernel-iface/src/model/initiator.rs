@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use ashlar_targetd_protocol::{ChapCredentials, DhchapKey, Iqn, Nqn};
+use ashlar_targetd_protocol::{ChapCredentials, DhchapKey, Iqn, Nqn, NvmeFabric};
 
 use super::configfs::NodeId;
 use super::kind::Kind;
@@ -173,7 +173,9 @@ impl ModelState {
         let port = self.nodes.of_kind(Kind::Port).find(|(id, node)| {
             let open = nvmet::address(self, *id);
             node.notes.contains_key("enabled")
-                && open.is_some_and(|open| socket::reaches(open, address))
+                && open.is_some_and(|(fabric, open)| {
+                    fabric == NvmeFabric::Tcp && socket::reaches(open, address)
+                })
         });
         let (port, _) = port.ok_or(Denied::Refused)?;
         let linked = self.nodes.node(self.nodes.group(port, "subsystems"));

@@ -89,6 +89,8 @@ pub enum Module {
     Nvmet,
     /// `nvmet_tcp`: loaded when the first subsystem is linked to a TCP port.
     NvmetTcp,
+    /// `nvmet_rdma`: loaded when the first subsystem is linked to an RDMA port.
+    NvmetRdma,
     /// `dm_thin_pool`: loaded when the first pool's table is.
     DmThinPool,
     /// The `blkio` controller of cgroup v1, mounted on its own.

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use ashlar_targetd_protocol::NvmeFabric;
+
 use crate::tree::Errno;
 
 /// The listening sockets of the kernel's targets.
@@ -11,6 +13,8 @@ pub(super) struct Sockets {
     /// How many portals share each iSCSI socket.
     iscsi: BTreeMap<SocketAddr, u32>,
     nvmet: BTreeSet<SocketAddr>,
+    /// RDMA has port numbers of its own.
+    rdma: BTreeSet<SocketAddr>,
     lost: BTreeSet<IpAddr>,
 }
 
@@ -23,6 +27,7 @@ impl Sockets {
     pub(super) fn close_all(&mut self) {
         self.iscsi.clear();
         self.nvmet.clear();
+        self.rdma.clear();
     }
 
     /// A portal shares the socket of its exact address, and opens one for a new address. LIO
@@ -44,20 +49,39 @@ impl Sockets {
         }
     }
 
-    /// A port opens a socket of its own.
-    pub(super) fn open_port(&mut self, address: SocketAddr) -> Result<(), Errno> {
+    /// A port opens a socket of its own. Every address that is here is also that of an RDMA
+    /// device.
+    pub(super) fn open_port(
+        &mut self,
+        fabric: NvmeFabric,
+        address: SocketAddr,
+    ) -> Result<(), Errno> {
+        let (lost, taken) = match fabric {
+            NvmeFabric::Tcp => (Errno::EADDRNOTAVAIL, self.taken(address)),
+            NvmeFabric::Rdma => {
+                let mut open = self.rdma.iter();
+                (Errno::ENODEV, open.any(|open| overlap(*open, address)))
+            }
+        };
         if self.lost.contains(&address.ip()) {
-            return Err(Errno::EADDRNOTAVAIL);
+            return Err(lost);
         }
-        if self.taken(address) {
+        if taken {
             return Err(Errno::EADDRINUSE);
         }
-        self.nvmet.insert(address);
+        self.of(fabric).insert(address);
         Ok(())
     }
 
-    pub(super) fn close_port(&mut self, address: SocketAddr) {
-        self.nvmet.remove(&address);
+    pub(super) fn close_port(&mut self, fabric: NvmeFabric, address: SocketAddr) {
+        self.of(fabric).remove(&address);
+    }
+
+    fn of(&mut self, fabric: NvmeFabric) -> &mut BTreeSet<SocketAddr> {
+        match fabric {
+            NvmeFabric::Tcp => &mut self.nvmet,
+            NvmeFabric::Rdma => &mut self.rdma,
+        }
     }
 
     pub(super) fn iscsi_listens(&self, address: SocketAddr) -> bool {
@@ -100,7 +124,17 @@ mod tests {
         let taken = Err(Errno::EADDRINUSE);
         assert_eq!(sockets.open_portal(at("0.0.0.0:3260")), taken);
         assert_eq!(sockets.open_portal(at("[::]:3260")), taken);
-        assert_eq!(sockets.open_port(at("10.0.0.1:3260")), taken);
+        assert_eq!(
+            sockets.open_port(NvmeFabric::Tcp, at("10.0.0.1:3260")),
+            taken
+        );
+        sockets
+            .open_port(NvmeFabric::Rdma, at("10.0.0.1:3260"))
+            .unwrap();
+        assert_eq!(
+            sockets.open_port(NvmeFabric::Rdma, at("0.0.0.0:3260")),
+            taken
+        );
         sockets.close_portal(at("10.0.0.1:3260"));
         assert!(sockets.iscsi_listens(at("10.0.0.1:3260")));
         sockets.close_portal(at("10.0.0.1:3260"));

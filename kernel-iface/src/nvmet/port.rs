@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ashlar_targetd_protocol::{PortId, PortalAddr};
+use ashlar_targetd_protocol::{NvmeFabric, NvmePort, PortId};
 
 use super::Subsystem;
 use crate::tree::{Change, Name, Tree, TreeError, TreePath};
@@ -22,12 +22,15 @@ pub struct PortAddress {
     pub trsvcid: String,
 }
 
-impl PortAddress {
-    /// NVMe/TCP on an address and port.
-    pub fn tcp(address: PortalAddr) -> PortAddress {
-        let socket = address.socket();
+impl From<NvmePort> for PortAddress {
+    fn from(port: NvmePort) -> PortAddress {
+        let socket = port.address.socket();
+        let trtype = match port.fabric {
+            NvmeFabric::Tcp => "tcp",
+            NvmeFabric::Rdma => "rdma",
+        };
         PortAddress {
-            trtype: "tcp".to_owned(),
+            trtype: trtype.to_owned(),
             adrfam: match socket.ip() {
                 IpAddr::V4(_) => "ipv4".to_owned(),
                 IpAddr::V6(_) => "ipv6".to_owned(),
@@ -36,7 +39,9 @@ impl PortAddress {
             trsvcid: socket.port().to_string(),
         }
     }
+}
 
+impl PortAddress {
     fn files(&self) -> [(&'static str, &str); 4] {
         [
             ("addr_trtype", &self.trtype),
@@ -91,7 +96,7 @@ impl<'t> Port<'t> {
 
     /// Makes a subsystem reachable; the first one makes the port listen, and loads the
     /// transport's module. EINVAL says that there is no such module or address family,
-    /// EADDRINUSE and EADDRNOTAVAIL what they say.
+    /// EADDRINUSE and EADDRNOTAVAIL what they say, ENODEV that no RDMA device has the address.
     pub fn link(&self, subsystem: &Subsystem<'_>) -> Result<Change, TreeError> {
         self.tree
             .ensure_link(&self.reachable(subsystem), subsystem.path())

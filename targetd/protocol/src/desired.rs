@@ -303,10 +303,48 @@ pub struct IscsiAcl {
 pub struct NvmeExport {
     /// The subsystem's name.
     pub subsystem: Nqn,
-    /// Where it is reachable over TCP, by port number; at least one.
-    pub ports: BTreeMap<PortId, PortalAddr>,
+    /// Where it is reachable, by port number; at least one.
+    pub ports: BTreeMap<PortId, NvmePort>,
     /// Who may connect. Empty means nobody.
     pub hosts: BTreeMap<Nqn, NvmeHost>,
+}
+
+/// Where NVMe hosts connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NvmePort {
+    /// By what.
+    pub fabric: NvmeFabric,
+    /// The address.
+    pub address: PortalAddr,
+}
+
+impl NvmePort {
+    /// An address for TCP.
+    pub fn tcp(address: PortalAddr) -> NvmePort {
+        NvmePort {
+            fabric: NvmeFabric::Tcp,
+            address,
+        }
+    }
+
+    /// An address for RDMA.
+    pub fn rdma(address: PortalAddr) -> NvmePort {
+        NvmePort {
+            fabric: NvmeFabric::Rdma,
+            address,
+        }
+    }
+}
+
+/// What carries NVMe between a host and a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NvmeFabric {
+    /// TCP.
+    Tcp,
+    /// RDMA, connected by way of an IP address.
+    Rdma,
 }
 
 /// One NVMe host's access. The kernel keeps all of it per host, not per subsystem.

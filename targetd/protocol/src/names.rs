@@ -173,6 +173,22 @@ pub enum Transport {
     Iscsi,
     /// NVMe over TCP, nvmet's `tcp` transport.
     NvmeTcp,
+    /// NVMe over RDMA (RoCE, iWARP, InfiniBand), nvmet's `rdma` transport.
+    NvmeRdma,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Transport; 3] = [Transport::Iscsi, Transport::NvmeTcp, Transport::NvmeRdma];
+
+    /// Whether it carries NVMe: hosts are known by their NQN, and all that reach a volume by it
+    /// share one subsystem.
+    pub fn is_nvme(self) -> bool {
+        match self {
+            Transport::Iscsi => false,
+            Transport::NvmeTcp | Transport::NvmeRdma => true,
+        }
+    }
 }
 
 impl fmt::Display for Transport {
@@ -180,6 +196,7 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Transport::Iscsi => "iscsi",
             Transport::NvmeTcp => "nvme-tcp",
+            Transport::NvmeRdma => "nvme-rdma",
         })
     }
 }
@@ -191,7 +208,11 @@ impl std::str::FromStr for Transport {
         match text {
             "iscsi" => Ok(Transport::Iscsi),
             "nvme-tcp" => Ok(Transport::NvmeTcp),
-            _ => Err(NameError::new("transport", text, "iscsi or nvme-tcp")),
+            "nvme-rdma" => Ok(Transport::NvmeRdma),
+            _ => {
+                let rule = "iscsi, nvme-tcp or nvme-rdma";
+                Err(NameError::new("transport", text, rule))
+            }
         }
     }
 }
@@ -326,7 +347,7 @@ mod tests {
 
     #[test]
     fn a_transport_reads_back() {
-        for transport in [Transport::Iscsi, Transport::NvmeTcp] {
+        for transport in Transport::ALL {
             assert_eq!(transport.to_string().parse(), Ok(transport));
         }
         assert!("fc".parse::<Transport>().is_err());

@@ -88,7 +88,6 @@ fn lun() -> Lun {
 }
 
 impl Transport for Iscsi {
-    const KIND: protocol::Transport = protocol::Transport::Iscsi;
     type Desired = IscsiExport;
     type Observed = Observed;
     type Step = Step;
@@ -140,9 +139,13 @@ impl Transport for Iscsi {
         })
     }
 
-    fn exported(observed: &Observed) -> bool {
+    fn exported(observed: &Observed) -> BTreeSet<protocol::Transport> {
         let open = |target: &TargetState| target.tpgs.values().any(|tpg| tpg.enabled);
-        observed.targets.values().any(open)
+        let exported = observed.targets.values().any(open);
+        exported
+            .then_some(protocol::Transport::Iscsi)
+            .into_iter()
+            .collect()
     }
 
     fn check(

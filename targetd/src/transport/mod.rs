@@ -56,8 +56,6 @@ pub struct ExportPlan<S> {
 
 /// One way to export volumes. `check` and `plan` are pure.
 pub trait Transport: Default + Send + Sync {
-    /// Its name in the protocol.
-    const KIND: protocol::Transport;
     /// What the agent wants.
     type Desired;
     /// What the kernel has.
@@ -76,8 +74,8 @@ pub trait Transport: Default + Send + Sync {
         desired: Option<&Self::Desired>,
     ) -> Result<Self::Observed, TreeError>;
 
-    /// Whether hosts can reach the volume.
-    fn exported(observed: &Self::Observed) -> bool;
+    /// The transports of the protocol over which hosts can reach the volume.
+    fn exported(observed: &Self::Observed) -> BTreeSet<protocol::Transport>;
 
     /// Whether the safety rules allow going from one to the other.
     fn check(
@@ -163,13 +161,9 @@ macro_rules! transports {
         impl ObservedExports {
             /// The transports over which hosts can reach the volume.
             pub fn exported(&self) -> Vec<protocol::Transport> {
-                let mut exported = Vec::new();
-                $(
-                    if <$implementation>::exported(&self.$field) {
-                        exported.push(<$implementation>::KIND);
-                    }
-                )*
-                exported
+                let mut exported = BTreeSet::new();
+                $(exported.extend(<$implementation>::exported(&self.$field));)*
+                exported.into_iter().collect()
             }
 
             /// Whether the safety rules allow going to `desired`.

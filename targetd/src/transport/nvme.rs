@@ -1,4 +1,4 @@
-//! NVMe/TCP: one subsystem per volume, namespace 1, hosts by name.
+//! NVMe over TCP and RDMA: one subsystem per volume, namespace 1, hosts by name.
 //!
 //! ```text
 //!   what comes, downward; what goes, upward
@@ -45,7 +45,7 @@ pub use step::Step;
 
 const MODEL: &str = "Ashlar";
 
-/// The NVMe/TCP transport.
+/// NVMe, over whatever its ports are on.
 #[derive(Default)]
 pub struct Nvme {
     names: Names<Nqn>,
@@ -55,7 +55,7 @@ pub struct Nvme {
     hosts: KeyLocks<Nqn>,
 }
 
-/// What the kernel has of a volume over NVMe/TCP.
+/// What the kernel has of a volume over NVMe.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     subsystems: BTreeMap<Nqn, ObservedSubsystem>,
@@ -80,7 +80,6 @@ fn serial(volume: Uuid) -> String {
 }
 
 impl Transport for Nvme {
-    const KIND: protocol::Transport = protocol::Transport::NvmeTcp;
     type Desired = NvmeExport;
     type Observed = Observed;
     type Step = Step;
@@ -127,16 +126,18 @@ impl Transport for Nvme {
         Ok(observed)
     }
 
-    fn exported(observed: &Observed) -> bool {
-        let reachable = |subsystem: &ObservedSubsystem| {
-            !subsystem.ports.is_empty()
-                && subsystem
-                    .state
-                    .namespaces
-                    .values()
-                    .any(|found| found.enabled)
-        };
-        observed.subsystems.values().any(reachable)
+    fn exported(observed: &Observed) -> BTreeSet<protocol::Transport> {
+        let shown = observed.subsystems.values().filter(|subsystem| {
+            let mut namespaces = subsystem.state.namespaces.values();
+            namespaces.any(|found| found.enabled)
+        });
+        let ports = shown.flat_map(|subsystem| subsystem.ports.values());
+        ports
+            .map(|port| match &*port.trtype {
+                "rdma" => protocol::Transport::NvmeRdma,
+                _ => protocol::Transport::NvmeTcp,
+            })
+            .collect()
     }
 
     fn check(

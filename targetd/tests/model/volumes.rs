@@ -4,7 +4,9 @@ use ashlar_kernel_iface::lio::{AclState, Lio};
 use ashlar_kernel_iface::model::Denied;
 use ashlar_kernel_iface::nvmet::Nvmet;
 use ashlar_kernel_iface::tree::Errno;
-use ashlar_targetd_protocol::{ChapCredentials, DhchapExchange, DhchapKey, FailureKind, Sectors};
+use ashlar_targetd_protocol::{
+    ChapCredentials, DhchapExchange, DhchapKey, FailureKind, Sectors, Transport,
+};
 
 use crate::wanted::*;
 use crate::world::World;
@@ -362,4 +364,33 @@ fn an_address_is_bound_once_and_kept_while_volumes_come_and_go() {
         call.outcome.is_ok() && call.operation.contains("/np/")
     };
     assert_eq!(log.iter().filter(made).count(), 1, "{log:?}");
+}
+
+#[test]
+fn rdma_joins_and_leaves_beside_tcp() {
+    let world = World::pooled();
+    let tcp = || volume(1).nvme(&["alpha"]);
+    world.apply(&tcp().new_data()).unwrap();
+    let report = world.apply(&tcp().and_rdma()).unwrap();
+    let published = format!(
+        "publish subsystem {} at port 9, {} over RDMA",
+        subsystem(1),
+        port(0)
+    );
+    assert_eq!(report.steps, [published]);
+    let both = [Transport::NvmeTcp, Transport::NvmeRdma];
+    assert_eq!(world.volume(&volume(1)).exported, both);
+    let connect = || {
+        let (at, key) = (port(0).socket(), key(1));
+        let host = nvme_host("alpha");
+        world
+            .kernel
+            .nvme_connect(at, &subsystem(1), &host, Some(&key))
+    };
+    assert!(connect().is_ok());
+    let report = world.apply(&tcp()).unwrap();
+    let withdrawn = format!("withdraw subsystem {} from port 9", subsystem(1));
+    assert_eq!(report.steps, [withdrawn]);
+    assert_eq!(world.volume(&volume(1)).exported, [Transport::NvmeTcp]);
+    assert!(connect().is_ok());
 }

@@ -7,8 +7,8 @@ use ashlar_targetd::ours;
 use ashlar_targetd_protocol::{
     Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredMove, DesiredPool,
     DesiredSnapshot, DesiredSnapshots, DesiredVolume, DhGroup, DhHash, DhchapExchange, DhchapKey,
-    Exports, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, PoolDisk, PoolFormat, PortId,
-    PortalAddr, Qos, Rate, Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource,
+    Exports, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, NvmePort, PoolDisk, PoolFormat,
+    PortId, PortalAddr, Qos, Rate, Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource,
 };
 use uuid::Uuid;
 
@@ -258,9 +258,10 @@ impl Wanted {
             (nvme_host(host), keys)
         };
         let name = format!("nqn.2026-11.io.ashlar:box:{}", self.0.id);
-        let ports = ports
-            .iter()
-            .map(|index| (PortId::try_from(*index as u64 + 1).unwrap(), port(*index)));
+        let ports = ports.iter().map(|index| {
+            let id = PortId::try_from(*index as u64 + 1).unwrap();
+            (id, NvmePort::tcp(port(*index)))
+        });
         self.0.exports.nvme = Some(NvmeExport {
             subsystem: name.parse().unwrap(),
             ports: ports.collect::<BTreeMap<_, _>>(),
@@ -271,6 +272,14 @@ impl Wanted {
 }
 
 impl Wanted {
+    /// Also over RDMA, at the address of the first port.
+    pub fn and_rdma(mut self) -> Self {
+        let export = self.0.exports.nvme.as_mut().unwrap();
+        let id = PortId::try_from(9).unwrap();
+        export.ports.insert(id, NvmePort::rdma(port(0)));
+        self
+    }
+
     /// The box proves itself to the hosts it has so far, too, each time with version 9.
     pub fn both_ways(mut self) -> Self {
         let iscsi = self.0.exports.iscsi.iter_mut();

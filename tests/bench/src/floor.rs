@@ -175,6 +175,7 @@ impl Floor {
                 nvme_export(number, &node)?;
                 nvme_unexport(number)?;
             }
+            other => anyhow::bail!("there are no bare calls for {other}"),
         }
         self.dm.remove(&device)?;
         self.dm.message(&self.pool, &PoolMessage::Delete(thin))?;

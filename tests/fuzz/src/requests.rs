@@ -10,8 +10,8 @@ use ashlar_targetd::server::Caller;
 use ashlar_targetd::{Kernel, Service, Targetd};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, Call, DataState, DesiredPool, DesiredVolume, DhGroup, DhchapExchange, Exports,
-    Failure, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos, Rate, Request,
-    Response, Sectors, frame,
+    Failure, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, NvmePort, PoolDisk, PoolFormat, Qos,
+    Rate, Request, Response, Sectors, frame,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -289,7 +289,13 @@ fn nvme(input: &mut Unstructured<'_>, volume: u8) -> Option<NvmeExport> {
         subsystem: target(input, "nqn", volume),
         ports: some(input, &ports)
             .zip([1, 2, 65_535])
-            .map(|(address, port)| (port.try_into().expect("a port"), word(address)))
+            .map(|(address, port)| {
+                let at = match port {
+                    2 => NvmePort::rdma(word(address)),
+                    _ => NvmePort::tcp(word(address)),
+                };
+                (port.try_into().expect("a port"), at)
+            })
             .collect(),
         hosts: some(input, &hosts)
             .map(|name| (word(name), host.clone()))

@@ -10,7 +10,7 @@ use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
     Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredPool, DesiredVolume,
     DhGroup, DhHash, DhchapExchange, DhchapKey, Exports, IscsiAcl, IscsiExport, NvmeExport,
-    NvmeHost, PoolDisk, PoolFormat, PortId, Rate, Sectors, ThinId,
+    NvmeHost, NvmePort, PoolDisk, PoolFormat, PortId, Rate, Sectors, ThinId,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -291,9 +291,14 @@ pub fn desired_volume() -> DesiredVolume {
         portals: [word("0.0.0.0:3260"), word("[::1]:3260")].into(),
         initiators: [(word("iqn.1993-08.org.debian:01:abcdef"), initiator)].into(),
     };
+    let number = |port: u64| PortId::try_from(port).expect(SOUND);
     let nvme = NvmeExport {
         subsystem: word("nqn.2026-11.io.ashlar:box:7"),
-        ports: [(PortId::try_from(1).expect(SOUND), word("0.0.0.0:4420"))].into(),
+        ports: [
+            (number(1), NvmePort::tcp(word("0.0.0.0:4420"))),
+            (number(2), NvmePort::rdma(word("0.0.0.0:4420"))),
+        ]
+        .into(),
         hosts: [(word("nqn.2014-08.org.nvmexpress:uuid:f81d4fae"), host)].into(),
     };
     DesiredVolume {

@@ -108,6 +108,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     [
         "Größe 1",
         "operator",
+        "nvme-rdma",
         "nvme-tcp",
         "[2001:db8::1]:3260",
         "192.0.2.7:4420",

@@ -88,6 +88,9 @@ impl Lab {
         let mut initiator = initiator(&mut self.guest);
         match (&connection.iscsi, &connection.nvme) {
             (Some(access), _) => initiator.login(access, &secrets),
+            (_, Some(access)) if connection.transport == Transport::NvmeRdma => {
+                initiator.connect_rdma(access, &secrets)
+            }
             (_, Some(access)) => initiator.connect(access, &secrets),
             (None, None) => anyhow::bail!("no access"),
         }

@@ -4,6 +4,8 @@
 mod cutting;
 #[path = "initiators/limits.rs"]
 mod limits;
+#[path = "initiators/rdma.rs"]
+mod rdma;
 #[path = "initiators/secrets.rs"]
 mod secrets;
 
@@ -25,6 +27,7 @@ async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
     cutting::force_cuts_off_one_host_only(&mut lab).await?;
     restarted_daemons_disturb_no_io(&mut lab).await?;
     new_volumes_read_as_zeros(&mut lab).await?;
+    rdma::rdma_and_tcp_are_two_ways_to_one_volume(&mut lab).await?;
     names_and_data_survive_a_power_cut(&mut lab).await
 }
 

@@ -195,8 +195,11 @@ fn options(dir: &Path) -> EngineOptions {
         targetd_socket: dir.join("targetd.sock"),
         convert: dir.join("convert"),
         name: "box1".parse().unwrap(),
-        iscsi: served("127.0.0.1:3260"),
-        nvme: served("127.0.0.1:4420"),
+        listens: domain::Listens {
+            iscsi: served("127.0.0.1:3260"),
+            nvme: served("127.0.0.1:4420"),
+            nvme_rdma: served("127.0.0.1:4420"),
+        },
         ready_within: Duration::from_secs(10),
     }
 }

@@ -92,6 +92,24 @@ impl<'m> Initiator<'m> {
         access: &NvmeAccess,
         secrets: &HostSecrets,
     ) -> anyhow::Result<Device> {
+        self.connect_over("tcp", access, secrets)
+    }
+
+    /// The same over RDMA, for which both ends need a device.
+    pub fn connect_rdma(
+        &mut self,
+        access: &NvmeAccess,
+        secrets: &HostSecrets,
+    ) -> anyhow::Result<Device> {
+        self.connect_over("rdma", access, secrets)
+    }
+
+    fn connect_over(
+        &mut self,
+        fabric: &str,
+        access: &NvmeAccess,
+        secrets: &HostSecrets,
+    ) -> anyhow::Result<Device> {
         let mut keys = String::new();
         for (option, key) in [
             ("dhchap-secret", &secrets.dhchap),
@@ -102,7 +120,7 @@ impl<'m> Initiator<'m> {
             }
         }
         self.check(&format!(
-            "nvme connect -t tcp -a {APPLIANCE_ADDRESS} -s {NVME_PORT} -n {}{keys}",
+            "nvme connect -t {fabric} -a {APPLIANCE_ADDRESS} -s {NVME_PORT} -n {}{keys}",
             access.subsystem
         ))?;
         self.appears(format!("/dev/disk/by-id/nvme-uuid.{}", access.uuid))

@@ -102,6 +102,9 @@ advertise = ["10.77.0.1:3260"]
 
 [nvme]
 advertise = ["10.77.0.1:4420"]
+
+[nvme-rdma]
+portals = ["10.77.0.1:4420"]
 "#;
 
 impl Site {

@@ -43,6 +43,8 @@ fn quick() -> anyhow::Result<()> {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--features",
+        "ashlar-guest-tests/vm",
         "--",
         "-D",
         "warnings",

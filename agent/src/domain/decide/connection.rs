@@ -71,7 +71,7 @@ fn check_transport(
     }
     let (named, what) = match spec.transport {
         Transport::Iscsi => (host.record.iqn.is_some(), "iSCSI"),
-        Transport::NvmeTcp => (host.record.nqn.is_some(), "NVMe"),
+        Transport::NvmeTcp | Transport::NvmeRdma => (host.record.nqn.is_some(), "NVMe"),
     };
     if !named {
         let detail = format!("host {} has no {what} name", spec.host);

@@ -792,6 +792,7 @@ fn frozen() -> World {
     let site = BoxRecord {
         id: id(0xb0c5),
         nvme_ports: Default::default(),
+        rdma_ports: Default::default(),
         frozen: None,
     };
     world.intent.apply(&Edit::put(Record::Box(site))).unwrap();

@@ -300,6 +300,7 @@ fn samples() -> Vec<(Record, &'static str)> {
     let site = BoxRecord {
         id: id(0xb0),
         nvme_ports: ports.into(),
+        rdma_ports: Default::default(),
         frozen: None,
     };
     let frozen = BoxRecord {

@@ -7,13 +7,13 @@ use ashlar_protocol::Problem;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::domain::Listen;
 use crate::domain::record::Unit;
 use crate::domain::samples::digest;
 pub(super) use crate::domain::samples::{
     HOST, OTHER_HOST, POOL, adopt, adopt_snapshot, attach, clone, detach, extend, host, id, pool,
     release, revert, snapshot, volume,
 };
+use crate::domain::{Listen, Listens};
 use crate::engine::{Answer, Command, Engine, EngineOptions, EngineTask, Outcome, RequestContext};
 use crate::store::Options;
 use crate::targetd::fake::FakeTargetd;
@@ -43,13 +43,16 @@ pub(super) async fn start_on(
         targetd_socket: fake.socket.clone(),
         convert: state.with_file_name("convert"),
         name: "box".parse().unwrap(),
-        iscsi: Listen {
-            portals: portals("0.0.0.0:3260"),
-            advertised: Vec::new(),
-        },
-        nvme: Listen {
-            portals: portals("0.0.0.0:4420"),
-            advertised: vec!["192.0.2.1:4420".parse().unwrap()],
+        listens: Listens {
+            iscsi: Listen {
+                portals: portals("0.0.0.0:3260"),
+                advertised: Vec::new(),
+            },
+            nvme: Listen {
+                portals: portals("0.0.0.0:4420"),
+                advertised: vec!["192.0.2.1:4420".parse().unwrap()],
+            },
+            nvme_rdma: Listen::default(),
         },
         ready_within: Duration::from_secs(5),
     };

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use ashlar_protocol::Authentication;
-use ashlar_targetd_protocol::{DhchapExchange, ThinRef};
+use ashlar_targetd_protocol::{DhchapExchange, NvmePort, PortId, ThinRef};
 
 use super::*;
 use crate::domain::record::VolumeRecord;
@@ -24,8 +24,33 @@ fn site() -> Site {
         name: "box".parse().unwrap(),
         iscsi: listen("0.0.0.0:3260"),
         nvme: listen("0.0.0.0:4420"),
-        nvme_ports: [(3.try_into().unwrap(), "0.0.0.0:4420".parse().unwrap())].into(),
+        nvme_rdma: listen("0.0.0.0:4420"),
+        nvme_ports: [tcp(), rdma()].into(),
     }
+}
+
+fn tcp() -> (PortId, NvmePort) {
+    let at = "0.0.0.0:4420".parse().unwrap();
+    (3.try_into().unwrap(), NvmePort::tcp(at))
+}
+
+fn rdma() -> (PortId, NvmePort) {
+    let at = "0.0.0.0:4420".parse().unwrap();
+    (4.try_into().unwrap(), NvmePort::rdma(at))
+}
+
+#[test]
+fn a_subsystem_is_where_its_connections_are() {
+    let ports = |world: &World| rendered(world, VOLUME).exports.nvme.unwrap().ports;
+    let mut world = World::furnished();
+    world.transports.insert(Transport::NvmeRdma);
+    world.does(attach(id(0xc5), VOLUME, OTHER_HOST, Transport::NvmeRdma));
+    assert_eq!(ports(&world), [rdma()].into());
+    world.does(attach(id(0xc6), VOLUME, OTHER_HOST, Transport::NvmeTcp));
+    let both = rendered(&world, VOLUME).exports.nvme.unwrap();
+    assert_eq!((both.ports, both.hosts.len()), ([tcp(), rdma()].into(), 1));
+    world.does(detach(id(0xc5)));
+    assert_eq!(ports(&world), [tcp()].into());
 }
 
 fn rendered(world: &World, id: Uuid) -> DesiredVolume {
@@ -74,7 +99,7 @@ fn a_volume_has_one_export_per_transport_with_all_its_hosts() {
             }),
             nvme: Some(NvmeExport {
                 subsystem: names::subsystem(SITE, VOLUME),
-                ports: site().nvme_ports,
+                ports: [tcp()].into(),
                 hosts: [(nqn(0), key(HOST)), (nqn(1), key(OTHER_HOST))].into(),
             }),
         },

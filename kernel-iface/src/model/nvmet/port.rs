@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ashlar_targetd_protocol::NvmeFabric;
+
 use crate::model::attribute::{Attribute, line, number};
 use crate::model::configfs::NodeId;
 use crate::model::{ModelState, Module};
@@ -13,11 +15,15 @@ const TRSVCID_ROOM: usize = 32;
 
 /// A port begins to listen when its first subsystem is linked.
 pub(in crate::model) fn listen(state: &mut ModelState, port: NodeId) -> Result<(), Errno> {
-    if state.nodes.value(port, "addr_trtype") != "tcp" || !state.has_module(Module::NvmetTcp) {
+    let (fabric, address) = address(state, port).ok_or(Errno::EINVAL)?;
+    let module = match fabric {
+        NvmeFabric::Tcp => Module::NvmetTcp,
+        NvmeFabric::Rdma => Module::NvmetRdma,
+    };
+    if !state.has_module(module) {
         return Err(Errno::EINVAL);
     }
-    let address = address(state, port).ok_or(Errno::EINVAL)?;
-    state.sockets.open_port(address)?;
+    state.sockets.open_port(fabric, address)?;
     let notes = &mut state.nodes.node_mut(port).notes;
     notes.insert("enabled", String::new());
     if state.nodes.value(port, "param_inline_data_size") == "-1" {
@@ -31,8 +37,16 @@ pub(in crate::model) fn listen(state: &mut ModelState, port: NodeId) -> Result<(
     Ok(())
 }
 
-/// Where a TCP port listens, or would.
-pub(in crate::model) fn address(state: &ModelState, port: NodeId) -> Option<SocketAddr> {
+/// Where a port of TCP or RDMA listens, or would.
+pub(in crate::model) fn address(
+    state: &ModelState,
+    port: NodeId,
+) -> Option<(NvmeFabric, SocketAddr)> {
+    let fabric = match state.nodes.value(port, "addr_trtype") {
+        "tcp" => NvmeFabric::Tcp,
+        "rdma" => NvmeFabric::Rdma,
+        _ => return None,
+    };
     let ip: IpAddr = state.nodes.value(port, "addr_traddr").parse().ok()?;
     let service = number(state.nodes.value(port, "addr_trsvcid"), 65_535).ok()?;
     let family = match ip {
@@ -40,7 +54,7 @@ pub(in crate::model) fn address(state: &ModelState, port: NodeId) -> Option<Sock
         IpAddr::V6(_) => "ipv6",
     };
     let agrees = state.nodes.value(port, "addr_adrfam") == family;
-    agrees.then_some(SocketAddr::new(ip, service as u16))
+    agrees.then_some((fabric, SocketAddr::new(ip, service as u16)))
 }
 
 pub(in crate::model) fn port_value(

@@ -6,7 +6,7 @@ use ashlar_kernel_iface::nvmet::{
     Host, ModelNumber, Namespace, Port, PortAddress, SerialNumber, Subsystem,
 };
 use ashlar_kernel_iface::tree::{Change, TreeError};
-use ashlar_targetd_protocol::{NvmeHost, PortalAddr};
+use ashlar_targetd_protocol::{NvmeHost, NvmePort};
 use uuid::Uuid;
 
 use super::{MODEL, nsid};
@@ -83,11 +83,11 @@ pub(super) fn admit(
 pub(super) fn publish(
     subsystem: &Subsystem<'_>,
     port: &Port<'_>,
-    at: PortalAddr,
+    at: NvmePort,
 ) -> Result<Change, TreeError> {
     let made = port.create()?;
     let addressed = port
-        .set_address(&PortAddress::tcp(at))
+        .set_address(&PortAddress::from(at))
         .and_then(|change| Ok(change.or(port.link(subsystem)?)));
     if addressed.is_err() {
         // The first error is the one to tell.

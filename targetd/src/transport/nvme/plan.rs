@@ -54,7 +54,7 @@ pub(super) fn trimmed(
 /// Whether the subsystem is reachable at a desired port and its address.
 pub(super) fn published(export: &NvmeExport, found: &ObservedSubsystem, id: PortId) -> bool {
     match (export.ports.get(&id), found.ports.get(&id)) {
-        (Some(desired), Some(address)) => *address == PortAddress::tcp(*desired),
+        (Some(desired), Some(address)) => *address == PortAddress::from(*desired),
         _ => false,
     }
 }

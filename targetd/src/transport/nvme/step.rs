@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ashlar_kernel_iface::tree::Errno;
-use ashlar_targetd_protocol::{FailureKind, Nqn, NvmeHost, PortId, PortalAddr};
+use ashlar_targetd_protocol::{FailureKind, Nqn, NvmeFabric, NvmeHost, NvmePort, PortId};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +31,7 @@ pub enum Step {
     /// Give a host its keys and put it on the list.
     Admit(Nqn, Nqn, NvmeHost),
     /// Make the subsystem reachable at a port.
-    Publish(Nqn, PortId, PortalAddr),
+    Publish(Nqn, PortId, NvmePort),
 }
 
 impl fmt::Display for Step {
@@ -61,7 +61,11 @@ impl fmt::Display for Step {
                 write!(f, "{how}, by {}", keys.exchange)
             }
             Step::Publish(nqn, port, at) => {
-                write!(f, "publish subsystem {nqn} at port {port}, {at}")
+                write!(f, "publish subsystem {nqn} at port {port}, {}", at.address)?;
+                match at.fabric {
+                    NvmeFabric::Tcp => Ok(()),
+                    NvmeFabric::Rdma => f.write_str(" over RDMA"),
+                }
             }
         }
     }
