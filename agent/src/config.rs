@@ -142,9 +142,7 @@ impl Config {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        config.iscsi.settle(ISCSI_PORT);
-        config.nvme.settle(NVME_PORT);
-        config.nvme_rdma.portals.get_or_insert_default();
+        config.settle();
         match config.broken_rule() {
             None => Ok(config),
             Some((key, value, rule)) => Err(ConfigError::Value {
@@ -179,6 +177,14 @@ impl Config {
             .or(self
                 .nvme_rdma
                 .broken_rule("nvme-rdma.portals", "nvme-rdma.advertise"))
+            .or(self.nvme_rdma.served_nowhere())
+    }
+
+    /// The usual portals, where none are given.
+    fn settle(&mut self) {
+        self.iscsi.settle(ISCSI_PORT);
+        self.nvme.settle(NVME_PORT);
+        self.nvme_rdma.portals.get_or_insert_default();
     }
 
     /// Where each transport is served, for the engine.
@@ -212,6 +218,13 @@ impl Portals {
             portals: self.portals.iter().flatten().copied().collect(),
             advertised: self.advertise.clone(),
         }
+    }
+
+    /// Of a transport that has no usual portals.
+    fn served_nowhere(&self) -> Option<(&'static str, String, &'static str)> {
+        let nowhere = self.portals.as_ref().is_none_or(Vec::is_empty) && !self.advertise.is_empty();
+        let rule = "at least one address, as there is one to advertise";
+        nowhere.then(|| ("nvme-rdma.portals", "empty".to_owned(), rule))
     }
 
     fn broken_rule(
@@ -250,9 +263,7 @@ impl Default for Config {
             nvme: Portals::default(),
             nvme_rdma: Portals::default(),
         };
-        config.iscsi.settle(ISCSI_PORT);
-        config.nvme.settle(NVME_PORT);
-        config.nvme_rdma.portals.get_or_insert_default();
+        config.settle();
         config
     }
 }
@@ -350,6 +361,10 @@ mod tests {
             (
                 "[nvme]\nportals = [\"0.0.0.0:4420\", \"0.0.0.0:4420\"]",
                 "nvme.portals is 0.0.0.0:4420, 0.0.0.0:4420: each only once",
+            ),
+            (
+                "[nvme-rdma]\nadvertise = [\"192.0.2.7:4420\"]",
+                "nvme-rdma.portals is empty: at least one address",
             ),
         ] {
             let error = parse(text).unwrap_err().to_string();

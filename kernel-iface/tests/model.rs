@@ -392,8 +392,10 @@ fn a_port_that_cannot_listen_says_why() {
     };
     // It has port numbers of its own.
     assert_eq!(rdma(4, "0.0.0.0:4420").unwrap(), Change::Changed);
-    assert_eq!(errno(rdma(5, "10.0.0.1:4420")), Some(Errno::EADDRINUSE));
-    assert_eq!(errno(rdma(6, "10.0.0.9:4421")), Some(Errno::ENODEV));
+    assert_eq!(errno(rdma(5, "0.0.0.0:4420")), Some(Errno::EADDRINUSE));
+    assert_eq!(errno(rdma(6, "10.0.0.1:4420")), Some(Errno::EADDRNOTAVAIL));
+    assert_eq!(errno(rdma(7, "10.0.0.9:4421")), Some(Errno::EADDRNOTAVAIL));
+    assert_eq!(rdma(8, "[::]:4420").unwrap(), Change::Changed);
     let bare = ModelKernel::without(&[Module::NvmetTcp]);
     let nvmet = Nvmet::new(&bare);
     let subsystem = nvmet.subsystem(&nqn("vol"));

@@ -1,6 +1,6 @@
 //! What this kernel can do for us.
 //!
-//! Modules are loaded by the system at boot, or by the kernel when they are used first.
+//! Modules are loaded by the system at boot.
 
 use ashlar_kernel_iface::blkio::Blkio;
 use ashlar_kernel_iface::tree::TreePath;
@@ -67,10 +67,10 @@ fn blkio(kernel: &Kernel) -> Result<(), String> {
 }
 
 fn module(kernel: &Kernel, name: &str) -> Result<(), String> {
-    if kernel.modules.available(name) {
+    if kernel.modules.loaded(name) {
         Ok(())
     } else {
-        Err(format!("kernel module {name} is not there"))
+        Err(format!("kernel module {name} is not loaded"))
     }
 }
 

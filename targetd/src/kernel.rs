@@ -34,8 +34,8 @@ pub trait Modules: Send + Sync {
     /// Its release, such as `6.12.107`.
     fn release(&self) -> String;
 
-    /// Whether a module is loaded or built in, or installed, for the kernel to load it.
-    fn available(&self, module: &str) -> bool;
+    /// Whether a module is loaded or built in.
+    fn loaded(&self, module: &str) -> bool;
 }
 
 /// The running kernel.
@@ -47,22 +47,9 @@ impl Modules for RunningKernel {
         release.map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
     }
 
-    fn available(&self, module: &str) -> bool {
-        if Path::new("/sys/module").join(module).exists() {
-            return true;
-        }
-        let installed = format!("/lib/modules/{}/modules.dep", self.release());
-        let installed = fs::read_to_string(installed).unwrap_or_default();
-        let mut files = installed.lines().filter_map(|line| line.split(':').next());
-        files.any(|file| names(file, module))
+    fn loaded(&self, module: &str) -> bool {
+        Path::new("/sys/module").join(module).exists()
     }
-}
-
-/// Whether the file `…/nvmet-tcp.ko.xz` is the module `nvmet_tcp`.
-fn names(file: &str, module: &str) -> bool {
-    let name = file.rsplit('/').next().unwrap_or(file);
-    let name = name.split(".ko").next().unwrap_or(name);
-    name.replace('-', "_") == module
 }
 
 /// The model has what it does not refuse.
@@ -73,7 +60,7 @@ impl Modules for Modelled {
         "model".to_owned()
     }
 
-    fn available(&self, _module: &str) -> bool {
+    fn loaded(&self, _module: &str) -> bool {
         true
     }
 }

@@ -11,27 +11,41 @@ use crate::kernel::KernelError;
 pub trait Step: Display {
     /// What the kernel's refusal means to the caller.
     fn meaning(&self, errno: Errno) -> FailureKind;
+
+    /// Whether nothing builds on it, so that what comes after it is done although it is refused.
+    fn stands_alone(&self) -> bool {
+        false
+    }
 }
 
-/// Takes the steps for `object`, such as `volume 6ba7b810-…`, and answers those that changed something. The first refusal ends
-/// it; what was done stays, and the next plan goes on from there.
+/// Takes the steps for `object`, such as `volume 6ba7b810-…`, and answers those that changed
+/// something. The first refusal is answered, and ends it unless the step stands alone; what was
+/// done stays, and the next plan goes on from there.
 pub fn take<'s, S: Step + 's>(
     object: &str,
     steps: impl IntoIterator<Item = &'s S>,
     run: impl Fn(&S) -> Result<Change, KernelError>,
 ) -> Result<Vec<String>, Failure> {
-    let mut taken = Vec::new();
+    let (mut taken, mut refused) = (Vec::new(), None);
     for step in steps {
-        let change = run(step).map_err(|cause| {
-            let message = format!("failed to {step} for {object}: {cause}");
-            Failure::new(kind(step, &cause), message)
-        })?;
+        let change = match run(step) {
+            Ok(change) => change,
+            Err(cause) => {
+                let message = format!("failed to {step} for {object}: {cause}");
+                let failure = Failure::new(kind(step, &cause), message);
+                let first = refused.get_or_insert(failure);
+                if step.stands_alone() {
+                    continue;
+                }
+                return Err(first.clone());
+            }
+        };
         tracing::debug!(object, %step, ?change, "step");
         if change == Change::Changed {
             taken.push(step.to_string());
         }
     }
-    Ok(taken)
+    refused.map_or(Ok(taken), Err)
 }
 
 fn kind(step: &impl Step, cause: &KernelError) -> FailureKind {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 pub struct ConnectionSpec {
     /// The volume.
     pub volume: Uuid,
-    /// The host. It needs an iSCSI name for `iscsi`, an NVMe name for `nvme-tcp`.
+    /// The host. It needs an iSCSI name for `iscsi`, an NVMe name for the others.
     pub host: Uuid,
     /// How. One connection per volume, host and transport.
     pub transport: Transport,
@@ -33,7 +33,7 @@ pub struct Connection {
     /// For `iscsi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iscsi: Option<IscsiAccess>,
-    /// For `nvme-tcp`.
+    /// For `nvme-tcp` and `nvme-rdma`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvme: Option<NvmeAccess>,
     /// The generation of its last change.

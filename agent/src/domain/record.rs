@@ -26,7 +26,7 @@ pub use stored::{Key, Record, RecordError, SCHEMA};
 pub struct BoxRecord {
     /// Its id for life; part of the names of targets.
     pub id: Uuid,
-    /// nvmet port numbers by address. A number once given belongs to its address for good,
+    /// nvmet port numbers by address, of TCP. A number once given belongs to its address for good,
     /// since the kernel refuses to change the address of a port in use.
     pub nvme_ports: BTreeMap<PortalAddr, PortId>,
     /// The same for RDMA. No number is of both.

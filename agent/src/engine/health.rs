@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_protocol::{Check, Health, HealthStatus, PoolState};
+use ashlar_protocol::{Check, Health, HealthStatus, PoolState, Transport};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -47,7 +47,14 @@ impl Engine {
             Link::Away(why) => vec![check("targetd", HealthStatus::Degraded, Some(why.clone()))],
             Link::Up(greeting) => {
                 let mut checks = vec![check("targetd", HealthStatus::Ok, None)];
-                checks.extend(greeting.features.iter().map(|feature| {
+                // Nobody misses a transport that is not served.
+                let unused = |name: &str| {
+                    let transport = name.parse::<Transport>();
+                    transport.is_ok_and(|transport| !self.shared.site.serves(transport))
+                };
+                let features = greeting.features.iter();
+                let needed = features.filter(|feature| !unused(&feature.name));
+                checks.extend(needed.map(|feature| {
                     let status = match feature.problem {
                         None => HealthStatus::Ok,
                         Some(_) => HealthStatus::Degraded,

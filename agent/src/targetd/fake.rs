@@ -311,12 +311,18 @@ impl Kernel {
             Request::Hello { .. } => Ok(Response::Hello {
                 version: self.version.unwrap_or(PROTOCOL_VERSION),
                 kernel: "6.12.0-fake".to_owned(),
-                features: ["device-mapper", "thin-pool", "iscsi", "nvme-tcp"]
-                    .map(|name| FeatureReport {
-                        name: name.to_owned(),
-                        problem: None,
-                    })
-                    .into(),
+                features: [
+                    "device-mapper",
+                    "thin-pool",
+                    "iscsi",
+                    "nvme-tcp",
+                    "nvme-rdma",
+                ]
+                .map(|name| FeatureReport {
+                    name: name.to_owned(),
+                    problem: None,
+                })
+                .into(),
             }),
             Request::ApplyPool(desired) => Ok(self.apply_pool(*desired)),
             Request::ApplyVolume(desired) => self.apply_volume(*desired),

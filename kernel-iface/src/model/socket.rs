@@ -49,25 +49,29 @@ impl Sockets {
         }
     }
 
-    /// A port opens a socket of its own. Every address that is here is also that of an RDMA
-    /// device.
+    /// A port opens a socket of its own. Every address that is here is that of an RDMA device,
+    /// too. Of RDMA, the rules are read in the kernel's source: each family has wildcards of its
+    /// own, and what overlaps without being the same cannot be assigned.
     pub(super) fn open_port(
         &mut self,
         fabric: NvmeFabric,
         address: SocketAddr,
     ) -> Result<(), Errno> {
-        let (lost, taken) = match fabric {
-            NvmeFabric::Tcp => (Errno::EADDRNOTAVAIL, self.taken(address)),
+        if self.lost.contains(&address.ip()) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        let overlapping =
+            |open: &&SocketAddr| overlap(**open, address) && open.is_ipv4() == address.is_ipv4();
+        let taken = match fabric {
+            NvmeFabric::Tcp => self.taken(address).then_some(Errno::EADDRINUSE),
+            NvmeFabric::Rdma if self.rdma.contains(&address) => Some(Errno::EADDRINUSE),
             NvmeFabric::Rdma => {
-                let mut open = self.rdma.iter();
-                (Errno::ENODEV, open.any(|open| overlap(*open, address)))
+                let overlapped = self.rdma.iter().find(overlapping);
+                overlapped.map(|_| Errno::EADDRNOTAVAIL)
             }
         };
-        if self.lost.contains(&address.ip()) {
-            return Err(lost);
-        }
-        if taken {
-            return Err(Errno::EADDRINUSE);
+        if let Some(refused) = taken {
+            return Err(refused);
         }
         self.of(fabric).insert(address);
         Ok(())
@@ -132,7 +136,7 @@ mod tests {
             .open_port(NvmeFabric::Rdma, at("10.0.0.1:3260"))
             .unwrap();
         assert_eq!(
-            sockets.open_port(NvmeFabric::Rdma, at("0.0.0.0:3260")),
+            sockets.open_port(NvmeFabric::Rdma, at("10.0.0.1:3260")),
             taken
         );
         sockets.close_portal(at("10.0.0.1:3260"));

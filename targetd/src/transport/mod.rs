@@ -96,6 +96,12 @@ pub trait Transport: Default + Send + Sync {
 
     /// What the kernel's refusal of a step means to the caller.
     fn meaning(step: &Self::Step, errno: Errno) -> FailureKind;
+
+    /// Whether nothing builds on a step. An address that cannot be listened on keeps nobody from
+    /// the others.
+    fn stands_alone(_step: &Self::Step) -> bool {
+        false
+    }
 }
 
 macro_rules! transports {
@@ -196,6 +202,15 @@ macro_rules! transports {
             pub fn meaning(&self, errno: Errno) -> FailureKind {
                 match self {
                     $(ExportStep::$variant(step) => <$implementation>::meaning(step, errno),)*
+                }
+            }
+        }
+
+        impl ExportStep {
+            /// Whether nothing builds on it.
+            pub fn stands_alone(&self) -> bool {
+                match self {
+                    $(ExportStep::$variant(step) => <$implementation>::stands_alone(step),)*
                 }
             }
         }

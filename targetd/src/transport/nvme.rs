@@ -133,9 +133,10 @@ impl Transport for Nvme {
         });
         let ports = shown.flat_map(|subsystem| subsystem.ports.values());
         ports
-            .map(|port| match &*port.trtype {
-                "rdma" => protocol::Transport::NvmeRdma,
-                _ => protocol::Transport::NvmeTcp,
+            .filter_map(|port| match &*port.trtype {
+                "tcp" => Some(protocol::Transport::NvmeTcp),
+                "rdma" => Some(protocol::Transport::NvmeRdma),
+                _ => None,
             })
             .collect()
     }
@@ -219,6 +220,10 @@ impl Transport for Nvme {
 
     fn meaning(step: &Step, errno: Errno) -> FailureKind {
         step.meaning(errno)
+    }
+
+    fn stands_alone(step: &Step) -> bool {
+        matches!(step, Step::Publish(..))
     }
 }
 

@@ -136,4 +136,8 @@ impl steps::Step for Step {
             _ => thin::meaning(errno),
         }
     }
+
+    fn stands_alone(&self) -> bool {
+        matches!(self, Step::Export(step) if step.stands_alone())
+    }
 }

@@ -149,7 +149,7 @@ fn system() -> System {
         protocol: 1,
         kernel: Some("6.12".to_owned()),
         capabilities: Capabilities {
-            transports: vec![Transport::Iscsi, Transport::NvmeTcp],
+            transports: Transport::ALL.into(),
             volume_granularity: 1 << 20,
             volume_max: 1 << 48,
             online_extend: true,

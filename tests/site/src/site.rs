@@ -102,7 +102,10 @@ advertise = ["10.77.0.1:3260"]
 
 [nvme]
 advertise = ["10.77.0.1:4420"]
+"#;
 
+/// Where there are hosts beside the appliance, and so a storage network.
+const CONFIG_OF_LAB: &str = r#"
 [nvme-rdma]
 portals = ["10.77.0.1:4420"]
 "#;
@@ -117,8 +120,12 @@ impl Site {
         fs::create_dir_all(folder)?;
         let pki = Pki::create(&folder.join("pki"))?;
         let system = folder.join("system.img");
-        ashlar_image::instance(&parts.appliance.image, &state_files(&pki)?, &system)
-            .context("making the appliance's disk")?;
+        ashlar_image::instance(
+            &parts.appliance.image,
+            &state_files(&pki, options)?,
+            &system,
+        )
+        .context("making the appliance's disk")?;
         let accelerator = Accelerator::probe(&parts.appliance.kernel, &parts.work)?;
         let links = free_udp_pair()?;
         let ports = Ports {
@@ -205,10 +212,14 @@ fn answers(client: &Client) -> anyhow::Result<()> {
 }
 
 /// What the box is given at the factory: who it is and whom it trusts.
-fn state_files(pki: &Pki) -> anyhow::Result<Vec<StateFile>> {
+fn state_files(pki: &Pki, options: &Options) -> anyhow::Result<Vec<StateFile>> {
     let read = |name: &str| fs::read(pki.file(name)).with_context(|| name.to_owned());
+    let config = match options.initiator {
+        true => format!("{CONFIG}{CONFIG_OF_LAB}"),
+        false => CONFIG.to_owned(),
+    };
     Ok(vec![
-        StateFile::config(CONFIG),
+        StateFile::config(config),
         StateFile::new("tls/ca.pem", read("ca.pem")?),
         StateFile::new("tls/cert.pem", read("server.pem")?),
         StateFile::new("tls/key.pem", read("server.key")?),

@@ -117,6 +117,9 @@ pub(super) fn delete(
         .connection(id)
         .ok_or_else(|| missing(ObjectKind::Connection, id))?;
     check_not_still(intent, there.volume)?;
+    if force {
+        check_alone(intent, id, there)?;
+    }
     let unit = Unit::Volume(there.volume);
     let phase = match (there.phase, force) {
         (ConnectionPhase::Wanted, false) => ConnectionPhase::Detaching,
@@ -147,6 +150,33 @@ pub(super) fn delete_all(
         (true, 0) => Ok(Verdict::Already(None)),
         (true, _) => Ok(Verdict::Underway(unit)),
         (false, _) => Ok(Verdict::Changed(edits, Some(unit))),
+    }
+}
+
+/// The kernel cuts an NVMe host off a volume, not off one of its transports.
+fn check_alone(intent: &Intent, id: Uuid, record: &ConnectionRecord) -> Result<(), Problem> {
+    let nvme = record.transport.is_nvme();
+    let mut others = intent.connections_of(record.volume, None);
+    let other = others.find(|(other, connection)| {
+        let same = connection.host == record.host && *other != id;
+        nvme && same
+            && connection.transport.is_nvme()
+            && connection.phase == ConnectionPhase::Wanted
+    });
+    match other {
+        Some((other, connection)) => {
+            let object = ObjectRef {
+                kind: ObjectKind::Connection,
+                id,
+            };
+            let detail = format!(
+                "host {} is attached to volume {} over {} as well, by connection {other}: detach \
+                 that one first, without force, or all hosts at once",
+                record.host, record.volume, connection.transport
+            );
+            Err(refuse(ProblemCode::WrongState, object, detail))
+        }
+        None => Ok(()),
     }
 }
 

@@ -624,6 +624,21 @@ fn a_host_is_attached_by_a_name_it_has() {
 }
 
 #[test]
+fn one_of_two_ways_over_nvme_is_not_cut_off_by_force() {
+    let world = &mut World::furnished();
+    world.transports.insert(Transport::NvmeRdma);
+    let (tcp, rdma) = (id(1), id(2));
+    world.does(attach(tcp, VOLUME, OTHER_HOST, Transport::NvmeTcp));
+    world.does(attach(rdma, VOLUME, OTHER_HOST, Transport::NvmeRdma));
+    let forced = |id| Command::ConnectionDelete { id, force: true };
+    refuses(world, forced(tcp), WrongState, &rdma.to_string());
+    world.does(detach(tcp));
+    world.does(forced(rdma));
+    // Of iSCSI's it does not matter.
+    world.does(forced(CONNECTION));
+}
+
+#[test]
 fn a_transport_without_an_address_is_not_supported() {
     let world = &mut World::furnished();
     world.transports = [Transport::Iscsi].into();

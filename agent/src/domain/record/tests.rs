@@ -547,3 +547,17 @@ fn keys_of_nobody_are_refused() {
         );
     }
 }
+
+#[test]
+fn ports_of_rdma_are_kept() {
+    let port = |number: u64| PortId::try_from(number).unwrap();
+    let site = BoxRecord {
+        id: id(0xb0),
+        nvme_ports: [("[::]:4420".parse().unwrap(), port(1))].into(),
+        rdma_ports: [("[::]:4420".parse().unwrap(), port(2))].into(),
+        frozen: None,
+    };
+    let record = Record::Box(site);
+    let read = Record::parse(&record.key().bytes(), &record.value().unwrap()).unwrap();
+    assert_eq!(read, record);
+}

@@ -32,7 +32,11 @@ pub(in crate::model) fn listen(state: &mut ModelState, port: NodeId) -> Result<(
             .set_value(port, "param_inline_data_size", "16384");
     }
     if state.nodes.value(port, "param_max_queue_size") == "-1" {
-        state.nodes.set_value(port, "param_max_queue_size", "1024");
+        let size = match fabric {
+            NvmeFabric::Tcp => "1024",
+            NvmeFabric::Rdma => "128",
+        };
+        state.nodes.set_value(port, "param_max_queue_size", size);
     }
     Ok(())
 }
