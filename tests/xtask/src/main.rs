@@ -6,6 +6,7 @@ mod demo;
 mod driver;
 mod host;
 mod lab;
+mod suites;
 mod test;
 
 use std::path::PathBuf;

@@ -1,9 +1,7 @@
 //! Every test.
 
-use anyhow::Context;
-
-use crate::build::{cargo, check, parts};
-use crate::{driver, host};
+use crate::build::{cargo, check};
+use crate::{driver, host, suites};
 
 /// Which tests to run; all by default.
 #[derive(clap::Args)]
@@ -32,7 +30,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         quick()?;
     }
     if !arguments.quick {
-        virtual_machines(arguments.only.as_deref())?;
+        suites::run(arguments.only.as_deref())?;
     }
     Ok(())
 }
@@ -51,23 +49,4 @@ fn quick() -> anyhow::Result<()> {
     ]))?;
     check(cargo().args(["test", "--workspace"]))?;
     driver::check_and_test()
-}
-
-/// One at a time: each has the whole host, and an emulated guest needs it. Of the whole workspace,
-/// as those without machines: selected by package, all libraries would be built once more, with
-/// the features that this package alone asks for.
-fn virtual_machines(only: Option<&str>) -> anyhow::Result<()> {
-    let (variable, path) = parts()?.save().context("saving the parts")?;
-    let mut test = cargo();
-    test.args([
-        "test",
-        "--workspace",
-        "--features",
-        "ashlar-guest-tests/vm",
-        "--test",
-    ])
-    .arg(format!("vm-*{}*", only.unwrap_or_default()))
-    .args(["--", "--test-threads=1", "--nocapture"])
-    .env(variable, path);
-    check(&mut test)
 }
