@@ -172,11 +172,12 @@ async fn what_is_no_image_that_can_be_taken_is_refused_and_leaves_the_volume() {
     hostile[24..32].copy_from_slice(&u64::MAX.to_be_bytes());
     let cut = &sound[..sound.len() - MIB];
     let [bad, wrong] = [ProblemCode::MalformedRequest, ProblemCode::InvalidField];
+    let large = ProblemCode::OutOfRange;
     for (volume, query, media, body, code, words) in [
         (TWO, "", IMAGE, &backed[..], bad, "backing file"),
         (TWO, "", IMAGE, &hostile, bad, "qcow2"),
         (TWO, "", IMAGE, cut, bad, "cut short"),
-        (SMALL, "", IMAGE, &sound, bad, "at most 4194304 fit"),
+        (SMALL, "", IMAGE, &sound, large, "at most 4194304 fit"),
         (TWO, "?format=vhdx", IMAGE, &sound, bad, "vhdx"),
         (TWO, "?format=raw", IMAGE, &sound, wrong, RAW),
         (TWO, "?format=qcow2", RAW, &sound, wrong, "format"),

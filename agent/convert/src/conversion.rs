@@ -34,7 +34,10 @@ pub enum ConvertError {
     /// The process did not start, or its pipes broke.
     #[error("failed to run the converter of images")]
     Run(#[source] io::Error),
-    /// The image is to blame.
+    /// Its disk does not fit.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The image is to blame otherwise.
     #[error("{0}")]
     Refused(String),
     /// Reading the image failed.
@@ -125,6 +128,7 @@ impl Conversion {
         match (outcome, line) {
             _ if lock(&self.process).stopped => ConvertError::Stopped,
             (Err(error), _) => ConvertError::Run(error),
+            (Ok(_), Some(Line::TooLarge(why))) => ConvertError::TooLarge(why),
             (Ok(_), Some(Line::Refused(why))) => ConvertError::Refused(why),
             (Ok(_), Some(Line::Failed(why))) => ConvertError::Failed(why),
             (Ok(status), Some(Line::Open(_)) | None) => ConvertError::Died(status),
@@ -184,6 +188,6 @@ impl ConvertError {
 
     /// Whether the image is to blame, so that no repetition can help.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, ConvertError::Refused(_))
+        matches!(self, ConvertError::TooLarge(_) | ConvertError::Refused(_))
     }
 }

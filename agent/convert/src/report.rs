@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! open FORMAT SIZE full|without-landlock
-//! refused WHY      the image is to blame
+//! too-large WHY    its disk does not fit
+//! refused WHY      the image is to blame otherwise
 //! failed WHY       it is not
 //! ```
 //!
@@ -29,6 +30,7 @@ pub struct Opened {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Line {
     Open(Opened),
+    TooLarge(String),
     Refused(String),
     Failed(String),
 }
@@ -46,6 +48,7 @@ impl Line {
                 };
                 format!("open {} {} {confinement}\n", opened.format, opened.size)
             }
+            Line::TooLarge(why) => format!("too-large {why}\n"),
             Line::Refused(why) => format!("refused {why}\n"),
             Line::Failed(why) => format!("failed {why}\n"),
         };
@@ -70,6 +73,7 @@ impl Line {
                     },
                 }))
             }
+            "too-large" => Some(Line::TooLarge(rest.to_owned())),
             "refused" => Some(Line::Refused(rest.to_owned())),
             "failed" => Some(Line::Failed(rest.to_owned())),
             _ => None,
@@ -114,6 +118,7 @@ mod tests {
         };
         let lines = [
             Line::Open(opened),
+            Line::TooLarge("at most 5 fit".to_owned()),
             Line::Refused("the vmdk image is damaged: no".to_owned()),
             Line::Failed("x".to_owned()),
         ];

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use ashlar_image_formats::{FileSource, Format, Image};
+use ashlar_image_formats::{FileSource, Format, Image, ImageError};
 
 use crate::confine::{close_others, confine};
 use crate::extents::{StreamError, stream};
@@ -34,6 +34,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let told = convert(&arguments);
     let line = match told {
         Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::TooLarge(why)) => Line::TooLarge(why),
         Err(Failure::Refused(why)) => Line::Refused(why),
         Err(Failure::Failed(why)) => Line::Failed(why),
     };
@@ -43,6 +44,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 enum Failure {
+    TooLarge(String),
     Refused(String),
     Failed(String),
 }
@@ -71,6 +73,9 @@ fn convert(arguments: &Arguments) -> Result<(), Failure> {
 
 fn judge(error: StreamError) -> Failure {
     match error {
+        StreamError::Image(error @ ImageError::TooLarge { .. }) => {
+            Failure::TooLarge(error.to_string())
+        }
         StreamError::Image(error) if error.is_refusal() => Failure::Refused(error.to_string()),
         StreamError::Image(error) => failed("", &error),
         StreamError::Write(_) => failed("", &error),

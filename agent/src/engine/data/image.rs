@@ -226,6 +226,7 @@ impl Taking {
     fn refused(&self, error: ConvertError) -> Problem {
         let object = self.object;
         let code = match &error {
+            ConvertError::TooLarge(_) => ProblemCode::OutOfRange,
             ConvertError::Refused(_) => ProblemCode::MalformedRequest,
             ConvertError::Stopped => ProblemCode::Interrupted,
             ConvertError::Failed(_) => ProblemCode::KernelFailed,
