@@ -7,8 +7,8 @@ A reference is either ``{"source-id": ID}``, a volume's or snapshot's id on the 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from cinder import context as cinder_context
 from cinder import exception, objects
@@ -16,7 +16,7 @@ from cinder.volume import volume_utils
 
 from ashlar_cinder import errors, specs
 from ashlar_cinder.client import Problem
-from ashlar_cinder.client.objects import Snapshot, ThinDevice, Volume
+from ashlar_cinder.client.objects import Pool, Snapshot, ThinDevice, Volume
 from ashlar_cinder.core import LABEL, Core
 from ashlar_cinder.stats import GIB
 
@@ -24,6 +24,8 @@ _ID = "source-id"
 _NAME = "source-name"
 
 Entry = dict[str, Any]
+#: What is on the appliance.
+There = TypeVar("There", Volume, Snapshot)
 
 
 class Manage(Core):
@@ -33,10 +35,7 @@ class Manage(Core):
 
     def manage_existing_get_size(self, volume: Any, existing_ref: Mapping[str, str]) -> int:
         """The size in GiB, rounded up."""
-        with errors.told(_reference(existing_ref)):
-            if _ID in existing_ref:
-                return _gib(self._client.volume(_id(existing_ref))["size"])
-            return _gib(self._thin(existing_ref)["end"])
+        return self._size(existing_ref, self._client.volume)
 
     def manage_existing(
         self, volume: Any, existing_ref: Mapping[str, str]
@@ -44,12 +43,9 @@ class Manage(Core):
         """Makes a volume Cinder's."""
         with errors.told(_reference(existing_ref)):
             if _ID not in existing_ref:
-                thin = self._thin(existing_ref)
+                adopted = self._adopted(existing_ref)
                 self._check_pool(existing_ref, volume["host"], self._source(existing_ref)[0])
-                spec = self._new_volume(volume) | {
-                    "thin_id": thin["thin_id"],
-                    "size": _gib(thin["end"]) * GIB,
-                }
+                spec = self._new_volume(volume) | adopted
                 self._client.adopt_volume(uuid.UUID(volume["id"]), spec)
                 return None
             there = self._client.volume(_id(existing_ref))
@@ -94,12 +90,7 @@ class Manage(Core):
         known = {str(self._volume_id(volume)): volume["id"] for volume in cinder_volumes}
         with errors.told():
             pools = self._own_pools(self._client.pools())
-            ids = {pool["id"] for pool in pools}
-            entries = [
-                _volume_entry(volume, known)
-                for volume in self._client.volumes()
-                if volume["pool"] in ids
-            ]
+            entries = _entries(self._client.volumes(), pools, known, _volume_entry)
             for pool in pools:
                 entries += self._thin_entries(pool["name"], uuid.UUID(bytes=pool["id"]))
         return _page(entries, marker, limit, offset, sort_keys, sort_dirs)
@@ -110,10 +101,7 @@ class Manage(Core):
         self, snapshot: Any, existing_ref: Mapping[str, str]
     ) -> int:
         """The size in GiB, rounded up."""
-        with errors.told(_reference(existing_ref)):
-            if _ID in existing_ref:
-                return _gib(self._client.snapshot(_id(existing_ref))["size"])
-            return _gib(self._thin(existing_ref)["end"])
+        return self._size(existing_ref, self._client.snapshot)
 
     def manage_existing_snapshot(
         self, snapshot: Any, existing_ref: Mapping[str, str]
@@ -122,14 +110,11 @@ class Manage(Core):
         volume = self._volume_id(snapshot["volume"])
         with errors.told(_reference(existing_ref)):
             if _ID not in existing_ref:
-                thin = self._thin(existing_ref)
                 spec = {
                     "name": snapshot["name"],
                     "volume": volume,
-                    "thin_id": thin["thin_id"],
-                    "size": _gib(thin["end"]) * GIB,
                     "labels": {LABEL: snapshot["id"]},
-                }
+                } | self._adopted(existing_ref)
                 self._client.adopt_snapshot(uuid.UUID(snapshot["id"]), spec)
                 return None
             there = self._client.snapshot(_id(existing_ref))
@@ -165,15 +150,22 @@ class Manage(Core):
         """What snapshots the backend's pools have, Cinder's or not."""
         known = {str(self._snapshot_id(snapshot)): snapshot["id"] for snapshot in cinder_snapshots}
         with errors.told():
-            ids = {pool["id"] for pool in self._own_pools(self._client.pools())}
-            entries = [
-                _snapshot_entry(snapshot, known)
-                for snapshot in self._client.snapshots()
-                if snapshot["pool"] in ids
-            ]
+            pools = self._own_pools(self._client.pools())
+            entries = _entries(self._client.snapshots(), pools, known, _snapshot_entry)
         return _page(entries, marker, limit, offset, sort_keys, sort_dirs)
 
     # ---- References ----------------------------------------------------------------------------
+
+    def _size(self, existing_ref: Mapping[str, str], look: Callable[[uuid.UUID], There]) -> int:
+        with errors.told(_reference(existing_ref)):
+            if _ID in existing_ref:
+                return _gib(look(_id(existing_ref))["size"])
+            return _gib(self._thin(existing_ref)["end"])
+
+    def _adopted(self, existing_ref: Mapping[str, str]) -> dict[str, Any]:
+        """What of an adoption the thin device says."""
+        thin = self._thin(existing_ref)
+        return {"thin_id": thin["thin_id"], "size": _gib(thin["end"]) * GIB}
 
     def _source(self, existing_ref: Mapping[str, str]) -> tuple[uuid.UUID, int]:
         """The pool and the thin device that a reference names."""
@@ -262,45 +254,46 @@ def _gib(size: int) -> int:
     return max(1, -(-size // GIB))
 
 
+def _entries(
+    there: Iterable[There],
+    pools: Sequence[Pool],
+    known: Mapping[str, str],
+    entry: Callable[[There, Mapping[str, str]], Entry],
+) -> list[Entry]:
+    ids = {pool["id"] for pool in pools}
+    return [entry(one, known) for one in there if one["pool"] in ids]
+
+
 def _volume_entry(volume: Volume, known: Mapping[str, str]) -> Entry:
-    volume_id = str(uuid.UUID(bytes=volume["id"]))
     label = volume.get("labels", {}).get(LABEL)
     why = None
-    if volume_id in known:
-        why = "already managed"
-    elif label:
+    if label:
         why = f"another Cinder's, as volume {label}"
     elif volume["connections"]:
         why = "hosts use it"
-    elif volume["state"] != "available":
-        why = f"it is {volume['state']}"
-    entry = _entry(volume_id, volume["size"], why, known)
-    entry["extra_info"] = {"kind": "volume", "name": volume["name"]}
-    return entry
+    return _entry("volume", volume, why, known)
 
 
 def _snapshot_entry(snapshot: Snapshot, known: Mapping[str, str]) -> Entry:
-    snapshot_id = str(uuid.UUID(bytes=snapshot["id"]))
-    why = None
-    if snapshot_id in known:
+    why = "it belongs to a group snapshot" if "group" in snapshot else None
+    source = {_ID: str(uuid.UUID(bytes=snapshot["volume"]))}
+    return _entry("snapshot", snapshot, why, known) | {"source_reference": source}
+
+
+def _entry(kind: str, one: Volume | Snapshot, why: str | None, known: Mapping[str, str]) -> Entry:
+    """``why`` is what only its kind can be unsafe for."""
+    found = str(uuid.UUID(bytes=one["id"]))
+    if found in known:
         why = "already managed"
-    elif "group" in snapshot:
-        why = "it belongs to a group snapshot"
-    elif snapshot["state"] != "available":
-        why = f"it is {snapshot['state']}"
-    entry = _entry(snapshot_id, snapshot["size"], why, known)
-    entry["extra_info"] = {"kind": "snapshot", "name": snapshot["name"]}
-    entry["source_reference"] = {_ID: str(uuid.UUID(bytes=snapshot["volume"]))}
-    return entry
-
-
-def _entry(found: str, size: int, why: str | None, known: Mapping[str, str]) -> Entry:
+    elif why is None and one["state"] != "available":
+        why = f"it is {one['state']}"
     return {
         "reference": {_ID: found},
-        "size": _gib(size),
+        "size": _gib(one["size"]),
         "safe_to_manage": why is None,
         "reason_not_safe": why,
         "cinder_id": known.get(found),
+        "extra_info": {"kind": kind, "name": one["name"]},
     }
 
 
