@@ -144,8 +144,7 @@ def test_an_image_that_is_too_big(world: World, driver: AshlarDriver, tmp_path: 
     path = tmp_path / "big"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", path, "2G"], check=True)
     service = ImageService(path.read_bytes(), disk_format="qcow2")
-    # As Cinder itself says of such an image where it can.
-    with pytest.raises(exception.ImageUnacceptable, match="at most 1073741824 fit"):
+    with pytest.raises(exception.ImageTooBig, match="at most 1073741824 fit"):
         driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
     driver.delete_volume(volume)
 
