@@ -18,12 +18,18 @@ OURS = {
     "driver_ssl_cert_path": "The authority of the appliance's certificate, PEM. Needed.",
     "reserved_percentage": "At least so much of a pool is reserved, in percent.",
     "max_over_subscription_ratio": "How much thin volumes may be promised together; also `auto`.",
-    "volume_copy_bps_limit": "Bytes a second of images to volumes, and of moves; 0: no limit.",
+    "volume_copy_bps_limit": "Bytes a second at the appliance's disks of images in and out, moves "
+    "and clearing, from 65536 on; 0: no limit. It is also that of all backends.",
+    "volume_clear": "`zero` or `none`, when it is set: Cinder's default is for LVM. See below.",
+    "volume_clear_size": "So many MiB are cleared, from the beginning of a volume; 0: all of it.",
     "use_chap_auth": "Whether iSCSI hosts prove who they are. See below.",
     "chap_username": "The name that they do it under; each its IQN when empty.",
     "chap_password": "The secret of all hosts; each has its own when empty. 12 to 16 characters.",
     "nvmeof_conn_info_version": "Which of two forms os-brick is told; 2 for several portals.",
 }
+
+#: Options whose defaults are not taken.
+NO_DEFAULT = {"volume_clear"}
 
 
 def options() -> list[tuple[str, Any]]:
@@ -42,6 +48,8 @@ def reference() -> str:
     lines = ["| option | default | driver | |", "|---|---|---|---|"]
     for whose, option in options():
         default = "" if option.default in (None, "", []) else f"`{option.default}`"
+        if option.name in NO_DEFAULT:
+            default = ""
         help_text = " ".join(OURS.get(option.name, option.help).split())
         lines.append(f"| `{option.name}` | {default} | {whose} | {help_text} |")
     return "\n".join(lines) + "\n"

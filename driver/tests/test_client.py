@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import io
+import re
 import socket
 import ssl
 import threading
@@ -168,7 +169,13 @@ class Peer:
         data = b""
         while b"\r\n\r\n" not in data:
             data += peer.recv(65536)
-        return data
+        head, body = data.split(b"\r\n\r\n", 1)
+        length = re.search(rb"(?i)^content-length: (\d+)", head, re.MULTILINE)
+        while length and len(body) < int(length[1]):
+            if not (more := peer.recv(65536)):
+                break
+            body += more
+        return head + b"\r\n\r\n" + body
 
     def close(self) -> None:
         self.listener.close()
@@ -282,6 +289,58 @@ def test_a_job_is_waited_for(peer: Any) -> None:
     _, client = peer(answer(202, wire.encode(job)), answer(200, wire.encode(failed)))
     with pytest.raises(Problem, match="no room"):
         client.delete_volume(uuid.uuid4())
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "cut"])
+def test_an_upload_without_an_answer_is_waited_for_if_it_was_whole(peer: Any, whole: bool) -> None:
+    job: dict[str, Any] = {
+        "id": uuid.UUID(int=1),
+        "operation": "volume-import",
+        "object": {"kind": "volume", "id": uuid.UUID(int=2)},
+        "state": "running",
+        "created": 1,
+    }
+
+    def image() -> Iterator[bytes]:
+        yield b"half"
+        if not whole:
+            raise OSError("the image service is gone")
+        yield b"half"
+
+    running = answer(200, wire.encode(job))
+    if whole:
+        ended = answer(200, wire.encode(job | {"state": "succeeded", "result": {"written": 8}}))
+        one, client = peer(None, running, running, ended)
+        assert client.write_image(uuid.uuid4(), "qcow2", image(), 8) == {"written": 8}
+        assert [request.split(b" ")[0] for request in one.seen] == [b"PUT", *[b"GET"] * 3]
+        return
+    why = {-1: "t", -2: "it broke off", -4: 409}
+    entry = {"urn:ashlar:problem": {"code": "cancelled", "retryable": False}}
+    ended = answer(200, wire.encode(job | {"state": "cancelled", "problem": why | entry}))
+    no_content = b"HTTP/1.1 204 X\r\nconnection: close\r\n\r\n"
+    one, client = peer(None, running, no_content, ended)
+    with pytest.raises(OSError, match="gone"):
+        client.write_image(uuid.uuid4(), "qcow2", image(), 8)
+    assert [request.split(b" ")[0] for request in one.seen] == [b"PUT", b"GET", b"DELETE", b"GET"]
+
+
+def test_what_a_job_is_tried_against_is_said_once(
+    peer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    job: dict[str, Any] = {
+        "id": uuid.UUID(int=1),
+        "operation": "volume-delete",
+        "object": {"kind": "volume", "id": uuid.UUID(int=2)},
+        "state": "running",
+        "created": 1,
+    }
+    why = {-1: "t", -2: "the disk refuses", -4: 500}
+    entry = {"urn:ashlar:problem": {"code": "kernel-failed", "retryable": True}}
+    stuck = answer(200, wire.encode(job | {"problem": why | entry}))
+    ended = answer(200, wire.encode(job | {"state": "succeeded"}))
+    _, client = peer(answer(202, wire.encode(job)), stuck, stuck, ended)
+    client.delete_volume(uuid.uuid4())
+    assert caplog.text.count("the disk refuses") == 1
 
 
 def test_many_threads_share_connections(appliance: Appliance) -> None:

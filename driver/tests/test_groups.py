@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from typing import Any
 
@@ -11,7 +12,11 @@ from cinder.volume import group_types
 
 from ashlar_cinder.base import AshlarDriver
 from ashlar_cinder.client import Client
+from ashlar_cinder.client.streams import extents_of
 from tests.conftest import World
+
+GIB = 1 << 30
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -87,6 +92,23 @@ def test_a_group_lives(
         assert model == {"status": "deleted"}
         assert {update["status"] for update in updates} == {"deleted"}
     assert driver.delete_group(world.context, group, [born])[0] == {"status": "deleted"}
+
+
+def test_members_are_cleared_with_their_group(
+    world: World, client: Client, group_type: str
+) -> None:
+    driver = world.driver(ashlar_volume_clear="zero")
+    group = group_of(world, group_type)
+    driver.create_group(world.context, group)
+    volume = world.volume(group_id=group.id)
+    driver.create_volume(volume)
+    content = extents_of(io.BytesIO(b"x" * MIB), GIB)
+    client.write_extents(uuid.UUID(volume.id), content)
+    assert driver.delete_group(world.context, group, [volume])[0] == {"status": "deleted"}
+    found = client._get("/v1/jobs?limit=1000")["items"]
+    own = [job for job in found if job["object"]["id"] == uuid.UUID(volume.id).bytes]
+    [deleted] = [job for job in own if job["operation"] == "volume-delete"]
+    assert deleted["result"]["written"] == MIB
 
 
 def test_a_member_that_hosts_use_is_not_deleted(

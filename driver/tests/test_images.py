@@ -6,6 +6,7 @@ import io
 import os
 import random
 import subprocess
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from cinder import exception
 from cinder.image import image_utils
 from cinder.volume import driver as cinder_driver
 
-from ashlar_cinder import ids, images
+from ashlar_cinder import ids
 from ashlar_cinder.base import AshlarDriver
 from ashlar_cinder.client import Client, Problem, UnreachableError
 from ashlar_cinder.client.streams import ExtentsReader
@@ -265,19 +266,25 @@ def test_a_volume_becomes_an_image(
     driver.delete_volume(volume)
 
 
-def test_copies_keep_to_their_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [100.0]
-    monkeypatch.setattr("ashlar_cinder.images.time.monotonic", lambda: clock[0])
-    monkeypatch.setattr(
-        "ashlar_cinder.images.time.sleep", lambda nap: clock.append(clock.pop() + nap)
-    )
-    pace = images.Pace(MIB)
-    for _ in range(10):
-        pace(MIB)
-    assert clock[0] == pytest.approx(110.0)
-    free = images.Pace(0)
-    free(GIB)
-    assert clock[0] == pytest.approx(110.0)
+@pytest.mark.parametrize("image_format", ["raw", "qcow2"])
+def test_copies_keep_to_their_limit(
+    world: World, tmp_path: Path, image_format: str, traffic: list[str]
+) -> None:
+    driver = world.driver(volume_copy_bps_limit=MIB)
+    content = random.Random(9).randbytes(4 * MIB)
+    image = content if image_format == "raw" else qcow2(tmp_path, content)
+    service = ImageService(image, disk_format=image_format)
+    volume = world.volume()
+    driver.create_volume(volume)
+    begin = time.monotonic()
+    driver.copy_image_to_volume(world.context, volume, service, service.meta["id"])
+    written = time.monotonic()
+    assert written - begin > 2
+    assert traffic[-1].endswith(f"bandwidth={MIB}")
+    driver.copy_volume_to_image(world.context, volume, service, service.meta)
+    assert time.monotonic() - written > 2
+    assert traffic[-1].endswith(f"bandwidth={MIB}")
+    driver.delete_volume(volume)
 
 
 def test_a_stream_that_is_cut_is_noticed() -> None:

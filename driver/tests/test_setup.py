@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from cinder import exception
+from oslo_config import cfg
 
 from ashlar_cinder import options, specs, stats
 from ashlar_cinder.base import AshlarDriver
-from ashlar_cinder.client import Patience
+from ashlar_cinder.client import Clear, Patience
 from ashlar_cinder.iscsi import AshlarISCSIDriver
 from ashlar_cinder.nvme import AshlarNVMeDriver
 from tests.conftest import World
@@ -46,10 +47,11 @@ def test_each_driver_takes_its_own_protocol(world: World) -> None:
 
 def test_what_is_ignored_is_said(world: World, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    world.driver(target_helper="lioadm", volume_clear="none", use_chap_auth=True)
+    world.driver(target_helper="lioadm", volume_clear_ionice="-c3", use_chap_auth=True)
     said = caplog.text
+    ignored = {"target_helper", "volume_clear_ionice"}
     for name in options.NOT_OURS:
-        assert (f"{name} is ignored" in said) == (name in {"target_helper", "volume_clear"}), name
+        assert (f"{name} is ignored" in said) == (name in ignored), name
 
 
 def test_hosts_without_secrets_are_warned_of(
@@ -97,6 +99,42 @@ def test_an_appliance_that_is_lost_is_down_for_the_scheduler(
     driver._connected = sound
     stats_of = driver.get_volume_stats(refresh=True)
     assert {pool["backend_state"] for pool in stats_of["pools"]} == {"up"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        # Cinder's default is for LVM.
+        ({}, None),
+        ({"volume_clear_size": 5}, None),
+        ({"volume_clear": "none"}, Clear("none")),
+        ({"volume_clear": "zero"}, Clear("zero")),
+        ({"volume_clear": "zero", "volume_clear_size": 5}, Clear("zero", 5 << 20)),
+        ({"ashlar_volume_clear": "discard", "volume_clear": "zero"}, Clear("discard")),
+        (
+            {"ashlar_volume_clear": "zero", "volume_copy_bps_limit": 1 << 20},
+            Clear("zero", 0, 1 << 20),
+        ),
+    ],
+    ids=str,
+)
+def test_what_is_done_with_what_is_destroyed(
+    world: World, settings: dict[str, Any], wanted: Clear | None
+) -> None:
+    assert world.driver(**settings)._clear == wanted
+
+
+def test_a_limit_of_copies(world: World) -> None:
+    def limit(**settings: Any) -> int | None:
+        return options.bandwidth(world.driver(**settings).configuration)
+
+    assert limit() is None
+    assert limit(volume_copy_bps_limit=1 << 20) == 1 << 20
+    # The appliance has no smaller one.
+    assert limit(volume_copy_bps_limit=1) == 65536
+    # That of all backends.
+    cfg.CONF.set_override("volume_copy_bps_limit", 1 << 21)
+    assert limit() == 1 << 21
 
 
 def test_provisioning() -> None:

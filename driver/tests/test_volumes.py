@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import io
+import random
+import time
 import uuid
 from typing import Any
 
@@ -13,9 +16,11 @@ from cinder.volume import qos_specs, volume_types
 from ashlar_cinder import ids
 from ashlar_cinder.base import AshlarDriver
 from ashlar_cinder.client import Client, Problem
+from ashlar_cinder.client.streams import extents_of
 from tests.conftest import World
 
 GIB = 1 << 30
+MIB = 1 << 20
 
 
 def there(client: Client, volume: Any) -> Any:
@@ -55,6 +60,50 @@ def test_a_volume_lives(
     with pytest.raises(Problem, match="not-found"):
         there(client, volume)
     driver.delete_volume(volume)
+
+
+def jobs_of(client: Client, volume: Any) -> list[Any]:
+    """What was done to a volume that is gone."""
+    own_id = uuid.UUID(volume.name_id).bytes
+    found = client._get("/v1/jobs?limit=1000")["items"]
+    return [job for job in found if job["object"]["id"] == own_id]
+
+
+@pytest.mark.parametrize("how", ["none", "zero", "discard"])
+def test_a_volume_is_cleared_before_it_is_destroyed(
+    world: World, client: Client, traffic: list[str], how: str
+) -> None:
+    driver = world.driver(ashlar_volume_clear=how, volume_clear_size=1)
+    volume = world.volume()
+    driver.create_volume(volume)
+    content = random.Random(5).randbytes(4 * MIB)
+    client.write_extents(uuid.UUID(volume.id), extents_of(io.BytesIO(content), GIB))
+    traffic.clear()
+    driver.delete_volume(volume)
+    assert traffic == ["POST /v1/bulk"]
+    [job] = [job for job in jobs_of(client, volume) if job["operation"] == "volume-delete"]
+    cleared = {"none": {}, "zero": {"written": MIB}, "discard": {"zeroed": MIB}}
+    found = {key: value for key, value in job.get("result", {}).items() if value}
+    assert found == cleared[how]
+
+
+def test_clearing_that_takes_too_long_is_given_up(world: World, client: Client) -> None:
+    slow = world.driver(ashlar_volume_clear="zero", volume_copy_bps_limit=1)
+    done = world.driver(ashlar_volume_clear="none")
+    volume = world.volume()
+    slow.create_volume(volume)
+    # Some minutes of it.
+    content = random.Random(5).randbytes(16 * MIB)
+    client.write_extents(uuid.UUID(volume.id), extents_of(io.BytesIO(content), GIB))
+    begin = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        first = threads.submit(slow.delete_volume, volume)
+        while there(client, volume)["state"] != "deleting":
+            assert time.monotonic() - begin < 60
+            time.sleep(0.05)
+        done.delete_volume(volume)
+        first.result(timeout=60)
+    assert time.monotonic() - begin < 100
 
 
 def test_snapshots_clones_and_the_way_back(

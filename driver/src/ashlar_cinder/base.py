@@ -13,6 +13,7 @@ from oslo_log import log as logging
 import ashlar_cinder
 from ashlar_cinder import errors, ids, options, specs, stats
 from ashlar_cinder.client import AshlarError, Patience, Problem
+from ashlar_cinder.client.calls import snapshot_path, volume_path
 from ashlar_cinder.client.objects import Connection
 from ashlar_cinder.core import LABEL
 from ashlar_cinder.groups import Groups
@@ -171,10 +172,12 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
                 raise
 
     def delete_volume(self, volume: Any) -> None:
-        """Destroys a volume; it may be gone already."""
+        """Destroys a volume, clears it before if configured so; it may be gone already."""
         volume_id = self._volume_id(volume)
         with errors.told():
-            self._delete("volume", volume_id, ("snapshot", ids.still_id(volume_id)))
+            self._delete(
+                volume_path(volume_id, self._clear), snapshot_path(ids.still_id(volume_id))
+            )
 
     def extend_volume(self, volume: Any, new_size: int) -> None:
         """Grows a volume, attached or not."""
@@ -218,7 +221,7 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         return True, None
 
     def _move(self, volume: uuid.UUID, pool: uuid.UUID) -> None:
-        bandwidth = int(self.configuration.safe_get("volume_copy_bps_limit") or 0)
+        bandwidth = options.bandwidth(self.configuration)
         for left in reversed(range(_MOVES)):
             try:
                 self._client.move_volume(volume, pool, bandwidth)
@@ -251,7 +254,7 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         """Destroys a snapshot; it may be gone already."""
         snapshot_id = self._snapshot_id(snapshot)
         with errors.told():
-            self._delete("snapshot", snapshot_id, ("volume", ids.attached_id(snapshot_id)))
+            self._delete(snapshot_path(snapshot_id), volume_path(ids.attached_id(snapshot_id)))
 
     def revert_to_snapshot(self, context: Any, volume: Any, snapshot: Any) -> None:
         """Gives a volume the content of a snapshot in place; copies nothing."""

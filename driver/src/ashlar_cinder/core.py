@@ -12,7 +12,7 @@ from cinder.volume import volume_utils
 from oslo_log import log as logging
 
 from ashlar_cinder import errors, options, specs
-from ashlar_cinder.client import Client, Problem, objects
+from ashlar_cinder.client import Clear, Client, Problem, objects
 from ashlar_cinder.client.calls import Item
 from ashlar_cinder.stats import GIB
 
@@ -31,6 +31,8 @@ class Core:
         super().__init__(*args, **kwargs)
         self._connected: Client | None = None
         self._known: objects.System | None = None
+        # What is done with volumes' data before they are destroyed.
+        self._clear: Clear | None = None
         self._pools: dict[str, uuid.UUID] = {}
         self._pools_lock = threading.Lock()
 
@@ -61,6 +63,7 @@ class Core:
         if self._connected is not None:
             self._connected.close()
         self._connected = client
+        self._clear = options.clear(self.configuration)
 
     # ---- Pools ---------------------------------------------------------------------------------
 
@@ -119,22 +122,19 @@ class Core:
 
     # ---- Deleting ------------------------------------------------------------------------------
 
-    def _delete(self, kind: str, wanted: uuid.UUID, along: tuple[str, uuid.UUID]) -> None:
+    def _delete(self, path: str, along: str) -> None:
         """Destroys something with what may have been left of it, in one request."""
-        path = f"/v1/{kind}s/{wanted}"
-        items = [Item("DELETE", path), Item("DELETE", f"/v1/{along[0]}s/{along[1]}")]
-        refused, left = self._client.bulk(items)
+        refused, left = self._client.bulk([Item("DELETE", path), Item("DELETE", along)])
         if refused is not None and refused.retryable:
             # On its own it is waited for.
-            refused = self._refusal(kind, wanted)
+            refused = self._refusal(path)
         for problem in (refused, left):
             if problem is not None and problem.code != "not-found":
                 raise problem
 
-    def _refusal(self, kind: str, wanted: uuid.UUID) -> Problem | None:
-        delete = {"volume": self._client.delete_volume, "snapshot": self._client.delete_snapshot}
+    def _refusal(self, path: str) -> Problem | None:
         try:
-            delete[kind](wanted)
+            self._client.delete(path)
         except Problem as problem:
             return problem
         return None

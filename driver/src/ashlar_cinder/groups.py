@@ -12,7 +12,7 @@ from oslo_log import log as logging
 
 from ashlar_cinder import errors, specs
 from ashlar_cinder.client import Problem
-from ashlar_cinder.client.calls import Item
+from ashlar_cinder.client.calls import Item, volume_path
 from ashlar_cinder.core import LABEL, Core
 
 LOG = logging.getLogger(__name__)
@@ -48,7 +48,10 @@ class Groups(Core):
                 if problem.code != "not-found":
                     raise
             outcomes = self._client.bulk(
-                [Item("DELETE", f"/v1/volumes/{self._volume_id(volume)}") for volume in volumes]
+                [
+                    Item("DELETE", volume_path(self._volume_id(volume), self._clear))
+                    for volume in volumes
+                ]
             )
         updates: Updates = []
         for volume, refused in zip(volumes, outcomes, strict=True):

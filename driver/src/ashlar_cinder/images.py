@@ -13,7 +13,7 @@ from cinder import exception
 from cinder.image import image_utils
 from oslo_log import log as logging
 
-from ashlar_cinder import errors, ids
+from ashlar_cinder import errors, ids, options
 from ashlar_cinder.client import Problem
 from ashlar_cinder.client.streams import (
     MAX_DATA,
@@ -21,7 +21,6 @@ from ashlar_cinder.client.streams import (
     ExtentsReader,
     Readable,
     extents_of,
-    paced,
 )
 from ashlar_cinder.core import Core
 from ashlar_cinder.stats import GIB
@@ -36,23 +35,6 @@ FORMATS = frozenset({"qcow2", "vmdk", "vhd", "vhdx"})
 #: How often a volume is written to that is busy, and how many seconds lie between.
 _TRIES = 10
 _PAUSE = 1.0
-
-
-class Pace:
-    """Holds a stream back to so many bytes a second; to nothing when 0."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._begin = time.monotonic()
-        self._sent = 0
-
-    def __call__(self, more: int) -> None:
-        if not self._most:
-            return
-        self._sent += more
-        ahead = self._sent / self._most - (time.monotonic() - self._begin)
-        if ahead > 0:
-            time.sleep(ahead)
 
 
 class _Chunks:
@@ -127,14 +109,14 @@ class Images(Core):
     def _write(
         self, volume: Any, image_format: str, file: Readable, length: int, *, sparse: bool
     ) -> None:
-        pace = Pace(int(self.configuration.safe_get("volume_copy_bps_limit") or 0))
-        volume_id = self._volume_id(volume)
+        volume_id, bandwidth = self._volume_id(volume), options.bandwidth(self.configuration)
         if image_format in PLAIN:
             stream = extents_of(file, volume["size"] * GIB, sparse=sparse)
-            result = self._client.write_extents(volume_id, paced(stream, pace))
+            result = self._client.write_extents(volume_id, stream, bandwidth)
         else:
-            stream = paced(_blocks(file), pace)
-            result = self._client.write_image(volume_id, image_format, stream, length)
+            result = self._client.write_image(
+                volume_id, image_format, _blocks(file), length, bandwidth
+            )
         LOG.debug(
             "Volume %(id)s: %(written)d bytes written, %(zeroed)d cleared",
             {
@@ -193,9 +175,10 @@ class Images(Core):
             self._client.delete_snapshot(still)
 
     def _read(self, kind: str, content_of: uuid.UUID, image_format: str) -> Content:
+        bandwidth = options.bandwidth(self.configuration)
         if image_format in PLAIN:
-            return self._client.read_extents(kind, content_of)
-        return self._client.read_image(kind, content_of, image_format)
+            return self._client.read_extents(kind, content_of, bandwidth)
+        return self._client.read_image(kind, content_of, image_format, bandwidth)
 
 
 def _file(content: Content, image_format: str) -> Readable:

@@ -11,7 +11,7 @@ from cinder.volume.configuration import SHARED_CONF_GROUP
 from oslo_config import cfg
 from oslo_log import log as logging
 
-from ashlar_cinder.client import Endpoint, Identity, Patience
+from ashlar_cinder.client import Clear, Endpoint, Identity, Patience
 
 LOG = logging.getLogger(__name__)
 
@@ -42,6 +42,16 @@ OPTIONS = [
         max=256,
         help="Most connections to the management port that are open at once, streams aside.",
     ),
+    cfg.StrOpt(
+        "ashlar_volume_clear",
+        choices=[
+            ("none", "Its room is given back to the pool, and no more"),
+            ("discard", "The disks are told that what nobody else has is not needed"),
+            ("zero", "What nobody else ever had is overwritten"),
+        ],
+        help="What is done with a volume's data before it is destroyed: none, discard or zero; "
+        "what volume_clear says when this is not set.",
+    ),
 ]
 
 NVME_OPTIONS = [
@@ -68,7 +78,13 @@ GENERIC = (
     "reserved_percentage",
     "max_over_subscription_ratio",
     "volume_copy_bps_limit",
+    "volume_clear",
+    "volume_clear_size",
 )
+
+#: Fewest bytes a second that the appliance keeps to.
+LEAST_BANDWIDTH = 64 << 10
+MIB = 1 << 20
 
 #: Cinder's own options that are the appliance's to decide, or of no meaning to it.
 NOT_OURS = {
@@ -81,8 +97,7 @@ NOT_OURS = {
     "nvmet_ns_id": "the appliance numbers its namespaces itself",
     "iscsi_write_cache": "the appliance acknowledges what is durable, and flushes when told",
     "iscsi_target_flags": "the appliance has its own targets",
-    "volume_clear": "new volumes read as zeros, whatever was there before",
-    "volume_clear_size": "new volumes read as zeros, whatever was there before",
+    "volume_clear_ionice": "hosts go before what the appliance does by itself",
     "driver_use_ssl": "TLS is always used",
     "driver_ssl_cert_verify": "the appliance's certificate is always verified",
     "replication_device": "replication is not there yet",
@@ -124,6 +139,25 @@ def identity(configuration: Any) -> Identity:
 def patience(configuration: Any) -> Patience:
     """For how long requests are repeated."""
     return Patience(float(configuration.ashlar_patience))
+
+
+def bandwidth(configuration: Any) -> int | None:
+    """Bytes a second that copies and clearing keep to; nothing when there is no limit."""
+    limit = configuration.safe_get("volume_copy_bps_limit") or cfg.CONF.volume_copy_bps_limit
+    return max(int(limit), LEAST_BANDWIDTH) if limit else None
+
+
+def clear(configuration: Any) -> Clear | None:
+    """What is done with what is destroyed; nothing unless an option that says so is set.
+
+    ``volume_clear`` would be ``zero`` by itself, which Cinder means for thick volumes of LVM alone.
+    """
+    how = configuration.ashlar_volume_clear
+    if how is None and set_by_operator(configuration, "volume_clear"):
+        how = configuration.volume_clear
+    if how is None:
+        return None
+    return Clear(how, configuration.volume_clear_size * MIB, bandwidth(configuration))
 
 
 def chap(configuration: Any) -> Chap | None:

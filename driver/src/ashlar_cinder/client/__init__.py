@@ -12,13 +12,14 @@ The contract is ``protocol.cddl``. Objects are what CBOR says they are: maps wit
 16 bytes, see ``objects``.
 """
 
-from ashlar_cinder.client.calls import Client
+from ashlar_cinder.client.calls import Clear, Client
 from ashlar_cinder.client.errors import AshlarError, Problem, ProtocolError, UnreachableError
 from ashlar_cinder.client.streams import Content
 from ashlar_cinder.client.transport import Endpoint, Identity, Patience
 
 __all__ = [
     "AshlarError",
+    "Clear",
     "Client",
     "Content",
     "Endpoint",

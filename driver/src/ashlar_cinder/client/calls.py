@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,8 @@ from ashlar_cinder.client.transport import (
     Request,
     Transport,
 )
+
+LOG = logging.getLogger(__name__)
 
 #: Changes in one request.
 BULK = 100
@@ -45,6 +48,36 @@ class Item:
         """As it goes over the wire."""
         item = {"method": self.method, "path": self.path}
         return item if self.body is None else item | {"body": self.body}
+
+
+@dataclass(frozen=True)
+class Clear:
+    """What is done with a volume's data before it is destroyed."""
+
+    #: ``none``, ``discard`` or ``zero``.
+    how: str
+    #: So many bytes of it, from the beginning on; all of it when 0.
+    size: int = 0
+    #: Bytes a second at most.
+    bandwidth: int | None = None
+
+    def query(self) -> str:
+        """As part of the path of a deletion."""
+        asked: dict[str, Any] = {"clear": self.how}
+        if self.how != "none":
+            asked |= {"clear_size": self.size} if self.size else {}
+            asked |= {"bandwidth": self.bandwidth} if self.bandwidth else {}
+        return f"?{urlencode(asked)}"
+
+
+def volume_path(volume: uuid.UUID, clear: Clear | None = None) -> str:
+    """A volume, as it is to be destroyed."""
+    return f"/v1/volumes/{volume}{clear.query() if clear else ''}"
+
+
+def snapshot_path(snapshot: uuid.UUID) -> str:
+    """A snapshot."""
+    return f"/v1/snapshots/{snapshot}"
 
 
 class Client:
@@ -143,9 +176,9 @@ class Client:
         path = f"/v1/volumes/{volume}"
         return cast(objects.Volume, self._change("POST", path, spec, "move"))
 
-    def delete_volume(self, volume: uuid.UUID) -> None:
-        """Destroys a volume and its data."""
-        self._change("DELETE", f"/v1/volumes/{volume}")
+    def delete_volume(self, volume: uuid.UUID, clear: Clear | None = None) -> None:
+        """Destroys a volume and its data; returns once it is cleared, if it is to be."""
+        self.delete(volume_path(volume, clear))
 
     def detach_all(self, volume: uuid.UUID) -> None:
         """Cuts a volume off from every host."""
@@ -176,7 +209,7 @@ class Client:
 
     def delete_snapshot(self, snapshot: uuid.UUID) -> None:
         """Destroys a snapshot."""
-        self._change("DELETE", f"/v1/snapshots/{snapshot}")
+        self.delete(snapshot_path(snapshot))
 
     # ---- Groups --------------------------------------------------------------------------------
 
@@ -240,6 +273,12 @@ class Client:
         query = "?force=true" if force else ""
         self._change("DELETE", f"/v1/connections/{connection}{query}")
 
+    # ---- Anything ------------------------------------------------------------------------------
+
+    def delete(self, path: str) -> None:
+        """Destroys what a path names."""
+        self._change("DELETE", path)
+
     # ---- Many at once --------------------------------------------------------------------------
 
     def bulk(self, items: Sequence[Item]) -> list[Problem | None]:
@@ -281,9 +320,17 @@ class Client:
             self.wait_for(self.job(job))
 
     def wait_for(self, job: objects.Job) -> objects.Job:
-        """Looks at a job until it has ended; raises the problem that it failed with."""
+        """Looks at a job until it has ended; raises the problem that it failed with.
+
+        What it is still tried against is logged, once.
+        """
         pause = _FIRST_LOOK
+        told = ""
         while job["state"] == "running":
+            against = str(Problem.of_map(job["problem"])) if "problem" in job else ""
+            if against not in {"", told}:
+                told = against
+                LOG.warning("%s is tried again, as it fails: %s", job["operation"], against)
             # The protocol has no event for it; a look costs the appliance one map access.
             time.sleep(pause)
             pause = min(pause * 2, _LAST_LOOK)
@@ -309,17 +356,24 @@ class Client:
         self,
         volume: uuid.UUID,
         stream: Iterable[bytes],
+        bandwidth: int | None = None,
     ) -> objects.JobResult:
         """Writes a stream of extents to a volume; returns once it is durable."""
-        return self._upload(volume, streams.EXTENTS, stream, None, "")
+        return self._upload(volume, streams.EXTENTS, stream, None, _query({}, bandwidth))
 
     def write_image(
-        self, volume: uuid.UUID, image_format: str, stream: Iterable[bytes], length: int
+        self,
+        volume: uuid.UUID,
+        image_format: str,
+        stream: Iterable[bytes],
+        length: int,
+        bandwidth: int | None = None,
     ) -> objects.JobResult:
         """Writes the disk that an image of so many bytes holds; returns once it is durable."""
         if image_format not in _IMAGE_FORMATS:
             raise ValueError(f"there are no images of format {image_format!r}")
-        return self._upload(volume, streams.IMAGE, stream, length, f"?format={image_format}")
+        query = _query({"format": image_format}, bandwidth)
+        return self._upload(volume, streams.IMAGE, stream, length, query)
 
     def _upload(
         self,
@@ -342,7 +396,7 @@ class Client:
             with streams.Content(response, pool, self._transport.lost) as content:
                 data = self._short(content)
         except UnreachableError as lost:
-            return self._broken(request_id, source.failure or lost)
+            return self._broken(request_id, source, lost)
         reply = self._transport.reply(
             response.status, response.headers.get("content-type", ""), data
         )
@@ -350,11 +404,18 @@ class Client:
             return self.wait_for(reply.value).get("result", {})
         return cast(objects.JobResult, reply.value)
 
-    def _broken(self, request_id: uuid.UUID, lost: Exception) -> objects.JobResult:
-        """What became of an upload that broke off: the job under its id knows, and has ended."""
+    def _broken(
+        self, request_id: uuid.UUID, source: streams.Source, lost: Exception
+    ) -> objects.JobResult:
+        """What became of an upload without an answer: the job under its id knows.
+
+        One that was given everything may be at work for as long as the disks take; another one
+        is ended.
+        """
+        lost = source.failure or lost
         try:
             job = self.job(request_id)
-            if job["state"] == "running":
+            if job["state"] == "running" and not source.ended:
                 # Nobody gives to it any more. It may end by itself meanwhile.
                 with contextlib.suppress(Problem):
                     self.cancel_job(request_id)
@@ -368,20 +429,26 @@ class Client:
                 raise lost from problem
             raise
 
-    def read_extents(self, kind: str, content_of: uuid.UUID) -> streams.Content:
+    def read_extents(
+        self, kind: str, content_of: uuid.UUID, bandwidth: int | None = None
+    ) -> streams.Content:
         """What a volume or snapshot holds, as a stream of extents."""
-        return self._download(kind, content_of, "extents", streams.EXTENTS)
+        query = _query({"format": "extents"}, bandwidth)
+        return self._download(kind, content_of, query, streams.EXTENTS)
 
-    def read_image(self, kind: str, content_of: uuid.UUID, image_format: str) -> streams.Content:
+    def read_image(
+        self, kind: str, content_of: uuid.UUID, image_format: str, bandwidth: int | None = None
+    ) -> streams.Content:
         """What a volume or snapshot holds, as an image."""
         if image_format not in _IMAGE_FORMATS:
             raise ValueError(f"there are no images of format {image_format!r}")
-        return self._download(kind, content_of, image_format, streams.IMAGE)
+        query = _query({"format": image_format}, bandwidth)
+        return self._download(kind, content_of, query, streams.IMAGE)
 
     def _download(
-        self, kind: str, content_of: uuid.UUID, shape: str, media_type: str
+        self, kind: str, content_of: uuid.UUID, query: str, media_type: str
     ) -> streams.Content:
-        path = f"/v1/{kind}s/{content_of}/data?format={shape}"
+        path = f"/v1/{kind}s/{content_of}/data{query}"
         response, pool = self._transport.open(
             "GET", path, request_id=uuid.uuid4(), headers={"accept": media_type}
         )
@@ -432,3 +499,9 @@ class Client:
         if method == "DELETE" or verb == "release":
             return None
         return self._get(path)
+
+
+def _query(asked: dict[str, Any], bandwidth: int | None) -> str:
+    """Of a transfer: bytes a second at the disks at most, if there is such a limit."""
+    asked = asked | ({"bandwidth": bandwidth} if bandwidth else {})
+    return f"?{urlencode(asked)}" if asked else ""

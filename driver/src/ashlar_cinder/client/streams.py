@@ -38,15 +38,19 @@ class Readable(Protocol):
 
 
 class Source:
-    """A stream that is being sent. Remembers how it broke, which is no failure of sending."""
+    """A stream that is being sent. Remembers its end, and how it broke, which is no failure of
+    sending.
+    """
 
     def __init__(self, stream: Iterable[bytes]) -> None:
         self._stream = stream
         self.failure: Exception | None = None
+        self.ended = False
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             yield from self._stream
+            self.ended = True
         except Exception as error:
             self.failure = error
             raise
@@ -216,10 +220,3 @@ class ExtentsReader:
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
-
-
-def paced(stream: Iterable[bytes], wait: Callable[[int], None]) -> Iterator[bytes]:
-    """The same stream, ``wait`` being told how many bytes are to follow."""
-    for part in stream:
-        wait(len(part))
-        yield part
