@@ -106,6 +106,34 @@ def test_clearing_that_takes_too_long_is_given_up(world: World, client: Client) 
     assert time.monotonic() - begin < 100
 
 
+def test_what_the_appliance_has_not_is_said_at_start(
+    world: World, driver: AshlarDriver, caplog: pytest.LogCaptureFixture, traffic: list[str]
+) -> None:
+    there, gone, new = world.volume(), world.volume(), world.volume(status="creating")
+    driver.create_volume(there)
+    snapshot, lost = world.snapshot(there), world.snapshot(there, status="available")
+    driver.create_snapshot(snapshot)
+    traffic.clear()
+    told = driver.update_provider_info([there, gone, new], [snapshot, lost])
+    assert told == (None, None)
+    assert traffic == ["GET /v1/volumes?limit=1000", "GET /v1/snapshots?limit=1000"]
+    said = [record.getMessage() for record in caplog.records if "has no" in record.getMessage()]
+    assert len(said) == 2
+    for message, one in zip(said, (gone, lost), strict=True):
+        assert one.id in message
+    driver.delete_snapshot(snapshot)
+    driver.delete_volume(there)
+
+
+def test_a_start_does_not_need_the_appliance(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = world.unready(ashlar_endpoint="127.0.0.1:1", ashlar_patience=0)
+    away.do_setup(world.context)
+    assert away.update_provider_info([world.volume()], []) == (None, None)
+    assert "was not compared" in caplog.text
+
+
 def test_snapshots_clones_and_the_way_back(
     world: World, driver: AshlarDriver, client: Client, traffic: list[str]
 ) -> None:

@@ -29,6 +29,8 @@ cfg.CONF.register_opts(options.OPTIONS, group=configuration.SHARED_CONF_GROUP)
 PROTOCOL = 1
 #: What is asked every minute is not repeated for longer than this.
 _SHORTLY = Patience(10.0)
+#: What is so only of volumes and snapshots that are there.
+_LASTING = frozenset({"available", "in-use", "reserved", "maintenance"})
 #: How often a move is begun that is cut short.
 _MOVES = 3
 
@@ -143,6 +145,31 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         """The name of the pool that a volume is in."""
         with errors.told():
             return self._pool_name(self._client.volume(self._volume_id(volume))["pool"])
+
+    def update_provider_info(self, volumes: Any, snapshots: Any) -> tuple[None, None]:
+        """At each start, says what Cinder has that the appliance does not.
+
+        There is nothing to be told: Cinder knows already what things are called there.
+        """
+        try:
+            there = {
+                "Volume": {volume["id"] for volume in self._client.volumes()},
+                "Snapshot": {snapshot["id"] for snapshot in self._client.snapshots()},
+            }
+        except AshlarError as error:
+            # What Cinder does next says so to whom it concerns.
+            LOG.warning("What the appliance has was not compared with what Cinder has: %s", error)
+            return None, None
+        wanted = [("Volume", volume, self._volume_id(volume)) for volume in volumes]
+        wanted += [("Snapshot", snapshot, self._snapshot_id(snapshot)) for snapshot in snapshots]
+        for kind, one, own_id in wanted:
+            if one["status"] in _LASTING and own_id.bytes not in there[kind]:
+                LOG.error(
+                    "%(kind)s %(id)s is %(status)s for Cinder, and the appliance has no %(own)s: "
+                    "it was removed there, or the appliance lost it",
+                    {"kind": kind, "id": one["id"], "status": one["status"], "own": own_id},
+                )
+        return None, None
 
     # ---- Volumes -------------------------------------------------------------------------------
 
