@@ -9,21 +9,31 @@ import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-_TEXTS = ("id", "name", "status", "disk_format", "container_format", "visibility", "owner")
+_TEXTS = (
+    "id",
+    "name",
+    "status",
+    "disk_format",
+    "container_format",
+    "visibility",
+    "owner",
+    "direct_url",
+)
 _SCHEMA = {
     "name": "image",
     "properties": {name: {"type": ["null", "string"]} for name in _TEXTS}
     | {name: {"type": ["null", "integer"]} for name in ("size", "min_disk", "min_ram")}
-    | {"protected": {"type": "boolean"}, "tags": {"type": "array"}},
+    | {"protected": {"type": "boolean"}, "tags": {"type": "array"}, "locations": {"type": "array"}},
     "additionalProperties": {"type": "string"},
 }
 _IMAGE = re.compile(r"/v2/images/([0-9a-f-]+)(/file)?")
 
 
 class ImageService:
-    """Images in memory."""
+    """Images in memory, all of one owner's. They may be elsewhere, as far as Cinder says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str | None = None) -> None:
+        self.owner = owner
         self.images: dict[str, dict[str, Any]] = {}
         self.contents: dict[str, bytes] = {}
         service = self
@@ -55,7 +65,8 @@ class ImageService:
             "min_disk": 0,
             "min_ram": 0,
             "size": None,
-            "owner": None,
+            "owner": self.owner,
+            "locations": [],
         } | asked
         self.images[image["id"]] = image
         return image
@@ -63,6 +74,18 @@ class ImageService:
     def fill(self, image: str, content: bytes) -> None:
         self.contents[image] = content
         self.images[image] |= {"status": "active", "size": len(content)}
+
+    def place(self, image: str, changes: list[dict[str, Any]]) -> None:
+        """Notes where it is; how long it is there, nobody looks."""
+        for change in changes:
+            if change["path"].startswith("/locations"):
+                where = change["value"]
+                self.images[image]["locations"].append(where)
+                self.images[image] |= {
+                    "status": "active",
+                    "size": 1 << 30,
+                    "direct_url": where["url"],
+                }
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -100,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PATCH(self) -> None:
         match = _IMAGE.fullmatch(self.path)
         assert match
-        self._body()
+        self.images.place(match[1], json.loads(self._body()))
         self._say(200, json.dumps(self.images.images[match[1]]).encode())
 
     def _body(self) -> bytes:

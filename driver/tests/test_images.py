@@ -15,11 +15,13 @@ import pytest
 from cinder import exception
 from cinder.image import image_utils
 from cinder.volume import driver as cinder_driver
+from oslo_config import cfg
 
 from ashlar_cinder import ids
 from ashlar_cinder.base import AshlarDriver
 from ashlar_cinder.client import Client, Problem, UnreachableError
 from ashlar_cinder.client.streams import ExtentsReader
+from ashlar_cinder.nvme import AshlarNVMeDriver
 from tests.conftest import World
 
 GIB = 1 << 30
@@ -285,6 +287,101 @@ def test_copies_keep_to_their_limit(
     assert time.monotonic() - written > 2
     assert traffic[-1].endswith(f"bandwidth={MIB}")
     driver.delete_volume(volume)
+
+
+def image_volume(world: World, driver: AshlarDriver, **settings: Any) -> Any:
+    """A volume that an image is on."""
+    kept = world.volume(**settings)
+    driver.create_volume(kept)
+    return kept
+
+
+OWNER = "the-owner"
+
+
+@pytest.mark.parametrize("where", ["cinder://{}", "cinder://store/{}", "direct"])
+def test_an_image_on_a_volume_is_cloned(
+    world: World, client: Client, traffic: list[str], where: str
+) -> None:
+    cfg.CONF.set_override("allowed_direct_url_schemes", ["cinder"])
+    iscsi, nvme = world.driver(), world.driver(AshlarNVMeDriver)
+    # Of the other transport's backend, which Cinder itself does not look at.
+    kept = image_volume(world, iscsi, host="h@other#tank", project_id=OWNER)
+    url = where.format(kept.id)
+    location = (f"cinder://{kept.id}", None) if where == "direct" else (None, [{"url": url}])
+    service = ImageService(owner=OWNER)
+    volume = world.volume(size=2)
+    traffic.clear()
+    cloned = nvme.clone_image(world.context, volume, location, service.meta, service)
+    assert cloned == (None, True)
+    assert len(traffic) == 1
+    there = client.volume(uuid.UUID(volume.id))
+    assert there["parent"] == {"volume": uuid.UUID(kept.id).bytes}
+    assert there["size"] == 2 * GIB
+    for one in (volume, kept):
+        nvme.delete_volume(one)
+
+
+def test_an_image_of_somebody_else_s_volume_is_not_cloned(
+    world: World, driver: AshlarDriver, traffic: list[str]
+) -> None:
+    cfg.CONF.set_override("allowed_direct_url_schemes", ["cinder"])
+    kept = image_volume(world, driver, project_id="another")
+    location = (None, [{"url": f"cinder://{kept.id}"}])
+    service = ImageService(owner=OWNER)
+    volume = world.volume()
+
+    def cloned() -> bool:
+        return driver.clone_image(world.context, volume, location, service.meta, service)[1]
+
+    traffic.clear()
+    assert not cloned()
+    assert not traffic
+    # Of the image service's own project, which notes whose image it is.
+    kept.metadata = {"image_owner": OWNER}
+    kept.save()
+    assert cloned()
+    for one in (volume, kept):
+        driver.delete_volume(one)
+
+
+@pytest.mark.parametrize(
+    ("why", "location", "meta"),
+    [
+        ("no leave", "cinder://{}", {}),
+        ("no location", None, {}),
+        ("elsewhere", "rbd://cluster/pool/image/snap", {}),
+        ("no uuid", "cinder://store/", {}),
+        ("unknown", "cinder://5c6c8f0e-9a7b-4c53-8a45-0c1b3b0a9d11", {}),
+        ("no disk", "cinder://{}", {"disk_format": "qcow2"}),
+        ("compressed", "cinder://{}", {"container_format": "compressed"}),
+        ("other pool", "cinder://{}", {}),
+        ("smaller", "cinder://{}", {}),
+        ("encrypted", "cinder://{}", {}),
+        ("not made", "cinder://{}", {}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_images_that_are_not_cloned_are_copied(
+    world: World, driver: AshlarDriver, client: Client, why: str, location: Any, meta: Any
+) -> None:
+    schemes = [] if why == "no leave" else ["cinder"]
+    cfg.CONF.set_override("allowed_direct_url_schemes", schemes)
+    kept = world.volume(
+        pool="second" if why == "other pool" else "tank",
+        size=2 if why == "smaller" else 1,
+        project_id=OWNER,
+        encryption_key_id=str(uuid.uuid4()) if why == "encrypted" else None,
+    )
+    if why != "not made":
+        driver.create_volume(kept)
+    service = ImageService(owner=OWNER, **meta)
+    where = (None, [{"url": location.format(kept.id)}]) if location else None
+    volume = world.volume()
+    cloned = driver.clone_image(world.context, volume, where, service.meta, service)
+    assert cloned == (None, False)
+    driver.delete_volume(kept)
+    assert not list(client.volumes())
 
 
 def test_a_stream_that_is_cut_is_noticed() -> None:

@@ -21,8 +21,8 @@ DRIVERS = [AshlarISCSIDriver, AshlarNVMeDriver]
 #: What must not be what a base class does.
 OWN = """
     get_driver_options do_setup check_for_setup_error _init_vendor_properties _update_volume_stats
-    get_pool create_volume delete_volume extend_volume create_cloned_volume
-    create_volume_from_snapshot create_snapshot delete_snapshot revert_to_snapshot
+    get_pool update_provider_info create_volume delete_volume extend_volume create_cloned_volume
+    clone_image create_volume_from_snapshot create_snapshot delete_snapshot revert_to_snapshot
     snapshot_revert_use_temp_snapshot ensure_export create_export remove_export validate_connector
     initialize_connection terminate_connection create_export_snapshot remove_export_snapshot
     initialize_connection_snapshot terminate_connection_snapshot copy_image_to_volume
@@ -37,9 +37,9 @@ OWN = """
 INHERITED = """
     get_version get_volume_stats init_capabilities get_filter_function get_goodness_function
     set_throttle set_initialized initialized supported
-    clone_image clear_download copy_image_to_encrypted_volume
+    clear_download copy_image_to_encrypted_volume
     get_backup_device backup_use_temp_snapshot before_volume_copy after_volume_copy
-    update_provider_info freeze_backend thaw_backend
+    freeze_backend thaw_backend
     create_volume_from_backup local_path secure_file_operations_enabled
 """.split()
 

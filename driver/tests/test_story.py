@@ -21,7 +21,7 @@ import pytest
 
 from ashlar_cinder.client import Client, Endpoint, Identity
 from tests.appliance import Appliance
-from tests.cinder_api import OTHER_PROJECT, PATIENCE, CinderApi, CinderError
+from tests.cinder_api import OTHER_PROJECT, PATIENCE, PROJECT, CinderApi, CinderError
 from tests.image_service import ImageService
 
 GIB = 1 << 30
@@ -51,6 +51,7 @@ periodic_interval = 2
 backend_stats_polling_interval = 3
 glance_api_servers = {images}
 enable_force_upload = True
+allowed_direct_url_schemes = cinder
 rpc_response_timeout = 60
 [database]
 connection = sqlite:///{place}/cinder.sqlite
@@ -74,6 +75,9 @@ use_chap_auth = True
 ashlar_nvme_authentication = none
 max_over_subscription_ratio = 20
 """
+
+#: Raw images of this one's volumes stay where they are, as clones.
+KEEPS_IMAGES = "nvme"
 
 
 class Story:
@@ -145,10 +149,12 @@ def story(where: tuple[str, Identity], tmp_path_factory: pytest.TempPathFactory)
     place = tmp_path_factory.mktemp("cinder")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    images = ImageService()
+    images = ImageService(PROJECT)
     text = CONFIG.format(place=place, prefix=sys.prefix, port=port, images=images.url)
     for name, driver in DRIVERS.items():
         text += BACKEND.format(name=name, driver=driver, endpoint=endpoint, identity=identity)
+        if name == KEEPS_IMAGES:
+            text += "image_upload_use_cinder_backend = True\n"
     config = place / "cinder.conf"
     config.write_text(text)
     # Cinder looks at images by "sudo cinder-rootwrap CONFIG COMMAND": here it need be nobody else.
@@ -403,6 +409,50 @@ def test_images(story: Story, backend: str, tmp_path: Path) -> None:
         # One has the size of the volume, the other that of the image: behind that are zeros.
         subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", raw, image], check=True)
         api.remove("volume", volume["id"])
+
+
+def test_an_image_that_is_a_volume_is_cloned(story: Story, backend: str) -> None:
+    """By its own backend and by the other, to the pool that it is in."""
+    api = story.api
+    keeping = api.ask("POST", "/types", {"volume_type": {"name": str(uuid.uuid4())}})["volume_type"]
+    specs = {"volume_backend_name": KEEPS_IMAGES}
+    api.ask("POST", f"/types/{keeping['id']}/extra_specs", {"extra_specs": specs})
+    parent = api.make("volume", size=1, volume_type=keeping["id"])
+    pool = parent["os-vol-host-attr:host"].rsplit("#", 1)[1]
+    api.ask("POST", f"/types/{backend}/extra_specs", {"extra_specs": {"pool_name": pool}})
+    asked = {"image_name": "kept", "disk_format": "raw", "container_format": "bare"}
+    image = api.act(parent["id"], "os-volume_upload_image", **asked)
+    image = image["os-volume_upload_image"]["image_id"]
+    api.until("volume", parent["id"], "available")
+    [where] = story.images.images[image]["locations"]
+    kept = where["url"].removeprefix("cinder://")
+    assert story.client.volume(uuid.UUID(kept))["parent"] == {"volume": id_of(parent)}
+    assert image not in story.images.contents
+    volume = api.make("volume", size=2, volume_type=backend, imageRef=image)
+    assert story.there(volume)["parent"] == {"volume": uuid.UUID(kept).bytes}
+    assert volume["bootable"] == "true"
+    for one in (volume["id"], kept, parent["id"]):
+        api.remove("volume", one)
+    api.ask("DELETE", f"/types/{keeping['id']}")
+
+
+def id_of(volume: Any) -> bytes:
+    return uuid.UUID(volume["id"]).bytes
+
+
+def test_consistency_groups_of_the_older_api(story: Story, backend: str) -> None:
+    api = story.api
+    # Cinder has a group type for them, which asks for one instant.
+    group = api.make("consistencygroup", name="older", volume_types=backend)
+    volume = api.make("volume", size=1, volume_type=backend, consistencygroup_id=group["id"])
+    assert story.client.group(uuid.UUID(group["id"]))["volumes"] == [id_of(volume)]
+    instant = api.make("cgsnapshot", name="instant", consistencygroup_id=group["id"])
+    [snapshot] = story.client.snapshots()
+    assert snapshot["group"] == uuid.UUID(instant["id"]).bytes
+    api.remove("cgsnapshot", instant["id"])
+    path = f"/consistencygroups/{group['id']}/delete"
+    api.ask("POST", path, {"consistencygroup": {"force": True}})
+    api.gone("consistencygroup", group["id"])
 
 
 def test_another_project_accepts_a_volume(story: Story, backend: str) -> None:

@@ -17,7 +17,7 @@ from ashlar_cinder.client.calls import snapshot_path, volume_path
 from ashlar_cinder.client.objects import Connection
 from ashlar_cinder.core import LABEL
 from ashlar_cinder.groups import Groups
-from ashlar_cinder.images import Images
+from ashlar_cinder.images import Images, is_plain_disk, volumes_of_image
 from ashlar_cinder.manage import Manage
 from ashlar_cinder.stats import GIB
 
@@ -184,6 +184,33 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
     def create_cloned_volume(self, volume: Any, src_vref: Any) -> None:
         """Makes a volume that begins as another is now, larger if asked for; copies nothing."""
         self._create(volume, source={"volume": self._volume_id(src_vref)})
+
+    def clone_image(
+        self,
+        context: Any,
+        volume: Any,
+        image_location: Any,
+        image_meta: Any,
+        image_service: Any,
+    ) -> tuple[None, bool]:
+        """Clones the volume that a raw image is on, of whichever backend of the appliance it is.
+
+        Cinder does so by itself only where both volumes are of one backend. As it does, this
+        asks the operator's leave to go by what the image service says of locations.
+        """
+        if "cinder" not in cfg.CONF.allowed_direct_url_schemes or not is_plain_disk(image_meta):
+            return None, False
+        for source in volumes_of_image(image_location, image_meta):
+            try:
+                self.create_cloned_volume(volume, source)
+            except exception.CinderException as error:
+                LOG.info(
+                    "Image %(image)s is not cloned from volume %(source)s: %(error)s",
+                    {"image": image_meta["id"], "source": source["id"], "error": error},
+                )
+            else:
+                return None, True
+        return None, False
 
     def _create(self, volume: Any, source: dict[str, uuid.UUID] | None = None) -> None:
         spec = self._new_volume(volume)

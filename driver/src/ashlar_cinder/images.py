@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
-from cinder import exception
+from cinder import context as cinder_context
+from cinder import exception, objects
 from cinder.image import image_utils
 from oslo_log import log as logging
 
@@ -31,6 +33,8 @@ LOG = logging.getLogger(__name__)
 PLAIN = frozenset({"raw", "iso", "ami", "ari", "aki"})
 #: Those that the appliance reads and writes, under the names that both have for them.
 FORMATS = frozenset({"qcow2", "vmdk", "vhd", "vhdx"})
+
+_VOLUME_URL = re.compile(r"cinder://([^/]*/)?(?P<volume>[0-9a-fA-F-]{36})")
 
 #: How often a volume is written to that is busy, and how many seconds lie between.
 _TRIES = 10
@@ -205,6 +209,35 @@ def _opened(
         return
     chunks = image_service.download(context, image_id)
     yield _Chunks(iter(chunks)), int(meta["size"])
+
+
+def is_plain_disk(meta: Any) -> bool:
+    """Whether a volume that an image is on has the image's disk."""
+    return meta.get("container_format") == "bare" and meta.get("disk_format") == "raw"
+
+
+def volumes_of_image(location: Any, meta: Any) -> Iterator[Any]:
+    """Volumes of Cinder's that an image is on, by what the image service says.
+
+    Who may change where an image is could name the volume of somebody else, so it must be the
+    image's owner's, or noted as an image of theirs.
+    """
+    direct, others = location or (None, None)
+    urls = [direct, *(other.get("url") for other in others or [])]
+    for wanted in dict.fromkeys(filter(None, map(_volume_of_url, urls))):
+        try:
+            volume = objects.Volume.get_by_id(cinder_context.get_admin_context(), wanted)
+        except exception.VolumeNotFound:
+            continue
+        owners = {volume["project_id"], volume["metadata"].get("image_owner")}
+        if not volume["encryption_key_id"] and meta.get("owner") and meta["owner"] in owners:
+            yield volume
+
+
+def _volume_of_url(url: str | None) -> str | None:
+    """The volume that ``cinder://VOLUME`` or ``cinder://STORE/VOLUME`` names."""
+    match = _VOLUME_URL.fullmatch(url or "")
+    return match["volume"] if match else None
 
 
 def _refusals(image_id: str) -> dict[str, errors.Maker]:
