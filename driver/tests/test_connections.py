@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import re
 import uuid
 from typing import Any
 
@@ -202,6 +203,34 @@ def test_hosts_that_an_operator_made(world: World, client: Client, connector: An
     assert connection["host"] == made.bytes
     told.terminate_connection(volume, host)
     told.delete_volume(volume)
+
+
+def test_hosts_that_the_box_proves_itself_to(world: World, client: Client, connector: Any) -> None:
+    host = connector("alpha")
+    secrets = {
+        "chap": {"name": "alpha", "secret": "operators-own1"},
+        "chap_mutual": {"name": "box", "secret": "the-box-s-own2"},
+    }
+    spec = {"name": "alpha", "iqn": host["initiator"], "authentication": "mutual"}
+    client.create_host(uuid.uuid4(), spec | {"secrets": secrets})
+    driver = world.driver(
+        AshlarISCSIDriver,
+        use_chap_auth=True,
+        chap_username="alpha",
+        chap_password="operators-own1",
+    )
+    volume = world.volume()
+    driver.create_volume(volume)
+    info = driver.initialize_connection(volume, host)
+    [known] = client.hosts()
+    assert known["authentication"] == "mutual"
+    ran = "\n".join(brick_commands(info["data"]))
+    # What os-brick leaves as iscsid.conf of the host has it.
+    told = set(re.findall(r"node\.session\.auth\.(\w+)", ran))
+    assert told == {"authmethod", "username", "password"}
+    assert "the-box-s-own2" not in ran + str(info)
+    driver.terminate_connection(volume, host)
+    driver.delete_volume(volume)
 
 
 def test_a_host_that_an_operator_forgot_is_made_again(
