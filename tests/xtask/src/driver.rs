@@ -11,8 +11,10 @@ use crate::build::{cargo, check, root, target};
 /// Where its tests' own packages are listed, with their versions.
 const REQUIREMENTS: &str = "tests/requirements.txt";
 
-/// Programs that its tests run: an appliance on the model kernel.
-const PROGRAMS: &[&str] = &["appliance", "convert"];
+/// Makes the programs that its tests run, an appliance on the model kernel, as those of a test's
+/// package. Chosen from the whole workspace, it and all it is made of have the features that they have
+/// for `cargo test --workspace`, and are not built again.
+const PROGRAMS: [&str; 5] = ["test", "--workspace", "--no-run", "--test", "features"];
 
 /// Checks and tests it.
 pub fn check_and_test() -> anyhow::Result<()> {
@@ -36,12 +38,7 @@ pub fn check_and_test() -> anyhow::Result<()> {
     check(&mut run(&["ruff", "check", "."]))?;
     check(&mut run(&["mypy"]))?;
     install(&driver, &place, &python)?;
-    let mut build = cargo();
-    build.args(["build", "--package", "ashlar-tests"]);
-    for program in PROGRAMS {
-        build.args(["--bin", program]);
-    }
-    check(&mut build)?;
+    check(cargo().args(PROGRAMS))?;
     let cache = format!("cache_dir={}", place.join("pytest").display());
     check(
         run(&["pytest", "--quiet", "-o", &cache])
