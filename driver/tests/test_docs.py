@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import configparser
 import re
+from pathlib import Path
 
 from ashlar_cinder import options, specs
 from ashlar_cinder.iscsi import AshlarISCSIDriver
 from tests import reference
+from tests.test_interface import ABSENT, INHERITED, OLDER, OWN
+
+SUPPORT = Path(__file__).parents[1] / "SUPPORT.md"
 
 
 def test_the_reference_is_of_the_options() -> None:
@@ -39,3 +43,37 @@ def test_types_are_described() -> None:
 def test_what_is_ignored_is_not_offered() -> None:
     offered = {option.name for option in AshlarISCSIDriver.get_driver_options()}
     assert not offered & set(options.NOT_OURS)
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The rows of a table of SUPPORT.md, without its head."""
+    part = SUPPORT.read_text().split(f"## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in part.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_each_method_is_in_the_support_page_as_what_it_is() -> None:
+    found: dict[str, set[str]] = {}
+    for _, methods, whose, _, _ in rows("Methods"):
+        for name in re.findall(r"`(\w+)`", methods):
+            found.setdefault(name, set()).add(whose.split(";")[0])
+    wanted = dict.fromkeys(OWN, "own") | dict.fromkeys(INHERITED, "Cinder's")
+    wanted |= dict.fromkeys([*OLDER, *ABSENT], "absent")
+    assert found == {name: {whose} for name, whose in wanted.items()}
+
+
+def test_what_the_support_page_names_is_a_test() -> None:
+    tests = Path(__file__).parent
+    tables = ("The rows of Cinder's driver support matrix", "Methods", "Cinder's options")
+    for heading in tables:
+        assert rows(heading)
+        for row in rows(heading):
+            shown = re.findall(r"`(test_\w+\.py): (test_\w+)`", row[-1])
+            assert shown or row[-1].startswith("not tested"), row
+            for file, name in shown:
+                assert f"\ndef {name}(" in (tests / file).read_text(), f"{file}: {name}"
+
+
+def test_ignored_options_are_in_the_support_page() -> None:
+    named = " ".join(row[0] for row in rows("Cinder's options") if "ignored" in row[1])
+    assert set(named.replace("`", "").split()) == set(options.NOT_OURS)
