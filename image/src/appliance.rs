@@ -21,7 +21,12 @@ const RECIPE: Recipe = Recipe {
         "thin-provisioning-tools",
         "udev",
     ],
-    finish: r#"printf 'g ashlar 990\nu ashlar 990:990 "Ashlar agent" /var/lib/ashlar -\n' >"$1/usr/lib/sysusers.d/ashlar.conf" && chroot "$1" systemd-sysusers && grep -q ^ashlar:x:990:990: "$1/etc/passwd""#,
+    finish: concat!(
+        "cat >\"$1/usr/lib/sysusers.d/ashlar.conf\" <<'END'\n",
+        include_str!("../appliance/usr/lib/sysusers.d/ashlar.conf"),
+        "END\n",
+        r#"chroot "$1" systemd-sysusers && grep -q ^ashlar:x:990:990: "$1/etc/passwd""#,
+    ),
 };
 
 /// User and group id of the unprivileged agent, fixed because files on the state partition

@@ -142,6 +142,36 @@ mod tests {
         );
     }
 
+    /// A box whose state partition is made empty gets them from there.
+    #[test]
+    fn the_service_manager_makes_the_same_directories() {
+        let rules = include_str!("../appliance/usr/lib/tmpfiles.d/ashlar.conf");
+        let rules: Vec<_> = rules
+            .lines()
+            .filter(|line| line.starts_with("d "))
+            .collect();
+        let ours: Vec<_> = DIRECTORIES
+            .iter()
+            .map(|(name, owner)| {
+                let user = match owner {
+                    Owner::Root => "root",
+                    Owner::Agent => "ashlar",
+                };
+                [
+                    "d",
+                    &format!("/var/lib/ashlar/{name}"),
+                    "0700",
+                    user,
+                    user,
+                    "-",
+                ]
+                .join(" ")
+            })
+            .collect();
+        let plain = |rule: &&str| rule.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(rules.iter().map(plain).collect::<Vec<_>>(), ours);
+    }
+
     #[test]
     fn a_path_out_of_the_state_partition_is_refused() {
         let stage = tempfile::tempdir().unwrap();
