@@ -1,12 +1,13 @@
 //! The Cinder driver, checked and tested beside the Cinder that it is for.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::Context;
 
 use crate::build::{cargo, check, root, target};
+use crate::python::{environment, pip};
 
 /// Where its tests' own packages are listed, with their versions.
 const REQUIREMENTS: &str = "tests/requirements.txt";
@@ -20,8 +21,8 @@ const PROGRAMS: [&str; 5] = ["test", "--workspace", "--no-run", "--test", "featu
 pub fn check_and_test() -> anyhow::Result<()> {
     let driver = root().canonicalize()?.join("driver");
     let place = target().join("driver");
-    fs::create_dir_all(&place).with_context(|| place.display().to_string())?;
-    let python = environment(&driver, &place)?;
+    let what = "Cinder and what its driver is tested with";
+    let python = environment(&driver.join(REQUIREMENTS), &place, what)?;
     let run = |arguments: &[&str]| {
         let mut command = Command::new(&python);
         command
@@ -46,27 +47,6 @@ pub fn check_and_test() -> anyhow::Result<()> {
     )
 }
 
-/// Python with what the tests need, made anew when they need something else.
-fn environment(driver: &Path, place: &Path) -> anyhow::Result<PathBuf> {
-    let requirements = driver.join(REQUIREMENTS);
-    let wanted = fs::read_to_string(&requirements)
-        .with_context(|| format!("failed to read {}", requirements.display()))?;
-    let (folder, stamp) = (place.join("venv"), place.join("requirements.txt"));
-    let python = folder.join("bin/python");
-    if fs::read_to_string(&stamp).is_ok_and(|there| there == wanted) {
-        return Ok(python);
-    }
-    eprintln!("installing Cinder and what its driver is tested with");
-    check(
-        Command::new("python3")
-            .args(["-m", "venv", "--clear"])
-            .arg(&folder),
-    )?;
-    check(pip(&python).arg("--requirement").arg(&requirements))?;
-    fs::write(&stamp, wanted).with_context(|| stamp.display().to_string())?;
-    Ok(python)
-}
-
 /// Installs the driver as an operator does, from a copy: what builds it leaves things behind.
 fn install(driver: &Path, place: &Path, python: &Path) -> anyhow::Result<()> {
     let copy = place.join("package");
@@ -85,16 +65,4 @@ fn install(driver: &Path, place: &Path, python: &Path) -> anyhow::Result<()> {
             .args(["--no-deps", "--force-reinstall"])
             .arg(&copy),
     )
-}
-
-fn pip(python: &Path) -> Command {
-    let mut command = Command::new(python);
-    command.args([
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]);
-    command
 }

@@ -6,8 +6,10 @@ mod demo;
 mod driver;
 mod host;
 mod lab;
+mod python;
 mod suites;
 mod test;
+mod yocto;
 
 use std::path::PathBuf;
 
@@ -42,6 +44,8 @@ enum Command {
     },
     /// Build the appliance's image and say where it is.
     Image,
+    /// Write the list of crates that the Yocto recipes fetch, from Cargo.lock.
+    YoctoCrates,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -52,5 +56,6 @@ fn main() -> anyhow::Result<()> {
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench { json, many } => bench::run(&json, many),
         Command::Image => build::image(),
+        Command::YoctoCrates => yocto::write_crates(),
     }
 }

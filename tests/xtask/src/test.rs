@@ -1,7 +1,7 @@
 //! Every test.
 
 use crate::build::{cargo, check};
-use crate::{driver, host, suites};
+use crate::{driver, host, suites, yocto};
 
 /// Which tests to run; all by default.
 #[derive(clap::Args)]
@@ -48,5 +48,6 @@ fn quick() -> anyhow::Result<()> {
         "warnings",
     ]))?;
     check(cargo().args(["test", "--workspace"]))?;
+    yocto::lint()?;
     driver::check_and_test()
 }

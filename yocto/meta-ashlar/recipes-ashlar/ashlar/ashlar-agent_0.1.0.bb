@@ -1,0 +1,21 @@
+SUMMARY = "Management daemon of the Ashlar block-storage appliance"
+DESCRIPTION = "The unprivileged daemon: TLS, the management protocol, policy, metadata. What is to \
+be in the kernel it tells ashlar-targetd."
+LICENSE = "Apache-2.0"
+
+require ashlar-rust.inc
+
+inherit systemd
+
+SYSTEMD_SERVICE:${PN} = "ashlar-agent.service"
+
+do_install:append() {
+    install -D -m 0644 ${S}/image/appliance/etc/systemd/system/ashlar-agent.service \
+        ${D}${systemd_system_unitdir}/ashlar-agent.service
+}
+
+RDEPENDS:${PN} = "\
+    ashlar-config \
+    ashlar-convert \
+    ashlar-targetd \
+"
