@@ -15,6 +15,9 @@ pub struct Arguments {
     /// Only those of the Cinder driver.
     #[arg(long, conflicts_with_all = ["quick", "vm"])]
     driver: bool,
+    /// Only what can be checked of the Yocto layers without building them.
+    #[arg(long, conflicts_with_all = ["quick", "vm", "driver"])]
+    yocto: bool,
     /// Only tests in virtual machines from files whose names contain this.
     #[arg(long, requires = "vm", value_name = "TEXT")]
     only: Option<String>,
@@ -25,6 +28,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     host::prepare()?;
     if arguments.driver {
         return driver::check_and_test();
+    }
+    if arguments.yocto {
+        return yocto::lint();
     }
     if !arguments.vm {
         quick()?;
