@@ -4,6 +4,7 @@
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
@@ -77,25 +78,34 @@ pub fn lint() -> anyhow::Result<()> {
     let requirements = layers.join("requirements.txt");
     let what = "what the Yocto layers are checked with";
     let python = environment(&requirements, &target().join("yocto"), what)?;
-    let mut command = std::process::Command::new(python.with_file_name("oelint-adv"));
+    let files = metadata(&layers)?;
+    let mut command = Command::new(python.with_file_name("oelint-adv"));
     command
         .args(["--quiet", "--relpaths", "--hide", "info"])
         .args(["--release", SERIES])
         .args(SUPPRESSED.iter().flat_map(|rule| ["--suppress", rule]))
-        .args(metadata(&layers)?)
+        .args(
+            files
+                .iter()
+                .filter_map(|file| file.strip_prefix(&layers).ok()),
+        )
         .current_dir(&layers);
     check(&mut command)
 }
 
-/// What bitbake reads of the layers.
+/// What bitbake reads of the layers: recipes, what they require, and configurations.
 fn metadata(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
-        let kind = path.extension().and_then(|kind| kind.to_str());
+        let read = match path.extension().and_then(|kind| kind.to_str()) {
+            Some("bb" | "bbappend" | "inc") => true,
+            Some("conf") => path.iter().any(|part| part == "conf"),
+            _ => false,
+        };
         if path.is_dir() {
             files.extend(metadata(&path)?);
-        } else if matches!(kind, Some("bb" | "bbappend" | "conf" | "inc")) {
+        } else if read {
             files.push(path);
         }
     }

@@ -1,12 +1,12 @@
 SUMMARY = "What makes a Linux system an Ashlar appliance"
 DESCRIPTION = "The daemons, the tools for thin metadata, and the modules of the kernel that they use."
 
+# Kernels differ between machines.
+PACKAGE_ARCH = "${MACHINE_ARCH}"
+
 inherit packagegroup features_check
 
 REQUIRED_DISTRO_FEATURES = "systemd usrmerge"
-
-# Kernels differ between machines.
-PACKAGE_ARCH = "${MACHINE_ARCH}"
 
 def ashlar_kernel_modules(d):
     """The packages of the modules that the appliance's Debian image has, too."""
@@ -23,4 +23,6 @@ RDEPENDS:${PN} = "\
 "
 
 # What a machine has built into its kernel, or not at all, has no package.
-RRECOMMENDS:${PN} = "${@ashlar_kernel_modules(d)}"
+ASHLAR_KERNEL_MODULES = "${@ashlar_kernel_modules(d)}"
+ASHLAR_KERNEL_MODULES[vardepvalue] = "${ASHLAR_KERNEL_MODULES}"
+RRECOMMENDS:${PN} = "${ASHLAR_KERNEL_MODULES}"
