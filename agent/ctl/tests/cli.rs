@@ -331,7 +331,10 @@ async fn failures_say_who_said_no_and_why() {
         ("volume create v --pool p --size 10elephants", "10GiB"),
         ("volume create v --size 1GiB", "--pool"),
         ("host create h --iqn IQN", "iSCSI name"),
-        ("volume attach v h --transport fc", "iscsi or nvme-tcp"),
+        (
+            "volume attach v h --transport fc",
+            "iscsi, nvme-tcp or nvme-rdma",
+        ),
         ("system show -o yaml", "json"),
         ("system show --endpoint http://x", "endpoint"),
         ("volume", "Usage"),
