@@ -44,7 +44,7 @@ struct Target {
 /// Runs those whose names contain `only`.
 pub fn run(only: Option<&str>) -> anyhow::Result<()> {
     let variable = parts()?.save().context("saving the parts")?;
-    let mut suites = suites(only.unwrap_or_default())?;
+    let mut suites = suites(only)?;
     suites.sort_by_key(|suite| {
         LONG.iter()
             .position(|long| *long == suite.name)
@@ -80,13 +80,14 @@ pub fn run(only: Option<&str>) -> anyhow::Result<()> {
 
 /// Builds them. Of the whole workspace, as those without machines: selected by package, all
 /// libraries would be built once more, with the features that this package alone asks for.
-fn suites(only: &str) -> anyhow::Result<Vec<Suite>> {
+fn suites(only: Option<&str>) -> anyhow::Result<Vec<Suite>> {
+    let pattern = only.map_or("vm-*".to_owned(), |only| format!("vm-*{only}*"));
     let mut build = cargo();
     build
         .args(["test", "--workspace", "--features", "ashlar-guest-tests/vm"])
         .args(["--no-run", "--message-format", "json-render-diagnostics"])
         .arg("--test")
-        .arg(format!("vm-*{only}*"))
+        .arg(pattern)
         .stdout(Stdio::piped());
     let mut child = build.spawn().context("failed to start cargo")?;
     let output = child.stdout.take().context("cargo has no output")?;
