@@ -142,6 +142,9 @@ def test_others_are_not_talked_to(appliance: Appliance, tmp_path: Path) -> None:
 class Peer:
     """A peer with the appliance's certificate that answers as it is told to."""
 
+    #: For how many seconds it takes nothing before it reads a request.
+    rest = 0.0
+
     def __init__(self, appliance: Appliance, answers: list[bytes | None]) -> None:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         pki = appliance.pki
@@ -159,6 +162,7 @@ class Peer:
             except OSError:
                 return
             with self.context.wrap_socket(plain, server_side=True) as peer:
+                time.sleep(self.rest)
                 self.seen.append(self._request(peer))
                 answer = self.answers.pop(0)
                 if answer is not None:
@@ -169,7 +173,8 @@ class Peer:
         data = b""
         while b"\r\n\r\n" not in data:
             data += peer.recv(65536)
-        head, body = data.split(b"\r\n\r\n", 1)
+        head, begun = data.split(b"\r\n\r\n", 1)
+        body = bytearray(begun)
         length = re.search(rb"(?i)^content-length: (\d+)", head, re.MULTILINE)
         while length and len(body) < int(length[1]):
             if not (more := peer.recv(65536)):
@@ -322,6 +327,39 @@ def test_an_upload_without_an_answer_is_waited_for_if_it_was_whole(peer: Any, wh
     with pytest.raises(OSError, match="gone"):
         client.write_image(uuid.uuid4(), "qcow2", image(), 8)
     assert [request.split(b" ")[0] for request in one.seen] == [b"PUT", b"GET", b"DELETE", b"GET"]
+
+
+def test_a_stream_is_sent_as_slowly_as_it_is_taken(
+    peer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ashlar_cinder.client.transport.CONNECT", 1)
+    one, client = peer(answer(200, wire.encode({"written": 8})))
+    one.rest = 3.0
+    # More than what lies between takes by itself.
+    pieces = [bytes(MIB)] * 32
+    begin = time.monotonic()
+    result = client.write_image(uuid.uuid4(), "qcow2", iter(pieces), len(pieces) * MIB)
+    assert result == {"written": 8}
+    assert time.monotonic() - begin > one.rest
+    assert len(one.seen) == 1
+
+
+def test_a_peer_that_takes_nothing_of_a_stream_is_gone(
+    peer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ashlar_cinder.client.transport.SILENCE", 1)
+    one, client = peer(None)
+    one.rest = 8.0
+    begin = time.monotonic()
+    with pytest.raises(UnreachableError):
+        client._transport.open(
+            "PUT",
+            f"/v1/volumes/{uuid.uuid4()}/data",
+            request_id=uuid.uuid4(),
+            headers={},
+            body=iter([bytes(MIB)] * 32),
+        )
+    assert time.monotonic() - begin < one.rest
 
 
 def test_what_a_job_is_tried_against_is_said_once(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import urllib3
+from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import HTTPError
 
 from ashlar_cinder.client import wire
@@ -29,8 +30,9 @@ WAIT = 30
 #: What an answer takes beyond that.
 GRACE = 30
 CONNECT = 10
-#: A peer that neither gives nor takes anything of a stream for so long is gone. An appliance that
-#: has all of it may take its time to make it durable.
+#: A peer that gives nothing of a stream for so long, or does not take a piece of one, is gone. At
+#: the least bandwidth it takes 16 seconds for a piece. One that was sent a whole stream may be at
+#: work for longer: its job is looked at then.
 SILENCE = 300
 
 _FIRST_PAUSE = 0.1
@@ -121,6 +123,22 @@ class Reply:
     def accepted(self) -> bool:
         """Whether it is a job, under way."""
         return self.status == _ACCEPTED
+
+
+class _Streaming(HTTPSConnection):
+    """Sends for as long as the peer takes it: urllib3 sends under the timeout of connecting, and
+    the appliance takes a stream no faster than its bandwidth.
+    """
+
+    def connect(self) -> None:
+        super().connect()
+        # What requests are sent under; not all of them set it on the socket.
+        self.timeout = SILENCE
+        self.sock.settimeout(SILENCE)
+
+
+class _StreamingPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Streaming
 
 
 class Transport:
@@ -259,7 +277,7 @@ class Transport:
         Over a connection of its own: one that is kept may have gone stale, and a body cannot be
         sent twice.
         """
-        pool = self._new_pool(1)
+        pool = self._new_pool(1, _StreamingPool)
         try:
             response = pool.urlopen(
                 method,
@@ -286,8 +304,12 @@ class Transport:
     def _lost(self, error: Exception) -> UnreachableError:
         return UnreachableError(f"failed to talk to {self.endpoint}: {error}")
 
-    def _new_pool(self, connections: int) -> urllib3.HTTPSConnectionPool:
-        return urllib3.HTTPSConnectionPool(
+    def _new_pool(
+        self,
+        connections: int,
+        kind: type[urllib3.HTTPSConnectionPool] = urllib3.HTTPSConnectionPool,
+    ) -> urllib3.HTTPSConnectionPool:
+        return kind(
             self.endpoint.host,
             self.endpoint.port,
             maxsize=connections,
