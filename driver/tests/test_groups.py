@@ -10,6 +10,7 @@ import pytest
 from cinder.tests.unit import utils as cinder_utils
 from cinder.volume import group_types
 
+from ashlar_cinder import ids
 from ashlar_cinder.base import AshlarDriver
 from ashlar_cinder.client import Client
 from ashlar_cinder.client.streams import extents_of
@@ -104,16 +105,37 @@ def test_members_are_cleared_with_their_group(
     driver.create_volume(volume)
     content = extents_of(io.BytesIO(b"x" * MIB), GIB)
     client.write_extents(uuid.UUID(volume.id), content)
-    assert driver.delete_group(world.context, group, [volume])[0] == {"status": "deleted"}
+    # Another is gone already.
+    gone = world.volume(group_id=group.id)
+    model, updates = driver.delete_group(world.context, group, [volume, gone])
+    assert model == {"status": "deleted"}
+    assert {update["status"] for update in updates} == {"deleted"}
     found = client._get("/v1/jobs?limit=1000")["items"]
     own = [job for job in found if job["object"]["id"] == uuid.UUID(volume.id).bytes]
     [deleted] = [job for job in own if job["operation"] == "volume-delete"]
     assert deleted["result"]["written"] == MIB
 
 
-def test_a_member_that_hosts_use_is_not_deleted(
-    world: World, driver: AshlarDriver, group_type: str, connector: Any
+@pytest.mark.parametrize("how", ["none", "zero"])
+def test_what_was_left_of_members_goes_along(
+    world: World, client: Client, group_type: str, how: str
 ) -> None:
+    driver = world.driver(ashlar_volume_clear=how)
+    group = group_of(world, group_type)
+    driver.create_group(world.context, group)
+    volume = world.volume(group_id=group.id)
+    driver.create_volume(volume)
+    own_id = uuid.UUID(volume.id)
+    client.create_snapshot(ids.still_id(own_id), {"name": "left", "volume": own_id})
+    assert driver.delete_group(world.context, group, [volume])[0] == {"status": "deleted"}
+    assert not list(client.snapshots())
+
+
+@pytest.mark.parametrize("how", ["none", "zero"])
+def test_a_member_that_hosts_use_is_not_deleted(
+    world: World, group_type: str, connector: Any, how: str
+) -> None:
+    driver = world.driver(ashlar_volume_clear=how)
     group = group_of(world, group_type)
     driver.create_group(world.context, group)
     volumes = [world.volume(group_id=group.id) for _ in range(2)]

@@ -80,11 +80,43 @@ def test_a_volume_is_cleared_before_it_is_destroyed(
     client.write_extents(uuid.UUID(volume.id), extents_of(io.BytesIO(content), GIB))
     traffic.clear()
     driver.delete_volume(volume)
-    assert traffic == ["POST /v1/bulk"]
+    if how == "none":
+        assert traffic == ["POST /v1/bulk"]
+    else:
+        # What an upload may have left, the volume, and looks at the job.
+        size = "&clear_size=1048576"
+        cleared_path = f"DELETE /v1/volumes/{volume.id}?clear={how}{size}"
+        assert traffic[:2] == ["POST /v1/bulk", cleared_path]
+        assert {asked.split("/")[2] for asked in traffic[2:]} <= {"jobs"}
     [job] = [job for job in jobs_of(client, volume) if job["operation"] == "volume-delete"]
     cleared = {"none": {}, "zero": {"written": MIB}, "discard": {"zeroed": MIB}}
     found = {key: value for key, value in job.get("result", {}).items() if value}
     assert found == cleared[how]
+
+
+@pytest.mark.parametrize("others", ["none", "upload", "snapshot"])
+@pytest.mark.parametrize("how", ["zero", "discard"])
+def test_what_is_left_of_clearing_is_said(
+    world: World, client: Client, caplog: pytest.LogCaptureFixture, how: str, others: str
+) -> None:
+    driver = world.driver(ashlar_volume_clear=how)
+    volume = world.volume()
+    driver.create_volume(volume)
+    own_id = uuid.UUID(volume.id)
+    content = random.Random(5).randbytes(MIB)
+    client.write_extents(own_id, extents_of(io.BytesIO(content), GIB))
+    snapshot = world.snapshot(volume)
+    if others == "snapshot":
+        driver.create_snapshot(snapshot)
+    elif others == "upload":
+        client.create_snapshot(ids.still_id(own_id), {"name": "left", "volume": own_id})
+    driver.delete_volume(volume)
+    # What another has or had is not overwritten. Discarding leaves it to the kernel.
+    left = how == "zero" and others != "none"
+    said = f"Volume {volume.id}: {MIB} bytes were asked to be cleared and were not"
+    assert (said in caplog.text) == left
+    assert ("were asked to be cleared" in caplog.text) == left
+    driver.delete_snapshot(snapshot)
 
 
 def test_clearing_that_takes_too_long_is_given_up(world: World, client: Client) -> None:
@@ -96,13 +128,19 @@ def test_clearing_that_takes_too_long_is_given_up(world: World, client: Client) 
     content = random.Random(5).randbytes(16 * MIB)
     client.write_extents(uuid.UUID(volume.id), extents_of(io.BytesIO(content), GIB))
     begin = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
         first = threads.submit(slow.delete_volume, volume)
         while there(client, volume)["state"] != "deleting":
             assert time.monotonic() - begin < 60
             time.sleep(0.05)
+        # As a service does that is started meanwhile.
+        again = threads.submit(slow.delete_volume, volume)
+        with pytest.raises(concurrent.futures.TimeoutError):
+            again.result(timeout=2)
+        assert there(client, volume)["state"] == "deleting"
         done.delete_volume(volume)
-        first.result(timeout=60)
+        for one in (first, again):
+            one.result(timeout=60)
     assert time.monotonic() - begin < 100
 
 

@@ -227,11 +227,10 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
 
     def delete_volume(self, volume: Any) -> None:
         """Destroys a volume, clears it before if configured so; it may be gone already."""
-        volume_id = self._volume_id(volume)
         with errors.told():
-            self._delete(
-                volume_path(volume_id, self._clear), snapshot_path(ids.still_id(volume_id))
-            )
+            [refused] = self._delete_volumes([self._volume_id(volume)])
+            if refused is not None:
+                raise refused
 
     def extend_volume(self, volume: Any, new_size: int) -> None:
         """Grows a volume, attached or not."""
@@ -308,7 +307,10 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         """Destroys a snapshot; it may be gone already."""
         snapshot_id = self._snapshot_id(snapshot)
         with errors.told():
-            self._delete(snapshot_path(snapshot_id), volume_path(ids.attached_id(snapshot_id)))
+            attached = volume_path(ids.attached_id(snapshot_id))
+            [refused] = self._delete([(snapshot_path(snapshot_id), attached)])
+            if refused is not None:
+                raise refused
 
     def revert_to_snapshot(self, context: Any, volume: Any, snapshot: Any) -> None:
         """Gives a volume the content of a snapshot in place; copies nothing."""

@@ -11,9 +11,9 @@ from cinder import exception
 from cinder.volume import volume_utils
 from oslo_log import log as logging
 
-from ashlar_cinder import errors, options, specs
+from ashlar_cinder import errors, ids, options, specs
 from ashlar_cinder.client import Clear, Client, Problem, objects
-from ashlar_cinder.client.calls import Item
+from ashlar_cinder.client.calls import Item, snapshot_path, volume_path
 from ashlar_cinder.stats import GIB
 
 LOG = logging.getLogger(__name__)
@@ -122,15 +122,60 @@ class Core:
 
     # ---- Deleting ------------------------------------------------------------------------------
 
-    def _delete(self, path: str, along: str) -> None:
-        """Destroys something with what may have been left of it, in one request."""
-        refused, left = self._client.bulk([Item("DELETE", path), Item("DELETE", along)])
-        if refused is not None and refused.retryable:
-            # On its own it is waited for.
-            refused = self._refusal(path)
-        for problem in (refused, left):
-            if problem is not None and problem.code != "not-found":
-                raise problem
+    def _delete_volumes(self, volumes: Sequence[uuid.UUID]) -> list[Problem | None]:
+        """Destroys volumes with what uploads may have left of them, cleared before if configured
+        so; what each was refused with, if it was.
+        """
+        paths = [volume_path(volume, self._clear) for volume in volumes]
+        stills = [snapshot_path(ids.still_id(volume)) for volume in volumes]
+        if self._clear is None or self._clear.how == "none":
+            return self._delete(list(zip(paths, stills, strict=True)))
+        # What they hold is another's as long as they are there, and would be left.
+        refusals = self._refusals(stills)
+        jobs: list[objects.Job | Problem] = []
+        for path, refused in zip(paths, refusals, strict=True):
+            try:
+                jobs.append(refused or self._client.begin_delete(path))
+            except Problem as problem:
+                jobs.append(problem)
+        return [self._cleared(*each) for each in zip(volumes, jobs, strict=True)]
+
+    def _cleared(self, volume: uuid.UUID, job: objects.Job | Problem) -> Problem | None:
+        """Waits until a volume is destroyed; what that was refused with, if it was."""
+        try:
+            if isinstance(job, Problem):
+                raise job
+            result = self._client.wait_for(job).get("result", {})
+        except Problem as problem:
+            return None if problem.code == "not-found" else problem
+        if left := result.get("left"):
+            LOG.warning(
+                "Volume %(id)s: %(left)d bytes were asked to be cleared and were not: others have "
+                "or had them",
+                {"id": volume, "left": left},
+            )
+        return None
+
+    def _delete(self, pairs: Sequence[tuple[str, str]]) -> list[Problem | None]:
+        """Destroys things, each with what may have been left of it, together; what each was
+        refused with, if it was.
+        """
+        refusals = self._refusals([path for pair in pairs for path in pair])
+        return [
+            refused or left for refused, left in zip(refusals[::2], refusals[1::2], strict=True)
+        ]
+
+    def _refusals(self, paths: Sequence[str]) -> list[Problem | None]:
+        """Destroys what paths name; what is gone already is not refused."""
+        refusals = self._client.bulk([Item("DELETE", path) for path in paths])
+        for at, refused in enumerate(refusals):
+            if refused is not None and refused.retryable:
+                # On its own it is waited for.
+                refusals[at] = self._refusal(paths[at])
+        return [
+            None if refused is not None and refused.code == "not-found" else refused
+            for refused in refusals
+        ]
 
     def _refusal(self, path: str) -> Problem | None:
         try:

@@ -12,7 +12,7 @@ from oslo_log import log as logging
 
 from ashlar_cinder import errors, specs
 from ashlar_cinder.client import Problem
-from ashlar_cinder.client.calls import Item, volume_path
+from ashlar_cinder.client.calls import Item
 from ashlar_cinder.core import LABEL, Core
 
 LOG = logging.getLogger(__name__)
@@ -47,21 +47,15 @@ class Groups(Core):
             except Problem as problem:
                 if problem.code != "not-found":
                     raise
-            outcomes = self._client.bulk(
-                [
-                    Item("DELETE", volume_path(self._volume_id(volume), self._clear))
-                    for volume in volumes
-                ]
-            )
+            refusals = self._delete_volumes([self._volume_id(volume) for volume in volumes])
         updates: Updates = []
-        for volume, refused in zip(volumes, outcomes, strict=True):
-            gone = refused is None or refused.code == "not-found"
-            if not gone:
+        for volume, refused in zip(volumes, refusals, strict=True):
+            if refused is not None:
                 LOG.error(
                     "Volume %(id)s was not deleted with its group: %(problem)s",
                     {"id": volume["id"], "problem": refused},
                 )
-            status = "deleted" if gone else "error_deleting"
+            status = "deleted" if refused is None else "error_deleting"
             updates.append({"id": volume["id"], "status": status})
         failed = any(update["status"] != "deleted" for update in updates)
         status = fields.GroupStatus.ERROR_DELETING if failed else fields.GroupStatus.DELETED

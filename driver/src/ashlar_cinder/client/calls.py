@@ -279,6 +279,13 @@ class Client:
         """Destroys what a path names."""
         self._change("DELETE", path)
 
+    def begin_delete(self, path: str) -> objects.Job:
+        """Begins to destroy what a path names; the job that does."""
+        request_id = uuid.uuid4()
+        request = Request("DELETE", path)
+        reply = self._transport.exchange(request, request_id=request_id, wait=0)
+        return cast(objects.Job, reply.value) if reply.accepted else self.job(request_id)
+
     # ---- Many at once --------------------------------------------------------------------------
 
     def bulk(self, items: Sequence[Item]) -> list[Problem | None]:

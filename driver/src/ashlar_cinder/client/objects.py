@@ -184,6 +184,7 @@ class JobResult(TypedDict, total=False):
 
     written: int
     zeroed: int
+    left: int
     sha256: str
 
 
