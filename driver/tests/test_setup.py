@@ -124,6 +124,17 @@ def test_what_is_done_with_what_is_destroyed(
     assert world.driver(**settings)._clear == wanted
 
 
+@pytest.mark.parametrize("how", [None, "none", "discard", "zero"])
+@pytest.mark.parametrize("offload", [False, True])
+def test_a_service_that_would_wait_for_clearing_says_so(
+    world: World, caplog: pytest.LogCaptureFixture, how: str | None, offload: bool
+) -> None:
+    cfg.CONF.set_override("volume_service_inithost_offload", offload)
+    world.driver(ashlar_volume_clear=how)
+    wanted = how in {"discard", "zero"} and not offload
+    assert ("volume_service_inithost_offload is not set" in caplog.text) == wanted
+
+
 def test_a_limit_of_copies(world: World) -> None:
     def limit(**settings: Any) -> int | None:
         return options.bandwidth(world.driver(**settings).configuration)

@@ -73,6 +73,7 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         options.check_target_protocol(self.configuration, self.TARGET_PROTOCOL)
         options.say_what_is_ignored(self.configuration)
         self._connect_to_appliance()
+        options.say_what_waits(self._clear)
 
     def check_for_setup_error(self) -> None:
         """Looks whether the appliance is there, and is what this driver can use."""

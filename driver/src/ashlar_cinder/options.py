@@ -190,6 +190,17 @@ def say_what_is_ignored(configuration: Any) -> None:
             LOG.warning("%(name)s is ignored: %(why)s", {"name": name, "why": why})
 
 
+def say_what_waits(how: Clear | None) -> None:
+    """A line if a service that starts would wait for all that was being cleared."""
+    cfg.CONF.import_opt("volume_service_inithost_offload", "cinder.volume.manager")
+    if how is None or how.how == "none" or cfg.CONF.volume_service_inithost_offload:
+        return
+    LOG.warning(
+        "volume_service_inithost_offload is not set: a service that is started while volumes are "
+        "cleared waits for each of them before it does anything else"
+    )
+
+
 def set_by_operator(configuration: Any, name: str) -> bool:
     """Whether an option is set for the backend, or all backends, rather than having its default."""
     defaults = (cfg.Locations.opt_default, cfg.Locations.set_default)
