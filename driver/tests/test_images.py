@@ -384,6 +384,52 @@ def test_images_that_are_not_cloned_are_copied(
     assert not list(client.volumes())
 
 
+@pytest.mark.parametrize(
+    ("code", "copied"),
+    [
+        ("not-found", True),
+        ("busy", True),
+        ("in-use", True),
+        ("invalid-field", True),
+        ("no-space", False),
+        ("kernel-failed", False),
+        ("frozen", False),
+        (None, False),
+    ],
+)
+def test_an_image_is_copied_only_if_that_may_help(
+    world: World,
+    driver: AshlarDriver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    code: str | None,
+    copied: bool,
+) -> None:
+    cfg.CONF.set_override("allowed_direct_url_schemes", ["cinder"])
+    kept = image_volume(world, driver, project_id=OWNER)
+    location = (None, [{"url": f"cinder://{kept.id}"}])
+    service = ImageService(owner=OWNER)
+    volume = world.volume()
+    error = Problem(code, "why", kind="volume") if code else UnreachableError("why")
+
+    def refuse(self: Client, *args: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Client, "create_volume", refuse)
+
+        def clone() -> Any:
+            return driver.clone_image(world.context, volume, location, service.meta, service)
+
+        if copied:
+            assert clone() == (None, False)
+        else:
+            with pytest.raises(exception.VolumeBackendAPIException, match="why"):
+                clone()
+    assert (f"is not cloned from volume {kept.id}" in caplog.text) == copied
+    driver.delete_volume(kept)
+
+
 def test_a_stream_that_is_cut_is_noticed() -> None:
     with pytest.raises(UnreachableError):
         ExtentsReader(io.BytesIO(b"\0" * 10)).read(1)

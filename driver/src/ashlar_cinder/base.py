@@ -31,6 +31,8 @@ PROTOCOL = 1
 _SHORTLY = Patience(10.0)
 #: What is so only of volumes and snapshots that are there.
 _LASTING = frozenset({"available", "in-use", "reserved", "maintenance"})
+#: Why an image's volume is not cloned that may be copied: gone, busy, or of another pool or size.
+_NOT_CLONED = (exception.VolumeNotFound, exception.VolumeIsBusy, exception.InvalidInput)
 #: How often a move is begun that is cut short.
 _MOVES = 3
 
@@ -197,15 +199,16 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         """Clones the volume that a raw image is on, of whichever backend of the appliance it is.
 
         Cinder does so by itself only where both volumes are of one backend. As it does, this
-        asks the operator's leave to go by what the image service says of locations.
+        asks the operator's leave to go by what the image service says of locations. An image is
+        copied where its volume cannot be cloned, and not where no volume can be made.
         """
         if "cinder" not in cfg.CONF.allowed_direct_url_schemes or not is_plain_disk(image_meta):
             return None, False
         for source in volumes_of_image(image_location, image_meta):
             try:
                 self.create_cloned_volume(volume, source)
-            except exception.CinderException as error:
-                LOG.info(
+            except _NOT_CLONED as error:
+                LOG.warning(
                     "Image %(image)s is not cloned from volume %(source)s: %(error)s",
                     {"image": image_meta["id"], "source": source["id"], "error": error},
                 )
