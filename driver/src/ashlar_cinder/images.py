@@ -14,6 +14,7 @@ from cinder import context as cinder_context
 from cinder import exception, objects
 from cinder.image import image_utils
 from oslo_log import log as logging
+from oslo_utils import uuidutils
 
 from ashlar_cinder import errors, ids, options
 from ashlar_cinder.client import Problem
@@ -34,7 +35,7 @@ PLAIN = frozenset({"raw", "iso", "ami", "ari", "aki"})
 #: Those that the appliance reads and writes, under the names that both have for them.
 FORMATS = frozenset({"qcow2", "vmdk", "vhd", "vhdx"})
 
-_VOLUME_URL = re.compile(r"cinder://([^/]*/)?(?P<volume>[0-9a-fA-F-]{36})")
+_VOLUME_URL = re.compile(r"cinder://([^/]*/)?(?P<volume>[^/]+)")
 
 #: How often a volume is written to that is busy, and how many seconds lie between.
 _TRIES = 10
@@ -237,7 +238,7 @@ def volumes_of_image(location: Any, meta: Any) -> Iterator[Any]:
 def _volume_of_url(url: str | None) -> str | None:
     """The volume that ``cinder://VOLUME`` or ``cinder://STORE/VOLUME`` names."""
     match = _VOLUME_URL.fullmatch(url or "")
-    return match["volume"] if match else None
+    return match["volume"] if match and uuidutils.is_uuid_like(match["volume"]) else None
 
 
 def _refusals(image_id: str) -> dict[str, errors.Maker]:
