@@ -163,6 +163,24 @@ def test_what_the_appliance_has_not_is_said_at_start(
     driver.delete_volume(there)
 
 
+def test_what_another_service_destroyed_meanwhile_is_not_missing(
+    world: World, driver: AshlarDriver, caplog: pytest.LogCaptureFixture
+) -> None:
+    volume, deleting = world.volume(), world.volume()
+    snapshot = world.snapshot(volume, status="available")
+    volumes = objects.VolumeList.get_all(world.context)
+    snapshots = objects.SnapshotList.get_all(world.context, {})
+    driver.update_provider_info(volumes, snapshots)
+    assert caplog.text.count("the appliance has no") == 3
+    caplog.clear()
+    snapshot.destroy()
+    volume.destroy()
+    deleting.status = "deleting"
+    deleting.save()
+    driver.update_provider_info(volumes, snapshots)
+    assert "the appliance has no" not in caplog.text
+
+
 def test_a_start_does_not_need_the_appliance(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from cinder import context as cinder_context
 from cinder import exception
 from cinder.volume import configuration, driver
 from oslo_config import cfg
@@ -166,7 +167,7 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         wanted = [("Volume", volume, self._volume_id(volume)) for volume in volumes]
         wanted += [("Snapshot", snapshot, self._snapshot_id(snapshot)) for snapshot in snapshots]
         for kind, one, own_id in wanted:
-            if one["status"] in _LASTING and own_id.bytes not in there[kind]:
+            if own_id.bytes not in there[kind] and _is_lasting(one):
                 LOG.error(
                     "%(kind)s %(id)s is %(status)s for Cinder, and the appliance has no %(own)s: "
                     "it was removed there, or the appliance lost it",
@@ -456,3 +457,16 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
     ) -> dict[str, Any]:
         """What os-brick is told."""
         raise NotImplementedError
+
+
+def _is_lasting(one: Any) -> bool:
+    """Whether a volume or snapshot is to be there. Cinder is asked once more: another service may
+    have been destroying it, and some time has passed since.
+    """
+    if one["status"] not in _LASTING:
+        return False
+    try:
+        now = type(one).get_by_id(cinder_context.get_admin_context(), one["id"])
+    except exception.NotFound:
+        return False
+    return now["status"] in _LASTING
