@@ -16,7 +16,11 @@ def ashlar_kernel_modules(d):
         names = [line.strip() for line in file if line.strip() and not line.startswith("#")]
     return " ".join("kernel-module-" + name.replace("_", "-") for name in names)
 
+# Networks of the machine, by the addresses of its cards.
+ASHLAR_NETWORKS ?= "ashlar-networks"
+
 RDEPENDS:${PN} = "\
+    ${ASHLAR_NETWORKS} \
     ashlar-agent \
     ashlar-targetd \
     thin-provisioning-tools \
