@@ -8,7 +8,9 @@ require ashlar.inc
 
 SRC_URI += "file://image/appliance;subdir=${BP}"
 
-inherit useradd
+inherit features_check useradd
+
+REQUIRED_DISTRO_FEATURES = "systemd usrmerge"
 
 # The same as in sysusers.d/ashlar.conf, which a test of the project's holds it to. The number is
 # fixed because files on the state partition outlive the firmware that made them.

@@ -5,7 +5,9 @@ LICENSE = "Apache-2.0"
 
 require ashlar-rust.inc
 
-inherit systemd
+inherit features_check systemd
+
+REQUIRED_DISTRO_FEATURES = "systemd usrmerge"
 
 SYSTEMD_SERVICE:${PN} = "ashlar-targetd.service run-blkio.mount"
 
