@@ -205,4 +205,84 @@ mod tests {
         );
         assert!(recipe.contains(&format!("--uid {number} ")), "{recipe}");
     }
+
+    /// What the recipes take of `image/appliance`: files, and folders of files as `FOLDER/*`.
+    fn taken() -> Vec<String> {
+        let recipe = |name: &str| {
+            let version = workspace()["package"]["version"]
+                .as_str()
+                .unwrap()
+                .to_owned();
+            fs::read_to_string(recipes().join(format!("{name}_{version}.bb"))).unwrap()
+        };
+        let between = |text: &str, start: &str, end: &str| -> Vec<String> {
+            let (_, rest) = text.split_once(start).unwrap();
+            let (words, _) = rest.split_once(end).unwrap();
+            words.split_whitespace().map(str::to_owned).collect()
+        };
+        let mut taken = between(&recipe("ashlar-config"), "for file in ", "; do\n");
+        taken.retain(|word| word != "\\");
+        for program in ["ashlar-agent", "ashlar-targetd"] {
+            let units = between(&recipe(program), "SYSTEMD_SERVICE:${PN} = \"", "\"");
+            taken.extend(
+                units
+                    .iter()
+                    .map(|unit| format!("etc/systemd/system/{unit}")),
+            );
+        }
+        taken
+    }
+
+    fn files(folder: &Path) -> Vec<PathBuf> {
+        let paths = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        paths
+            .flat_map(|path| {
+                if path.is_dir() {
+                    files(&path)
+                } else {
+                    vec![path]
+                }
+            })
+            .collect()
+    }
+
+    /// A file of the Debian image's that no recipe takes would be missing on boards, silently.
+    #[test]
+    fn the_recipes_take_what_the_debian_image_has() {
+        let appliance = root().join("image/appliance");
+        let mut there: Vec<_> = files(&appliance)
+            .iter()
+            .map(|path| {
+                path.strip_prefix(&appliance)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect();
+        // The package group reads the modules, the distribution the mounts.
+        for apart in ["modules.txt", "etc/fstab"] {
+            assert!(there.iter().any(|file| file == apart), "{apart}");
+            there.retain(|file| file != apart);
+        }
+        let covers = |word: &str, file: &str| match word.strip_suffix("/*") {
+            Some(folder) => Path::new(file).parent() == Some(Path::new(folder)),
+            None => word == file,
+        };
+        let taken = taken();
+        for file in &there {
+            assert!(
+                taken.iter().any(|word| covers(word, file)),
+                "no recipe takes {file}"
+            );
+        }
+        for word in &taken {
+            assert!(
+                there.iter().any(|file| covers(word, file)),
+                "there is no {word}"
+            );
+        }
+    }
 }
