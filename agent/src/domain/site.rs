@@ -94,10 +94,9 @@ impl Site {
 
     /// Whether a transport has an address to listen on.
     pub fn serves(&self, transport: Transport) -> bool {
-        match transport {
-            Transport::Iscsi => !self.iscsi.portals.is_empty(),
-            Transport::NvmeTcp => self.ports_of(NvmeFabric::Tcp).next().is_some(),
-            Transport::NvmeRdma => self.ports_of(NvmeFabric::Rdma).next().is_some(),
+        match transport.nvme() {
+            None => !self.iscsi.portals.is_empty(),
+            Some(fabric) => self.ports_of(fabric).next().is_some(),
         }
     }
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ashlar_protocol::{Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
-    DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeFabric, NvmeHost, PoolDisk,
-    PoolFormat, Qos, Sectors, SnapshotsKind, ThinSource,
+    DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos,
+    Sectors, SnapshotsKind, ThinSource,
 };
 use uuid::Uuid;
 
@@ -212,16 +212,12 @@ fn exports(intent: &Intent, site: &Site, volume: Uuid) -> Result<Exports, Proble
     let mut ports = BTreeMap::new();
     let mut unserved = None;
     for (transport, host) in hosts(intent, volume) {
-        match transport {
-            Transport::Iscsi => iscsi.extend(host.iqn.clone().map(|iqn| (iqn, acl(host)))),
+        match transport.nvme() {
+            None => iscsi.extend(host.iqn.clone().map(|iqn| (iqn, acl(host)))),
             // The kernel lists hosts for a subsystem, not for its ports.
-            Transport::NvmeTcp => {
+            Some(fabric) => {
                 nvme.extend(host.nqn.clone().map(|nqn| (nqn, nvme_host(host))));
-                ports.extend(site.ports_of(NvmeFabric::Tcp));
-            }
-            Transport::NvmeRdma => {
-                nvme.extend(host.nqn.clone().map(|nqn| (nqn, nvme_host(host))));
-                ports.extend(site.ports_of(NvmeFabric::Rdma));
+                ports.extend(site.ports_of(fabric));
             }
         }
         unserved = unserved.or((!site.serves(transport)).then_some(transport));

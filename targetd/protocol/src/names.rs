@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::desired::NvmeFabric;
+
 /// Why a name was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {value:?} is not valid: {rule}")]
@@ -184,9 +186,15 @@ impl Transport {
     /// Whether it carries NVMe: hosts are known by their NQN, and all that reach a volume by it
     /// share one subsystem.
     pub fn is_nvme(self) -> bool {
+        self.nvme().is_some()
+    }
+
+    /// What carries NVMe, if it is that.
+    pub fn nvme(self) -> Option<NvmeFabric> {
         match self {
-            Transport::Iscsi => false,
-            Transport::NvmeTcp | Transport::NvmeRdma => true,
+            Transport::Iscsi => None,
+            Transport::NvmeTcp => Some(NvmeFabric::Tcp),
+            Transport::NvmeRdma => Some(NvmeFabric::Rdma),
         }
     }
 }
