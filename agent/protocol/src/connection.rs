@@ -14,6 +14,27 @@ pub struct ConnectionSpec {
     pub host: Uuid,
     /// How. One connection per volume, host and transport.
     pub transport: Transport,
+    /// What the host may do. Read-only takes `iscsi`. Absent: `read-write`.
+    #[serde(default, skip_serializing_if = "Access::is_full")]
+    pub access: Access,
+}
+
+/// What a host may do with a volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// Read and write.
+    #[default]
+    ReadWrite,
+    /// Read: its writes fail.
+    ReadOnly,
+}
+
+impl Access {
+    /// Whether it may write.
+    pub fn is_full(&self) -> bool {
+        *self == Access::ReadWrite
+    }
 }
 
 /// A connection, with all an initiator needs but the secrets.
@@ -28,6 +49,9 @@ pub struct Connection {
     pub host: Uuid,
     /// How.
     pub transport: Transport,
+    /// What the host may do. Absent: `read-write`.
+    #[serde(default, skip_serializing_if = "Access::is_full")]
+    pub access: Access,
     /// What became of it.
     pub state: ConnectionState,
     /// For `iscsi`.

@@ -55,7 +55,9 @@ pub use ashlar_targetd_protocol::{
     Lun, NameError, Nqn, Nsid, PortalAddr, SecretError, ThinId, Transport,
 };
 pub use bulk::{BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkReply, BulkSpec};
-pub use connection::{Connection, ConnectionSpec, ConnectionState, IscsiAccess, NvmeAccess};
+pub use connection::{
+    Access, Connection, ConnectionSpec, ConnectionState, IscsiAccess, NvmeAccess,
+};
 pub use event::{Event, EventKind, KEPT_EVENTS, NotAKind};
 pub use group::{
     Group, GroupSnapshot, GroupSnapshotSpec, GroupSource, GroupSpec, GroupState, GroupUpdate,

@@ -4,7 +4,7 @@
 //! what the kernel answered, or a process that ended. So a new kind of record has to say here
 //! what its changes mean, and nothing else ever has to remember to tell.
 
-use ashlar_protocol::{EventKind, Name, ObjectKind, ObjectRef, Operation, ProblemCode};
+use ashlar_protocol::{Access, EventKind, Name, ObjectKind, ObjectRef, Operation, ProblemCode};
 use ashlar_targetd_protocol::ThinRef;
 use uuid::Uuid;
 
@@ -371,9 +371,14 @@ fn ends(connection: &ConnectionRecord) -> String {
         volume,
         host,
         transport,
+        access,
         ..
     } = connection;
-    format!("volume {volume} to host {host} over {transport}")
+    let how = match access {
+        Access::ReadWrite => "",
+        Access::ReadOnly => ", read-only",
+    };
+    format!("volume {volume} to host {host} over {transport}{how}")
 }
 
 /// What an operation does to its object: `create` of `volume-create`.

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
-    Authentication, Clear, EventKind, Frozen, HostSecrets, JobResult, Labels, Name, ObjectRef,
-    Operation, Parent, PoolSpec, Problem, Progress, Provisioning, Qos, Transport,
+    Access, Authentication, Clear, EventKind, Frozen, HostSecrets, JobResult, Labels, Name,
+    ObjectRef, Operation, Parent, PoolSpec, Problem, Progress, Provisioning, Qos, Transport,
 };
 use ashlar_targetd_protocol::{DhchapExchange, Iqn, Nqn, PortId, PortalAddr, ThinId, ThinRef};
 use serde::{Deserialize, Serialize};
@@ -423,6 +423,9 @@ pub struct ConnectionRecord {
     pub phase: ConnectionPhase,
     /// The generation of its last change.
     pub generation: u64,
+    /// What the host may do.
+    #[serde(default, skip_serializing_if = "Access::is_full")]
+    pub access: Access,
 }
 
 /// Where a connection is in its life.

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
-    AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, HostSpec, Labels, Parent, PoolSpec,
-    Problem, Provisioning, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec,
+    Access, AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, HostSpec, Labels, Parent,
+    PoolSpec, Problem, Provisioning, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec,
     VolumeUpdate,
 };
 use ashlar_targetd_protocol::{Bytes, DiskReport, ThinId};
@@ -304,6 +304,7 @@ pub(crate) fn attach(id: Uuid, volume: Uuid, host: Uuid, transport: Transport) -
             volume,
             host,
             transport,
+            access: Access::ReadWrite,
         },
     }
 }

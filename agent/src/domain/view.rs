@@ -199,6 +199,7 @@ pub fn connection(id: Uuid, record: &ConnectionRecord, site: &Site, applied: boo
         volume: record.volume,
         host: record.host,
         transport: record.transport,
+        access: record.access,
         state,
         iscsi,
         nvme,

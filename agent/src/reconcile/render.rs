@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_protocol::{Problem, ProblemCode, Transport};
+use ashlar_protocol::{Access, Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
     DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos,
@@ -14,8 +14,8 @@ use crate::domain::intent::Intent;
 use crate::domain::names;
 use crate::domain::qos;
 use crate::domain::record::{
-    ConnectionPhase, GroupPhase, HostRecord, Origin, PoolPhase, PoolRecord, SnapshotPhase,
-    SnapshotRecord, Unit, VolumePhase, VolumeRecord,
+    ConnectionPhase, ConnectionRecord, GroupPhase, HostRecord, Origin, PoolPhase, PoolRecord,
+    SnapshotPhase, SnapshotRecord, Unit, VolumePhase, VolumeRecord,
 };
 use crate::domain::site::Site;
 
@@ -211,9 +211,10 @@ fn exports(intent: &Intent, site: &Site, volume: Uuid) -> Result<Exports, Proble
     let (mut iscsi, mut nvme) = (BTreeMap::new(), BTreeMap::new());
     let mut ports = BTreeMap::new();
     let mut unserved = None;
-    for (transport, host) in hosts(intent, volume) {
+    for (connection, host) in hosts(intent, volume) {
+        let transport = connection.transport;
         match transport.nvme() {
-            None => iscsi.extend(host.iqn.clone().map(|iqn| (iqn, acl(host)))),
+            None => iscsi.extend(host.iqn.clone().map(|iqn| (iqn, acl(connection, host)))),
             // The kernel lists hosts for a subsystem, not for its ports.
             Some(fabric) => {
                 nvme.extend(host.nqn.clone().map(|nqn| (nqn, nvme_host(host))));
@@ -242,16 +243,17 @@ fn exports(intent: &Intent, site: &Site, volume: Uuid) -> Result<Exports, Proble
     })
 }
 
-/// Hosts that are to reach a volume, and how.
-fn hosts(intent: &Intent, volume: Uuid) -> impl Iterator<Item = (Transport, &HostRecord)> {
+/// Hosts that are to reach a volume, each with its connection.
+fn hosts(intent: &Intent, volume: Uuid) -> impl Iterator<Item = (&ConnectionRecord, &HostRecord)> {
     intent
         .connections_of(volume, None)
         .filter(|(_, c)| c.phase == ConnectionPhase::Wanted)
-        .filter_map(|(_, c)| Some((c.transport, &intent.host(c.host)?.record)))
+        .filter_map(|(_, c)| Some((c, &intent.host(c.host)?.record)))
 }
 
-fn acl(host: &HostRecord) -> IscsiAcl {
+fn acl(connection: &ConnectionRecord, host: &HostRecord) -> IscsiAcl {
     IscsiAcl {
+        read_only: connection.access == Access::ReadOnly,
         chap: host.secrets.chap.clone(),
         mutual: host.secrets.chap_mutual.clone(),
     }

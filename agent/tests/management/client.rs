@@ -44,6 +44,7 @@ async fn live(client: Client, pool: Uuid) {
         volume: id,
         host: host_id,
         transport: Transport::NvmeTcp,
+        access: Default::default(),
     };
     client
         .connection_create(connection_id, &spec)

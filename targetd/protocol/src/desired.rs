@@ -295,6 +295,8 @@ pub struct IscsiAcl {
     pub chap: Option<ChapCredentials>,
     /// What the target proves in return.
     pub mutual: Option<ChapCredentials>,
+    /// Whether its writes fail.
+    pub read_only: bool,
 }
 
 /// One NVMe subsystem with namespace 1.

@@ -46,7 +46,8 @@ use handle::Handle;
 use plan::{added, backstore_goes, emptied, kept, trimmed};
 pub use step::Step;
 
-/// Only listed initiators get in, each proves who it is, and may write.
+/// Only listed initiators get in, each proves who it is, and may write unless its mapped LUN says
+/// otherwise.
 const ATTRIBUTES: [(TpgAttribute, i64); 6] = [
     (TpgAttribute::Authentication, 1),
     (TpgAttribute::GenerateNodeAcls, 0),

@@ -157,6 +157,30 @@ fn acl(world: &World) -> AclState {
 }
 
 #[test]
+fn one_initiator_only_reads_what_another_writes() {
+    let world = World::pooled();
+    let both = || volume(1).iscsi(&["alpha", "beta"]);
+    let protected = |host: &str| {
+        let at = portal(0).socket();
+        let proof = chap(host, 1);
+        let login = world
+            .kernel
+            .iscsi_login(at, &target(1), &initiator(host), Some(&proof));
+        login.unwrap()[&0].write_protected
+    };
+    world
+        .apply(&both().read_only_for("beta").new_data())
+        .unwrap();
+    assert_eq!((protected("alpha"), protected("beta")), (false, true));
+    let again = world.apply(&both().read_only_for("beta")).unwrap();
+    assert_eq!(again.steps, Vec::<String>::new());
+    let report = world.apply(&both().read_only_for("alpha")).unwrap();
+    assert_eq!(report.steps.len(), 2, "{:?}", report.steps);
+    assert!(report.steps[0].ends_with("with CHAP, read-only"));
+    assert_eq!((protected("alpha"), protected("beta")), (true, false));
+}
+
+#[test]
 fn the_box_proves_itself_too_when_that_is_wanted() {
     let world = World::pooled();
     let one_way = || volume(1).iscsi(&["alpha"]).nvme(&["alpha"]);

@@ -223,7 +223,12 @@ impl Wanted {
     ) -> Self {
         let acl = |(host, version): (&str, Option<u32>)| {
             let chap = version.map(|version| chap(host, version));
-            (initiator(host), IscsiAcl { chap, mutual: None })
+            let acl = IscsiAcl {
+                chap,
+                mutual: None,
+                read_only: false,
+            };
+            (initiator(host), acl)
         };
         let name = format!("iqn.2026-11.io.ashlar:box:{}", self.0.id);
         self.0.exports.iscsi = Some(IscsiExport {
@@ -277,6 +282,15 @@ impl Wanted {
         let export = self.0.exports.nvme.as_mut().unwrap();
         let id = PortId::try_from(9).unwrap();
         export.ports.insert(id, NvmePort::rdma(port(0)));
+        self
+    }
+
+    /// Not to be written by an initiator it has so far.
+    pub fn read_only_for(mut self, host: &str) -> Self {
+        let iscsi = self.0.exports.iscsi.iter_mut();
+        for (name, acl) in iscsi.flat_map(|export| &mut export.initiators) {
+            acl.read_only |= *name == initiator(host);
+        }
         self
     }
 

@@ -154,6 +154,7 @@ impl Bench {
             volume,
             host: self.host,
             transport: Transport::Iscsi,
+            access: Default::default(),
         };
         done(self.client.connection_create(connection, &spec).await?)
     }
@@ -165,6 +166,7 @@ impl Bench {
             volume,
             host: self.host,
             transport,
+            access: Default::default(),
         };
         done(self.client.connection_create(connection, &spec).await?)?;
         done(self.client.connection_delete(connection).await?)?;

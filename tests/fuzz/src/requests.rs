@@ -253,6 +253,7 @@ fn iscsi(input: &mut Unstructured<'_>, volume: u8) -> Option<IscsiExport> {
     let chap = (choice & 1 == 1).then(seed::chap);
     let acl = IscsiAcl {
         mutual: chap.clone().filter(|_| choice & 2 == 2),
+        read_only: choice & 4 == 4,
         chap,
     };
     let hosts = ["iqn.1993-08.org.debian:01:a", "eui.02004567a425678d"];

@@ -1,7 +1,7 @@
 //! Small valid inputs to begin from.
 
 use ashlar_protocol::{
-    AdoptSpec, Authentication, ConnectionSpec, ExtendSpec, GroupSnapshotSpec, GroupSource,
+    Access, AdoptSpec, Authentication, ConnectionSpec, ExtendSpec, GroupSnapshotSpec, GroupSource,
     GroupSpec, GroupUpdate, HostRotation, HostSecrets, HostSpec, Labels, MemberCopy,
     MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolSpec, PoolUpdate, Provisioning,
     Qos, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
@@ -255,7 +255,8 @@ pub fn connection() -> ConnectionSpec {
     ConnectionSpec {
         volume: id(7),
         host: id(3),
-        transport: Transport::NvmeTcp,
+        transport: Transport::Iscsi,
+        access: Access::ReadOnly,
     }
 }
 
@@ -280,6 +281,7 @@ pub fn desired_volume() -> DesiredVolume {
     let initiator = IscsiAcl {
         chap: Some(chap()),
         mutual: None,
+        read_only: true,
     };
     let host = NvmeHost {
         key: Some(dhchap()),

@@ -78,6 +78,7 @@ impl Lab {
             volume,
             host: self.host,
             transport,
+            access: Default::default(),
         };
         done(self.client.connection_create(Uuid::new_v4(), &spec).await?)
     }

@@ -137,6 +137,7 @@ impl Load {
                 } else {
                     Transport::NvmeTcp
                 },
+                access: Default::default(),
             };
             self.tell(id, None).await;
             acknowledged(self.client.connection_create(connection, &spec).await)?;

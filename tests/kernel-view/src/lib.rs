@@ -3,7 +3,7 @@
 use anyhow::Context;
 use ashlar_kernel_iface::blkio::Blkio;
 use ashlar_kernel_iface::dm::{DeviceMapper, DmName, TableSlot};
-use ashlar_kernel_iface::lio::Lio;
+use ashlar_kernel_iface::lio::{Lio, MappedLunState};
 use ashlar_kernel_iface::nvmet::Nvmet;
 use ashlar_kernel_iface::tree::Tree;
 use ashlar_targetd_protocol::{DhchapExchange, Iqn, Nqn};
@@ -78,7 +78,12 @@ fn initiators(tree: &dyn Tree) -> anyhow::Result<Vec<String>> {
             };
             for (initiator, acl) in state.acls {
                 let proof = proof(acl.chap.is_some(), acl.mutual_chap.is_some());
-                lines.push(format!("iscsi {id} initiator {initiator}{proof}"));
+                let protected = |mapped: &MappedLunState| mapped.write_protected == Some(true);
+                let access = match acl.mapped_luns.values().any(protected) {
+                    true => " read-only",
+                    false => "",
+                };
+                lines.push(format!("iscsi {id} initiator {initiator}{proof}{access}"));
             }
         }
     }

@@ -206,6 +206,7 @@ impl Demo {
             volume,
             host,
             transport,
+            access: Default::default(),
         };
         let connection = self.wait(self.client.connection_create(Uuid::new_v4(), &spec))?;
         tell(&format!(
@@ -346,6 +347,7 @@ impl Demo {
             volume,
             host,
             transport: Transport::NvmeTcp,
+            access: Default::default(),
         };
         let connection = self.wait(self.client.connection_create(Uuid::new_v4(), &spec))?;
         let access = connection.nvme.as_ref().context("no NVMe access")?;

@@ -1,6 +1,6 @@
 //! `ashlarctl connection …`
 
-use ashlar_protocol::{Connection, ConnectionSpec, PortalAddr, Transport};
+use ashlar_protocol::{Access, Connection, ConnectionSpec, PortalAddr, Transport};
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -21,6 +21,9 @@ pub enum Verb {
         /// How the host reaches it
         #[arg(long, short)]
         transport: Transport,
+        /// Have its writes fail; over iSCSI only
+        #[arg(long)]
+        read_only: bool,
         /// The connection's id; made up unless given
         #[arg(long)]
         id: Option<Uuid>,
@@ -53,12 +56,14 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             volume,
             host,
             transport,
+            read_only,
             id,
         } => {
             let spec = ConnectionSpec {
                 volume: volume::id(session, &volume).await?,
                 host: host::id(session, &host).await?,
                 transport,
+                access: access(read_only),
             };
             create(session, session.new_id(id), &spec).await
         }
@@ -75,6 +80,13 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             output::many(session.format, &client.connections_of(id).await?)
         }
         Verb::Delete { connection, force } => delete(session, connection, force).await,
+    }
+}
+
+pub fn access(read_only: bool) -> Access {
+    match read_only {
+        true => Access::ReadOnly,
+        false => Access::ReadWrite,
     }
 }
 
@@ -103,6 +115,7 @@ impl Facts for Connection {
             ("volume", self.volume.to_string()),
             ("host", self.host.to_string()),
             ("transport", self.transport.to_string()),
+            ("access", word(&self.access)),
             ("state", word(&self.state)),
         ];
         if let Some(iscsi) = &self.iscsi {

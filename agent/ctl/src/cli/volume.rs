@@ -212,6 +212,9 @@ pub enum Verb {
         /// How the host reaches it
         #[arg(long, short)]
         transport: Transport,
+        /// Have its writes fail; over iSCSI only
+        #[arg(long)]
+        read_only: bool,
     },
     /// Detach a volume from a host, as `connection delete` does
     Detach {
@@ -404,11 +407,13 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             volume,
             host,
             transport,
+            read_only,
         } => {
             let spec = ConnectionSpec {
                 volume: self::id(session, &volume).await?,
                 host: host::id(session, &host).await?,
                 transport,
+                access: connection::access(read_only),
             };
             connection::create(session, session.new_id(None), &spec).await
         }

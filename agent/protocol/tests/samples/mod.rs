@@ -656,6 +656,7 @@ fn connections() -> Vec<Sample> {
         volume: id(3),
         host: id(4),
         transport,
+        access: Access::ReadWrite,
     };
     let portals: Vec<PortalAddr> = vec![
         "192.0.2.7:3260".parse().unwrap(),
@@ -666,6 +667,7 @@ fn connections() -> Vec<Sample> {
         volume: id(3),
         host: id(4),
         transport,
+        access: Access::ReadOnly,
         state,
         iscsi: None,
         nvme: None,
@@ -692,6 +694,13 @@ fn connections() -> Vec<Sample> {
     let mut all = vec![
         sample("connection-create-request", spec(Transport::Iscsi)),
         sample("connection-create-request", spec(Transport::NvmeTcp)),
+        sample(
+            "connection-create-request",
+            ConnectionSpec {
+                access: Access::ReadOnly,
+                ..spec(Transport::Iscsi)
+            },
+        ),
         sample("connection-create-reply", iscsi.clone()),
         sample("connection-show-reply", nvme),
     ];

@@ -1,6 +1,8 @@
 //! Rules for connections.
 
-use ashlar_protocol::{ConnectionSpec, ObjectKind, ObjectRef, Problem, ProblemCode, Transport};
+use ashlar_protocol::{
+    Access, ConnectionSpec, ObjectKind, ObjectRef, Problem, ProblemCode, Transport,
+};
 use uuid::Uuid;
 
 use super::data::check_reachable;
@@ -42,14 +44,15 @@ pub(super) fn create(
         transport: spec.transport,
         phase: ConnectionPhase::Wanted,
         generation,
+        access: spec.access,
     };
     let edits = vec![Edit::put(Record::Connection(id, record))];
     Ok(Verdict::Changed(edits, Some(Unit::Volume(spec.volume))))
 }
 
 fn existing(id: Uuid, there: &ConnectionRecord, spec: &ConnectionSpec) -> Result<Verdict, Problem> {
-    let equal =
-        there.volume == spec.volume && there.host == spec.host && there.transport == spec.transport;
+    let asked = (spec.volume, spec.host, spec.transport, spec.access);
+    let equal = (there.volume, there.host, there.transport, there.access) == asked;
     match there.phase {
         _ if !equal => Err(taken(ObjectKind::Connection, id)),
         ConnectionPhase::Wanted => Ok(Verdict::Already(Some(Unit::Volume(there.volume)))),
@@ -67,6 +70,11 @@ fn check_transport(
 ) -> Result<(), Problem> {
     if !facts.transports.contains(&spec.transport) {
         let detail = format!("this box has no address for {}", spec.transport);
+        return Err(refuse(ProblemCode::Unsupported, object, detail));
+    }
+    if (spec.transport, spec.access) == (Transport::NvmeTcp, Access::ReadOnly) {
+        // nvmet knows who may connect, and nothing of what each may do (Linux 6.12).
+        let detail = format!("{} has no read-only access; iscsi does", spec.transport);
         return Err(refuse(ProblemCode::Unsupported, object, detail));
     }
     let (named, what) = match spec.transport {

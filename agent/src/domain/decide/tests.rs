@@ -2,8 +2,8 @@
 
 use ashlar_protocol::volume::MAX_SIZE;
 use ashlar_protocol::{
-    AdoptSpec, Authentication, ChapCredentials, ChapName, ChapSecret, FreezeSpec, HostRotation,
-    HostSecrets, HostSpec, PoolSpec, ProblemCode, Transport,
+    Access, AdoptSpec, Authentication, ChapCredentials, ChapName, ChapSecret, FreezeSpec,
+    HostRotation, HostSecrets, HostSpec, PoolSpec, ProblemCode, Transport,
 };
 
 use super::*;
@@ -327,6 +327,25 @@ fn growing_without_connections_is_nothing_to_the_kernel() {
     world.settle(Unit::Volume(id(1)));
     world.kernel = false;
     assert_eq!(world.does(extend(id(1), 2 * MIB)), None);
+}
+
+#[test]
+fn read_only_is_a_part_of_what_was_asked_for_and_takes_iscsi() {
+    let world = &mut World::furnished();
+    let reading = |id, host, transport| match attach(id, VOLUME, host, transport) {
+        Command::ConnectionCreate { id, mut spec } => {
+            spec.access = Access::ReadOnly;
+            Command::ConnectionCreate { id, spec }
+        }
+        other => other,
+    };
+    world.does(reading(id(1), OTHER_HOST, Transport::Iscsi));
+    world.settle(Unit::Volume(VOLUME));
+    unchanged(world, reading(id(1), OTHER_HOST, Transport::Iscsi));
+    let writing = attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi);
+    refuses(world, writing, AlreadyExists, "is not as asked for");
+    let nvme = reading(id(2), HOST, Transport::NvmeTcp);
+    refuses(world, nvme, Unsupported, "no read-only access");
 }
 
 #[test]

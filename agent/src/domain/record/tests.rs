@@ -227,6 +227,7 @@ fn samples() -> Vec<(Record, &'static str)> {
         transport: Transport::NvmeTcp,
         phase: ConnectionPhase::Detaching,
         generation: 6,
+        access: Access::ReadWrite,
     };
     let withdrawn = ConnectionRecord {
         phase: ConnectionPhase::Withdrawn,

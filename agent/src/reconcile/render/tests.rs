@@ -73,6 +73,7 @@ fn a_volume_has_one_export_per_transport_with_all_its_hosts() {
     let acl = |host| IscsiAcl {
         chap: secrets(host).chap,
         mutual: None,
+        read_only: false,
     };
     let key = |host| NvmeHost {
         key: secrets(host).dhchap,
@@ -208,7 +209,8 @@ fn a_host_without_authentication_gets_no_credentials() {
         iscsi.initiators[&iqn],
         IscsiAcl {
             chap: None,
-            mutual: None
+            mutual: None,
+            read_only: false,
         }
     );
 }

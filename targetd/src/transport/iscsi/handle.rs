@@ -1,6 +1,6 @@
 //! The kernel objects of one volume over iSCSI.
 
-use ashlar_kernel_iface::lio::{Backstore, BackstoreId, Lio, Target, Tpg};
+use ashlar_kernel_iface::lio::{Backstore, BackstoreId, Lio, Target, Tpg, TpgAttribute};
 use ashlar_kernel_iface::tree::{Change, Tree, TreeError};
 use ashlar_targetd_protocol::{Iqn, IscsiAcl};
 use uuid::Uuid;
@@ -72,8 +72,17 @@ impl<'t> Handle<'t> {
         change = change.or(listed.set_mutual_chap(acl.mutual.as_ref())?);
         change = change.or(listed.set_authentication(acl.chap.is_some())?);
         change = change.or(mapped.create()?);
+        let at_first = |protected| {
+            let attribute = TpgAttribute::ProdModeWriteProtect;
+            tpg.set_attribute(attribute, i64::from(protected))
+        };
+        if acl.read_only {
+            // Else the initiator could write between the link and what is set on it.
+            change = change.or(at_first(true)?);
+        }
         change = change.or(mapped.link(&tpg.lun(lun()))?);
-        Ok(change.or(mapped.set_write_protected(false)?))
+        change = change.or(mapped.set_write_protected(acl.read_only)?);
+        Ok(change.or(at_first(false)?))
     }
 
     pub(super) fn remove_acl(&self, name: &Iqn, initiator: &Iqn) -> Result<Change, TreeError> {

@@ -159,10 +159,9 @@ pub(super) fn acl_right(state: &AclState, acl: &IscsiAcl) -> bool {
         (None, None) => true,
         _ => false,
     };
-    let mapped = state
-        .mapped_luns
-        .get(&lun())
-        .is_some_and(|mapped| mapped.lun == Some(lun()) && mapped.write_protected == Some(false));
+    let mapped = state.mapped_luns.get(&lun()).is_some_and(|mapped| {
+        mapped.lun == Some(lun()) && mapped.write_protected == Some(acl.read_only)
+    });
     state.authentication == Some(acl.chap.is_some())
         && same(&acl.chap, &state.chap)
         && same(&acl.mutual, &state.mutual_chap)

@@ -71,7 +71,11 @@ impl fmt::Display for Step {
                     (Some(_), None) => "with CHAP",
                     (Some(_), Some(_)) => "with mutual CHAP",
                 };
-                write!(f, "admit initiator {initiator} to target {target} {how}")
+                write!(f, "admit initiator {initiator} to target {target} {how}")?;
+                match acl.read_only {
+                    true => f.write_str(", read-only"),
+                    false => Ok(()),
+                }
             }
             Step::OpenPortal(target, at) => write!(f, "open portal {at} of target {target}"),
             Step::Enable(target) => write!(f, "enable target {target}"),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use ashlar_protocol::{
-    Authentication, Connection, ConnectionSpec, HostSecrets, HostSpec, ProblemCode, Transport,
+    Authentication, Connection, ConnectionSpec, HostSecrets, HostSpec, Iqn, ProblemCode, Transport,
 };
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ pub async fn force_cuts_off_one_host_only(lab: &mut Lab) -> anyhow::Result<()> {
 }
 
 /// Another host on the same machine; it proves nothing.
-async fn second_host(lab: &Lab) -> anyhow::Result<Uuid> {
+pub async fn second_host(lab: &Lab) -> anyhow::Result<Uuid> {
     let id = Uuid::new_v4();
     let spec = HostSpec {
         name: "second".parse()?,
@@ -46,6 +46,7 @@ async fn connect(
         volume,
         host,
         transport,
+        access: Default::default(),
     };
     done(lab.client.connection_create(Uuid::new_v4(), &spec).await?)
 }
@@ -58,14 +59,7 @@ async fn over_iscsi(lab: &mut Lab, second: Uuid) -> anyhow::Result<()> {
     // Both sessions have the same path by name, so the disk itself is used.
     let disk = check(lab, &format!("readlink -f {}", device.node()))?;
     let target = &other.iscsi.as_ref().context("no iSCSI access")?.target;
-    let node = format!("iscsiadm -m node -T {target} -p {PORTAL} -I second");
-    check(
-        lab,
-        &format!(
-            "iscsiadm -m iface -I second -o new && iscsiadm -m iface -I second -o update \
-             -n iface.initiatorname -v {SECOND_IQN} && {node} -o new && {node} --login"
-        ),
-    )?;
+    login_second(lab, target)?;
     read_on(lab, &disk)?;
     let sessions = "cat /sys/class/iscsi_session/session*/state";
     ensure!(check(lab, sessions)? == "LOGGED_IN\nLOGGED_IN", "before");
@@ -84,12 +78,35 @@ async fn over_iscsi(lab: &mut Lab, second: Uuid) -> anyhow::Result<()> {
     let left = check(lab, &format!("{sessions} | grep -c LOGGED_IN"))?;
     ensure!(left == "1", "{left} sessions are left");
     had_no_failure(lab)?;
-    check(lab, &format!("{node} --logout; true"))?;
+    logout_second(lab, target)?;
     // Takes the records of both away.
     lab.detach(&first)?;
     check(lab, "iscsiadm -m iface -I second -o delete")?;
     done(lab.client.volume_detach_all(volume).await?)?;
     done(lab.client.volume_delete(volume).await?)
+}
+
+/// Logs the second host in.
+pub fn login_second(lab: &mut Lab, target: &Iqn) -> anyhow::Result<()> {
+    let node = second_node(target);
+    check(
+        lab,
+        &format!(
+            "iscsiadm -m iface -I second -o new; iscsiadm -m iface -I second -o update \
+             -n iface.initiatorname -v {SECOND_IQN} && {node} -o new && {node} --login"
+        ),
+    )
+    .map(drop)
+}
+
+/// Logs it out, if it still is logged in.
+pub fn logout_second(lab: &mut Lab, target: &Iqn) -> anyhow::Result<()> {
+    let logout = format!("{} --logout; true", second_node(target));
+    check(lab, &logout).map(drop)
+}
+
+fn second_node(target: &Iqn) -> String {
+    format!("iscsiadm -m node -T {target} -p {PORTAL} -I second")
 }
 
 async fn over_nvme(lab: &mut Lab, second: Uuid) -> anyhow::Result<()> {

@@ -1,0 +1,83 @@
+//! One host writes, another one only reads, both at once.
+
+use anyhow::{Context, ensure};
+use ashlar_protocol::{Access, ConnectionSpec, Transport};
+use uuid::Uuid;
+
+use super::cutting::{check, login_second, logout_second, second_host};
+use super::{Lab, done, initiator};
+
+/// Has the initiator's kernel not ask disks of this maker whether they can be written.
+const UNLOOKED: &str = "LIO-ORG:IBLOCK:0x4000";
+
+pub async fn one_host_only_reads_what_another_writes(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("one host only reads what another writes");
+    let second = second_host(lab).await?;
+    let volume = lab.volume(32).await?;
+    let writing = lab.connect(volume, Transport::Iscsi).await?;
+    let spec = ConnectionSpec {
+        volume,
+        host: second,
+        transport: Transport::Iscsi,
+        access: Access::ReadOnly,
+    };
+    let reading = done(lab.client.connection_create(Uuid::new_v4(), &spec).await?)?;
+    let device = lab.attach(&writing)?;
+    let disk = check(lab, &format!("readlink -f {}", device.node()))?;
+    let access = reading.iscsi.as_ref().context("no iSCSI access")?;
+    login_second(lab, &access.target)?;
+    let twin = twin(lab, &disk)?;
+
+    ensure!(
+        check(lab, &format!("blockdev --getro {disk}"))? == "0",
+        "the writer's"
+    );
+    ensure!(
+        check(lab, &format!("blockdev --getro {twin}"))? == "1",
+        "the reader's"
+    );
+    let hash = initiator(&mut lab.guest).write_random(&device, 4)?;
+    let read = format!(
+        "dd if={twin} of=/run/twin bs=1M count=4 iflag=direct status=none && \
+         sha256sum < /run/twin | cut -d' ' -f1"
+    );
+    ensure!(check(lab, &read)? == hash, "what the other one wrote");
+    // A host that does not look whether it may write is told.
+    logout_second(lab, &access.target)?;
+    check(lab, &format!("echo {UNLOOKED} > /proc/scsi/device_info"))?;
+    login_second(lab, &access.target)?;
+    let twin = self::twin(lab, &disk)?;
+    ensure!(
+        check(lab, &format!("blockdev --getro {twin}"))? == "0",
+        "it has looked"
+    );
+    for refused in [
+        format!("dd if=/dev/zero of={twin} bs=4k count=1 oflag=direct"),
+        format!("blkdiscard --offset 0 --length 1M {twin}"),
+    ] {
+        initiator(&mut lab.guest).fails(&refused)?;
+    }
+    ensure!(
+        initiator(&mut lab.guest).hash(&device, 4)? == hash,
+        "a host that only reads has written"
+    );
+    logout_second(lab, &access.target)?;
+    lab.detach(&writing)?;
+    check(lab, "iscsiadm -m iface -I second -o delete")?;
+    done(lab.client.volume_detach_all(volume).await?)?;
+    done(lab.client.volume_delete(volume).await?)?;
+    done(lab.client.host_delete(second).await?)
+}
+
+/// The other disk of the same identity: both sessions have the same path by name.
+fn twin(lab: &mut Lab, disk: &str) -> anyhow::Result<String> {
+    let name = disk.trim_start_matches("/dev/");
+    check(
+        lab,
+        &format!(
+            "udevadm settle; for d in /sys/block/sd*; do [ ${{d##*/}} = {name} ] || \
+             ! cmp -s $d/device/wwid /sys/block/{name}/device/wwid || \
+             {{ echo /dev/${{d##*/}}; exit 0; }}; done; exit 1"
+        ),
+    )
+}
