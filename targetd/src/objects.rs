@@ -15,7 +15,7 @@ use crate::transport::Transports;
 pub struct Objects {
     /// Pools with any device.
     pub pools: BTreeSet<Uuid>,
-    /// Volumes with a device or anything of an export.
+    /// Volumes with a device, and volumes and snapshots with anything of an export.
     pub volumes: BTreeSet<Uuid>,
     /// Snapshots with a device.
     pub snapshots: BTreeSet<Uuid>,

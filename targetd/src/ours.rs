@@ -1,6 +1,6 @@
 //! Names by which this box's kernel objects are known as its own.
 //!
-//! Everything is named after the id of a volume or a pool, so any object leads back to what it
+//! Everything is named after the id of a volume, a snapshot or a pool, so any object leads back to what it
 //! belongs to, and nothing has to be remembered to find it. What does not carry such a name is
 //! foreign: reported, never touched.
 
@@ -89,7 +89,7 @@ fn plain_name(text: String) -> DmName {
     DmName::try_from(text).expect("letters, digits and dashes, below 64 bytes")
 }
 
-/// The volume that a device or a backstore of this name is of.
+/// The volume that a device of this name is of, or the volume or snapshot that a backstore is of.
 pub fn volume_named(name: &str) -> Option<Uuid> {
     exact_uuid(name.strip_prefix(VOLUME)?)
 }
@@ -123,7 +123,8 @@ pub fn pool_named(name: &str) -> Option<Uuid> {
     exact_uuid(PoolPart::ALL.iter().find_map(part)?)
 }
 
-/// The volume whose iSCSI target has this name: `iqn.2026-11.io.ashlar:<box>:<volume>`.
+/// The volume or snapshot whose iSCSI target has this name: `iqn.2026-11.io.ashlar:<box>:<id>`.
+/// No volume has the id of a snapshot.
 pub fn volume_of_target(iqn: &str) -> Option<Uuid> {
     volume_after_box(iqn.strip_prefix("iqn.")?)
 }

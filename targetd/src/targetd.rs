@@ -69,7 +69,7 @@ impl Targetd {
                 limiter.clone(),
                 Arc::clone(&objects),
             ),
-            snapshots: Snapshots::new(kernel.clone(), objects),
+            snapshots: Snapshots::new(kernel.clone(), Arc::clone(&transports), objects),
             limiter,
             metadata: Metadata::new(kernel.clone()),
             transports,
@@ -79,9 +79,11 @@ impl Targetd {
 
     /// Takes an orphan out of the kernel, a volume or a snapshot.
     fn unexport(&self, id: Uuid) -> Result<Report, Failure> {
-        let mut report = self.volumes.unexport(id)?;
-        report.steps.extend(self.snapshots.deactivate(id)?);
-        Ok(report)
+        // A snapshot's device rests beneath its exports no longer, so that these can go.
+        let mut steps = self.snapshots.unexport(id)?;
+        let report = self.volumes.unexport(id)?;
+        steps.extend(report.steps);
+        Ok(Report { steps, ..report })
     }
 
     /// The limits of volumes.

@@ -161,6 +161,27 @@ async fn snapshots_clones_and_the_way_back() {
     let told = shell.failed("volume revert copy --snapshot before", 1);
     assert!(told.contains("invalid-field"), "{told}");
     shell.done("volume delete db1");
+    let iqn = "iqn.1993-08.org.debian:01:web";
+    shell.done(&format!("host create web --iqn {iqn}"));
+    let told = shell.failed("snapshot attach before web --transport nvme-tcp", 1);
+    assert!(told.contains("unsupported"), "{told}");
+    let connection = shell.json("snapshot attach before web --transport iscsi");
+    assert_eq!(connection["snapshot"], id);
+    assert_eq!(connection["access"], "read-only");
+    let listed = shell.json("connection list --snapshot before");
+    assert_eq!(listed[0]["id"], connection["id"]);
+    let told = shell.failed("snapshot delete before", 1);
+    assert!(told.contains("in-use"), "{told}");
+    shell.done("snapshot detach before web");
+    let again = "connection create --snapshot before --host web --transport iscsi";
+    let connection = shell.json(again);
+    let shown = shell.json(&format!(
+        "connection show {}",
+        connection["id"].as_str().unwrap()
+    ));
+    assert_eq!(shown["snapshot"], id);
+    shell.failed(&format!("{again} --volume db1"), 2);
+    shell.done("snapshot detach before web --force");
     shell.done("snapshot delete before");
     assert_eq!(shell.json("snapshot list"), Value::Array(Vec::new()));
 

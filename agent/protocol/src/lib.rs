@@ -56,7 +56,8 @@ pub use ashlar_targetd_protocol::{
 };
 pub use bulk::{BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkReply, BulkSpec};
 pub use connection::{
-    Access, Connection, ConnectionSpec, ConnectionState, IscsiAccess, NvmeAccess,
+    Access, Connected, Connection, ConnectionSpec, ConnectionState, IscsiAccess, NotConnected,
+    NvmeAccess,
 };
 pub use event::{Event, EventKind, KEPT_EVENTS, NotAKind};
 pub use group::{

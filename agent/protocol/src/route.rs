@@ -136,10 +136,10 @@ routes! {
     Put    "/v1/hosts/{id}"                HostCreate          Operator "Create a host.";
     Post   "/v1/hosts/{id}/rotate"         HostRotate          Operator "Give a host new secrets.";
     Delete "/v1/hosts/{id}"                HostDelete          Operator "Forget a host.";
-    Get    "/v1/connections"               ConnectionList      Reader   "List connections, of one volume with `?volume=ID`.";
+    Get    "/v1/connections"               ConnectionList      Reader   "List connections, of one volume with `?volume=ID`, of one snapshot with `?snapshot=ID`.";
     Get    "/v1/connections/{id}"          ConnectionShow      Reader   "Show a connection.";
-    Put    "/v1/connections/{id}"          ConnectionCreate    Operator "Attach a volume to a host.";
-    Delete "/v1/connections/{id}"          ConnectionDelete    Operator "Detach a volume from a host.";
+    Put    "/v1/connections/{id}"          ConnectionCreate    Operator "Attach a volume, or a snapshot to read it, to a host.";
+    Delete "/v1/connections/{id}"          ConnectionDelete    Operator "Detach a volume or a snapshot from a host.";
     Post   "/v1/bulk"                      BulkChange          Operator "Make many changes, each with its own answer.";
     Get    "/v1/jobs"                      JobList             Reader   "List recent jobs.";
     Get    "/v1/jobs/{id}"                 JobShow             Reader   "Show a job.";

@@ -368,7 +368,7 @@ fn held_by(name: &Name, thin: ThinRef) -> String {
 /// "volume X to host Y over iscsi"
 fn ends(connection: &ConnectionRecord) -> String {
     let ConnectionRecord {
-        volume,
+        of,
         host,
         transport,
         access,
@@ -378,7 +378,7 @@ fn ends(connection: &ConnectionRecord) -> String {
         Access::ReadWrite => "",
         Access::ReadOnly => ", read-only",
     };
-    format!("volume {volume} to host {host} over {transport}{how}")
+    format!("{of} to host {host} over {transport}{how}")
 }
 
 /// What an operation does to its object: `create` of `volume-create`.

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use ashlar_protocol::{Frozen, ObjectKind, ObjectRef};
+use ashlar_protocol::{Connected, Frozen, ObjectKind, ObjectRef};
 use ashlar_targetd_protocol::{DiskId, Iqn, Nqn, ThinId, ThinRef};
 use uuid::Uuid;
 
@@ -86,7 +86,7 @@ pub struct Intent {
     pool_by_disk: BTreeMap<DiskId, Uuid>,
     host_by_iqn: BTreeMap<Iqn, Uuid>,
     host_by_nqn: BTreeMap<Nqn, Uuid>,
-    connections_by_volume: BTreeSet<(Uuid, Uuid)>,
+    connections_by_object: BTreeSet<(Connected, Uuid)>,
     connections_by_host: BTreeSet<(Uuid, Uuid)>,
     requests_by_age: BTreeMap<u64, Uuid>,
     work: BTreeSet<(ObjectRef, Uuid)>,
@@ -247,13 +247,13 @@ impl Intent {
         self.work.range(jobs).next().map(|(_, job)| *job)
     }
 
-    /// Connections of one volume in order of id, those after `after`.
+    /// Connections of one volume or snapshot in order of id, those after `after`.
     pub fn connections_of(
         &self,
-        volume: Uuid,
+        of: Connected,
         after: Option<Uuid>,
     ) -> impl Iterator<Item = (Uuid, &ConnectionRecord)> {
-        pairs_of(&self.connections_by_volume, volume, after)
+        pairs_of(&self.connections_by_object, of, after)
             .filter_map(|id| Some((id, self.connections.get(&id)?)))
     }
 
@@ -332,10 +332,19 @@ impl Intent {
     /// Volumes the kernel must know about: those with connections, and those being made,
     /// reverted or destroyed.
     pub fn volumes_in_kernel(&self) -> BTreeSet<Uuid> {
-        let connected = self.connections_by_volume.iter().map(|(volume, _)| *volume);
-        connected
+        self.connected()
+            .filter_map(Connected::volume)
             .chain(self.volumes_in_motion.iter().copied())
             .collect()
+    }
+
+    /// Snapshots with connections.
+    pub fn connected_snapshots(&self) -> BTreeSet<Uuid> {
+        self.connected().filter_map(Connected::snapshot).collect()
+    }
+
+    fn connected(&self) -> impl Iterator<Item = Connected> {
+        self.connections_by_object.iter().map(|(of, _)| *of)
     }
 
     /// What is being made or destroyed at one instant: snapshots, group snapshots, and groups
@@ -410,9 +419,9 @@ const FIRST: ObjectRef = ObjectRef {
 };
 
 /// The seconds of those pairs whose first is `first`, from after `after` on.
-fn pairs_of(
-    pairs: &BTreeSet<(Uuid, Uuid)>,
-    first: Uuid,
+fn pairs_of<F: Copy + Ord>(
+    pairs: &BTreeSet<(F, Uuid)>,
+    first: F,
     after: Option<Uuid>,
 ) -> impl Iterator<Item = Uuid> {
     let from = match after {

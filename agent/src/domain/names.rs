@@ -6,9 +6,10 @@ use uuid::Uuid;
 
 const AUTHORITY: &str = "2026-11.io.ashlar";
 
-/// The iSCSI target of a volume: `iqn.2026-11.io.ashlar:<box>:<volume id>`.
-pub fn target(site: Uuid, volume: Uuid) -> Iqn {
-    let name = format!("iqn.{AUTHORITY}:{}:{volume}", short(site));
+/// The iSCSI target of a volume or a snapshot: `iqn.2026-11.io.ashlar:<box>:<its id>`. No volume
+/// has the id of a snapshot.
+pub fn target(site: Uuid, id: Uuid) -> Iqn {
+    let name = format!("iqn.{AUTHORITY}:{}:{id}", short(site));
     name.parse()
         .expect("lower-case letters, digits, '-', '.' and ':' in 80 bytes")
 }
@@ -20,9 +21,9 @@ pub fn subsystem(site: Uuid, volume: Uuid) -> Nqn {
         .expect("lower-case letters, digits, '-', '.' and ':' in 80 bytes")
 }
 
-/// The unit serial number of a volume's iSCSI LUN.
-pub fn serial(volume: Uuid) -> String {
-    volume.simple().to_string()
+/// The unit serial number of the iSCSI LUN of a volume or a snapshot.
+pub fn serial(id: Uuid) -> String {
+    id.simple().to_string()
 }
 
 /// Enough of the box's id to tell boxes apart in a listing.

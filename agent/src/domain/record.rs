@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
-    Access, Authentication, Clear, EventKind, Frozen, HostSecrets, JobResult, Labels, Name,
-    ObjectRef, Operation, Parent, PoolSpec, Problem, Progress, Provisioning, Qos, Transport,
+    Access, Authentication, Clear, Connected, EventKind, Frozen, HostSecrets, JobResult, Labels,
+    Name, NotConnected, ObjectRef, Operation, Parent, PoolSpec, Problem, Progress, Provisioning,
+    Qos, Transport,
 };
 use ashlar_targetd_protocol::{DhchapExchange, Iqn, Nqn, PortId, PortalAddr, ThinId, ThinRef};
 use serde::{Deserialize, Serialize};
@@ -412,9 +413,10 @@ pub struct GroupSnapshotRecord {
 
 /// A connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawConnection", into = "RawConnection")]
 pub struct ConnectionRecord {
-    /// The volume.
-    pub volume: Uuid,
+    /// What is connected.
+    pub of: Connected,
     /// The host.
     pub host: Uuid,
     /// How.
@@ -424,8 +426,51 @@ pub struct ConnectionRecord {
     /// The generation of its last change.
     pub generation: u64,
     /// What the host may do.
-    #[serde(default, skip_serializing_if = "Access::is_full")]
     pub access: Access,
+}
+
+/// A connection as it is stored. At first there were only those of volumes.
+#[derive(Serialize, Deserialize)]
+struct RawConnection {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    volume: Option<Uuid>,
+    host: Uuid,
+    transport: Transport,
+    phase: ConnectionPhase,
+    generation: u64,
+    #[serde(default, skip_serializing_if = "Access::is_full")]
+    access: Access,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    snapshot: Option<Uuid>,
+}
+
+impl TryFrom<RawConnection> for ConnectionRecord {
+    type Error = NotConnected;
+
+    fn try_from(raw: RawConnection) -> Result<Self, NotConnected> {
+        Ok(ConnectionRecord {
+            of: Connected::one(raw.volume, raw.snapshot)?,
+            host: raw.host,
+            transport: raw.transport,
+            phase: raw.phase,
+            generation: raw.generation,
+            access: raw.access,
+        })
+    }
+}
+
+impl From<ConnectionRecord> for RawConnection {
+    fn from(record: ConnectionRecord) -> RawConnection {
+        RawConnection {
+            volume: record.of.volume(),
+            host: record.host,
+            transport: record.transport,
+            phase: record.phase,
+            generation: record.generation,
+            access: record.access,
+            snapshot: record.of.snapshot(),
+        }
+    }
 }
 
 /// Where a connection is in its life.
@@ -533,7 +578,7 @@ pub enum Unit {
     Pool(Uuid),
     /// A volume with its exports.
     Volume(Uuid),
-    /// A snapshot.
+    /// A snapshot with its exports.
     Snapshot(Uuid),
     /// A group, while its members are being made.
     Group(Uuid),
@@ -556,6 +601,14 @@ impl Unit {
             Unit::Host(id) => (ObjectKind::Host, id),
         };
         ObjectRef { kind, id }
+    }
+
+    /// What is reconciled with its exports.
+    pub fn of(connected: Connected) -> Unit {
+        match connected {
+            Connected::Volume(id) => Unit::Volume(id),
+            Connected::Snapshot(id) => Unit::Snapshot(id),
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
-    Access, AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, HostSpec, Labels, Parent,
-    PoolSpec, Problem, Provisioning, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec,
-    VolumeUpdate,
+    Access, AdoptSnapshotSpec, AdoptSpec, Connected, ConnectionSpec, ExtendSpec, HostSpec, Labels,
+    Parent, PoolSpec, Problem, Provisioning, RevertSpec, SnapshotSpec, TransferSpec, Transport,
+    VolumeSpec, VolumeUpdate,
 };
 use ashlar_targetd_protocol::{Bytes, DiskReport, ThinId};
 use uuid::Uuid;
@@ -297,11 +297,24 @@ pub(crate) fn detach(id: Uuid) -> Command {
     Command::ConnectionDelete { id, force: false }
 }
 
+/// Lets a host read a snapshot.
+pub(crate) fn read(id: Uuid, snapshot: Uuid, host: Uuid) -> Command {
+    Command::ConnectionCreate {
+        id,
+        spec: ConnectionSpec {
+            of: Connected::Snapshot(snapshot),
+            host,
+            transport: Transport::Iscsi,
+            access: Access::ReadOnly,
+        },
+    }
+}
+
 pub(crate) fn attach(id: Uuid, volume: Uuid, host: Uuid, transport: Transport) -> Command {
     Command::ConnectionCreate {
         id,
         spec: ConnectionSpec {
-            volume,
+            of: Connected::Volume(volume),
             host,
             transport,
             access: Access::ReadWrite,

@@ -32,7 +32,7 @@ mod groups;
 
 use std::collections::BTreeSet;
 
-use ashlar_protocol::{JobResult, ObjectKind, Operation, Problem, Progress, Transport};
+use ashlar_protocol::{Connected, JobResult, ObjectKind, Operation, Problem, Progress, Transport};
 use ashlar_targetd_protocol::{Accesses, ThinRef};
 use uuid::Uuid;
 
@@ -143,12 +143,17 @@ fn settle_pool(intent: &Intent, id: Uuid, generation: u64, capacity: Option<u64>
     }
 }
 
-fn settle_volume(intent: &Intent, id: Uuid, generation: u64) -> Vec<Edit> {
-    let mut edits: Vec<_> = intent
-        .connections_of(id, None)
+/// What hosts were to lose is lost.
+fn settle_connections(intent: &Intent, of: Connected, generation: u64) -> Vec<Edit> {
+    intent
+        .connections_of(of, None)
         .filter(|(_, c)| c.phase != ConnectionPhase::Wanted && c.generation <= generation)
         .map(|(connection, _)| Edit::Remove(Key::Connection(connection)))
-        .collect();
+        .collect()
+}
+
+fn settle_volume(intent: &Intent, id: Uuid, generation: u64) -> Vec<Edit> {
+    let mut edits = settle_connections(intent, Connected::Volume(id), generation);
     let Some(entry) = intent.volume(id) else {
         return edits;
     };
@@ -275,9 +280,19 @@ pub fn cleared(intent: &Intent, id: Uuid, span: Span, result: &JobResult) -> Vec
 }
 
 fn settle_snapshot(intent: &Intent, id: Uuid, generation: u64) -> Vec<Edit> {
-    let Some(snapshot) = intent.snapshot(id) else {
-        return Vec::new();
-    };
+    let mut edits = settle_connections(intent, Connected::Snapshot(id), generation);
+    if let Some(snapshot) = intent.snapshot(id) {
+        edits.extend(settled_snapshot(intent, id, snapshot, generation));
+    }
+    edits
+}
+
+fn settled_snapshot(
+    intent: &Intent,
+    id: Uuid,
+    snapshot: &SnapshotRecord,
+    generation: u64,
+) -> Vec<Edit> {
     match snapshot.phase {
         _ if snapshot.generation > generation => Vec::new(),
         SnapshotPhase::Present => Vec::new(),
@@ -375,12 +390,18 @@ fn withdraw_volume(
     let smaller = smaller.map(|record| Edit::put(Record::Volume(id, record)));
     // What is taken from a host waits for its I/O, and that for a volume at rest.
     let still = volume.moving.is_some_and(|moving| moving.still);
-    let added = intent
-        .connections_of(id, None)
-        .filter(|(_, c)| !still && c.phase == ConnectionPhase::Wanted)
-        .filter(|(_, c)| span.contains(c.generation))
-        .map(|(id, c)| rephased(id, c, ConnectionPhase::Withdrawn, generation));
+    let added = withdraw_connections(intent, Connected::Volume(id), span, generation);
+    let added = added.into_iter().filter(|_| !still);
     smaller.into_iter().chain(added).collect()
+}
+
+/// Hosts that were to have access in `span`, and are not to have it.
+fn withdraw_connections(intent: &Intent, of: Connected, span: Span, generation: u64) -> Vec<Edit> {
+    intent
+        .connections_of(of, None)
+        .filter(|(_, c)| c.phase == ConnectionPhase::Wanted && span.contains(c.generation))
+        .map(|(id, c)| rephased(id, c, ConnectionPhase::Withdrawn, generation))
+        .collect()
 }
 
 /// Whether an edit makes a volume smaller than it was to be.
@@ -452,15 +473,16 @@ fn withdrawn(volume: &VolumeRecord, generation: u64) -> Option<VolumeRecord> {
 }
 
 fn withdraw_snapshot(intent: &Intent, id: Uuid, span: Span, generation: u64) -> Vec<Edit> {
+    let added = || withdraw_connections(intent, Connected::Snapshot(id), span, generation);
     let concerned = |snapshot: &&SnapshotRecord| span.contains(snapshot.generation);
     let Some(snapshot) = intent.snapshot(id).filter(concerned) else {
-        return Vec::new();
+        return added();
     };
     let phase = match snapshot.phase {
         SnapshotPhase::Creating => SnapshotPhase::Deleting,
         SnapshotPhase::Adopting => SnapshotPhase::Releasing,
         SnapshotPhase::Present | SnapshotPhase::Releasing | SnapshotPhase::Deleting => {
-            return Vec::new();
+            return added();
         }
     };
     let record = SnapshotRecord {
@@ -506,15 +528,19 @@ pub fn forget(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Vec
 /// When the kernel named those hosts, it is they who keep it, since whenever they were to lose
 /// it; whoever else was to lose it does.
 pub fn restore(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Vec<Edit> {
-    let Unit::Volume(volume) = unit else {
-        return Vec::new();
+    let of = match unit {
+        Unit::Volume(id) => Connected::Volume(id),
+        Unit::Snapshot(id) => Connected::Snapshot(id),
+        Unit::Pool(_) | Unit::Group(_) | Unit::GroupSnapshot(_) | Unit::Host(_) => {
+            return Vec::new();
+        }
     };
     let kept = |c: &ConnectionRecord| match grounds.users.is_empty() {
         true => span.contains(c.generation),
         false => c.generation <= span.tried && uses(intent, c, &grounds.users),
     };
     let kept: Vec<_> = intent
-        .connections_of(volume, None)
+        .connections_of(of, None)
         .filter(|(_, c)| c.phase == ConnectionPhase::Detaching && kept(c))
         .collect();
     // Those who asked again meanwhile wait for the same end.

@@ -187,16 +187,17 @@ pub fn connection(id: Uuid, record: &ConnectionRecord, site: &Site, applied: boo
         }
     };
     let (iscsi, nvme) = match record.transport {
-        Transport::Iscsi => (Some(iscsi_access(site, record.volume)), None),
-        Transport::NvmeTcp => (None, Some(nvme_access(site, &site.nvme, record.volume))),
+        Transport::Iscsi => (Some(iscsi_access(site, record.of.id())), None),
+        Transport::NvmeTcp => (None, Some(nvme_access(site, &site.nvme, record.of.id()))),
         Transport::NvmeRdma => (
             None,
-            Some(nvme_access(site, &site.nvme_rdma, record.volume)),
+            Some(nvme_access(site, &site.nvme_rdma, record.of.id())),
         ),
     };
     Connection {
         id,
-        volume: record.volume,
+        volume: record.of.volume(),
+        snapshot: record.of.snapshot(),
         host: record.host,
         transport: record.transport,
         access: record.access,
@@ -207,12 +208,12 @@ pub fn connection(id: Uuid, record: &ConnectionRecord, site: &Site, applied: boo
     }
 }
 
-fn iscsi_access(site: &Site, volume: Uuid) -> IscsiAccess {
+fn iscsi_access(site: &Site, id: Uuid) -> IscsiAccess {
     IscsiAccess {
-        target: names::target(site.id, volume),
+        target: names::target(site.id, id),
         lun: Lun::try_from(0).expect("0 is a LUN"),
         portals: site.iscsi.told(),
-        serial: names::serial(volume),
+        serial: names::serial(id),
     }
 }
 

@@ -330,8 +330,8 @@ impl Clerk {
                 round.wanted.extend(wait);
                 if let Some((Unit::Host(host), generation)) = wait {
                     let connections = intent.connections_of_host(host);
-                    let volumes = connections.map(|(_, c)| Unit::Volume(c.volume));
-                    round.wanted.extend(volumes.map(|unit| (unit, generation)));
+                    let units = connections.map(|(_, c)| Unit::of(c.of));
+                    round.wanted.extend(units.map(|unit| (unit, generation)));
                 }
                 // How full a pool is, is not known here: it is looked at when that is asked. What
                 // another of the same batch makes of the object is no part of this answer.

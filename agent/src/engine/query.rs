@@ -5,8 +5,8 @@ use std::time::Duration;
 use ashlar_protocol::page::MAX_LIMIT;
 use ashlar_protocol::volume::{GRANULARITY, MAX_SIZE};
 use ashlar_protocol::{
-    Capabilities, Connection, Disk, Group, GroupSnapshot, Host, Job, MAX_BODY, ObjectKind,
-    Operation, Page, Pool, Problem, ProblemCode, Snapshot, System, Transport, Volume,
+    Capabilities, Connected, Connection, Disk, Group, GroupSnapshot, Host, Job, MAX_BODY,
+    ObjectKind, Operation, Page, Pool, Problem, ProblemCode, Snapshot, System, Transport, Volume,
 };
 use ashlar_targetd_protocol::{DiskReport, Request, Response};
 use uuid::Uuid;
@@ -174,17 +174,17 @@ impl Engine {
         Ok(page(query, after(intent.hosts(), cursor), view::host))
     }
 
-    /// Connections in order of id, of one volume if asked.
+    /// Connections in order of id, of one volume or snapshot if asked.
     pub async fn connections(
         &self,
         query: &PageQuery,
-        volume: Option<Uuid>,
+        of: Option<Connected>,
     ) -> Result<Page<Connection>, Problem> {
         let cursor = query.cursor()?;
         let intent = self.shared.intent.read().await;
         let view = |id, record: &ConnectionRecord| self.connection_view(id, record);
-        Ok(match volume {
-            Some(volume) => page(query, intent.connections_of(volume, cursor), view),
+        Ok(match of {
+            Some(of) => page(query, intent.connections_of(of, cursor), view),
             None => page(query, after(intent.connections(), cursor), view),
         })
     }
@@ -260,7 +260,7 @@ impl Engine {
     }
 
     fn connection_view(&self, id: Uuid, record: &ConnectionRecord) -> Connection {
-        let unit = Unit::Volume(record.volume);
+        let unit = Unit::of(record.of);
         let applied = self.shared.ledger.has(unit, record.generation);
         view::connection(id, record, &self.shared.site, applied)
     }

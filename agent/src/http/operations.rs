@@ -82,8 +82,8 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         Op::GroupSnapshotList => Reply::ok(&engine.group_snapshots(&call.query.page).await?),
         Op::HostList => Reply::ok(&engine.hosts(&call.query.page).await?),
         Op::ConnectionList => {
-            let list = &call.query;
-            Reply::ok(&engine.connections(&list.page, list.volume).await?)
+            let (list, of) = (&call.query, call.query.connected()?);
+            Reply::ok(&engine.connections(&list.page, of).await?)
         }
         Op::JobList => Reply::ok(&engine.jobs(&call.query.page).await?),
         Op::EventList => events(engine, call).await,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ashlar_protocol::event::NEWEST;
 use ashlar_protocol::page::{DEFAULT_LIMIT, MAX_LIMIT};
-use ashlar_protocol::{Clear, Operation, Problem, ProblemCode};
+use ashlar_protocol::{Clear, Connected, Operation, Problem, ProblemCode};
 use uuid::Uuid;
 
 use super::headers::{MAX_WAIT, cut, hyphenated};
@@ -23,6 +23,8 @@ pub(super) struct Query {
     pub(super) page: PageQuery,
     /// Connections or snapshots of this volume only.
     pub(super) volume: Option<Uuid>,
+    /// Connections of this snapshot only.
+    snapshot: Option<Uuid>,
     /// Whether a host that uses what it is to lose is cut off.
     pub(super) force: bool,
     /// How long to wait for something to list.
@@ -50,6 +52,16 @@ impl Query {
             after: last.map(|text| number("after", text)).transpose()?,
             limit: self.page.limit,
         })
+    }
+
+    /// Of what connections are listed, if not all.
+    pub(super) fn connected(&self) -> Result<Option<Connected>, Problem> {
+        match (self.volume, self.snapshot) {
+            (None, None) => Ok(None),
+            (volume, snapshot) => Connected::one(volume, snapshot)
+                .map(Some)
+                .map_err(|error| refused("snapshot", &error.to_string())),
+        }
     }
 
     /// Where a transfer begins.
@@ -115,7 +127,8 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
         Operation::PoolList | Operation::VolumeList | Operation::HostList | Operation::JobList => {
             &["limit", "after"]
         }
-        Operation::ConnectionList | Operation::SnapshotList => &["limit", "after", "volume"],
+        Operation::SnapshotList => &["limit", "after", "volume"],
+        Operation::ConnectionList => &["limit", "after", "volume", "snapshot"],
         Operation::ConnectionDelete => &["force"],
         Operation::EventList => &["limit", "after", "wait"],
         Operation::ThinDeviceList => &["limit", "after"],
@@ -150,6 +163,9 @@ pub(super) fn parse(operation: Operation, query: Option<&str>) -> Result<Query, 
             limit: take("limit").map_or(Ok(DEFAULT_LIMIT), |text| limit(&text))?,
         },
         volume: take("volume").map(|text| id("volume", &text)).transpose()?,
+        snapshot: take("snapshot")
+            .map(|text| id("snapshot", &text))
+            .transpose()?,
         since: take("since").map(|text| id("since", &text)).transpose()?,
         offset: take("offset")
             .map(|text| number("offset", &text))
@@ -401,6 +417,18 @@ mod tests {
         let id = "6ba7b810-9dad-41d1-80b4-00c04fd430c8";
         let query = parse(Operation::ConnectionList, Some(&format!("volume={id}"))).unwrap();
         assert_eq!(query.volume, Some(id.parse().unwrap()));
+        let read = |query: &str| parse(Operation::ConnectionList, Some(query))?.connected();
+        let uuid = id.parse().unwrap();
+        assert_eq!(read(""), Ok(None));
+        assert_eq!(
+            read(&format!("volume={id}")),
+            Ok(Some(Connected::Volume(uuid)))
+        );
+        assert_eq!(
+            read(&format!("snapshot={id}")),
+            Ok(Some(Connected::Snapshot(uuid)))
+        );
+        assert!(read(&format!("volume={id}&snapshot={id}")).is_err());
     }
 
     #[test]

@@ -95,15 +95,14 @@ impl Reconciler {
                 }))
             }
             Unit::Snapshot(id) => {
-                let snapshot = intent.snapshot(id);
-                let snapshot = snapshot.and_then(|record| render::snapshot(id, record, generation));
+                let snapshot = render::snapshot(intent, &self.shared.site, id, generation)?;
                 Ok(snapshot.map(|desired| self.held(desired)))
             }
             Unit::Group(id) => Ok(render::group(intent, id, generation).map(Desired::Snapshots)),
             // Its volumes are applied by themselves.
             Unit::Host(_) => Ok(None),
             Unit::GroupSnapshot(id) => {
-                let snapshots = render::group_snapshot(intent, id, generation);
+                let snapshots = render::group_snapshot(intent, &self.shared.site, id, generation)?;
                 Ok(snapshots.map(|desired| self.held(desired)))
             }
         }

@@ -1,7 +1,7 @@
-//! A host's secrets: in the kernel once they are in every volume the host is connected to.
+//! A host's secrets: in the kernel once they are in every volume and snapshot the host is connected
+//! to.
 //!
-//! The volumes are wanted together with the host and have drivers of their own; the host's waits
-//! for them.
+//! Those are wanted together with the host and have drivers of their own; the host's waits for them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,27 +16,27 @@ use crate::domain::record::{ConnectionPhase, Unit};
 use crate::domain::settle::Span;
 
 impl Reconciler {
-    /// Waits for the volumes of a host. `None` when the engine stops before that.
+    /// Waits for what a host is connected to. `None` when the engine stops before that.
     pub(super) async fn attempt_host(
         &self,
         host: Uuid,
         desk: &Arc<dyn Desk>,
     ) -> Option<(Span, End)> {
-        let (span, volumes, by_nvme) = {
+        let (span, units, by_nvme) = {
             let intent = self.shared.intent.read().await;
             let span = self.shared.ledger.begin(Unit::Host(host));
             // Also of those that are being detached, and may have been rendered before.
-            let volumes: BTreeSet<Uuid> = intent
+            let units: BTreeSet<Unit> = intent
                 .connections_of_host(host)
-                .map(|(_, connection)| connection.volume)
+                .map(|(_, connection)| Unit::of(connection.of))
                 .collect();
             let by_nvme = intent.connections_of_host(host).find(|(_, connection)| {
                 connection.transport.is_nvme() && connection.phase == ConnectionPhase::Wanted
             });
-            (span, volumes, by_nvme.map(|(_, c)| Unit::Volume(c.volume)))
+            (span, units, by_nvme.map(|(_, c)| Unit::of(c.of)))
         };
-        for volume in volumes {
-            let waiting = self.shared.ledger.wait(Unit::Volume(volume), span.tried);
+        for unit in units {
+            let waiting = self.shared.ledger.wait(unit, span.tried);
             // A closed channel means that no more was wanted of it, or that the engine is stopping.
             if let Ok(Err(problem)) = waiting.await {
                 return Some((span, End::Failed(stuck(host, &problem))));

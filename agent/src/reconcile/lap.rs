@@ -26,7 +26,9 @@ impl Reconciler {
                 .recover(Unit::Pool(*pool), intent.generation());
         }
         let volumes = intent.volumes_in_kernel().into_iter().map(Unit::Volume);
-        let units = volumes.chain(intent.units_made_at_once());
+        let snapshots = intent.connected_snapshots();
+        let snapshots = snapshots.into_iter().map(Unit::Snapshot);
+        let units = volumes.chain(snapshots).chain(intent.units_made_at_once());
         for unit in units.chain(rotated(&intent)) {
             self.shared.ledger.recover(unit, intent.generation());
         }
@@ -169,6 +171,7 @@ fn rotated(intent: &Intent) -> BTreeSet<Unit> {
 #[derive(Default)]
 struct Found {
     pools: Vec<Uuid>,
+    /// Those with a device, and with them whatever has exports, snapshots too.
     volumes: Vec<Uuid>,
     /// Those with a device.
     snapshots: Vec<Uuid>,
@@ -193,11 +196,11 @@ impl Round {
             .iter()
             .partition(|id| intent.volume(**id).is_some());
         let volumes = &intent.volumes_in_kernel() | &known;
-        let (snapshots, unknown): (BTreeSet<_>, BTreeSet<_>) = found
-            .snapshots
-            .iter()
-            .partition(|id| intent.snapshot(**id).is_some());
-        orphans.extend(unknown);
+        orphans.extend(&found.snapshots);
+        let (snapshots, orphans): (BTreeSet<_>, BTreeSet<_>) = orphans
+            .into_iter()
+            .partition(|id| intent.snapshot(*id).is_some());
+        let snapshots = &intent.connected_snapshots() | &snapshots;
         // The others are made or destroyed, perhaps with more at the same instant.
         let present = snapshots.into_iter().filter(|id| {
             let record = intent.snapshot(*id);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_protocol::{Access, Problem, ProblemCode, Transport};
+use ashlar_protocol::{Access, Connected, Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
     DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos,
@@ -15,7 +15,7 @@ use crate::domain::names;
 use crate::domain::qos;
 use crate::domain::record::{
     ConnectionPhase, ConnectionRecord, GroupPhase, HostRecord, Origin, PoolPhase, PoolRecord,
-    SnapshotPhase, SnapshotRecord, Unit, VolumePhase, VolumeRecord,
+    SnapshotPhase, SnapshotRecord, VolumePhase, VolumeRecord,
 };
 use crate::domain::site::Site;
 
@@ -78,7 +78,7 @@ pub fn volume(
             copy: moving.copy,
             still: moving.still,
         }),
-        exports: exports(intent, site, id)?,
+        exports: exports(intent, site, Connected::Volume(id))?,
         qos: match &record.qos {
             Some(qos) => qos::effective(qos, record.size),
             None => Qos::default(),
@@ -89,7 +89,7 @@ pub fn volume(
             VolumePhase::Clearing(_) => true,
             _ => false,
         },
-        cut: cut(intent, id),
+        cut: cut(intent, Connected::Volume(id)),
     }))
 }
 
@@ -101,19 +101,30 @@ pub(super) fn with_others(intent: &Intent, record: &VolumeRecord) -> bool {
     group.is_some_and(|entry| entry.record.phase != GroupPhase::Present)
 }
 
-/// A snapshot by itself as the kernel should have it; nothing while it is made, or unmade, with
-/// the others of its group snapshot.
-pub fn snapshot(id: Uuid, record: &SnapshotRecord, generation: u64) -> Option<DesiredSnapshots> {
+/// A snapshot by itself as the kernel should have it; nothing when it was forgotten, and while it
+/// is made, or unmade, with the others of its group snapshot.
+///
+/// # Errors
+/// As for a volume.
+pub fn snapshot(
+    intent: &Intent,
+    site: &Site,
+    id: Uuid,
+    generation: u64,
+) -> Result<Option<DesiredSnapshots>, Problem> {
+    let Some(record) = intent.snapshot(id) else {
+        return Ok(None);
+    };
     if record.group.is_some() && record.phase != SnapshotPhase::Present {
-        return None;
+        return Ok(None);
     }
-    Some(DesiredSnapshots {
+    Ok(Some(DesiredSnapshots {
         kind: SnapshotsKind::Snapshot,
         id,
         generation,
-        members: vec![member(id, record)],
+        members: vec![member(intent, site, id, record)?],
         data: snapshot_data(record.phase),
-    })
+    }))
 }
 
 /// The members of a group as they are made, or unmade, all at once; nothing when they stand.
@@ -131,7 +142,9 @@ pub fn group(intent: &Intent, id: Uuid, generation: u64) -> Option<DesiredSnapsh
             thin_id: record.thin_id,
             size: Sectors::within(Bytes(record.size)),
             source: source(record.origin?),
+            exports: Exports::default(),
             held: false,
+            cut: Accesses::default(),
         })
     });
     Some(DesiredSnapshots {
@@ -144,16 +157,27 @@ pub fn group(intent: &Intent, id: Uuid, generation: u64) -> Option<DesiredSnapsh
 }
 
 /// A group snapshot with its snapshots as the kernel should have them.
-pub fn group_snapshot(intent: &Intent, id: Uuid, generation: u64) -> Option<DesiredSnapshots> {
-    let record = intent.group_snapshot(id)?;
+///
+/// # Errors
+/// As for a volume.
+pub fn group_snapshot(
+    intent: &Intent,
+    site: &Site,
+    id: Uuid,
+    generation: u64,
+) -> Result<Option<DesiredSnapshots>, Problem> {
+    let Some(record) = intent.group_snapshot(id) else {
+        return Ok(None);
+    };
     let snapshots = intent.snapshots_of_group(id);
-    Some(DesiredSnapshots {
+    let members = snapshots.map(|(id, record)| member(intent, site, id, record));
+    Ok(Some(DesiredSnapshots {
         kind: SnapshotsKind::GroupSnapshot,
         id,
         generation,
-        members: snapshots.map(|(id, record)| member(id, record)).collect(),
+        members: members.collect::<Result<_, Problem>>()?,
         data: snapshot_data(record.phase.of_snapshots()),
-    })
+    }))
 }
 
 fn snapshot_data(phase: SnapshotPhase) -> DataState {
@@ -166,16 +190,24 @@ fn snapshot_data(phase: SnapshotPhase) -> DataState {
     }
 }
 
-fn member(id: Uuid, record: &SnapshotRecord) -> DesiredSnapshot {
-    DesiredSnapshot {
+fn member(
+    intent: &Intent,
+    site: &Site,
+    id: Uuid,
+    record: &SnapshotRecord,
+) -> Result<DesiredSnapshot, Problem> {
+    let of = Connected::Snapshot(id);
+    Ok(DesiredSnapshot {
         id,
         pool: record.pool,
         thin_id: record.thin_id,
         size: Sectors::within(Bytes(record.size)),
         source: source(record.origin()),
+        exports: exports(intent, site, of)?,
         // As for a volume.
         held: record.phase == SnapshotPhase::Adopting,
-    }
+        cut: cut(intent, of),
+    })
 }
 
 fn source(origin: Origin) -> ThinSource {
@@ -187,9 +219,9 @@ fn source(origin: Origin) -> ThinSource {
 
 /// The hosts that may be cut off. The kernel ends an iSCSI host's session and no other, but those
 /// of an NVMe host only together with everybody's.
-fn cut(intent: &Intent, volume: Uuid) -> Accesses {
+fn cut(intent: &Intent, of: Connected) -> Accesses {
     let mut cut = Accesses::default();
-    for (_, connection) in intent.connections_of(volume, None) {
+    for (_, connection) in intent.connections_of(of, None) {
         let Some(host) = intent.host(connection.host).map(|entry| &entry.record) else {
             continue;
         };
@@ -207,11 +239,11 @@ fn cut(intent: &Intent, volume: Uuid) -> Accesses {
     cut
 }
 
-fn exports(intent: &Intent, site: &Site, volume: Uuid) -> Result<Exports, Problem> {
+fn exports(intent: &Intent, site: &Site, of: Connected) -> Result<Exports, Problem> {
     let (mut iscsi, mut nvme) = (BTreeMap::new(), BTreeMap::new());
     let mut ports = BTreeMap::new();
     let mut unserved = None;
-    for (connection, host) in hosts(intent, volume) {
+    for (connection, host) in hosts(intent, of) {
         let transport = connection.transport;
         match transport.nvme() {
             None => iscsi.extend(host.iqn.clone().map(|iqn| (iqn, acl(connection, host)))),
@@ -224,29 +256,29 @@ fn exports(intent: &Intent, site: &Site, volume: Uuid) -> Result<Exports, Proble
         unserved = unserved.or((!site.serves(transport)).then_some(transport));
     }
     if let Some(transport) = unserved {
-        let object = Unit::Volume(volume).object();
+        let object = of.object();
         let detail =
             format!("{object} is connected over {transport}, but no address is configured");
         return Err(Problem::new(ProblemCode::Unsupported, detail).about(object));
     }
     Ok(Exports {
         iscsi: (!iscsi.is_empty()).then(|| IscsiExport {
-            target: names::target(site.id, volume),
+            target: names::target(site.id, of.id()),
             portals: site.iscsi.portals.clone(),
             initiators: iscsi,
         }),
         nvme: (!nvme.is_empty()).then(|| NvmeExport {
-            subsystem: names::subsystem(site.id, volume),
+            subsystem: names::subsystem(site.id, of.id()),
             ports,
             hosts: nvme,
         }),
     })
 }
 
-/// Hosts that are to reach a volume, each with its connection.
-fn hosts(intent: &Intent, volume: Uuid) -> impl Iterator<Item = (&ConnectionRecord, &HostRecord)> {
+/// Hosts that are to reach a volume or a snapshot, each with its connection.
+fn hosts(intent: &Intent, of: Connected) -> impl Iterator<Item = (&ConnectionRecord, &HostRecord)> {
     intent
-        .connections_of(volume, None)
+        .connections_of(of, None)
         .filter(|(_, c)| c.phase == ConnectionPhase::Wanted)
         .filter_map(|(_, c)| Some((c, &intent.host(c.host)?.record)))
 }

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ashlar_kernel_iface::model::{ThinImage, ThinMappings, ThinMetadata};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, Call, DataState, DesiredPool, DesiredSnapshots, DesiredVolume, DiskReport,
-    Failure, FailureKind, FeatureReport, OpenObject, PROTOCOL_VERSION, PoolReport, PoolUsage,
-    Reply, Report, Request, Response, Sectors, ThinId, ThinSource, VolumeReport, frame,
+    Exports, Failure, FailureKind, FeatureReport, OpenObject, PROTOCOL_VERSION, PoolReport,
+    PoolUsage, Reply, Report, Request, Response, Sectors, ThinId, ThinSource, VolumeReport, frame,
 };
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::Interest;
@@ -42,6 +42,8 @@ pub(crate) struct Kernel {
     pub(crate) live: BTreeMap<Uuid, (Uuid, ThinId)>,
     /// Snapshots with a device.
     pub(crate) active: BTreeSet<Uuid>,
+    /// Snapshots with an export.
+    pub(crate) readable: BTreeMap<Uuid, Exports>,
     /// Every call but greetings, in order of arrival.
     pub(crate) calls: Vec<Request>,
     pub(crate) version: Option<u32>,
@@ -184,6 +186,7 @@ impl FakeTargetd {
             kernel.exported.clear();
             kernel.live.clear();
             kernel.active.clear();
+            kernel.readable.clear();
         }
         self.resume();
     }
@@ -333,7 +336,12 @@ impl Kernel {
             Request::ListDisks => Ok(Response::Disks(self.disks.clone())),
             Request::ListObjects => Ok(Response::Objects {
                 pools: self.pools.keys().copied().collect(),
-                volumes: self.exported.keys().copied().collect(),
+                volumes: self
+                    .exported
+                    .keys()
+                    .chain(self.readable.keys())
+                    .copied()
+                    .collect(),
                 snapshots: self.active.iter().copied().collect(),
                 foreign: Vec::new(),
             }),
@@ -356,6 +364,7 @@ impl Kernel {
                 self.exported.remove(&id);
                 self.live.remove(&id);
                 self.active.remove(&id);
+                self.readable.remove(&id);
                 Ok(applied(0))
             }
         }
@@ -465,7 +474,15 @@ impl Kernel {
                 DataState::Present | DataState::Replace => {}
                 DataState::Tombstone => self.destroy(thin),
             }
-            match member.held {
+            let exported = !member.exports.is_empty();
+            if exported && desired.data == DataState::Tombstone {
+                return Err(Failure::new(FailureKind::Refused, "tombstone with exports"));
+            }
+            match exported {
+                true => self.readable.insert(member.id, member.exports.clone()),
+                false => self.readable.remove(&member.id),
+            };
+            match member.held || exported {
                 true => self.active.insert(member.id),
                 false => self.active.remove(&member.id),
             };

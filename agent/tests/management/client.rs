@@ -5,8 +5,8 @@ use std::time::Duration;
 use ashlar_ctl::client::{HttpVersion, PageQuery};
 use ashlar_ctl::{Change, Client};
 use ashlar_protocol::{
-    ConnectionSpec, ConnectionState, ExtendSpec, HostSpec, JobState, ObjectKind, PoolState,
-    ProblemCode, Transport, VolumeState,
+    Connected, ConnectionSpec, ConnectionState, ExtendSpec, HostSpec, JobState, ObjectKind,
+    PoolState, ProblemCode, Transport, VolumeState,
 };
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ async fn live(client: Client, pool: Uuid) {
     assert!(!created && value.secrets.chap.is_none());
 
     let spec = ConnectionSpec {
-        volume: id,
+        of: Connected::Volume(id),
         host: host_id,
         transport: Transport::NvmeTcp,
         access: Default::default(),

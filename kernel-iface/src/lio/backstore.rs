@@ -43,7 +43,8 @@ pub struct BackstoreId {
 }
 
 impl BackstoreId {
-    /// The backstore of a volume, by a rule that needs no memory.
+    /// The backstore of a volume, or of a snapshot, whose id is no volume's; by a rule that needs
+    /// no memory.
     pub fn for_volume(volume: Uuid) -> BackstoreId {
         let (high, low) = volume.as_u64_pair();
         BackstoreId {

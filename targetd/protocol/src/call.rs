@@ -164,7 +164,8 @@ pub enum Response {
     Objects {
         /// Pools with any device.
         pools: Vec<Uuid>,
-        /// Volumes with a device, a backstore, a target or a subsystem.
+        /// Volumes with a device, and volumes and snapshots with a backstore, a target or a
+        /// subsystem.
         volumes: Vec<Uuid>,
         /// Snapshots with a device.
         snapshots: Vec<Uuid>,

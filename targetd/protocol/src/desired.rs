@@ -232,8 +232,13 @@ pub struct DesiredSnapshot {
     pub size: Sectors,
     /// What it is a snapshot of.
     pub source: ThinSource,
+    /// Who may reach it, and how; only ever to read it. Its device is active, read-only, while it
+    /// is exported.
+    pub exports: Exports,
     /// Whether its device is active, read-only, for the agent to open.
     pub held: bool,
+    /// Those whom the caller agreed to cut off, as of a volume.
+    pub cut: Accesses,
 }
 
 /// Whether a volume's data should exist.

@@ -10,18 +10,25 @@ use super::plan::Plan;
 use super::step::Step;
 use crate::kernel::{Kernel, KernelError};
 use crate::ours::snapshot_device;
+use crate::transport::{Exported, Transports};
 use crate::{steps, thin};
 
 /// Takes the steps in order, and answers those that changed something. The first refusal ends
 /// it; what was done stays, and the next plan goes on from there.
-pub fn apply(kernel: &Kernel, snapshots: Uuid, plan: &Plan) -> Result<Vec<String>, Failure> {
+pub fn apply(
+    kernel: &Kernel,
+    transports: &Transports,
+    snapshots: Uuid,
+    plan: &Plan,
+) -> Result<Vec<String>, Failure> {
     let object = format!("snapshots {snapshots}");
-    steps::take(&object, &plan.steps, |step| run(kernel, step))
+    steps::take(&object, &plan.steps, |step| run(kernel, transports, step))
 }
 
-fn run(kernel: &Kernel, step: &Step) -> Result<Change, KernelError> {
+fn run(kernel: &Kernel, transports: &Transports, step: &Step) -> Result<Change, KernelError> {
     let dm = &*kernel.dm;
     match step {
+        Step::Export(id, step) => return transports.run(step, kernel, Exported::Snapshot(*id)),
         Step::Take { shots, resting } => return instant::take(kernel, shots, resting),
         Step::Delete { pool, id } => {
             return thin::tell(kernel, *pool, &PoolMessage::Delete(*id), Errno::ENODATA);

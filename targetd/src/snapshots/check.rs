@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ashlar_targetd_protocol::{DataState, DesiredSnapshot, DesiredSnapshots, FailureKind, SECTOR};
 
-use super::observe::{ObservedMember, ObservedSnapshots};
+use super::observe::{ObservedMember, ObservedSnapshots, are_snapshots};
 use crate::refusal::Refusal;
 use crate::thin::ObservedDevice;
 
@@ -12,9 +12,14 @@ use crate::thin::ObservedDevice;
 pub fn check(desired: &DesiredSnapshots, observed: &ObservedSnapshots) -> Result<(), Refusal> {
     each_is_of_another(desired)?;
     for (member, found) in desired.members.iter().zip(&observed.members) {
+        only_what_is_a_snapshot_is_exported(desired, member)?;
+        tombstone_has_no_exports(desired.data, member)?;
         tombstone_waits_until_nobody_reads(desired.data, member)?;
         size_is_possible(member)?;
         device_is_ours(member, found)?;
+        found
+            .exports
+            .check(&found.subject(member), &member.exports)?;
         pool_is_active(desired.data, member, found)?;
     }
     Ok(())
@@ -48,6 +53,34 @@ fn each_is_of_another(desired: &DesiredSnapshots) -> Result<(), Refusal> {
         format!(
             "snapshots {} are not one each of different volumes",
             desired.id
+        ),
+    )
+}
+
+/// Volumes that are made all at once are exported as the volumes they become.
+fn only_what_is_a_snapshot_is_exported(
+    desired: &DesiredSnapshots,
+    member: &DesiredSnapshot,
+) -> Result<(), Refusal> {
+    if are_snapshots(desired) || member.exports.is_empty() {
+        return Ok(());
+    }
+    refused(
+        FailureKind::Refused,
+        format!("{} is being made and exported at once", member.id),
+    )
+}
+
+/// Data that hosts may reach is not destroyed.
+fn tombstone_has_no_exports(data: DataState, member: &DesiredSnapshot) -> Result<(), Refusal> {
+    if data != DataState::Tombstone || member.exports.is_empty() {
+        return Ok(());
+    }
+    refused(
+        FailureKind::Refused,
+        format!(
+            "snapshot {} is to be destroyed and exported at once",
+            member.id
         ),
     )
 }
@@ -99,7 +132,8 @@ fn pool_is_active(
     member: &DesiredSnapshot,
     found: &ObservedMember,
 ) -> Result<(), Refusal> {
-    let needed = data != DataState::Present || member.held;
+    let active = member.held || !member.exports.is_empty();
+    let needed = data != DataState::Present || active;
     if !needed || found.pool.is_some() {
         return Ok(());
     }

@@ -4,6 +4,7 @@
 //!   origins ─► all rest ─► all thin devices made ─► all go on      one instant
 //!                                    │
 //!   held ─► a read-only device of each                             for the agent to open
+//!   exported ─► the same, and its exports                          for hosts to read
 //! ```
 //!
 //! | file      | what |
@@ -25,7 +26,9 @@ mod step;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ashlar_targetd_protocol::{DataState, DesiredSnapshots, Failure, FailureKind, Report};
+use ashlar_targetd_protocol::{
+    Accesses, DataState, DesiredSnapshot, DesiredSnapshots, Exports, Failure, FailureKind, Report,
+};
 use uuid::Uuid;
 
 use crate::generations::{Generations, Intent, Kind, Object};
@@ -33,6 +36,7 @@ use crate::kernel::{Kernel, KernelError};
 use crate::locks::KeyLocks;
 use crate::ours;
 use crate::thin::{self, ObservedDevice};
+use crate::transport::{Exported, Subject, Transports};
 
 pub use check::check;
 pub use observe::{ObservedMember, ObservedSnapshots, observe};
@@ -42,15 +46,17 @@ pub use step::{Shot, Step};
 /// All snapshots. What belongs together is applied together, one apply at a time.
 pub struct Snapshots {
     kernel: Kernel,
+    transports: Arc<Transports>,
     locks: Arc<KeyLocks<Uuid>>,
     generations: Generations,
 }
 
 impl Snapshots {
     /// Snapshots on a kernel. The locks are shared with the volumes they are taken of.
-    pub fn new(kernel: Kernel, locks: Arc<KeyLocks<Uuid>>) -> Self {
+    pub fn new(kernel: Kernel, transports: Arc<Transports>, locks: Arc<KeyLocks<Uuid>>) -> Self {
         Snapshots {
             kernel,
+            transports,
             locks,
             generations: Generations::default(),
         }
@@ -61,18 +67,18 @@ impl Snapshots {
         let _alone = self.locks.lock_all(&objects(desired));
         let intent = Intent {
             generation: desired.generation,
-            accesses: 0,
+            accesses: desired.members.iter().map(accesses).sum(),
             last: desired.data == DataState::Tombstone,
         };
         self.generations.accept(
             Object::new(Kind::Snapshots(desired.kind), desired.id),
             intent,
         )?;
-        let observed =
-            observe(&self.kernel, desired).map_err(|error| unobserved(desired.id, &error))?;
+        let observed = observe(&self.kernel, &self.transports, desired)
+            .map_err(|error| unobserved(desired.id, &error))?;
         check(desired, &observed)?;
         let plan = plan(desired, &observed);
-        let steps = apply::apply(&self.kernel, desired.id, &plan)?;
+        let steps = apply::apply(&self.kernel, &self.transports, desired.id, &plan)?;
         tracing::info!(snapshots = %desired.id, steps = steps.len(), "snapshots are as desired");
         Ok(Report {
             generation: desired.generation,
@@ -80,22 +86,47 @@ impl Snapshots {
         })
     }
 
-    /// Removes the device of a snapshot that nobody knows; its data stays.
-    pub fn deactivate(&self, id: Uuid) -> Result<Vec<String>, Failure> {
+    /// Takes the exports and the device of a snapshot that nobody knows out of the kernel; its data
+    /// stays. Without a device there is nothing that would be a snapshot's.
+    pub fn unexport(&self, id: Uuid) -> Result<Vec<String>, Failure> {
         let _alone = self.locks.lock(&id);
+        let failed = |error| unobserved(id, &error);
         let name = ours::snapshot_device(id);
-        let device = thin::observe(&self.kernel, &name).map_err(|error| unobserved(id, &error))?;
-        let step = match device {
+        let device = thin::observe(&self.kernel, &name).map_err(failed)?;
+        let mut steps = Vec::new();
+        let last = match device {
             ObservedDevice::Absent => return Ok(Vec::new()),
             ObservedDevice::Empty => Step::RemoveEmpty(id),
-            ObservedDevice::Active(_) => Step::Deactivate(id),
+            ObservedDevice::Active(device) => {
+                steps.extend(plan::mending(id, &device));
+                Step::Deactivate(id)
+            }
             ObservedDevice::Foreign(message) => {
                 let kind = FailureKind::Foreign;
                 return Err(Failure::new(kind, message));
             }
         };
-        apply::apply(&self.kernel, id, &Plan { steps: vec![step] })
+        let (nothing, nobody) = (Exports::default(), Accesses::default());
+        let subject = Subject {
+            what: Exported::Snapshot(id),
+            device: None,
+            grows: false,
+            cut: &nobody,
+        };
+        let tree = self.kernel.tree();
+        let exports = self.transports.observe(tree, id, &nothing);
+        let exports = exports.map_err(|error| failed(error.into()))?;
+        exports.check(&subject, &nothing)?;
+        let exports = exports.plan(&subject, &nothing);
+        let gone = exports.removals.into_iter().chain(exports.leftovers);
+        steps.extend(gone.map(|step| Step::Export(id, step)));
+        steps.push(last);
+        apply::apply(&self.kernel, &self.transports, id, &Plan { steps })
     }
+}
+
+fn accesses(member: &DesiredSnapshot) -> usize {
+    member.exports.accesses()
 }
 
 /// Everything that applying this may hold up or change.

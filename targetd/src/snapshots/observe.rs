@@ -1,11 +1,12 @@
 //! What the kernel has of snapshots.
 
 use ashlar_kernel_iface::device::DeviceNumber;
-use ashlar_targetd_protocol::{DataState, DesiredSnapshot, DesiredSnapshots};
+use ashlar_targetd_protocol::{DataState, DesiredSnapshot, DesiredSnapshots, SnapshotsKind};
 
 use crate::kernel::{Kernel, KernelError};
 use crate::ours;
 use crate::thin::{self, ActiveDevice, ObservedDevice, Origin};
+use crate::transport::{Exported, ObservedExports, Subject, Transports};
 
 /// What the kernel has of snapshots that belong together, in their order.
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub struct ObservedMember {
     pub device: ObservedDevice,
     /// What must rest while it is taken.
     pub origin: Option<Origin>,
+    /// Its exports.
+    pub exports: ObservedExports,
 }
 
 impl ObservedMember {
@@ -31,11 +34,36 @@ impl ObservedMember {
         let device = self.device.active();
         device.filter(|device| device.is_on(self.pool, wanted.thin_id))
     }
+
+    /// Its device, if that is as it is to be.
+    pub fn standing(&self, wanted: &DesiredSnapshot) -> Option<&ActiveDevice> {
+        let device = self.active(wanted);
+        device.filter(|device| device.size == wanted.size && device.read_only)
+    }
+
+    /// The snapshot as its transports have to know it.
+    pub fn subject<'a>(&self, wanted: &'a DesiredSnapshot) -> Subject<'a> {
+        Subject {
+            what: Exported::Snapshot(wanted.id),
+            device: self.standing(wanted).map(|device| device.number),
+            grows: false,
+            cut: &wanted.cut,
+        }
+    }
+}
+
+/// Whether the members are snapshots, and not volumes that are made as such.
+pub(super) fn are_snapshots(desired: &DesiredSnapshots) -> bool {
+    match desired.kind {
+        SnapshotsKind::Snapshot | SnapshotsKind::GroupSnapshot => true,
+        SnapshotsKind::Group => false,
+    }
 }
 
 /// Looks at snapshots: a handful of calls for each.
 pub fn observe(
     kernel: &Kernel,
+    transports: &Transports,
     desired: &DesiredSnapshots,
 ) -> Result<ObservedSnapshots, KernelError> {
     let taken = desired.data == DataState::Provision;
@@ -47,6 +75,10 @@ pub fn observe(
             origin: match taken {
                 true => thin::observe_origin(kernel, pool, &member.source)?,
                 false => None,
+            },
+            exports: match are_snapshots(desired) {
+                true => transports.observe(kernel.tree(), member.id, &member.exports)?,
+                false => ObservedExports::default(),
             },
         })
     });

@@ -3,13 +3,15 @@
 use std::fmt;
 
 use ashlar_targetd_protocol::{DataState, DesiredSnapshot, DesiredSnapshots};
+use uuid::Uuid;
 
 use super::observe::{ObservedMember, ObservedSnapshots};
 use super::step::{Shot, Step};
 use crate::thin::{ActiveDevice, ObservedDevice, Origin, Place};
+use crate::transport::{ExportPlan, ExportStep};
 
-/// The steps in their order: devices that go, snapshots that are taken, devices that come, data
-/// that goes.
+/// The steps in their order: exports and devices that go, snapshots that are taken, devices and
+/// exports that come, data that goes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
     /// The steps.
@@ -26,7 +28,14 @@ impl fmt::Display for Plan {
 pub fn plan(desired: &DesiredSnapshots, observed: &ObservedSnapshots) -> Plan {
     let data = desired.data;
     let pairs = || desired.members.iter().zip(&observed.members);
+    let exports = |member: &DesiredSnapshot, found: &ObservedMember| {
+        let subject = found.subject(member);
+        found.exports.plan(&subject, &member.exports)
+    };
     let mut steps = Vec::new();
+    for (member, found) in pairs() {
+        steps.extend(unexporting(member, found, exports(member, found)));
+    }
     steps.extend(pairs().filter_map(|(member, found)| removal(data, member, found)));
     // A device that is active on it proves that its thin device exists, and so that all do;
     // otherwise only trying tells.
@@ -35,7 +44,11 @@ pub fn plan(desired: &DesiredSnapshots, observed: &ObservedSnapshots) -> Plan {
         steps.extend(taking(desired, observed));
     }
     for (member, found) in pairs().filter(|(member, _)| stays(data, member)) {
-        steps.extend(activation(member, found));
+        let exports = exports(member, found);
+        let woken = !(exports.removals.is_empty() && exports.leftovers.is_empty());
+        steps.extend(activation(member, found, woken));
+        let additions = exports.additions.into_iter();
+        steps.extend(additions.map(|step| Step::Export(member.id, step)));
     }
     if data == DataState::Tombstone {
         // The last to be made is the first to go: whatever is left of them is the beginning.
@@ -49,18 +62,44 @@ pub fn plan(desired: &DesiredSnapshots, observed: &ObservedSnapshots) -> Plan {
 }
 
 fn stays(data: DataState, member: &DesiredSnapshot) -> bool {
-    member.held && data != DataState::Tombstone
+    let needed = member.held || !member.exports.is_empty();
+    needed && data != DataState::Tombstone
 }
 
-/// Whether a device is the one a held snapshot has.
-fn stands(member: &DesiredSnapshot, device: &ActiveDevice) -> bool {
-    device.size == member.size && device.read_only
+/// What is taken from hosts waits for the I/O they have under way, so a device that rests goes on
+/// before.
+fn unexporting(
+    member: &DesiredSnapshot,
+    found: &ObservedMember,
+    exports: ExportPlan<ExportStep>,
+) -> Vec<Step> {
+    if exports.removals.is_empty() && exports.leftovers.is_empty() {
+        return Vec::new();
+    }
+    let device = found.device.active();
+    let mut steps = device.map_or_else(Vec::new, |device| mending(member.id, device));
+    let gone = exports.removals.into_iter().chain(exports.leftovers);
+    steps.extend(gone.map(|step| Step::Export(member.id, step)));
+    steps
+}
+
+/// What lets an active device go on, if whoever had it rest died.
+pub(super) fn mending(id: Uuid, device: &ActiveDevice) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if device.second_table {
+        steps.push(Step::DropSecondTable(id));
+    }
+    if device.suspended {
+        steps.push(Step::Resume(id));
+    }
+    steps
 }
 
 fn removal(data: DataState, member: &DesiredSnapshot, found: &ObservedMember) -> Option<Step> {
+    let standing = found.standing(member).is_some();
     match &found.device {
         ObservedDevice::Empty => Some(Step::RemoveEmpty(member.id)),
-        ObservedDevice::Active(device) if stays(data, member) && stands(member, device) => None,
+        ObservedDevice::Active(_) if stays(data, member) && standing => None,
         ObservedDevice::Active(_) => Some(Step::Deactivate(member.id)),
         ObservedDevice::Absent | ObservedDevice::Foreign(_) => None,
     }
@@ -88,22 +127,17 @@ fn taking(desired: &DesiredSnapshots, observed: &ObservedSnapshots) -> Vec<Step>
     steps
 }
 
-fn activation(member: &DesiredSnapshot, found: &ObservedMember) -> Vec<Step> {
-    let standing = found.active(member).filter(|device| stands(member, device));
-    let Some(device) = standing else {
-        let place = Place {
-            pool: member.pool,
-            id: member.thin_id,
-            size: member.size,
-        };
-        return vec![Step::Activate(member.id, place)];
-    };
-    let mut steps = Vec::new();
-    if device.second_table {
-        steps.push(Step::DropSecondTable(member.id));
+fn activation(member: &DesiredSnapshot, found: &ObservedMember, woken: bool) -> Vec<Step> {
+    match found.standing(member) {
+        Some(_) if woken => Vec::new(),
+        Some(device) => mending(member.id, device),
+        None => {
+            let place = Place {
+                pool: member.pool,
+                id: member.thin_id,
+                size: member.size,
+            };
+            vec![Step::Activate(member.id, place)]
+        }
     }
-    if device.suspended {
-        steps.push(Step::Resume(member.id));
-    }
-    steps
 }

@@ -9,10 +9,13 @@ use uuid::Uuid;
 
 use crate::steps;
 use crate::thin::{self, Place};
+use crate::transport::ExportStep;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
+    /// A change of an export of a snapshot.
+    Export(Uuid, ExportStep),
     /// Remove the device of a snapshot that never got a table.
     RemoveEmpty(Uuid),
     /// Remove the device of a snapshot. Its data stays in the pool.
@@ -62,6 +65,7 @@ impl fmt::Display for Shot {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Step::Export(_, step) => step.fmt(f),
             Step::RemoveEmpty(id) => {
                 write!(f, "remove the device of snapshot {id}, which has no table")
             }
@@ -90,6 +94,9 @@ fn listed<T: fmt::Display>(items: &[T]) -> String {
 
 impl steps::Step for Step {
     fn meaning(&self, errno: Errno) -> FailureKind {
-        thin::meaning(errno)
+        match self {
+            Step::Export(_, step) => step.meaning(errno),
+            _ => thin::meaning(errno),
+        }
     }
 }

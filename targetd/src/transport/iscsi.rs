@@ -1,4 +1,4 @@
-//! iSCSI: one target per volume, portal group 1, LUN 0, one ACL per initiator.
+//! iSCSI: one target per volume or snapshot, portal group 1, LUN 0, one ACL per initiator.
 //!
 //! ```text
 //!   what comes, downward; what goes, upward
@@ -36,7 +36,7 @@ use ashlar_targetd_protocol::{FailureKind, Iqn, IscsiExport, Lun, PortalAddr, Tp
 use uuid::Uuid;
 
 use super::names::Names;
-use super::{ExportPlan, Subject, Survey, Transport};
+use super::{ExportPlan, Exported, Subject, Survey, Transport};
 use crate::kernel::{Kernel, KernelError};
 use crate::ours;
 use crate::refusal::Refusal;
@@ -155,10 +155,10 @@ impl Transport for Iscsi {
         desired: Option<&IscsiExport>,
     ) -> Result<(), Refusal> {
         if let Some(export) = desired {
-            check_desired(subject.id, export)?;
+            check_desired(subject.what, export)?;
         }
         for (name, target) in &observed.targets {
-            check_ours(subject.id, name, target)?;
+            check_ours(subject.what.id(), name, target)?;
         }
         check_unused(subject, observed, desired)
     }
@@ -190,7 +190,8 @@ impl Transport for Iscsi {
         }
     }
 
-    fn run(&self, step: &Step, kernel: &Kernel, volume: Uuid) -> Result<Change, KernelError> {
+    fn run(&self, step: &Step, kernel: &Kernel, of: Exported) -> Result<Change, KernelError> {
+        let volume = of.id();
         let handle = Handle::new(kernel.tree(), volume);
         Ok(match step {
             Step::Disable(target) => self.gates.disable(&handle.tpg(target))?,
@@ -205,8 +206,11 @@ impl Transport for Iscsi {
             Step::RemoveBackstore => handle.backstore().remove()?,
             Step::CreateBackstore => handle.backstore().create()?,
             Step::OpenBackstore => {
-                let node = kernel.node(&ours::volume_device(volume))?;
+                let node = kernel.node(&of.device())?;
                 handle.backstore().set_device(&node)?;
+                if of.is_only_read() {
+                    handle.backstore().set_read_only(true)?;
+                }
                 handle.backstore().enable()?
             }
             Step::SetSerial(serial) => handle.backstore().set_unit_serial(serial)?,

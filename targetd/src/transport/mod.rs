@@ -1,4 +1,4 @@
-//! The ways a volume is exported, one module each.
+//! The ways volumes and snapshots are exported, one module each.
 //!
 //! A transport is one implementation of [`Transport`] and one line of the table below; the rest
 //! of the daemon goes through [`Transports`]. Each keeps what its shared kernel objects need
@@ -13,19 +13,61 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use ashlar_kernel_iface::device::DeviceNumber;
+use ashlar_kernel_iface::dm::DmName;
 use ashlar_kernel_iface::tree::{Change, Errno, Tree, TreeError};
 use ashlar_targetd_protocol as protocol;
 use ashlar_targetd_protocol::{Accesses, Exports, FailureKind};
 use uuid::Uuid;
 
 use crate::kernel::{Kernel, KernelError};
+use crate::ours;
 use crate::refusal::Refusal;
 
-/// What a transport has to know of the volume it exports.
+/// What is exported. Nothing but its id goes into the names of what is made for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exported {
+    /// A volume.
+    Volume(Uuid),
+    /// A snapshot: neither its device nor what is built on it takes writes.
+    Snapshot(Uuid),
+}
+
+impl Exported {
+    /// Its id.
+    pub fn id(self) -> Uuid {
+        match self {
+            Exported::Volume(id) | Exported::Snapshot(id) => id,
+        }
+    }
+
+    /// The name of its device.
+    pub fn device(self) -> DmName {
+        match self {
+            Exported::Volume(id) => ours::volume_device(id),
+            Exported::Snapshot(id) => ours::snapshot_device(id),
+        }
+    }
+
+    /// Whether it is never written.
+    pub fn is_only_read(self) -> bool {
+        matches!(self, Exported::Snapshot(_))
+    }
+}
+
+impl fmt::Display for Exported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Exported::Volume(id) => write!(f, "volume {id}"),
+            Exported::Snapshot(id) => write!(f, "snapshot {id}"),
+        }
+    }
+}
+
+/// What a transport has to know of what it exports.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
-    /// The volume.
-    pub id: Uuid,
+    /// What it is.
+    pub what: Exported,
     /// Its device, if that is active now; only then can anything rightly be built on it.
     pub device: Option<DeviceNumber>,
     /// Whether this plan makes the device larger.
@@ -37,7 +79,7 @@ pub struct Subject<'a> {
 /// What a listing of everything found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Volumes that have an object of ours.
+    /// Volumes and snapshots that have an object of ours.
     pub volumes: BTreeSet<Uuid>,
     /// What is not ours, in words.
     pub foreign: Vec<String>,
@@ -66,15 +108,15 @@ pub trait Transport: Default + Send + Sync {
     /// Lists everything there is, and remembers what is ours: at start and on a whole lap only.
     fn survey(&self, tree: &dyn Tree) -> Result<Survey, TreeError>;
 
-    /// Looks at everything of one volume.
+    /// Looks at everything of one volume or snapshot.
     fn observe(
         &self,
         tree: &dyn Tree,
-        volume: Uuid,
+        id: Uuid,
         desired: Option<&Self::Desired>,
     ) -> Result<Self::Observed, TreeError>;
 
-    /// The transports of the protocol over which hosts can reach the volume.
+    /// The transports of the protocol over which hosts can reach it.
     fn exported(observed: &Self::Observed) -> BTreeSet<protocol::Transport>;
 
     /// Whether the safety rules allow going from one to the other.
@@ -92,7 +134,7 @@ pub trait Transport: Default + Send + Sync {
     ) -> ExportPlan<Self::Step>;
 
     /// Takes one step.
-    fn run(&self, step: &Self::Step, kernel: &Kernel, volume: Uuid) -> Result<Change, KernelError>;
+    fn run(&self, step: &Self::Step, kernel: &Kernel, of: Exported) -> Result<Change, KernelError>;
 
     /// What the kernel's refusal of a step means to the caller.
     fn meaning(step: &Self::Step, errno: Errno) -> FailureKind;
@@ -112,7 +154,7 @@ macro_rules! transports {
             $($field: $implementation,)*
         }
 
-        /// What the kernel has of a volume's exports.
+        /// What the kernel has of the exports of a volume or a snapshot.
         #[derive(Clone, Debug, Default)]
         pub struct ObservedExports {
             $($field: <$implementation as Transport>::Observed,)*
@@ -139,15 +181,15 @@ macro_rules! transports {
                 Ok(all)
             }
 
-            /// Looks at everything of one volume.
+            /// Looks at everything of one volume or snapshot.
             pub fn observe(
                 &self,
                 tree: &dyn Tree,
-                volume: Uuid,
+                id: Uuid,
                 desired: &Exports,
             ) -> Result<ObservedExports, TreeError> {
                 Ok(ObservedExports {
-                    $($field: self.$field.observe(tree, volume, desired.$field.as_ref())?,)*
+                    $($field: self.$field.observe(tree, id, desired.$field.as_ref())?,)*
                 })
             }
 
@@ -156,16 +198,16 @@ macro_rules! transports {
                 &self,
                 step: &ExportStep,
                 kernel: &Kernel,
-                volume: Uuid,
+                of: Exported,
             ) -> Result<Change, KernelError> {
                 match step {
-                    $(ExportStep::$variant(step) => self.$field.run(step, kernel, volume),)*
+                    $(ExportStep::$variant(step) => self.$field.run(step, kernel, of),)*
                 }
             }
         }
 
         impl ObservedExports {
-            /// The transports over which hosts can reach the volume.
+            /// The transports over which hosts can reach it.
             pub fn exported(&self) -> Vec<protocol::Transport> {
                 let mut exported = BTreeSet::new();
                 $(exported.extend(<$implementation>::exported(&self.$field));)*

@@ -1,7 +1,7 @@
-//! Which targets or subsystems belong to which volume.
+//! Which targets or subsystems belong to which volume or snapshot.
 //!
 //! Their names begin with the box's name, which the agent chooses, so they do not follow from
-//! the volume alone. They are learned once at start and kept up with every step. A name is
+//! its id alone. They are learned once at start and kept up with every step. A name is
 //! remembered before its object is made and forgotten after it is gone, so none that exists is
 //! ever missing here; one that does not exist does no harm.
 

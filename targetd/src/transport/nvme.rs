@@ -30,7 +30,7 @@ use ashlar_targetd_protocol::{FailureKind, Nqn, Nsid, NvmeExport, PortId};
 use uuid::Uuid;
 
 use super::names::Names;
-use super::{ExportPlan, Subject, Survey, Transport};
+use super::{ExportPlan, Exported, Subject, Survey, Transport};
 use crate::kernel::{Kernel, KernelError};
 use crate::locks::KeyLocks;
 use crate::ours;
@@ -147,7 +147,7 @@ impl Transport for Nvme {
         desired: Option<&NvmeExport>,
     ) -> Result<(), Refusal> {
         if let Some(export) = desired {
-            check_desired(subject.id, export)?;
+            check_desired(subject.what, export)?;
         }
         observed
             .subsystems
@@ -175,7 +175,8 @@ impl Transport for Nvme {
         }
     }
 
-    fn run(&self, step: &Step, kernel: &Kernel, volume: Uuid) -> Result<Change, KernelError> {
+    fn run(&self, step: &Step, kernel: &Kernel, of: Exported) -> Result<Change, KernelError> {
+        let volume = of.id();
         let nvmet = Nvmet::new(kernel.tree());
         Ok(match step {
             Step::Withdraw(nqn, port) => {
@@ -199,7 +200,7 @@ impl Transport for Nvme {
             Step::Restrict(nqn) => nvmet.subsystem(nqn).set_allow_any_host(false)?,
             Step::Identify(nqn, serial) => identify(&nvmet.subsystem(nqn), serial)?,
             Step::CreateNamespace(nqn) => {
-                let node = kernel.node(&ours::volume_device(volume))?;
+                let node = kernel.node(&of.device())?;
                 create_namespace(&nvmet.subsystem(nqn).namespace(nsid()), &node, volume)?
             }
             Step::EnableNamespace(nqn) => nvmet.subsystem(nqn).namespace(nsid()).enable()?,

@@ -15,7 +15,7 @@ use crate::ours;
 use crate::qos::Limiter;
 use crate::steps;
 use crate::thin;
-use crate::transport::Transports;
+use crate::transport::{Exported, Transports};
 
 /// Taking a step calls nothing deep.
 const STACK: usize = 256 << 10;
@@ -70,7 +70,9 @@ impl Applier<'_> {
         let (kernel, volume) = (self.kernel, self.volume);
         let name = ours::volume_device(volume);
         match step {
-            Step::Export(step) => return self.transports.run(step, kernel, volume),
+            Step::Export(step) => {
+                return self.transports.run(step, kernel, Exported::Volume(volume));
+            }
             Step::CreateThin(place) => return thin::create_blank(kernel, volume, place),
             Step::CreateSnapshot {
                 pool,

@@ -10,7 +10,7 @@ use super::step::Step;
 use super::{Goal, ThinGoal};
 use crate::qos;
 use crate::thin::{ActiveDevice, ObservedDevice};
-use crate::transport::{ExportStep, Subject};
+use crate::transport::{ExportStep, Exported, Subject};
 
 /// The steps in their order.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -55,7 +55,7 @@ impl fmt::Display for Plan {
 pub fn subject<'a>(goal: &Goal<'a>, observed: &ObservedVolume) -> Subject<'a> {
     let active = observed.device.active();
     Subject {
-        id: goal.id,
+        what: Exported::Volume(goal.id),
         device: active.map(|device| device.number),
         grows: active.is_some_and(|device| grows(goal, device)),
         cut: goal.cut,

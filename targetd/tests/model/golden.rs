@@ -130,6 +130,11 @@ fn what_is_made_from_volumes_reads_as_it_is_kept() {
     shot("snapshot-create.txt", shots_of(&[1]));
     shot("snapshot-hold.txt", shots_of(&[1]).present().held());
     shot("snapshot-release.txt", shots_of(&[1]).present());
+    shot(
+        "snapshot-attach.txt",
+        shots_of(&[1]).present().read_by(&["gamma"]),
+    );
+    shot("snapshot-detach.txt", shots_of(&[1]).present());
     step("volume-clone.txt", volume(3).new_data().made_from(1, 1));
     let reverted = |wanted: Wanted| wanted.on_thin(9).retiring(1, 1);
     let attached = |wanted: Wanted| reverted(wanted).iscsi(&["alpha"]);

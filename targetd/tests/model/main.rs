@@ -8,6 +8,7 @@ mod opening;
 mod pools;
 mod properties;
 mod qos;
+mod reading;
 mod rules;
 mod snapshots;
 mod sources;

@@ -326,7 +326,9 @@ pub fn shots_of(volumes: &[u32]) -> Shots {
             object: volume_id(*n),
             thin_id: ThinId::try_from(u64::from(*n)).unwrap(),
         },
+        exports: Exports::default(),
         held: false,
+        cut: Accesses::default(),
     };
     let (kind, id) = match volumes {
         [one] => (SnapshotsKind::Snapshot, snapshot_id(one + 100)),
@@ -339,6 +341,11 @@ pub fn shots_of(volumes: &[u32]) -> Shots {
         members: volumes.iter().map(shot).collect(),
         data: DataState::Provision,
     })
+}
+
+/// The iSCSI target of a snapshot.
+pub fn snapshot_target(id: Uuid) -> Iqn {
+    format!("iqn.2026-11.io.ashlar:box:{id}").parse().unwrap()
 }
 
 impl Shots {
@@ -354,6 +361,34 @@ impl Shots {
 
     pub fn held(self) -> Self {
         self.holding(|_| true)
+    }
+
+    /// All are read by these initiators over iSCSI.
+    pub fn read_by(mut self, hosts: &[&str]) -> Self {
+        for member in &mut self.0.members {
+            let acl = |host: &&str| {
+                let acl = IscsiAcl {
+                    chap: Some(chap(host, 1)),
+                    mutual: None,
+                    read_only: true,
+                };
+                (initiator(host), acl)
+            };
+            member.exports.iscsi = Some(IscsiExport {
+                target: snapshot_target(member.id),
+                portals: [portal(0)].into(),
+                initiators: hosts.iter().map(acl).collect(),
+            });
+        }
+        self
+    }
+
+    /// The caller agreed to cut these initiators off.
+    pub fn cutting(mut self, hosts: &[&str]) -> Self {
+        for member in &mut self.0.members {
+            member.cut.iscsi = hosts.iter().map(|host| initiator(host)).collect();
+        }
+        self
     }
 
     /// Those whose place among them is chosen are held.

@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use ashlar_ctl::client::{Change, Client};
 use ashlar_ctl::transfer::{Form, Source, import, unwatched};
 use ashlar_protocol::{
-    Authentication, ConnectionSpec, GroupSnapshotSpec, GroupSpec, HostSecrets, HostSpec, Labels,
-    MemberSnapshot, Name, Parent, RevertSpec, SnapshotSpec, VolumeSpec,
+    Authentication, Connected, ConnectionSpec, GroupSnapshotSpec, GroupSpec, HostSecrets, HostSpec,
+    Labels, MemberSnapshot, Name, Parent, RevertSpec, SnapshotSpec, VolumeSpec,
 };
 use ashlar_targetd_protocol::Transport;
 use tokio::task::JoinSet;
@@ -151,7 +151,7 @@ impl Bench {
 
     async fn attach(&self, volume: Uuid, connection: Uuid) -> anyhow::Result<()> {
         let spec = ConnectionSpec {
-            volume,
+            of: Connected::Volume(volume),
             host: self.host,
             transport: Transport::Iscsi,
             access: Default::default(),
@@ -163,7 +163,7 @@ impl Bench {
         let (volume, connection) = (Uuid::new_v4(), Uuid::new_v4());
         self.create(volume).await?;
         let spec = ConnectionSpec {
-            volume,
+            of: Connected::Volume(volume),
             host: self.host,
             transport,
             access: Default::default(),

@@ -2,11 +2,11 @@
 
 use ashlar_codec::Limits;
 use ashlar_protocol::{
-    Capabilities, Check, Connection, ConnectionState, Disk, Event, EventKind, Extent, ExtentKind,
-    Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets, IoCounters, IscsiAccess, Job,
-    JobResult, JobState, NvmeAccess, Operation, Page, Parent, Pool, PoolState, PoolStatistics,
-    Problem, ProblemCode, Progress, Provisioning, Snapshot, SnapshotState, System, ThinDevice,
-    Transport, Unadoptable, Usage, Volume, VolumeState, VolumeStatistics,
+    Access, Capabilities, Check, Connection, ConnectionState, Disk, Event, EventKind, Extent,
+    ExtentKind, Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets, IoCounters,
+    IscsiAccess, Job, JobResult, JobState, NvmeAccess, Operation, Page, Parent, Pool, PoolState,
+    PoolStatistics, Problem, ProblemCode, Progress, Provisioning, Snapshot, SnapshotState, System,
+    ThinDevice, Transport, Unadoptable, Usage, Volume, VolumeState, VolumeStatistics,
 };
 
 use crate::round_trip::round_trip;
@@ -250,9 +250,11 @@ fn host() -> Host {
 fn connection() -> Connection {
     Connection {
         id: id(5),
-        volume: id(7),
+        volume: None,
+        snapshot: Some(id(7)),
         host: id(3),
         transport: Transport::Iscsi,
+        access: Access::ReadOnly,
         state: ConnectionState::Ready,
         iscsi: Some(IscsiAccess {
             target: word("iqn.2026-11.io.ashlar:box:7"),

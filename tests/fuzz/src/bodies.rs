@@ -84,6 +84,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed::cbor(&seed::host()),
         seed::cbor(&seed::rotation()),
         seed::cbor(&seed::connection()),
+        seed::cbor(&seed::snapshot_connection()),
         seed::cbor(&FreezeSpec {
             reason: Some(seed::word("moving")),
         }),

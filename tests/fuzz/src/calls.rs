@@ -69,7 +69,7 @@ pub(crate) fn framed(message: &impl Serialize) -> Vec<u8> {
     frame::encode(message).expect("a seed is sound")
 }
 
-pub(crate) fn requests() -> [Request; 10] {
+pub(crate) fn requests() -> [Request; 11] {
     let volume = seed::desired_volume();
     let observe = Request::ObserveVolume {
         id: volume.id,
@@ -82,6 +82,7 @@ pub(crate) fn requests() -> [Request; 10] {
         },
         Request::ApplyPool(Box::new(seed::desired_pool())),
         Request::ApplyVolume(Box::new(volume)),
+        Request::ApplySnapshots(Box::new(seed::desired_snapshots())),
         observe,
         Request::ReadCounters(Counted::PoolData(seed::id(1))),
         Request::ListDisks,

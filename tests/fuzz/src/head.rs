@@ -72,6 +72,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
                 "GET /v1/connections?volume={id}&limit=7&after=a%2Fb\naccept:application/cbor;q=1, */*"
             ),
         ),
+        (0, format!("GET /v1/connections?snapshot={id}&limit=7")),
         (
             1,
             format!(

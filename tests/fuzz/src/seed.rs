@@ -1,16 +1,17 @@
 //! Small valid inputs to begin from.
 
 use ashlar_protocol::{
-    Access, AdoptSpec, Authentication, ConnectionSpec, ExtendSpec, GroupSnapshotSpec, GroupSource,
-    GroupSpec, GroupUpdate, HostRotation, HostSecrets, HostSpec, Labels, MemberCopy,
+    Access, AdoptSpec, Authentication, Connected, ConnectionSpec, ExtendSpec, GroupSnapshotSpec,
+    GroupSource, GroupSpec, GroupUpdate, HostRotation, HostSecrets, HostSpec, Labels, MemberCopy,
     MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolSpec, PoolUpdate, Provisioning,
     Qos, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
 };
 use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
-    Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredPool, DesiredVolume,
-    DhGroup, DhHash, DhchapExchange, DhchapKey, Exports, IscsiAcl, IscsiExport, NvmeExport,
-    NvmeHost, NvmePort, PoolDisk, PoolFormat, PortId, Rate, Sectors, ThinId,
+    Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredPool, DesiredSnapshot,
+    DesiredSnapshots, DesiredVolume, DhGroup, DhHash, DhchapExchange, DhchapKey, Exports, IscsiAcl,
+    IscsiExport, NvmeExport, NvmeHost, NvmePort, PoolDisk, PoolFormat, PortId, Rate, Sectors,
+    SnapshotsKind, ThinId, ThinSource,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -253,10 +254,18 @@ fn secrets() -> HostSecrets {
 /// A request to attach.
 pub fn connection() -> ConnectionSpec {
     ConnectionSpec {
-        volume: id(7),
+        of: Connected::Volume(id(7)),
         host: id(3),
         transport: Transport::Iscsi,
         access: Access::ReadOnly,
+    }
+}
+
+/// A request to have a host read a snapshot.
+pub fn snapshot_connection() -> ConnectionSpec {
+    ConnectionSpec {
+        of: Connected::Snapshot(id(8)),
+        ..connection()
     }
 }
 
@@ -276,22 +285,53 @@ pub fn desired_pool() -> DesiredPool {
     }
 }
 
-/// A volume as targetd is told it, exported both ways.
-pub fn desired_volume() -> DesiredVolume {
+/// Access over iSCSI that only reads.
+fn reading(of: u8) -> IscsiExport {
     let initiator = IscsiAcl {
         chap: Some(chap()),
         mutual: None,
         read_only: true,
     };
+    IscsiExport {
+        target: word(&format!("iqn.2026-11.io.ashlar:box:{of}")),
+        portals: [word("0.0.0.0:3260"), word("[::1]:3260")].into(),
+        initiators: [(word("iqn.1993-08.org.debian:01:abcdef"), initiator)].into(),
+    }
+}
+
+/// A snapshot as targetd is told it, read by a host.
+pub fn desired_snapshots() -> DesiredSnapshots {
+    let member = DesiredSnapshot {
+        id: id(8),
+        pool: id(1),
+        thin_id: ThinId::try_from(6).expect(SOUND),
+        size: Sectors(20_971_520),
+        source: ThinSource {
+            object: id(7),
+            thin_id: ThinId::try_from(5).expect(SOUND),
+        },
+        exports: Exports {
+            iscsi: Some(reading(8)),
+            nvme: None,
+        },
+        held: true,
+        cut: accesses(),
+    };
+    DesiredSnapshots {
+        kind: SnapshotsKind::Snapshot,
+        id: id(8),
+        generation: 11,
+        members: vec![member],
+        data: DataState::Present,
+    }
+}
+
+/// A volume as targetd is told it, exported both ways.
+pub fn desired_volume() -> DesiredVolume {
     let host = NvmeHost {
         key: Some(dhchap()),
         controller_key: Some(dhchap()),
         exchange: exchange(),
-    };
-    let iscsi = IscsiExport {
-        target: word("iqn.2026-11.io.ashlar:box:7"),
-        portals: [word("0.0.0.0:3260"), word("[::1]:3260")].into(),
-        initiators: [(word("iqn.1993-08.org.debian:01:abcdef"), initiator)].into(),
     };
     let number = |port: u64| PortId::try_from(port).expect(SOUND);
     let nvme = NvmeExport {
@@ -314,7 +354,7 @@ pub fn desired_volume() -> DesiredVolume {
         retired: BTreeSet::new(),
         moving: None,
         exports: Exports {
-            iscsi: Some(iscsi),
+            iscsi: Some(reading(7)),
             nvme: Some(nvme),
         },
         qos: targetd::Qos {

@@ -2,7 +2,9 @@
 
 use anyhow::Context;
 use ashlar_ctl::{Change, Client};
-use ashlar_protocol::{Connection, ConnectionSpec, HostSecrets, PoolSpec, Transport, VolumeSpec};
+use ashlar_protocol::{
+    Connected, Connection, ConnectionSpec, HostSecrets, PoolSpec, Transport, VolumeSpec,
+};
 use ashlar_site::{Device, Initiator};
 use uuid::Uuid;
 
@@ -75,7 +77,7 @@ impl Lab {
     /// Attaches a volume to the host.
     pub async fn connect(&self, volume: Uuid, transport: Transport) -> anyhow::Result<Connection> {
         let spec = ConnectionSpec {
-            volume,
+            of: Connected::Volume(volume),
             host: self.host,
             transport,
             access: Default::default(),

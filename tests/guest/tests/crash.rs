@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use ashlar_ctl::{CallError, Change, Client};
 use ashlar_guest_tests::Guest;
-use ashlar_protocol::{ConnectionSpec, HostSecrets, HostSpec, PoolSpec, Transport, VolumeSpec};
+use ashlar_protocol::{
+    Connected, ConnectionSpec, HostSecrets, HostSpec, PoolSpec, Transport, VolumeSpec,
+};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -130,7 +132,7 @@ impl Load {
         let connection = Uuid::new_v4();
         if kind != 0 {
             let spec = ConnectionSpec {
-                volume: id,
+                of: Connected::Volume(id),
                 host: self.host,
                 transport: if kind == 1 {
                     Transport::Iscsi

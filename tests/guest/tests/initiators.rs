@@ -28,7 +28,10 @@ async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
     secrets::new_secrets_disturb_no_io_and_are_the_only_ones(&mut lab).await?;
     extending_is_seen_online(&mut lab).await?;
     discard_frees_pool_space(&mut lab).await?;
+    access::a_snapshot_is_only_read(&mut lab, true).await?;
     access::one_host_only_reads_what_another_writes(&mut lab).await?;
+    // The initiator's kernel was told not to look.
+    access::a_snapshot_is_only_read(&mut lab, false).await?;
     cutting::force_cuts_off_one_host_only(&mut lab).await?;
     restarted_daemons_disturb_no_io(&mut lab).await?;
     new_volumes_read_as_zeros(&mut lab).await?;
@@ -246,8 +249,9 @@ async fn names_and_data_survive_a_power_cut(lab: &mut Lab) -> anyhow::Result<()>
     );
     for (connection, _, _) in &attached {
         lab.detach(connection)?;
-        done(lab.client.volume_detach_all(connection.volume).await?)?;
-        done(lab.client.volume_delete(connection.volume).await?)?;
+        let volume = connection.volume.context("of no volume")?;
+        done(lab.client.volume_detach_all(volume).await?)?;
+        done(lab.client.volume_delete(volume).await?)?;
     }
     Ok(())
 }

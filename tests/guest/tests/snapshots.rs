@@ -196,7 +196,8 @@ async fn attached(
 
 async fn detached(lab: &mut Lab, connection: &Connection) -> anyhow::Result<()> {
     lab.detach(connection)?;
-    done(lab.client.volume_detach_all(connection.volume).await?)
+    let volume = connection.volume.context("of no volume")?;
+    done(lab.client.volume_detach_all(volume).await?)
 }
 
 async fn taken(lab: &Lab, volume: Uuid) -> anyhow::Result<Uuid> {

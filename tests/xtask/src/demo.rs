@@ -8,8 +8,9 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use ashlar_ctl::{Change, Client};
 use ashlar_protocol::{
-    ChapCredentials, Connection, ConnectionSpec, ExtendSpec, HostCreated, HostSecrets, HostSpec,
-    IscsiAccess, Labels, Parent, PoolSpec, RevertSpec, SnapshotSpec, Transport, VolumeSpec,
+    ChapCredentials, Connected, Connection, ConnectionSpec, ExtendSpec, HostCreated, HostSecrets,
+    HostSpec, IscsiAccess, Labels, Parent, PoolSpec, RevertSpec, SnapshotSpec, Transport,
+    VolumeSpec,
 };
 use ashlar_site::{Device, Initiator, Options, Site, Start};
 use tokio::runtime::Runtime;
@@ -203,7 +204,7 @@ impl Demo {
         let spec = VolumeSpec::blank(name.parse()?, pool, GIB);
         self.wait(self.client.volume_create(volume, &spec))?;
         let spec = ConnectionSpec {
-            volume,
+            of: Connected::Volume(volume),
             host,
             transport,
             access: Default::default(),
@@ -344,7 +345,7 @@ impl Demo {
         };
         self.wait(self.client.volume_create(volume, &spec))?;
         let spec = ConnectionSpec {
-            volume,
+            of: Connected::Volume(volume),
             host,
             transport: Transport::NvmeTcp,
             access: Default::default(),

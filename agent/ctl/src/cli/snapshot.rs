@@ -1,7 +1,8 @@
 //! `ashlarctl snapshot …`
 
 use ashlar_protocol::{
-    AdoptSnapshotSpec, Name, ObjectKind, ObjectRef, Snapshot, SnapshotSpec, ThinId,
+    AdoptSnapshotSpec, Connected, ConnectionSpec, Name, ObjectKind, ObjectRef, Snapshot,
+    SnapshotSpec, ThinId, Transport,
 };
 use clap::Subcommand;
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use super::session::{Named, Session, resolve};
 use super::thin::thin_id;
 use super::transfer::{self, Local};
 use super::volume::{self, moment};
+use super::{connection, host};
 use ashlar_ctl::size::{Size, human};
 
 #[derive(Debug, Subcommand)]
@@ -93,6 +95,26 @@ pub enum Verb {
     Delete {
         /// Its id or name
         snapshot: String,
+    },
+    /// Attach a snapshot to a host, which can only read it; over iSCSI
+    Attach {
+        /// The snapshot's id or name
+        snapshot: String,
+        /// The host's id or name
+        host: String,
+        /// How the host reaches it
+        #[arg(long, short)]
+        transport: Transport,
+    },
+    /// Detach a snapshot from a host
+    Detach {
+        /// The snapshot's id or name
+        snapshot: String,
+        /// The host's id or name
+        host: String,
+        /// Cut the host off if it uses the snapshot
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -178,6 +200,30 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let id = self::id(session, &snapshot).await?;
             let text = format!("snapshot {id} is deleted");
             session.removal(client.snapshot_delete(id), &text).await
+        }
+        Verb::Attach {
+            snapshot,
+            host,
+            transport,
+        } => {
+            let of = Connected::Snapshot(self::id(session, &snapshot).await?);
+            let spec = ConnectionSpec {
+                of,
+                host: host::id(session, &host).await?,
+                transport,
+                access: connection::access(of, true),
+            };
+            connection::create(session, session.new_id(None), &spec).await
+        }
+        Verb::Detach {
+            snapshot,
+            host,
+            force,
+        } => {
+            let of = Connected::Snapshot(self::id(session, &snapshot).await?);
+            let host = host::id(session, &host).await?;
+            let connection = connection::between(session, of, host, None).await?;
+            connection::delete(session, connection, force).await
         }
     }
 }

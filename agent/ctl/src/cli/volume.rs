@@ -2,8 +2,8 @@
 
 use anyhow::bail;
 use ashlar_protocol::{
-    AdoptSpec, Clear, ConnectionSpec, ExtendSpec, MoveSpec, Name, ObjectKind, ObjectRef, Parent,
-    Provisioning, Qos, RevertSpec, ThinId, TransferSpec, Transport, Volume, VolumeSpec,
+    AdoptSpec, Clear, Connected, ConnectionSpec, ExtendSpec, MoveSpec, Name, ObjectKind, ObjectRef,
+    Parent, Provisioning, Qos, RevertSpec, ThinId, TransferSpec, Transport, Volume, VolumeSpec,
     VolumeUpdate,
 };
 use clap::Subcommand;
@@ -409,11 +409,12 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             transport,
             read_only,
         } => {
+            let of = Connected::Volume(self::id(session, &volume).await?);
             let spec = ConnectionSpec {
-                volume: self::id(session, &volume).await?,
+                of,
                 host: host::id(session, &host).await?,
                 transport,
-                access: connection::access(read_only),
+                access: connection::access(of, read_only),
             };
             connection::create(session, session.new_id(None), &spec).await
         }
@@ -423,9 +424,9 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             transport,
             force,
         } => {
-            let volume = self::id(session, &volume).await?;
+            let of = Connected::Volume(self::id(session, &volume).await?);
             let host = host::id(session, &host).await?;
-            let connection = connection_to(session, volume, host, transport).await?;
+            let connection = connection::between(session, of, host, transport).await?;
             connection::delete(session, connection, force).await
         }
     }
@@ -488,25 +489,6 @@ async fn qos(
         false => session.client.under_new_ids().volume_show(id).await?.qos,
     };
     Ok(Some(limits.over(present.unwrap_or_default())))
-}
-
-/// The one connection of a volume to a host, over that transport if there is one for each.
-async fn connection_to(
-    session: &Session,
-    volume: Uuid,
-    host: Uuid,
-    transport: Option<Transport>,
-) -> anyhow::Result<Uuid> {
-    let looking = session.client.under_new_ids();
-    let mut found = looking.connections_of(volume).await?;
-    found.retain(|connection| {
-        connection.host == host && transport.is_none_or(|t| connection.transport == t)
-    });
-    match found.as_slice() {
-        [] => bail!("volume {volume} has no such connection to host {host}"),
-        [connection] => Ok(connection.id),
-        [_, ..] => bail!("volume {volume} has several connections to host {host}: --transport"),
-    }
 }
 
 /// The id of a volume given by id or name.

@@ -164,7 +164,7 @@ creations! {
     "Takes a snapshot of every member of a group." group_snapshot_create(GroupSnapshotSpec) -> GroupSnapshot = GroupSnapshotCreate;
     "Gives a host new secrets, told this once." host_rotate(HostRotation) -> HostCreated = HostRotate;
     "Creates a host; its secrets are told this once." host_create(HostSpec) -> HostCreated = HostCreate;
-    "Attaches a volume to a host." connection_create(ConnectionSpec) -> Connection = ConnectionCreate;
+    "Attaches a volume or a snapshot to a host." connection_create(ConnectionSpec) -> Connection = ConnectionCreate;
 }
 
 macro_rules! removals {
@@ -190,7 +190,7 @@ removals! {
     "Dissolves a group." group_delete = GroupDelete;
     "Destroys a group snapshot with its snapshots." group_snapshot_delete = GroupSnapshotDelete;
     "Forgets a host." host_delete = HostDelete;
-    "Detaches a volume from a host." connection_delete = ConnectionDelete;
+    "Detaches a volume or a snapshot from a host." connection_delete = ConnectionDelete;
     "Cancels a job." job_cancel = JobCancel;
 }
 
@@ -344,6 +344,18 @@ impl Client {
     /// When the call fails.
     pub async fn connections_of(&self, volume: Uuid) -> Result<Vec<Connection>, CallError> {
         self.walk(Operation::ConnectionList, &format!("volume={volume}"))
+            .await
+    }
+
+    /// Lists the connections of one snapshot.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn connections_of_snapshot(
+        &self,
+        snapshot: Uuid,
+    ) -> Result<Vec<Connection>, CallError> {
+        self.walk(Operation::ConnectionList, &format!("snapshot={snapshot}"))
             .await
     }
 

@@ -653,7 +653,7 @@ fn hosts() -> Vec<Sample> {
 
 fn connections() -> Vec<Sample> {
     let spec = |transport| ConnectionSpec {
-        volume: id(3),
+        of: Connected::Volume(id(3)),
         host: id(4),
         transport,
         access: Access::ReadWrite,
@@ -664,7 +664,8 @@ fn connections() -> Vec<Sample> {
     ];
     let connection = |transport, state| Connection {
         id: id(5),
-        volume: id(3),
+        volume: Some(id(3)),
+        snapshot: None,
         host: id(4),
         transport,
         access: Access::ReadOnly,
@@ -701,7 +702,23 @@ fn connections() -> Vec<Sample> {
                 ..spec(Transport::Iscsi)
             },
         ),
+        sample(
+            "connection-create-request",
+            ConnectionSpec {
+                of: Connected::Snapshot(id(7)),
+                access: Access::ReadOnly,
+                ..spec(Transport::Iscsi)
+            },
+        ),
         sample("connection-create-reply", iscsi.clone()),
+        sample(
+            "connection-create-reply",
+            Connection {
+                volume: None,
+                snapshot: Some(id(7)),
+                ..iscsi.clone()
+            },
+        ),
         sample("connection-show-reply", nvme),
     ];
     let leaving = connection(Transport::Iscsi, ConnectionState::Detaching);

@@ -18,6 +18,7 @@ use ashlar_protocol::{
 use ashlar_targetd_protocol::ThinRef;
 use uuid::Uuid;
 
+use super::connection::check_unconnected;
 use super::data::check_idle;
 use super::room::{self, Promise, check_room};
 use super::snapshot::{self, check_taken};
@@ -318,6 +319,7 @@ pub(super) fn release_snapshot(
         let detail = format!("{} belongs to group snapshot {group}", unit.object());
         return Err(refuse(ProblemCode::InUse, unit.object(), detail));
     }
+    check_unconnected(intent, id)?;
     check_idle(intent, unit.object())?;
     check_unneeded(intent, unit.object())?;
     let record = SnapshotRecord {

@@ -1,18 +1,18 @@
 //! Rules for connections.
 
 use ashlar_protocol::{
-    Access, ConnectionSpec, ObjectKind, ObjectRef, Problem, ProblemCode, Transport,
+    Access, Connected, ConnectionSpec, ObjectKind, ObjectRef, Problem, ProblemCode, Transport,
 };
 use uuid::Uuid;
 
 use super::data::check_reachable;
 use super::volume::{check_present, find};
-use super::{Facts, Verdict, busy, check_online, missing, refuse, taken};
+use super::{Facts, Verdict, busy, check_online, connections, missing, refuse, snapshot, taken};
 use crate::domain::change::Edit;
 use crate::domain::intent::{HostEntry, Intent};
 use crate::domain::record::{ConnectionPhase, ConnectionRecord, Record, Unit};
 
-/// Most connections of one volume. Keeps its desired state well below a message's limit.
+/// Most connections of one volume or snapshot. Keeps its desired state well below a message's limit.
 pub(super) const MAX_CONNECTIONS: u64 = 256;
 
 pub(super) fn create(
@@ -29,17 +29,16 @@ pub(super) fn create(
         kind: ObjectKind::Connection,
         id,
     };
-    let volume = find(intent, spec.volume)?;
+    let pool = check_connectable(intent, spec)?;
     let host = intent
         .host(spec.host)
         .ok_or_else(|| missing(ObjectKind::Host, spec.host))?;
-    check_present(spec.volume, volume)?;
-    check_reachable(intent, spec.volume)?;
-    check_transport(object, spec, host, facts)?;
-    check_others(intent, object, spec, volume.connections)?;
-    check_online(object, volume.record.pool, facts)?;
+    check_transport(object, spec, facts)?;
+    check_named(object, spec, host)?;
+    check_others(intent, object, spec)?;
+    check_online(object, pool, facts)?;
     let record = ConnectionRecord {
-        volume: spec.volume,
+        of: spec.of,
         host: spec.host,
         transport: spec.transport,
         phase: ConnectionPhase::Wanted,
@@ -47,15 +46,33 @@ pub(super) fn create(
         access: spec.access,
     };
     let edits = vec![Edit::put(Record::Connection(id, record))];
-    Ok(Verdict::Changed(edits, Some(Unit::Volume(spec.volume))))
+    Ok(Verdict::Changed(edits, Some(Unit::of(spec.of))))
+}
+
+/// Whether what is to be connected can be, and the pool it is in.
+fn check_connectable(intent: &Intent, spec: &ConnectionSpec) -> Result<Uuid, Problem> {
+    match spec.of {
+        Connected::Volume(id) => {
+            let volume = find(intent, id)?;
+            check_present(id, volume)?;
+            check_reachable(intent, id)?;
+            Ok(volume.record.pool)
+        }
+        // Those who read it through the agent meanwhile do not mind.
+        Connected::Snapshot(id) => {
+            let snapshot = snapshot::find(intent, id)?;
+            snapshot::check_taken(id, snapshot)?;
+            Ok(snapshot.pool)
+        }
+    }
 }
 
 fn existing(id: Uuid, there: &ConnectionRecord, spec: &ConnectionSpec) -> Result<Verdict, Problem> {
-    let asked = (spec.volume, spec.host, spec.transport, spec.access);
-    let equal = (there.volume, there.host, there.transport, there.access) == asked;
+    let asked = (spec.of, spec.host, spec.transport, spec.access);
+    let equal = (there.of, there.host, there.transport, there.access) == asked;
     match there.phase {
         _ if !equal => Err(taken(ObjectKind::Connection, id)),
-        ConnectionPhase::Wanted => Ok(Verdict::Already(Some(Unit::Volume(there.volume)))),
+        ConnectionPhase::Wanted => Ok(Verdict::Already(Some(Unit::of(there.of)))),
         ConnectionPhase::Detaching | ConnectionPhase::Cutting | ConnectionPhase::Withdrawn => {
             Err(busy(ObjectKind::Connection, id, "detached"))
         }
@@ -65,18 +82,26 @@ fn existing(id: Uuid, there: &ConnectionRecord, spec: &ConnectionSpec) -> Result
 fn check_transport(
     object: ObjectRef,
     spec: &ConnectionSpec,
-    host: &HostEntry,
     facts: &Facts<'_>,
 ) -> Result<(), Problem> {
     if !facts.transports.contains(&spec.transport) {
         let detail = format!("this box has no address for {}", spec.transport);
         return Err(refuse(ProblemCode::Unsupported, object, detail));
     }
+    if let (Connected::Snapshot(_), Access::ReadWrite) = (spec.of, spec.access) {
+        let detail = format!("{} is only read", spec.of);
+        return Err(refuse(ProblemCode::InvalidField, object, detail));
+    }
     if (spec.transport, spec.access) == (Transport::NvmeTcp, Access::ReadOnly) {
         // nvmet knows who may connect, and nothing of what each may do (Linux 6.12).
         let detail = format!("{} has no read-only access; iscsi does", spec.transport);
         return Err(refuse(ProblemCode::Unsupported, object, detail));
     }
+    Ok(())
+}
+
+/// Whether the host has a name on the transport.
+fn check_named(object: ObjectRef, spec: &ConnectionSpec, host: &HostEntry) -> Result<(), Problem> {
     let (named, what) = match spec.transport {
         Transport::Iscsi => (host.record.iqn.is_some(), "iSCSI"),
         Transport::NvmeTcp | Transport::NvmeRdma => (host.record.nqn.is_some(), "NVMe"),
@@ -88,29 +113,37 @@ fn check_transport(
     Ok(())
 }
 
-fn check_others(
-    intent: &Intent,
-    object: ObjectRef,
-    spec: &ConnectionSpec,
-    count: u64,
-) -> Result<(), Problem> {
-    let same = intent
-        .connections_of(spec.volume, None)
-        .find(|(_, other)| other.host == spec.host && other.transport == spec.transport);
+fn check_others(intent: &Intent, object: ObjectRef, spec: &ConnectionSpec) -> Result<(), Problem> {
+    let others = || intent.connections_of(spec.of, None);
+    let same =
+        others().find(|(_, other)| other.host == spec.host && other.transport == spec.transport);
+    let count = others().count() as u64;
     match same {
         Some((other, record)) if record.phase == ConnectionPhase::Wanted => {
             let detail = format!(
-                "connection {other} attaches volume {} to host {} over {} already",
-                spec.volume, spec.host, spec.transport
+                "connection {other} attaches {} to host {} over {} already",
+                spec.of, spec.host, spec.transport
             );
             Err(refuse(ProblemCode::Duplicate, object, detail))
         }
         Some((other, _)) => Err(busy(ObjectKind::Connection, other, "detached")),
         None if count >= MAX_CONNECTIONS => {
-            let detail = format!("volume {} has {count} connections, the most", spec.volume);
+            let detail = format!("{} has {count} connections, the most", spec.of);
             Err(refuse(ProblemCode::WrongState, object, detail))
         }
         None => Ok(()),
+    }
+}
+
+/// What hosts can reach is not destroyed, nor let go of.
+pub(super) fn check_unconnected(intent: &Intent, snapshot: Uuid) -> Result<(), Problem> {
+    let of = Connected::Snapshot(snapshot);
+    match intent.connections_of(of, None).count() as u64 {
+        0 => Ok(()),
+        count => {
+            let detail = format!("{of} has {}", connections(count));
+            Err(refuse(ProblemCode::InUse, of.object(), detail))
+        }
     }
 }
 
@@ -124,11 +157,13 @@ pub(super) fn delete(
     let there = intent
         .connection(id)
         .ok_or_else(|| missing(ObjectKind::Connection, id))?;
-    check_not_still(intent, there.volume)?;
+    if let Connected::Volume(volume) = there.of {
+        check_not_still(intent, volume)?;
+    }
     if force {
         check_alone(intent, id, there)?;
     }
-    let unit = Unit::Volume(there.volume);
+    let unit = Unit::of(there.of);
     let phase = match (there.phase, force) {
         (ConnectionPhase::Wanted, false) => ConnectionPhase::Detaching,
         (ConnectionPhase::Cutting, _)
@@ -150,7 +185,7 @@ pub(super) fn delete_all(
     check_not_still(intent, volume)?;
     let unit = Unit::Volume(volume);
     let edits: Vec<_> = intent
-        .connections_of(volume, None)
+        .connections_of(Connected::Volume(volume), None)
         .filter(|(_, record)| record.phase != ConnectionPhase::Cutting)
         .map(|(id, record)| phased(id, record, ConnectionPhase::Cutting, generation))
         .collect();
@@ -164,7 +199,7 @@ pub(super) fn delete_all(
 /// The kernel cuts an NVMe host off a volume, not off one of its transports.
 fn check_alone(intent: &Intent, id: Uuid, record: &ConnectionRecord) -> Result<(), Problem> {
     let nvme = record.transport.is_nvme();
-    let mut others = intent.connections_of(record.volume, None);
+    let mut others = intent.connections_of(record.of, None);
     let other = others.find(|(other, connection)| {
         let same = connection.host == record.host && *other != id;
         nvme && same
@@ -178,9 +213,9 @@ fn check_alone(intent: &Intent, id: Uuid, record: &ConnectionRecord) -> Result<(
                 id,
             };
             let detail = format!(
-                "host {} is attached to volume {} over {} as well, by connection {other}: detach \
+                "host {} is attached to {} over {} as well, by connection {other}: detach \
                  that one first, without force, or all hosts at once",
-                record.host, record.volume, connection.transport
+                record.host, record.of, connection.transport
             );
             Err(refuse(ProblemCode::WrongState, object, detail))
         }

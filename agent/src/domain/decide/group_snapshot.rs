@@ -7,6 +7,7 @@ use ashlar_protocol::{
 };
 use uuid::Uuid;
 
+use super::connection::check_unconnected;
 use super::data::check_idle;
 use super::group::{check_cover, check_once};
 use super::room::check_rooms;
@@ -140,6 +141,7 @@ pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdi
     }
     for (snapshot, _) in intent.snapshots_of_group(id) {
         let object = Unit::Snapshot(snapshot).object();
+        check_unconnected(intent, snapshot)?;
         check_unneeded(intent, object)?;
         check_idle(intent, object)?;
     }

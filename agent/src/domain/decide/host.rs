@@ -1,7 +1,7 @@
 //! Rules for hosts.
 
 use ashlar_protocol::{
-    Authentication, HostRotation, HostSecrets, HostSpec, ObjectKind, ObjectRef, Problem,
+    Authentication, Connected, HostRotation, HostSecrets, HostSpec, ObjectKind, ObjectRef, Problem,
     ProblemCode,
 };
 use uuid::Uuid;
@@ -100,10 +100,14 @@ pub(super) fn rotate(
 fn check_reachable(intent: &Intent, id: Uuid, facts: &Facts<'_>) -> Result<(), Problem> {
     let object = Unit::Host(id).object();
     for (_, connection) in intent.connections_of_host(id) {
-        if let Some(volume) = intent.volume(connection.volume) {
-            check_online(object, volume.record.pool, facts)?;
+        let pool = match connection.of {
+            Connected::Volume(id) => intent.volume(id).map(|volume| volume.record.pool),
+            Connected::Snapshot(id) => intent.snapshot(id).map(|snapshot| snapshot.pool),
+        };
+        if let Some(pool) = pool {
+            check_online(object, pool, facts)?;
         }
-        let unit = Unit::Volume(connection.volume);
+        let unit = Unit::of(connection.of);
         if let Some(trouble) = (facts.trouble)(unit) {
             let detail = format!("{} is not up to date: {}", unit.object(), trouble.detail);
             return Err(refuse(ProblemCode::WrongState, object, detail));

@@ -8,6 +8,7 @@ use ashlar_protocol::{
 use ashlar_targetd_protocol::ThinRef;
 use uuid::Uuid;
 
+use super::connection::check_unconnected;
 use super::data::check_idle;
 use super::room::{Promise, check_room};
 use super::thin::next_thin;
@@ -97,6 +98,7 @@ pub(super) fn delete(intent: &Intent, id: Uuid, generation: u64) -> Result<Verdi
         // Nothing is destroyed that is not known to be its own, or is no longer to be.
         check_taken(id, there)?;
     }
+    check_unconnected(intent, id)?;
     check_idle(intent, unit.object())?;
     check_unneeded(intent, unit.object())?;
     // One in the making may be deleted: it is how one that cannot be made is got rid of.

@@ -10,7 +10,7 @@ use crate::domain::intent::Intent;
 use crate::domain::record::{Record, Unit, VolumeRecord};
 
 /// Notes a volume's new owner and takes it from every host: whoever has it next brings hosts and
-/// secrets of their own.
+/// secrets of their own. Its snapshots go with it, so they are to be detached before.
 pub(super) fn volume(
     intent: &Intent,
     id: Uuid,
@@ -27,6 +27,10 @@ pub(super) fn volume(
             connections(entry.connections)
         );
         return Err(refuse(ProblemCode::InUse, unit.object(), detail));
+    }
+    // Through them the hosts of whoever had it would still read what was in it.
+    for (snapshot, _) in intent.snapshots_of(id, None) {
+        connection::check_unconnected(intent, snapshot)?;
     }
     let (mut edits, unit) = match connection::delete_all(intent, id, generation)? {
         Verdict::Already(unit) => (Vec::new(), unit),

@@ -1,6 +1,6 @@
 //! Taking edits, with the indexes following.
 
-use ashlar_protocol::{ObjectRef, Provisioning};
+use ashlar_protocol::{Connected, ObjectRef, Provisioning};
 use uuid::Uuid;
 
 use super::{GroupEntry, HostEntry, Intent, PoolEntry, VolumeEntry, thins};
@@ -323,17 +323,23 @@ impl Intent {
         if !self.hosts.contains_key(&record.host) {
             return Err(dangling(Key::Host(record.host)));
         }
-        if !self.volumes.contains_key(&record.volume) {
-            return Err(dangling(Key::Volume(record.volume)));
+        match record.of {
+            Connected::Volume(volume) if !self.volumes.contains_key(&volume) => {
+                return Err(dangling(Key::Volume(volume)));
+            }
+            Connected::Snapshot(snapshot) if !self.snapshots.contains_key(&snapshot) => {
+                return Err(dangling(Key::Snapshot(snapshot)));
+            }
+            Connected::Volume(_) | Connected::Snapshot(_) => {}
         }
         self.remove_connection(id);
-        if let Some(volume) = self.volumes.get_mut(&record.volume) {
+        if let Some(volume) = self.connected_volume(record) {
             volume.connections += 1;
         }
         if let Some(host) = self.hosts.get_mut(&record.host) {
             host.connections += 1;
         }
-        self.connections_by_volume.insert((record.volume, id));
+        self.connections_by_object.insert((record.of, id));
         self.connections_by_host.insert((record.host, id));
         self.connections.insert(id, *record);
         Ok(())
@@ -343,14 +349,18 @@ impl Intent {
         let Some(old) = self.connections.remove(&id) else {
             return;
         };
-        self.connections_by_volume.remove(&(old.volume, id));
+        self.connections_by_object.remove(&(old.of, id));
         self.connections_by_host.remove(&(old.host, id));
-        if let Some(volume) = self.volumes.get_mut(&old.volume) {
+        if let Some(volume) = self.connected_volume(&old) {
             volume.connections -= 1;
         }
         if let Some(host) = self.hosts.get_mut(&old.host) {
             host.connections -= 1;
         }
+    }
+
+    fn connected_volume(&mut self, record: &ConnectionRecord) -> Option<&mut VolumeEntry> {
+        self.volumes.get_mut(&record.of.volume()?)
     }
 
     fn put_request(&mut self, id: Uuid, request: &RequestRecord) {

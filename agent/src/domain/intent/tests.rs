@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use ashlar_protocol::{Clear, Parent, Problem, ProblemCode, Transport};
+use ashlar_protocol::{Access, Clear, Connected, Parent, Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{Accesses, ThinRef};
 use proptest::prelude::*;
 
@@ -79,6 +79,7 @@ fn command() -> impl Strategy<Value = Command> {
         few(0xb0).prop_map(|id| Command::HostDelete { id }),
         (few(0xd0), few(0xc0), few(0xb0), transport())
             .prop_map(|(c, v, h, transport)| attach(c, v, h, transport)),
+        (few(0xd0), few(0xe0), few(0xb0)).prop_map(|(c, s, h)| read(c, s, h)),
         few(0xd0).prop_map(detach),
     ]
 }
@@ -119,7 +120,7 @@ fn edits(world: &mut World, step: &Step) -> Vec<Edit> {
 fn check(intent: &Intent) {
     let counted = |volume: Uuid| {
         let all = intent.connections.values();
-        all.filter(|c| c.volume == volume).count() as u64
+        all.filter(|c| c.of == Connected::Volume(volume)).count() as u64
     };
     for (id, entry) in &intent.volumes {
         assert_eq!(entry.connections, counted(*id));
@@ -149,13 +150,23 @@ fn check(intent: &Intent) {
         let mine = intent.connections.values().filter(|c| c.host == *id);
         assert_eq!(entry.connections, mine.count() as u64);
     }
+    for connection in intent.connections.values() {
+        let Connected::Snapshot(id) = connection.of else {
+            continue;
+        };
+        let phase = intent.snapshots[&id].phase;
+        assert_eq!(phase, SnapshotPhase::Present, "of a connected snapshot");
+        assert_eq!(connection.access, Access::ReadOnly);
+    }
+    let by_object = intent.connections.iter().map(|(id, c)| (c.of, *id));
+    assert_eq!(intent.connections_by_object, by_object.collect());
     let by_host = intent.connections.iter().map(|(id, c)| (c.host, *id));
     assert_eq!(intent.connections_by_host, by_host.collect());
     check_thin_devices(intent);
     let unique: BTreeSet<_> = intent
         .connections
         .values()
-        .map(|c| (c.volume, c.host, c.transport))
+        .map(|c| (c.of, c.host, c.transport))
         .collect();
     assert_eq!(unique.len(), intent.connections.len(), "attached twice");
 }
@@ -313,7 +324,9 @@ fn connections_of_a_volume_page_by_id() {
     world.does(attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi));
     world.does(attach(id(2), VOLUME, OTHER_HOST, Transport::NvmeTcp));
     let ids = |after| {
-        let all = world.intent.connections_of(VOLUME, after);
+        let all = world
+            .intent
+            .connections_of(Connected::Volume(VOLUME), after);
         all.map(|(id, _)| id).collect::<Vec<_>>()
     };
     assert_eq!(ids(None), [id(1), id(2), CONNECTION]);

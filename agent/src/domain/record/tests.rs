@@ -222,7 +222,7 @@ fn samples() -> Vec<(Record, &'static str)> {
         ..snapshot.clone()
     };
     let connection = ConnectionRecord {
-        volume: id(3),
+        of: Connected::Volume(id(3)),
         host: id(2),
         transport: Transport::NvmeTcp,
         phase: ConnectionPhase::Detaching,
@@ -232,6 +232,16 @@ fn samples() -> Vec<(Record, &'static str)> {
     let withdrawn = ConnectionRecord {
         phase: ConnectionPhase::Withdrawn,
         ..connection
+    };
+    let reading = ConnectionRecord {
+        transport: Transport::Iscsi,
+        phase: ConnectionPhase::Wanted,
+        access: Access::ReadOnly,
+        ..connection
+    };
+    let of_snapshot = ConnectionRecord {
+        of: Connected::Snapshot(id(7)),
+        ..reading
     };
     let object = ObjectRef {
         kind: ObjectKind::Connection,
@@ -420,6 +430,14 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Connection(id(9), withdrawn),
             include_str!("../golden/v1/connection-withdrawn.hex"),
+        ),
+        (
+            Record::Connection(id(10), reading),
+            include_str!("../golden/v1/connection-read-only.hex"),
+        ),
+        (
+            Record::Connection(id(11), of_snapshot),
+            include_str!("../golden/v1/connection-of-snapshot.hex"),
         ),
         (
             Record::Request(id(5), request),

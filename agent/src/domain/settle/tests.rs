@@ -625,3 +625,49 @@ fn nothing_is_taken_from_hosts_while_a_volume_is_at_rest() {
         assert_eq!(edits.is_empty(), still);
     }
 }
+
+/// The furnished world with a snapshot that a host is to read.
+fn connected_snapshot() -> (World, Unit, Span) {
+    let mut world = World::furnished();
+    let unit = Unit::Snapshot(id(1));
+    world.does(samples::snapshot(id(1), VOLUME));
+    world.settle(unit);
+    let applied = world.intent.generation();
+    world.does(read(id(2), id(1), OTHER_HOST));
+    let tried = world.intent.generation();
+    (world, unit, Span { applied, tried })
+}
+
+#[test]
+fn a_connection_of_a_snapshot_that_cannot_be_made_goes_and_the_snapshot_stays() {
+    let (mut world, unit, span) = connected_snapshot();
+    let edits = withdraw(&world.intent, unit, span, &grounds());
+    apply(&mut world, &edits);
+    let phase = world.intent.connection(id(2)).unwrap().phase;
+    assert_eq!(phase, ConnectionPhase::Withdrawn);
+    assert!(failed(&world, span.tried));
+    world.settle(unit);
+    assert_eq!(world.intent.connection(id(2)), None);
+    let phase = world.intent.snapshot(id(1)).unwrap().phase;
+    assert_eq!(phase, SnapshotPhase::Present);
+}
+
+#[test]
+fn a_host_that_reads_a_snapshot_and_does_not_let_go_is_given_it_back() {
+    let (mut world, unit, _) = connected_snapshot();
+    world.settle(unit);
+    let applied = world.intent.generation();
+    world.does(detach(id(2)));
+    let tried = world.intent.generation();
+    let span = Span { applied, tried };
+    let edits = restore(&world.intent, unit, span, &grounds());
+    apply(&mut world, &edits);
+    let phase = world.intent.connection(id(2)).unwrap().phase;
+    assert_eq!(phase, ConnectionPhase::Wanted);
+    assert!(failed(&world, tried));
+    let span = Span {
+        applied,
+        tried: world.intent.generation(),
+    };
+    assert_eq!(withdraw(&world.intent, unit, span, &grounds()), []);
+}

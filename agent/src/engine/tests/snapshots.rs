@@ -347,3 +347,77 @@ async fn snapshots_are_listed_by_volume() {
         assert_eq!(rig.engine.volume(volume).await.unwrap().snapshots, count);
     }
 }
+
+#[tokio::test]
+async fn a_connected_snapshot_is_there_again_after_kills_and_reboots_of_all() {
+    let mut rig = with_snapshot().await;
+    rig.outcome(read(id(3), SNAPSHOT, HOST)).await;
+    let readers = |rig: &Rig| {
+        let kernel = rig.fake.kernel();
+        let exports = kernel.readable.get(&SNAPSHOT)?;
+        exports.iscsi.as_ref().map(|iscsi| iscsi.initiators.len())
+    };
+    assert_eq!(readers(&rig), Some(1));
+    rig.fake.reboot();
+    settled(&rig.engine, Unit::Snapshot(SNAPSHOT)).await;
+    becomes(async || readers(&rig) == Some(1)).await;
+    rig.fake.kernel().calls.clear();
+    // What the kernel has of it is nobody's orphan.
+    let rig = rig.restart().await;
+    settled(&rig.engine, Unit::Snapshot(SNAPSHOT)).await;
+    assert_eq!(readers(&rig), Some(1));
+    assert!(unexported(&rig).is_empty());
+    rig.fake.kernel().calls.clear();
+    let mut rig = rig.kill().await;
+    rig.fake.reboot();
+    becomes(async || readers(&rig) == Some(1)).await;
+    assert!(unexported(&rig).is_empty());
+    let connection = rig.engine.connection(id(3)).await.unwrap();
+    assert_eq!(connection.snapshot, Some(SNAPSHOT));
+    rig.outcome(detach(id(3))).await;
+    assert_eq!(readers(&rig), None);
+    assert!(rig.fake.kernel().active.is_empty());
+    rig.outcome(Command::SnapshotDelete { id: SNAPSHOT }).await;
+}
+
+fn unexported(rig: &Rig) -> Vec<Uuid> {
+    let kernel = rig.fake.kernel();
+    let calls = kernel.calls.iter().filter_map(|call| match call {
+        Request::Unexport { id } => Some(*id),
+        _ => None,
+    });
+    calls.collect()
+}
+
+#[tokio::test]
+async fn new_secrets_of_a_host_reach_the_snapshots_it_reads() {
+    let rig = with_snapshot().await;
+    rig.outcome(read(id(3), SNAPSHOT, HOST)).await;
+    let secret = |rig: &Rig| {
+        let kernel = rig.fake.kernel();
+        let iscsi = kernel.readable[&SNAPSHOT].iscsi.clone().unwrap();
+        iscsi.initiators.values().next().unwrap().chap.clone()
+    };
+    let before = secret(&rig);
+    let spec = Box::default();
+    rig.outcome(Command::HostRotate { id: HOST, spec }).await;
+    assert_ne!(secret(&rig), before);
+}
+
+#[tokio::test]
+async fn an_export_of_a_snapshot_that_the_kernel_refuses_is_taken_back() {
+    let rig = with_snapshot().await;
+    let exports = |request: &Request| match request {
+        Request::ApplySnapshots(desired) => {
+            desired.members.iter().any(|one| !one.exports.is_empty())
+        }
+        _ => false,
+    };
+    let refuses = Behaviour::Fail(FailureKind::Unsupported);
+    rig.fake.rule(1, refuses, exports);
+    let problem = rig.ask(read(id(3), SNAPSHOT, HOST)).await.unwrap_err();
+    assert_eq!(problem.code, ProblemCode::Unsupported);
+    settled(&rig.engine, Unit::Snapshot(SNAPSHOT)).await;
+    assert!(rig.engine.connection(id(3)).await.is_err());
+    rig.outcome(read(id(3), SNAPSHOT, HOST)).await;
+}

@@ -4,7 +4,7 @@ use ashlar_protocol::Authentication;
 use ashlar_targetd_protocol::{DhchapExchange, NvmePort, PortId, ThinRef};
 
 use super::*;
-use crate::domain::record::VolumeRecord;
+use crate::domain::record::{Unit, VolumeRecord};
 use crate::domain::samples::{
     self, CONNECTION, HOST, MIB, OTHER_HOST, POOL, VOLUME, World, attach, detach, host_spec, id,
     pool_spec,
@@ -283,17 +283,58 @@ fn a_volume_made_of_another_names_its_origin_and_a_reverted_one_what_it_retires(
 #[test]
 fn a_snapshot_of_a_group_is_unmade_with_the_others_and_never_by_itself() {
     let mut world = World::furnished();
-    let group = id(9);
     world.does(samples::snapshot(id(1), VOLUME));
     world.settle(Unit::Snapshot(id(1)));
-    let mut record = world.intent.snapshot(id(1)).unwrap().clone();
-    record.group = Some(group);
-    assert!(super::snapshot(id(1), &record, 42).is_some());
+    let mut rendered = |group, phase| {
+        let record = SnapshotRecord {
+            group,
+            phase,
+            ..world.intent.snapshot(id(1)).unwrap().clone()
+        };
+        let edit = Edit::put(Record::Snapshot(id(1), record));
+        world.intent.apply(&edit).unwrap();
+        super::snapshot(&world.intent, &site(), id(1), 42).unwrap()
+    };
+    let group = Some(id(9));
+    assert!(rendered(group, SnapshotPhase::Present).is_some());
     for phase in [SnapshotPhase::Creating, SnapshotPhase::Deleting] {
-        record.phase = phase;
-        assert_eq!(super::snapshot(id(1), &record, 42), None);
-        record.group = None;
-        assert!(super::snapshot(id(1), &record, 42).is_some());
-        record.group = Some(group);
+        assert_eq!(rendered(group, phase), None);
+        assert!(rendered(None, phase).is_some());
     }
+}
+
+#[test]
+fn a_connected_snapshot_is_read_by_its_hosts_as_a_target_of_its_own() {
+    let mut world = World::furnished();
+    let unit = Unit::Snapshot(id(1));
+    world.does(samples::snapshot(id(1), VOLUME));
+    world.settle(unit);
+    world.does(samples::read(id(2), id(1), HOST));
+    world.does(samples::read(id(3), id(1), OTHER_HOST));
+    let rendered = |world: &World| {
+        let desired = super::snapshot(&world.intent, &site(), id(1), 42);
+        desired.unwrap().unwrap().members.remove(0)
+    };
+    let member = rendered(&world);
+    let iscsi = member.exports.iscsi.unwrap();
+    assert_eq!(iscsi.target, names::target(SITE, id(1)));
+    assert_eq!(iscsi.initiators.len(), 2);
+    assert!(iscsi.initiators.values().all(|acl| acl.read_only));
+    assert_eq!((member.exports.nvme, member.held), (None, false));
+    world.settle(unit);
+    world.does(detach(id(2)));
+    let force = true;
+    world.does(Command::ConnectionDelete { id: id(3), force });
+    let member = rendered(&world);
+    assert!(member.exports.is_empty());
+    let other = world.intent.host(OTHER_HOST).unwrap().record.iqn.clone();
+    assert_eq!(member.cut.iscsi, other.into_iter().collect());
+    // Without an address nothing is rendered, so that nobody loses what was promised.
+    let mut world = World::furnished();
+    world.does(samples::snapshot(id(1), VOLUME));
+    world.settle(unit);
+    world.does(samples::read(id(2), id(1), HOST));
+    let mut nowhere = site();
+    nowhere.iscsi.portals.clear();
+    assert!(super::snapshot(&world.intent, &nowhere, id(1), 42).is_err());
 }

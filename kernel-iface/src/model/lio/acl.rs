@@ -32,10 +32,22 @@ pub(in crate::model) fn link_lun(
     }
     let attrib = state.nodes.group(state.nodes.ancestor(target, 2), "attrib");
     let protected = state.nodes.value(attrib, "prod_mode_write_protect");
-    let protected = protected.to_owned();
+    let protected = match only_read(state, target) {
+        true => "1".to_owned(),
+        false => protected.to_owned(),
+    };
     let notes = &mut state.nodes.node_mut(mapped).notes;
     notes.insert("access", protected);
     Ok(())
+}
+
+/// Whether a LUN's backstore opened its device for reading only.
+fn only_read(state: &ModelState, lun: NodeId) -> bool {
+    let mut backstores = state.nodes.node(lun).links.values();
+    backstores.any(|backstore| {
+        let notes = &state.nodes.node(*backstore).notes;
+        notes.get("readonly").is_some_and(|value| value != "0")
+    })
 }
 
 /// Names and secrets are kept as written, a newline too; `NULL` at their start means none.

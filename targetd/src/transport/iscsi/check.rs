@@ -10,18 +10,19 @@ use super::plan::kept;
 use super::{Observed, lun, tag};
 use crate::ours;
 use crate::refusal::Refusal;
-use crate::transport::Subject;
+use crate::transport::{Exported, Subject};
 
-pub(super) fn check_desired(volume: Uuid, export: &IscsiExport) -> Result<(), Refusal> {
+pub(super) fn check_desired(of: Exported, export: &IscsiExport) -> Result<(), Refusal> {
     let refused = |reason: String| Err(Refusal::new(FailureKind::Refused, reason));
-    if ours::volume_of_target(export.target.as_str()) != Some(volume) {
-        return refused(format!(
-            "target {} is not named after volume {volume}",
-            export.target
-        ));
+    if ours::volume_of_target(export.target.as_str()) != Some(of.id()) {
+        return refused(format!("target {} is not named after {of}", export.target));
     }
     if export.portals.is_empty() {
         return refused(format!("target {} has no portal", export.target));
+    }
+    let writing = |(_, acl): &(&Iqn, &IscsiAcl)| of.is_only_read() && !acl.read_only;
+    if let Some((initiator, _)) = export.initiators.iter().find(writing) {
+        return refused(format!("initiator {initiator} would write to {of}"));
     }
     let one_sided = |(_, acl): &(&Iqn, &IscsiAcl)| acl.chap.is_none() && acl.mutual.is_some();
     match export.initiators.iter().find(one_sided) {
@@ -66,7 +67,7 @@ pub(super) fn check_unused(
         return Ok(());
     }
     let names: Vec<&str> = users.iter().map(Iqn::as_str).collect();
-    let reason = format!("volume {} is in use by {}", subject.id, names.join(", "));
+    let reason = format!("{} is in use by {}", subject.what, names.join(", "));
     Err(Refusal {
         users: Accesses {
             iscsi: users,

@@ -34,13 +34,18 @@ pub(super) fn backstore_goes(subject: &Subject<'_>, observed: &Observed, wanted:
     }
 }
 
-/// Whether the backstore can stay: it has the volume's device open, or none yet, and nobody
-/// learned a wrong serial number from it.
+/// Whether the backstore can stay: it has the right device open, or none yet, to read only if that
+/// is what it is for, and nobody learned a wrong serial number from it.
 pub(super) fn backstore_usable(subject: &Subject<'_>, observed: &Observed) -> bool {
     observed.backstore.as_ref().is_some_and(|backstore| {
         let device = !backstore.enabled || backstore.device == subject.device;
-        let named = !backstore.exported || backstore.unit_serial == serial(subject.id);
-        device && named && !backstore.read_only
+        let named = !backstore.exported || backstore.unit_serial == serial(subject.what.id());
+        let access = match subject.what.is_only_read() {
+            // Whoever opens the device says so just before.
+            true => !backstore.enabled || backstore.read_only,
+            false => !backstore.read_only,
+        };
+        device && named && access
     })
 }
 
@@ -102,7 +107,7 @@ pub(super) fn added(subject: &Subject<'_>, observed: &Observed, export: &IscsiEx
     if !ATTRIBUTES.iter().all(restricted) {
         steps.push(Step::Restrict(name.clone()));
     }
-    if !lun_right(subject.id, tpg) {
+    if !lun_right(subject.what.id(), tpg) {
         steps.push(Step::CreateLun(name.clone()));
     }
     steps.extend(admitted(export, &tpg.acls));
@@ -126,14 +131,14 @@ pub(super) fn backstore_steps(subject: &Subject<'_>, observed: &Observed) -> Vec
     if !standing.is_some_and(|backstore| backstore.enabled) {
         steps.push(Step::OpenBackstore);
     }
-    let serial = serial(subject.id);
+    let serial = serial(subject.what.id());
     if standing.is_none_or(|backstore| backstore.unit_serial != serial) {
         steps.push(Step::SetSerial(serial));
     }
     let discards = |backstore: &BackstoreState| {
         backstore.attributes.get(&DeviceAttribute::EmulateTpu) == Some(&1)
     };
-    if !standing.is_some_and(discards) {
+    if !subject.what.is_only_read() && !standing.is_some_and(discards) {
         steps.push(Step::AllowDiscard);
     }
     steps

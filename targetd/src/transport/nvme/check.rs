@@ -2,19 +2,22 @@
 
 use ashlar_kernel_iface::nvmet::SubsystemState;
 use ashlar_targetd_protocol::{FailureKind, Nqn, NvmeExport, NvmeHost};
-use uuid::Uuid;
 
 use super::{nqn, nsid};
 use crate::ours;
 use crate::refusal::Refusal;
+use crate::transport::Exported;
 
-pub(super) fn check_desired(volume: Uuid, export: &NvmeExport) -> Result<(), Refusal> {
+pub(super) fn check_desired(of: Exported, export: &NvmeExport) -> Result<(), Refusal> {
     let refused = |reason: String| Err(Refusal::new(FailureKind::Refused, reason));
     let name = &export.subsystem;
-    if ours::volume_of_subsystem(name.as_str()) != Some(volume) {
-        return refused(format!(
-            "subsystem {name} is not named after volume {volume}"
-        ));
+    if of.is_only_read() {
+        // nvmet opens every device to write, and keeps no host from writing (Linux 6.12).
+        let reason = format!("{of} is only read, and subsystem {name} cannot see to that");
+        return Err(Refusal::new(FailureKind::Unsupported, reason));
+    }
+    if ours::volume_of_subsystem(name.as_str()) != Some(of.id()) {
+        return refused(format!("subsystem {name} is not named after {of}"));
     }
     if export.ports.is_empty() {
         return refused(format!("subsystem {name} has no port"));

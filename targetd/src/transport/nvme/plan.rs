@@ -16,8 +16,8 @@ pub(super) fn namespace_right(subject: &Subject<'_>, state: &NamespaceState) -> 
         .map(|number| PathBuf::from(format!("/dev/dm-{}", number.minor)));
     node.is_some()
         && state.device_path == node
-        && state.uuid == subject.id
-        && state.nguid == *subject.id.as_bytes()
+        && state.uuid == subject.what.id()
+        && state.nguid == *subject.what.id().as_bytes()
 }
 
 /// What goes from a subsystem that stays.
@@ -85,7 +85,7 @@ pub(super) fn added(subject: &Subject<'_>, observed: &Observed, export: &NvmeExp
     if state.is_none_or(|state| state.allow_any_host) {
         steps.push(Step::Restrict(name.clone()));
     }
-    let serial = serial(subject.id);
+    let serial = serial(subject.what.id());
     if !state.is_some_and(|state| state.serial == serial && state.model == MODEL) {
         steps.push(Step::Identify(name.clone(), serial));
     }

@@ -1,7 +1,7 @@
-//! One host writes, another one only reads, both at once.
+//! One host writes, another one only reads, both at once; and snapshots, which are only read.
 
 use anyhow::{Context, ensure};
-use ashlar_protocol::{Access, ConnectionSpec, Transport};
+use ashlar_protocol::{Access, Connected, ConnectionSpec, SnapshotSpec, Transport};
 use uuid::Uuid;
 
 use super::cutting::{check, login_second, logout_second, second_host};
@@ -16,7 +16,7 @@ pub async fn one_host_only_reads_what_another_writes(lab: &mut Lab) -> anyhow::R
     let volume = lab.volume(32).await?;
     let writing = lab.connect(volume, Transport::Iscsi).await?;
     let spec = ConnectionSpec {
-        volume,
+        of: Connected::Volume(volume),
         host: second,
         transport: Transport::Iscsi,
         access: Access::ReadOnly,
@@ -67,6 +67,57 @@ pub async fn one_host_only_reads_what_another_writes(lab: &mut Lab) -> anyhow::R
     done(lab.client.volume_detach_all(volume).await?)?;
     done(lab.client.volume_delete(volume).await?)?;
     done(lab.client.host_delete(second).await?)
+}
+
+/// A host reads a snapshot of a volume that it goes on writing, and cannot write the snapshot:
+/// neither when it looks whether it may, nor when it does not.
+pub async fn a_snapshot_is_only_read(lab: &mut Lab, looks: bool) -> anyhow::Result<()> {
+    println!("a snapshot is only read, by a host that looks whether it may write: {looks}");
+    let volume = lab.volume(32).await?;
+    let writing = lab.connect(volume, Transport::Iscsi).await?;
+    let disk = lab.attach(&writing)?;
+    let old = initiator(&mut lab.guest).write_random(&disk, 4)?;
+    let snapshot = Uuid::new_v4();
+    let spec = SnapshotSpec {
+        name: "read".parse()?,
+        volume,
+        labels: Default::default(),
+    };
+    done(lab.client.snapshot_create(snapshot, &spec).await?)?;
+    let new = initiator(&mut lab.guest).write_random(&disk, 4)?;
+    let spec = ConnectionSpec {
+        of: Connected::Snapshot(snapshot),
+        host: lab.host,
+        transport: Transport::Iscsi,
+        access: Access::ReadOnly,
+    };
+    let reading = done(lab.client.connection_create(Uuid::new_v4(), &spec).await?)?;
+    let copy = lab.attach(&reading)?;
+    let node = copy.node().to_owned();
+    ensure!(
+        initiator(&mut lab.guest).hash(&copy, 4)? == old,
+        "what the volume held"
+    );
+    let read_only = check(lab, &format!("blockdev --getro {node}"))?;
+    ensure!(read_only == if looks { "1" } else { "0" }, "{read_only}");
+    for refused in [
+        format!("dd if=/dev/zero of={node} bs=4k count=1 oflag=direct"),
+        format!("blkdiscard --offset 0 --length 1M {node}"),
+    ] {
+        initiator(&mut lab.guest).fails(&refused)?;
+    }
+    lab.detach(&reading)?;
+    let copy = lab.attach(&reading)?;
+    let hashes = [&copy, &disk].map(|device| initiator(&mut lab.guest).hash(device, 4));
+    let [of_snapshot, of_volume] = hashes;
+    ensure!(of_snapshot? == old, "a snapshot has been written");
+    ensure!(of_volume? == new, "a volume has been written");
+    lab.detach(&reading)?;
+    lab.detach(&writing)?;
+    done(lab.client.connection_delete(reading.id).await?)?;
+    done(lab.client.snapshot_delete(snapshot).await?)?;
+    done(lab.client.volume_detach_all(volume).await?)?;
+    done(lab.client.volume_delete(volume).await?)
 }
 
 /// The other disk of the same identity: both sessions have the same path by name.

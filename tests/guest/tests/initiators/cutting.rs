@@ -2,7 +2,8 @@
 
 use anyhow::{Context, ensure};
 use ashlar_protocol::{
-    Authentication, Connection, ConnectionSpec, HostSecrets, HostSpec, Iqn, ProblemCode, Transport,
+    Authentication, Connected, Connection, ConnectionSpec, HostSecrets, HostSpec, Iqn, ProblemCode,
+    Transport,
 };
 use uuid::Uuid;
 
@@ -43,7 +44,7 @@ async fn connect(
     transport: Transport,
 ) -> anyhow::Result<Connection> {
     let spec = ConnectionSpec {
-        volume,
+        of: Connected::Volume(volume),
         host,
         transport,
         access: Default::default(),

@@ -324,3 +324,17 @@ fn of_a_group_snapshot_that_cannot_be_taken_nothing_stays() {
     assert!(world.intent.snapshots().is_empty());
     assert!(world.intent.units_made_at_once().next().is_none());
 }
+
+#[test]
+fn a_group_snapshot_stays_while_a_host_reads_a_snapshot_of_it() {
+    let world = &mut with_snapshots();
+    let unit = Unit::Snapshot(id(2));
+    assert_eq!(world.does(read(id(3), id(2), HOST)), Some(unit));
+    world.settle(unit);
+    let delete = Command::GroupSnapshotDelete { id: WHOLE };
+    refuses(world, delete.clone(), InUse, "has 1 connection");
+    world.does(detach(id(3)));
+    refuses(world, delete.clone(), InUse, "has 1 connection");
+    world.settle(unit);
+    assert_eq!(world.does(delete), Some(Unit::GroupSnapshot(WHOLE)));
+}

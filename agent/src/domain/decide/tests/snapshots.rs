@@ -1,6 +1,6 @@
 //! Snapshots, clones and reverts.
 
-use ashlar_protocol::Parent;
+use ashlar_protocol::{Connected, ConnectionSpec, Parent, TransferSpec};
 
 use super::*;
 use crate::domain::record::{SnapshotPhase, ThinCounter};
@@ -377,4 +377,87 @@ fn nothing_is_taken_in_a_pool_that_is_offline_or_without_targetd() {
     for command in commands {
         refuses(&mut world, command, WrongState, "a disk is gone");
     }
+}
+
+#[test]
+fn a_snapshot_is_connected_to_be_read_and_over_iscsi() {
+    let world = &mut with_snapshot();
+    let unit = Unit::Snapshot(SNAPSHOT);
+    let before = world.intent.volume(VOLUME).unwrap().connections;
+    made(world, read(id(1), SNAPSHOT, OTHER_HOST));
+    unchanged(world, read(id(1), SNAPSHOT, OTHER_HOST));
+    let there = world.intent.connection(id(1)).unwrap();
+    assert_eq!(there.of, Connected::Snapshot(SNAPSHOT));
+    assert_eq!(world.intent.volume(VOLUME).unwrap().connections, before);
+    assert_eq!(world.intent.host(OTHER_HOST).unwrap().connections, 1);
+    assert_eq!(world.intent.connected_snapshots(), [SNAPSHOT].into());
+    let again = read(id(2), SNAPSHOT, OTHER_HOST);
+    refuses(world, again, Duplicate, "attaches snapshot");
+    // What one asks of the volume under that id is another thing.
+    let volume = attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi);
+    refuses(world, volume, AlreadyExists, "is not as asked for");
+    let with = |change: &dyn Fn(&mut ConnectionSpec)| match read(id(3), SNAPSHOT, HOST) {
+        Command::ConnectionCreate { id, mut spec } => {
+            change(&mut spec);
+            Command::ConnectionCreate { id, spec }
+        }
+        other => other,
+    };
+    let nvme = with(&|spec| spec.transport = Transport::NvmeTcp);
+    refuses(world, nvme, Unsupported, "no read-only access");
+    let writing = with(&|spec| spec.access = Access::ReadWrite);
+    refuses(world, writing, InvalidField, "is only read");
+    let nobody = with(&|spec| spec.of = Connected::Snapshot(id(77)));
+    refuses(world, nobody, NotFound, "snapshot");
+    assert_eq!(world.does(detach(id(1))), Some(unit));
+    refuses(
+        world,
+        read(id(1), SNAPSHOT, OTHER_HOST),
+        Busy,
+        "being detached",
+    );
+    world.settle(unit);
+    assert_eq!(world.intent.connection(id(1)), None);
+    assert_eq!(world.intent.host(OTHER_HOST).unwrap().connections, 0);
+    assert!(world.intent.connected_snapshots().is_empty());
+}
+
+#[test]
+fn a_connected_snapshot_stays_whatever_becomes_of_its_volume() {
+    let world = &mut with_snapshot();
+    made(world, read(id(1), SNAPSHOT, OTHER_HOST));
+    let (delete, release) = (
+        Command::SnapshotDelete { id: SNAPSHOT },
+        Command::SnapshotRelease { id: SNAPSHOT },
+    );
+    refuses(world, delete.clone(), InUse, "has 1 connection");
+    refuses(world, release, InUse, "has 1 connection");
+    let spec = TransferSpec {
+        owner: "other".parse().unwrap(),
+        interrupt: true,
+    };
+    let transfer = Command::VolumeTransfer { id: VOLUME, spec };
+    refuses(world, transfer.clone(), InUse, "has 1 connection");
+    // Both are read meanwhile, and neither minds.
+    made(world, clone(id(2), Parent::Snapshot(SNAPSHOT), None));
+    made(world, detach(CONNECTION));
+    made(world, revert(VOLUME, SNAPSHOT, false));
+    world.settle(Unit::Volume(VOLUME));
+    world.settle(Unit::Volume(VOLUME));
+    made(world, Command::VolumeDelete { id: VOLUME });
+    assert!(world.intent.volume(VOLUME).is_none());
+    assert_eq!(world.intent.connected_snapshots(), [SNAPSHOT].into());
+    made(world, detach(id(1)));
+    made(world, delete);
+    assert_eq!(world.intent.snapshot(SNAPSHOT), None);
+}
+
+#[test]
+fn a_snapshot_in_the_making_is_not_connected() {
+    let world = &mut World::furnished();
+    world.does(snapshot(SNAPSHOT, VOLUME));
+    let early = read(id(1), SNAPSHOT, OTHER_HOST);
+    refuses(world, early.clone(), Busy, "being created");
+    world.settle(Unit::Snapshot(SNAPSHOT));
+    assert_eq!(world.does(early), Some(Unit::Snapshot(SNAPSHOT)));
 }
