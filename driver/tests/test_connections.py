@@ -396,12 +396,25 @@ def test_snapshots_are_attached_as_what_they_were(
     driver.create_export_snapshot(world.context, snapshot, host)
     info = driver.initialize_connection_snapshot(snapshot, host)
     assert info["data"]["volume_id"] == snapshot.id
-    attached = ids.attached_id(uuid.UUID(snapshot.id))
-    assert client.volume(attached)["parent"] == {"snapshot": uuid.UUID(snapshot.id).bytes}
+    snapshot_id = uuid.UUID(snapshot.id)
     # It is busy for as long.
-    with pytest.raises(exception.VolumeIsBusy):
-        driver.remove_export_snapshot(world.context, snapshot)
+    if driver.ONLY_READS:
+        [connection] = client.connections(snapshot=snapshot_id)
+        assert connection["access"] == "read-only"
+        # Only a clone could be written, so there is none.
+        assert len(list(client.volumes())) == 1
+        with pytest.raises(exception.SnapshotIsBusy):
+            driver.delete_snapshot(snapshot)
+    else:
+        attached = ids.attached_id(snapshot_id)
+        assert client.volume(attached)["parent"] == {"snapshot": snapshot_id.bytes}
+        with pytest.raises(exception.VolumeIsBusy):
+            driver.remove_export_snapshot(world.context, snapshot)
     driver.terminate_connection_snapshot(snapshot, host)
+    driver.initialize_connection_snapshot(snapshot, connector("beta"))
+    driver.terminate_connection_snapshot(snapshot, None, force=True)
+    driver.terminate_connection_snapshot(snapshot, host)
+    assert not list(client.connections())
     driver.remove_export_snapshot(world.context, snapshot)
     driver.remove_export_snapshot(world.context, snapshot)
     driver.delete_snapshot(snapshot)

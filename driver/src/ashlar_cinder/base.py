@@ -56,6 +56,8 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
     TARGET_PROTOCOL = ""
     #: What a connector has the host's name under.
     HOST_KEY = ""
+    #: Whether hosts can be kept from writing to what they are attached to.
+    ONLY_READS = False
 
     _stats: dict[str, Any]
 
@@ -338,7 +340,9 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         """Nothing is left of a host that was disconnected, and other hosts may be connected."""
 
     def create_export_snapshot(self, context: Any, snapshot: Any, connector: Any) -> None:
-        """Makes the volume that is attached in the place of a snapshot; copies nothing."""
+        """Makes what is attached in place of a snapshot, unless it is itself; copies nothing."""
+        if self.ONLY_READS:
+            return
         snapshot_id = self._snapshot_id(snapshot)
         spec = {
             "name": f"{snapshot['name']}-attached",
@@ -350,6 +354,8 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
 
     def remove_export_snapshot(self, context: Any, snapshot: Any) -> None:
         """Destroys that volume."""
+        if self.ONLY_READS:
+            return
         with errors.told():
             try:
                 self._client.delete_volume(ids.attached_id(self._snapshot_id(snapshot)))
@@ -378,14 +384,20 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
     def initialize_connection_snapshot(
         self, snapshot: Any, connector: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        """Attaches what stands for a snapshot to a host."""
-        attached = ids.attached_id(self._snapshot_id(snapshot))
-        return self._connect(snapshot["id"], attached, connector)
+        """Attaches a snapshot to a host, or what stands for it where it could be written."""
+        snapshot_id = self._snapshot_id(snapshot)
+        if self.ONLY_READS:
+            return self._connect(snapshot["id"], snapshot_id, connector, snapshot=True)
+        return self._connect(snapshot["id"], ids.attached_id(snapshot_id), connector)
 
     def terminate_connection_snapshot(self, snapshot: Any, connector: Any, **kwargs: Any) -> None:
         """Detaches it again."""
-        attached = ids.attached_id(self._snapshot_id(snapshot))
-        self._disconnect(attached, connector, force=bool(kwargs.get("force")))
+        snapshot_id = self._snapshot_id(snapshot)
+        force = bool(kwargs.get("force"))
+        if self.ONLY_READS:
+            self._disconnect(snapshot_id, connector, force=force, snapshot=True)
+        else:
+            self._disconnect(ids.attached_id(snapshot_id), connector, force=force)
 
     def _attached_again(self, volume: Any, connector: Any) -> bool:
         """Whether other attachments of the volume are to the same host.
@@ -400,30 +412,41 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         ]
         return bool(name) and len(same) > 1
 
-    def _connect(self, cinder_id: str, volume: uuid.UUID, connector: Any) -> dict[str, Any]:
+    def _connect(
+        self, cinder_id: str, wanted: uuid.UUID, connector: Any, *, snapshot: bool = False
+    ) -> dict[str, Any]:
         self.validate_connector(connector)
         name = connector[self.HOST_KEY]
         access, secrets = self._host_access(connector)
-        wanted = ids.connection_id(volume, name, self.TRANSPORT)
+        connection_id = ids.connection_id(wanted, name, self.TRANSPORT)
+        attach = (
+            self._client.create_snapshot_connection if snapshot else self._client.create_connection
+        )
         with errors.told():
             try:
-                connection = self._client.create_connection(wanted, volume, access, self.TRANSPORT)
+                connection = attach(connection_id, wanted, access, self.TRANSPORT)
             except Problem as problem:
                 if problem.code != "not-found" or problem.kind != "host":
                     raise
                 access, secrets = self._new_host_access(connector)
-                connection = self._client.create_connection(wanted, volume, access, self.TRANSPORT)
+                connection = attach(connection_id, wanted, access, self.TRANSPORT)
         return self._connection_info(cinder_id, connection, secrets)
 
-    def _disconnect(self, volume: uuid.UUID, connector: Any, *, force: bool) -> None:
+    def _disconnect(
+        self, wanted: uuid.UUID, connector: Any, *, force: bool, snapshot: bool = False
+    ) -> None:
         with errors.told():
             try:
-                if not connector:
-                    self._client.detach_all(volume)
+                if not connector and snapshot:
+                    for connection in self._client.connections(snapshot=wanted):
+                        one = uuid.UUID(bytes=connection["id"])
+                        self._client.delete_connection(one, force=True)
+                elif not connector:
+                    self._client.detach_all(wanted)
                 elif connector.get(self.HOST_KEY):
                     name = connector[self.HOST_KEY]
                     self._disconnect_host(
-                        ids.connection_id(volume, name, self.TRANSPORT), name, force=force
+                        ids.connection_id(wanted, name, self.TRANSPORT), name, force=force
                     )
                 else:
                     # Such a host was never connected.

@@ -21,9 +21,9 @@ def host_id(name: str) -> uuid.UUID:
     return _of("host", name)
 
 
-def connection_id(volume: uuid.UUID, host: uuid.UUID, transport: str) -> uuid.UUID:
-    """The one connection of a volume, a host and a transport."""
-    return _of("connection", volume, host, transport)
+def connection_id(wanted: uuid.UUID, host: uuid.UUID, transport: str) -> uuid.UUID:
+    """The one connection of a volume or a snapshot, a host and a transport."""
+    return _of("connection", wanted, host, transport)
 
 
 def attached_id(snapshot: uuid.UUID) -> uuid.UUID:

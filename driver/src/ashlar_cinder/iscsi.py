@@ -37,6 +37,7 @@ class AshlarISCSIDriver(AshlarDriver):
     TRANSPORT = "iscsi"
     TARGET_PROTOCOL = "iscsi"
     HOST_KEY = "initiator"
+    ONLY_READS = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

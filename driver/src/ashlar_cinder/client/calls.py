@@ -256,15 +256,26 @@ class Client:
         """Forgets a host."""
         self._change("DELETE", f"/v1/hosts/{host}")
 
-    def connections(self, volume: uuid.UUID | None = None) -> Iterator[objects.Connection]:
-        """All connections, or those of a volume."""
-        return self._pages("/v1/connections", {"volume": str(volume)} if volume else {})
+    def connections(
+        self, volume: uuid.UUID | None = None, *, snapshot: uuid.UUID | None = None
+    ) -> Iterator[objects.Connection]:
+        """All connections, or those of a volume or of a snapshot."""
+        of = {"volume": volume, "snapshot": snapshot}
+        return self._pages("/v1/connections", {kind: str(one) for kind, one in of.items() if one})
 
     def create_connection(
         self, connection: uuid.UUID, volume: uuid.UUID, host: uuid.UUID, transport: str
     ) -> objects.Connection:
         """Attaches a volume to a host."""
         spec = {"volume": volume, "host": host, "transport": transport}
+        path = f"/v1/connections/{connection}"
+        return cast(objects.Connection, self._change("PUT", path, spec))
+
+    def create_snapshot_connection(
+        self, connection: uuid.UUID, snapshot: uuid.UUID, host: uuid.UUID, transport: str
+    ) -> objects.Connection:
+        """Attaches a snapshot to a host, which can only read it."""
+        spec = {"snapshot": snapshot, "host": host, "transport": transport}
         path = f"/v1/connections/{connection}"
         return cast(objects.Connection, self._change("PUT", path, spec))
 

@@ -168,12 +168,14 @@ class NvmeAccess(TypedDict):
 
 
 class Connection(TypedDict):
-    """A volume attached to a host."""
+    """A volume or a snapshot attached to a host."""
 
     id: bytes
-    volume: bytes
+    volume: NotRequired[bytes]
+    snapshot: NotRequired[bytes]
     host: bytes
     transport: str
+    access: NotRequired[str]
     state: str
     iscsi: NotRequired[IscsiAccess]
     nvme: NotRequired[NvmeAccess]
