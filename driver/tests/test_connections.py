@@ -419,3 +419,53 @@ def test_snapshots_are_attached_as_what_they_were(
     driver.remove_export_snapshot(world.context, snapshot)
     driver.delete_snapshot(snapshot)
     driver.delete_volume(volume)
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_what_was_attached_in_place_of_a_snapshot_before_an_upgrade_goes_as_it_went(
+    world: World, driver: AshlarDriver, client: Client, connector: Any, by_name: bool
+) -> None:
+    volume = world.volume()
+    snapshot = world.snapshot(volume)
+    driver.create_volume(volume)
+    driver.create_snapshot(snapshot)
+    host, attached = connector("alpha"), ids.attached_id(uuid.UUID(snapshot.id))
+    upgraded, driver.ONLY_READS = driver.ONLY_READS, False
+    driver.create_export_snapshot(world.context, snapshot, host)
+    driver.initialize_connection_snapshot(snapshot, host)
+    assert [connection["volume"] for connection in client.connections()] == [attached.bytes]
+    driver.ONLY_READS = upgraded
+    if by_name:
+        driver.terminate_connection_snapshot(snapshot, host)
+    else:
+        driver.terminate_connection_snapshot(snapshot, None, force=True)
+    assert not list(client.connections())
+    driver.remove_export_snapshot(world.context, snapshot)
+    assert [one["id"] for one in client.volumes()] == [uuid.UUID(volume.id).bytes]
+    driver.delete_snapshot(snapshot)
+    driver.delete_volume(volume)
+
+
+def test_a_connection_of_a_snapshot_that_vanishes_keeps_no_other(
+    world: World, client: Client, connector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = world.driver(AshlarISCSIDriver)
+    volume = world.volume()
+    snapshot = world.snapshot(volume)
+    driver.create_volume(volume)
+    driver.create_snapshot(snapshot)
+    for name in ("alpha", "beta"):
+        driver.initialize_connection_snapshot(snapshot, connector(name))
+    listed = Client.connections
+
+    def one_goes(self: Client, *rest: Any, **more: Any) -> Any:
+        found = list(listed(self, *rest, **more))
+        if self is driver._client:
+            client.delete_connection(uuid.UUID(bytes=found[0]["id"]))
+        return iter(found)
+
+    monkeypatch.setattr(Client, "connections", one_goes)
+    driver.terminate_connection_snapshot(snapshot, None, force=True)
+    assert not list(client.connections())
+    driver.delete_snapshot(snapshot)
+    driver.delete_volume(volume)

@@ -353,9 +353,7 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
             self._client.create_volume(ids.attached_id(snapshot_id), spec)
 
     def remove_export_snapshot(self, context: Any, snapshot: Any) -> None:
-        """Destroys that volume."""
-        if self.ONLY_READS:
-            return
+        """Destroys that volume, also one of before an upgrade, when there was always one."""
         with errors.told():
             try:
                 self._client.delete_volume(ids.attached_id(self._snapshot_id(snapshot)))
@@ -394,10 +392,10 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         """Detaches it again."""
         snapshot_id = self._snapshot_id(snapshot)
         force = bool(kwargs.get("force"))
-        if self.ONLY_READS:
-            self._disconnect(snapshot_id, connector, force=force, snapshot=True)
-        else:
-            self._disconnect(ids.attached_id(snapshot_id), connector, force=force)
+        if self.ONLY_READS and self._disconnect(snapshot_id, connector, force=force, snapshot=True):
+            return
+        # Here, also what was attached before an upgrade.
+        self._disconnect(ids.attached_id(snapshot_id), connector, force=force)
 
     def _attached_again(self, volume: Any, connector: Any) -> bool:
         """Whether other attachments of the volume are to the same host.
@@ -434,14 +432,14 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
 
     def _disconnect(
         self, wanted: uuid.UUID, connector: Any, *, force: bool, snapshot: bool = False
-    ) -> None:
+    ) -> bool:
+        """Whether that was all there could be."""
         with errors.told():
             try:
                 if not connector and snapshot:
-                    for connection in self._client.connections(snapshot=wanted):
-                        one = uuid.UUID(bytes=connection["id"])
-                        self._client.delete_connection(one, force=True)
-                elif not connector:
+                    self._detach_all_of_snapshot(wanted)
+                    return False
+                if not connector:
                     self._client.detach_all(wanted)
                 elif connector.get(self.HOST_KEY):
                     name = connector[self.HOST_KEY]
@@ -452,6 +450,17 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
                     # Such a host was never connected.
                     LOG.warning("A connector without %s was never connected", self.HOST_KEY)
             except Problem as problem:
+                if problem.code != "not-found":
+                    raise
+                return False
+        return True
+
+    def _detach_all_of_snapshot(self, snapshot: uuid.UUID) -> None:
+        for connection in self._client.connections(snapshot=snapshot):
+            try:
+                self._client.delete_connection(uuid.UUID(bytes=connection["id"]), force=True)
+            except Problem as problem:
+                # Somebody else may have been faster.
                 if problem.code != "not-found":
                     raise
 
