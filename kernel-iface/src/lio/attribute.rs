@@ -32,6 +32,10 @@ attributes!(
         EmulateTpws => "emulate_tpws",
         /// 1: discarded blocks read as zeroes. Not while exported.
         UnmapZeroesData => "unmap_zeroes_data",
+        /// Blocks that one WRITE SAME may write; enabling sets it. 0: none, and that of every
+        /// initiator: the kernel does not see that a WRITE SAME that says it reads would write
+        /// to a write-protected LUN.
+        MaxWriteSameLen => "max_write_same_len",
         /// 1: the COMPARE AND WRITE command, which clustered initiators need.
         EmulateCaw => "emulate_caw",
         /// 1: the EXTENDED COPY command between LUNs of this box.

@@ -34,8 +34,10 @@ pub struct SeenDisk {
     pub device: DeviceNumber,
     /// The serial number.
     pub serial: String,
-    /// It refuses writes.
+    /// It refuses writes, unless they say that they read.
     pub write_protected: bool,
+    /// Blocks that one WRITE SAME may write, even one that says it reads.
+    pub write_same: String,
 }
 
 /// A namespace as a host sees it.
@@ -162,10 +164,12 @@ impl ModelState {
         let lun = self.nodes.node(*node.links.values().next()?);
         let backstore = *lun.links.values().next()?;
         let wwn = self.nodes.group(backstore, "wwn");
+        let attrib = self.nodes.group(backstore, "attrib");
         Some(SeenDisk {
             device: self.nodes.node(backstore).device?,
             serial: self.nodes.value(wwn, "vpd_unit_serial").to_owned(),
             write_protected: access == "1",
+            write_same: self.nodes.value(attrib, "max_write_same_len").to_owned(),
         })
     }
 

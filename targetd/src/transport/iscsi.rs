@@ -217,6 +217,9 @@ impl Transport for Iscsi {
             Step::AllowDiscard => handle
                 .backstore()
                 .set_attribute(DeviceAttribute::EmulateTpu, 1)?,
+            Step::RefuseWriteSame => handle
+                .backstore()
+                .set_attribute(DeviceAttribute::MaxWriteSameLen, 0)?,
             Step::CreateTarget(target) => {
                 self.names.add(volume, target);
                 handle.create_target(target)?

@@ -180,6 +180,54 @@ fn one_initiator_only_reads_what_another_writes() {
     assert_eq!((protected("alpha"), protected("beta")), (true, false));
 }
 
+/// The kernel takes a WRITE SAME that says it reads for a read, and carries it out.
+#[test]
+fn nobody_sees_a_disk_to_only_read_before_write_same_is_refused() {
+    let both = || volume(1).iscsi(&["alpha", "beta"]).read_only_for("beta");
+    let seen = |world: &World, host: &str| {
+        let at = portal(0).socket();
+        let proof = chap(host, 1);
+        let kernel = &world.kernel;
+        let login = kernel.iscsi_login(at, &target(1), &initiator(host), Some(&proof));
+        login.ok().and_then(|mut disks| disks.remove(&0))
+    };
+    let (mut kills, mut seen_before_the_end) = (0, 0);
+    for (step, begun) in (0..).flat_map(|step| [(step, false), (step, true)]) {
+        let world = World::pooled();
+        world.apply(&volume(1).new_data()).unwrap();
+        if begun {
+            world.apply(&volume(1).iscsi(&["alpha"])).unwrap();
+            assert_ne!(seen(&world, "alpha").unwrap().write_same, "0");
+        }
+        world.kernel.stop_after(step);
+        let done = world.apply(&both()).is_ok();
+        for restarted in [false, true] {
+            if let Some(disk) = seen(&world, "beta") {
+                assert!(disk.write_protected, "{step}");
+                assert_eq!(disk.write_same, "0", "{step}");
+                seen_before_the_end += u32::from(!done && !restarted);
+            }
+            world.restart();
+            world.apply(&both()).unwrap();
+        }
+        if done && !begun {
+            break;
+        }
+        kills += u32::from(!done);
+    }
+    assert!(kills > 25, "{kills}");
+    assert!(seen_before_the_end > 0);
+    // It is not said again, and holds until the backstore goes.
+    let world = World::pooled();
+    world.apply(&both().new_data()).unwrap();
+    assert_eq!(world.apply(&both()).unwrap().steps, Vec::<String>::new());
+    world.apply(&volume(1).iscsi(&["alpha"])).unwrap();
+    assert_eq!(seen(&world, "alpha").unwrap().write_same, "0");
+    world.apply(&volume(1).cutting(&["alpha"])).unwrap();
+    world.apply(&volume(1).iscsi(&["alpha"])).unwrap();
+    assert_ne!(seen(&world, "alpha").unwrap().write_same, "0");
+}
+
 #[test]
 fn the_box_proves_itself_too_when_that_is_wanted() {
     let world = World::pooled();

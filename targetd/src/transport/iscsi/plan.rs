@@ -88,7 +88,7 @@ pub(super) fn emptied(name: &Iqn, target: &TargetState) -> Vec<Step> {
 
 /// What comes.
 pub(super) fn added(subject: &Subject<'_>, observed: &Observed, export: &IscsiExport) -> Vec<Step> {
-    let mut steps = backstore_steps(subject, observed);
+    let mut steps = backstore_steps(subject, observed, export);
     let name = &export.target;
     let standing = kept(subject, observed, Some(export), name)
         .and_then(|_| observed.targets.get(name)?.tpgs.get(&tag()));
@@ -119,7 +119,11 @@ pub(super) fn added(subject: &Subject<'_>, observed: &Observed, export: &IscsiEx
     steps
 }
 
-pub(super) fn backstore_steps(subject: &Subject<'_>, observed: &Observed) -> Vec<Step> {
+pub(super) fn backstore_steps(
+    subject: &Subject<'_>,
+    observed: &Observed,
+    export: &IscsiExport,
+) -> Vec<Step> {
     let standing = observed
         .backstore
         .as_ref()
@@ -141,7 +145,19 @@ pub(super) fn backstore_steps(subject: &Subject<'_>, observed: &Observed) -> Vec
     if !subject.what.is_only_read() && !standing.is_some_and(discards) {
         steps.push(Step::AllowDiscard);
     }
+    // The kernel protects a LUN from commands that say they send data. A WRITE SAME that says it
+    // reads would write.
+    let refuses = |backstore: &BackstoreState| {
+        backstore.enabled && backstore.attributes.get(&DeviceAttribute::MaxWriteSameLen) == Some(&0)
+    };
+    if somebody_only_reads(subject, export) && !standing.is_some_and(refuses) {
+        steps.push(Step::RefuseWriteSame);
+    }
     steps
+}
+
+fn somebody_only_reads(subject: &Subject<'_>, export: &IscsiExport) -> bool {
+    subject.what.is_only_read() || export.initiators.values().any(|acl| acl.read_only)
 }
 
 /// The initiators whose ACL is not as desired.

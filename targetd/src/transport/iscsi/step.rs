@@ -28,6 +28,8 @@ pub enum Step {
     SetSerial(String),
     /// Let initiators free blocks they no longer use.
     AllowDiscard,
+    /// Have nobody write many blocks by one command, which those could use that only read.
+    RefuseWriteSame,
     /// Make the target and its portal group, disabled.
     CreateTarget(Iqn),
     /// Listed initiators only, with CHAP.
@@ -57,6 +59,7 @@ impl fmt::Display for Step {
             Step::OpenBackstore => write!(f, "open the device in the backstore"),
             Step::SetSerial(serial) => write!(f, "set the backstore's serial number to {serial}"),
             Step::AllowDiscard => write!(f, "allow discards on the backstore"),
+            Step::RefuseWriteSame => write!(f, "refuse WRITE SAME on the backstore"),
             Step::CreateTarget(target) => write!(f, "create target {target}"),
             Step::Restrict(target) => {
                 write!(

@@ -10,6 +10,28 @@ use super::{Lab, done, initiator};
 /// Has the initiator's kernel not ask disks of this maker whether they can be written.
 const UNLOOKED: &str = "LIO-ORG:IBLOCK:0x4000";
 
+/// Sends a command to a disk that says of itself that it reads a block, and prints the status and
+/// the sense data.
+const SEND_AS_READ: &str = r#"
+use strict;
+my ($node, $cdb) = @ARGV;
+$cdb = pack 'H*', $cdb;
+my ($data, $sense) = ("\0" x 512, "\0" x 64);
+open my $disk, '<', $node or die "$node: $!\n";
+my $header = pack 'iiCCSIPPPIIix4QC4SSiIIx4', ord 'S', -3, length $cdb, length $sense, 0,
+    length $data, $data, $cdb, $sense, 60000, 0, 0, 0, (0) x 9;
+ioctl $disk, 0x2285, $header or die "SG_IO: $!\n";
+my ($status, undef, undef, $length, $host) = unpack 'x64C4SSiII', $header;
+print "host $host status $status sense ", unpack('H*', substr $sense, 0, $length), "\n";
+"#;
+
+/// WRITE SAME of the first eight blocks, with 10, 16 and 32 bytes.
+const WRITE_SAME: [&str; 3] = [
+    "41000000000000000800",
+    "93000000000000000000000000080000",
+    "7f00000000000018000d00000000000000000000000000000000000000000008",
+];
+
 pub async fn one_host_only_reads_what_another_writes(lab: &mut Lab) -> anyhow::Result<()> {
     println!("one host only reads what another writes");
     let second = second_host(lab).await?;
@@ -57,6 +79,7 @@ pub async fn one_host_only_reads_what_another_writes(lab: &mut Lab) -> anyhow::R
     ] {
         initiator(&mut lab.guest).fails(&refused)?;
     }
+    writes_same_as_read(lab, &twin)?;
     ensure!(
         initiator(&mut lab.guest).hash(&device, 4)? == hash,
         "a host that only reads has written"
@@ -106,6 +129,7 @@ pub async fn a_snapshot_is_only_read(lab: &mut Lab, looks: bool) -> anyhow::Resu
     ] {
         initiator(&mut lab.guest).fails(&refused)?;
     }
+    writes_same_as_read(lab, &node)?;
     lab.detach(&reading)?;
     let copy = lab.attach(&reading)?;
     let hashes = [&copy, &disk].map(|device| initiator(&mut lab.guest).hash(device, 4));
@@ -118,6 +142,26 @@ pub async fn a_snapshot_is_only_read(lab: &mut Lab, looks: bool) -> anyhow::Resu
     done(lab.client.snapshot_delete(snapshot).await?)?;
     done(lab.client.volume_detach_all(volume).await?)?;
     done(lab.client.volume_delete(volume).await?)
+}
+
+/// The kernel looks at what a command says of itself: one that writes and says that it reads must
+/// be refused, too.
+fn writes_same_as_read(lab: &mut Lab, node: &str) -> anyhow::Result<()> {
+    check(
+        lab,
+        &format!("cat > /run/send-as-read <<'END'{SEND_AS_READ}END"),
+    )?;
+    for command in WRITE_SAME {
+        let answer = check(lab, &format!("perl /run/send-as-read {node} {command}"))?;
+        println!("{command}: {answer}");
+        // A check condition: illegal request.
+        let sense = answer.strip_prefix("host 0 status 2 sense ");
+        let refused = sense.is_some_and(|sense| {
+            matches!(sense.get(..2), Some("70")) && sense.get(5..6) == Some("5")
+        });
+        ensure!(refused, "{command} to {node}: {answer}");
+    }
+    Ok(())
 }
 
 /// The other disk of the same identity: both sessions have the same path by name.
