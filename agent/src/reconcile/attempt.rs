@@ -102,7 +102,7 @@ impl Reconciler {
             // Its volumes are applied by themselves.
             Unit::Host(_) => Ok(None),
             Unit::GroupSnapshot(id) => {
-                let snapshots = render::group_snapshot(intent, &self.shared.site, id, generation)?;
+                let snapshots = render::group_snapshot(intent, id, generation);
                 Ok(snapshots.map(|desired| self.held(desired)))
             }
         }

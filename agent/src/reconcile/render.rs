@@ -118,11 +118,19 @@ pub fn snapshot(
     if record.group.is_some() && record.phase != SnapshotPhase::Present {
         return Ok(None);
     }
+    let of = Connected::Snapshot(id);
+    let member = DesiredSnapshot {
+        exports: exports(intent, site, of)?,
+        // As for a volume.
+        held: record.phase == SnapshotPhase::Adopting,
+        cut: cut(intent, of),
+        ..member(id, record)
+    };
     Ok(Some(DesiredSnapshots {
         kind: SnapshotsKind::Snapshot,
         id,
         generation,
-        members: vec![member(intent, site, id, record)?],
+        members: vec![member],
         data: snapshot_data(record.phase),
     }))
 }
@@ -156,28 +164,22 @@ pub fn group(intent: &Intent, id: Uuid, generation: u64) -> Option<DesiredSnapsh
     })
 }
 
-/// A group snapshot with its snapshots as the kernel should have them.
-///
-/// # Errors
-/// As for a volume.
-pub fn group_snapshot(
-    intent: &Intent,
-    site: &Site,
-    id: Uuid,
-    generation: u64,
-) -> Result<Option<DesiredSnapshots>, Problem> {
-    let Some(record) = intent.group_snapshot(id) else {
-        return Ok(None);
-    };
+/// The snapshots of a group snapshot as they are made, or unmade, all at once; nothing when they
+/// stand: what hosts and this process need of each is said of it by itself, and would overtake, or
+/// be overtaken by, what was said of all.
+pub fn group_snapshot(intent: &Intent, id: Uuid, generation: u64) -> Option<DesiredSnapshots> {
+    let record = intent.group_snapshot(id)?;
+    if record.phase == GroupPhase::Present {
+        return None;
+    }
     let snapshots = intent.snapshots_of_group(id);
-    let members = snapshots.map(|(id, record)| member(intent, site, id, record));
-    Ok(Some(DesiredSnapshots {
+    Some(DesiredSnapshots {
         kind: SnapshotsKind::GroupSnapshot,
         id,
         generation,
-        members: members.collect::<Result<_, Problem>>()?,
+        members: snapshots.map(|(id, record)| member(id, record)).collect(),
         data: snapshot_data(record.phase.of_snapshots()),
-    }))
+    })
 }
 
 fn snapshot_data(phase: SnapshotPhase) -> DataState {
@@ -190,24 +192,18 @@ fn snapshot_data(phase: SnapshotPhase) -> DataState {
     }
 }
 
-fn member(
-    intent: &Intent,
-    site: &Site,
-    id: Uuid,
-    record: &SnapshotRecord,
-) -> Result<DesiredSnapshot, Problem> {
-    let of = Connected::Snapshot(id);
-    Ok(DesiredSnapshot {
+/// A snapshot that nobody needs active.
+fn member(id: Uuid, record: &SnapshotRecord) -> DesiredSnapshot {
+    DesiredSnapshot {
         id,
         pool: record.pool,
         thin_id: record.thin_id,
         size: Sectors::within(Bytes(record.size)),
         source: source(record.origin()),
-        exports: exports(intent, site, of)?,
-        // As for a volume.
-        held: record.phase == SnapshotPhase::Adopting,
-        cut: cut(intent, of),
-    })
+        exports: Exports::default(),
+        held: false,
+        cut: Accesses::default(),
+    }
 }
 
 fn source(origin: Origin) -> ThinSource {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use ashlar_targetd_protocol::{DataState, DesiredSnapshot, DesiredSnapshots, FailureKind, SECTOR};
+use ashlar_targetd_protocol::{
+    DataState, DesiredSnapshot, DesiredSnapshots, FailureKind, SECTOR, SnapshotsKind,
+};
 
-use super::observe::{ObservedMember, ObservedSnapshots, are_snapshots};
+use super::observe::{ObservedMember, ObservedSnapshots};
 use crate::refusal::Refusal;
 use crate::thin::ObservedDevice;
 
@@ -12,7 +14,7 @@ use crate::thin::ObservedDevice;
 pub fn check(desired: &DesiredSnapshots, observed: &ObservedSnapshots) -> Result<(), Refusal> {
     each_is_of_another(desired)?;
     for (member, found) in desired.members.iter().zip(&observed.members) {
-        only_what_is_a_snapshot_is_exported(desired, member)?;
+        only_a_snapshot_by_itself_is_exported(desired.kind, member)?;
         tombstone_has_no_exports(desired.data, member)?;
         tombstone_waits_until_nobody_reads(desired.data, member)?;
         size_is_possible(member)?;
@@ -57,17 +59,18 @@ fn each_is_of_another(desired: &DesiredSnapshots) -> Result<(), Refusal> {
     )
 }
 
-/// Volumes that are made all at once are exported as the volumes they become.
-fn only_what_is_a_snapshot_is_exported(
-    desired: &DesiredSnapshots,
+/// What is made, or destroyed, with others is exported by itself: volumes as the volumes they
+/// become, and snapshots in the order of what is said of each.
+fn only_a_snapshot_by_itself_is_exported(
+    kind: SnapshotsKind,
     member: &DesiredSnapshot,
 ) -> Result<(), Refusal> {
-    if are_snapshots(desired) || member.exports.is_empty() {
+    if kind == SnapshotsKind::Snapshot || member.exports.is_empty() {
         return Ok(());
     }
     refused(
         FailureKind::Refused,
-        format!("{} is being made and exported at once", member.id),
+        format!("{} is to be exported with others at once", member.id),
     )
 }
 

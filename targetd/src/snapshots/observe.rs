@@ -52,10 +52,13 @@ impl ObservedMember {
     }
 }
 
-/// Whether the members are snapshots, and not volumes that are made as such.
-pub(super) fn are_snapshots(desired: &DesiredSnapshots) -> bool {
+/// Whether this decides about the exports of its members. Those of a group snapshot that stands
+/// have generations of their own, which only what is said of each by itself goes by; those of one
+/// that is destroyed go with it. Members of a group are volumes.
+pub(super) fn decides_about_exports(desired: &DesiredSnapshots) -> bool {
     match desired.kind {
-        SnapshotsKind::Snapshot | SnapshotsKind::GroupSnapshot => true,
+        SnapshotsKind::Snapshot => true,
+        SnapshotsKind::GroupSnapshot => desired.data == DataState::Tombstone,
         SnapshotsKind::Group => false,
     }
 }
@@ -76,7 +79,7 @@ pub fn observe(
                 true => thin::observe_origin(kernel, pool, &member.source)?,
                 false => None,
             },
-            exports: match are_snapshots(desired) {
+            exports: match decides_about_exports(desired) {
                 true => transports.observe(kernel.tree(), member.id, &member.exports)?,
                 false => ObservedExports::default(),
             },

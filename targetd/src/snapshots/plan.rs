@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ashlar_targetd_protocol::{DataState, DesiredSnapshot, DesiredSnapshots};
+use ashlar_targetd_protocol::{DataState, DesiredSnapshot, DesiredSnapshots, SnapshotsKind};
 use uuid::Uuid;
 
 use super::observe::{ObservedMember, ObservedSnapshots};
@@ -36,7 +36,7 @@ pub fn plan(desired: &DesiredSnapshots, observed: &ObservedSnapshots) -> Plan {
     for (member, found) in pairs() {
         steps.extend(unexporting(member, found, exports(member, found)));
     }
-    steps.extend(pairs().filter_map(|(member, found)| removal(data, member, found)));
+    steps.extend(pairs().filter_map(|(member, found)| removal(desired, member, found)));
     // A device that is active on it proves that its thin device exists, and so that all do;
     // otherwise only trying tells.
     let proven = pairs().any(|(member, found)| found.active(member).is_some());
@@ -95,11 +95,18 @@ pub(super) fn mending(id: Uuid, device: &ActiveDevice) -> Vec<Step> {
     steps
 }
 
-fn removal(data: DataState, member: &DesiredSnapshot, found: &ObservedMember) -> Option<Step> {
+fn removal(
+    desired: &DesiredSnapshots,
+    member: &DesiredSnapshot,
+    found: &ObservedMember,
+) -> Option<Step> {
+    let data = desired.data;
+    // Whoever needs a snapshot that stands says so of it by itself, and may have it open.
+    let others = desired.kind == SnapshotsKind::GroupSnapshot && data != DataState::Tombstone;
     let standing = found.standing(member).is_some();
     match &found.device {
         ObservedDevice::Empty => Some(Step::RemoveEmpty(member.id)),
-        ObservedDevice::Active(_) if stays(data, member) && standing => None,
+        ObservedDevice::Active(_) if (others || stays(data, member)) && standing => None,
         ObservedDevice::Active(_) => Some(Step::Deactivate(member.id)),
         ObservedDevice::Absent | ObservedDevice::Foreign(_) => None,
     }

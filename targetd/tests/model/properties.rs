@@ -2,6 +2,7 @@
 
 use ashlar_kernel_iface::model::Step;
 use ashlar_kernel_iface::tree::Errno;
+use ashlar_targetd_protocol::Failure;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
@@ -415,12 +416,18 @@ type Held = [bool; 3];
 
 const VOLUMES: [u32; 3] = [1, 2, 3];
 
-fn group(held: Held, provision: bool) -> Shots {
-    let wanted = shots_of(&VOLUMES).holding(|index| held[index]);
-    match provision {
-        true => wanted,
-        false => wanted.present(),
+/// Takes the snapshots, unless they are there, and holds the chosen, each by itself; answers the
+/// steps.
+fn snapshots(world: &World, held: Held, provision: bool) -> Result<Vec<String>, Failure> {
+    let mut steps = Vec::new();
+    if provision {
+        steps.extend(world.snapshots(&shots_of(&VOLUMES))?.steps);
     }
+    for (n, held) in VOLUMES.into_iter().zip(held) {
+        let one = shots_of(&[n]).present().holding(|_| held);
+        steps.extend(world.snapshots(&one)?.steps);
+    }
+    Ok(steps)
 }
 
 /// Three volumes, of which the chosen are in use.
@@ -459,16 +466,16 @@ proptest! {
         used: Held, all in proptest::collection::vec(any::<(Held, bool)>(), 1..4)
     ) {
         let world = volumes(used);
-        world.snapshots(&group(all[0].0, true)).unwrap();
+        snapshots(&world, all[0].0, true).unwrap();
         for (held, provision) in &all {
-            world.snapshots(&group(*held, *provision)).unwrap();
-            let again = world.snapshots(&group(*held, *provision)).unwrap();
-            prop_assert!(again.steps.is_empty(), "{:?}", again);
+            snapshots(&world, *held, *provision).unwrap();
+            let again = snapshots(&world, *held, *provision).unwrap();
+            prop_assert!(again.is_empty(), "{:?}", again);
             check_snapshots(&world, *held);
         }
         let last = all.last().unwrap().0;
         world.kernel.take_log();
-        world.snapshots(&group(last, false)).unwrap();
+        snapshots(&world, last, false).unwrap();
         prop_assert_eq!(world.kernel.take_log(), Vec::new());
         world.snapshots(&shots_of(&VOLUMES).tombstone()).unwrap();
         prop_assert!(world.active_snapshots().is_empty());
@@ -482,14 +489,14 @@ proptest! {
         let start = || {
             let world = volumes(used);
             if let Some(from) = from {
-                world.snapshots(&group(from, true)).unwrap();
+                snapshots(&world, from, true).unwrap();
             }
             world.kernel.take_log();
             world
         };
-        let wanted = || group(to, from.is_none());
+        let wanted = |world: &World| snapshots(world, to, from.is_none());
         let world = start();
-        world.snapshots(&wanted()).unwrap();
+        wanted(&world).unwrap();
         let steps = world.calls().len().max(1);
         let arrived = world.picture();
 
@@ -498,7 +505,7 @@ proptest! {
             true => world.kernel.stop_after(at.index(steps) as u64),
             false => world.kernel.fail_step(at.index(steps) as u64 + 1, Errno::EIO),
         }
-        let failed = world.snapshots(&wanted()).is_err();
+        let failed = wanted(&world).is_err();
         prop_assert!(failed || steps == 1);
         if dies {
             world.restart();
@@ -507,7 +514,7 @@ proptest! {
         for n in VOLUMES {
             world.write(u64::from(n), 2);
         }
-        world.snapshots(&wanted()).unwrap();
+        wanted(&world).unwrap();
         prop_assert_eq!(world.picture(), arrived);
         check_snapshots(&world, to);
         for (n, used) in VOLUMES.into_iter().zip(used) {

@@ -205,7 +205,7 @@ fn a_held_snapshot_is_active_and_takes_no_writes() {
     let world = furnished();
     world.snapshots(&group()).unwrap();
     let before = world.picture();
-    let middle = || group().present().holding(|index| index == 1);
+    let middle = || shots_of(&[2]).present().held();
     world.snapshots(&middle()).unwrap();
     let info = world.kernel.dm().info(&snapshot_device(102)).unwrap();
     let info = info.unwrap();
@@ -215,7 +215,7 @@ fn a_held_snapshot_is_active_and_takes_no_writes() {
         world.snapshots(&middle()).unwrap().steps,
         Vec::<String>::new()
     );
-    world.snapshots(&group().present()).unwrap();
+    world.snapshots(&shots_of(&[2]).present()).unwrap();
     assert_eq!(world.picture(), before);
 }
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use ashlar_protocol::Authentication;
+use ashlar_protocol::{Authentication, GroupSnapshotSpec, GroupSpec, MemberSnapshot};
 use ashlar_targetd_protocol::{DhchapExchange, NvmePort, PortId, ThinRef};
 
 use super::*;
@@ -301,6 +301,49 @@ fn a_snapshot_of_a_group_is_unmade_with_the_others_and_never_by_itself() {
         assert_eq!(rendered(group, phase), None);
         assert!(rendered(None, phase).is_some());
     }
+}
+
+/// It would tell of its members what each tells by itself, in another order.
+#[test]
+fn a_group_snapshot_is_made_and_unmade_as_one_and_says_nothing_of_what_stands() {
+    let mut world = World::furnished();
+    let (group, whole, one) = (id(0x90), id(0x91), id(1));
+    let spec = GroupSpec {
+        name: "app".parse().unwrap(),
+        volumes: vec![VOLUME],
+        source: None,
+    };
+    world.does(Command::GroupCreate { id: group, spec });
+    let spec = GroupSnapshotSpec {
+        name: "before".parse().unwrap(),
+        group,
+        snapshots: vec![MemberSnapshot {
+            volume: VOLUME,
+            snapshot: one,
+        }],
+    };
+    world.does(Command::GroupSnapshotCreate { id: whole, spec });
+    let rendered = |world: &World| super::group_snapshot(&world.intent, whole, 42);
+    let idle = |world: &World, data| {
+        let desired = rendered(world).unwrap();
+        let member = &desired.members[0];
+        assert_eq!((desired.data, desired.members.len()), (data, 1));
+        assert_eq!((member.id, member.held), (one, false));
+        assert!(member.exports.is_empty());
+        assert_eq!(member.cut, Accesses::default());
+    };
+    idle(&world, DataState::Provision);
+    world.settle(Unit::GroupSnapshot(whole));
+    world.does(samples::read(id(2), one, HOST));
+    assert_eq!(rendered(&world), None);
+    let single = super::snapshot(&world.intent, &site(), one, 42).unwrap();
+    assert_eq!(single.unwrap().members[0].exports.accesses(), 1);
+    world.settle(Unit::Snapshot(one));
+    world.does(detach(id(2)));
+    world.settle(Unit::Snapshot(one));
+    world.does(Command::GroupSnapshotDelete { id: whole });
+    idle(&world, DataState::Tombstone);
+    assert_eq!(super::group_snapshot(&world.intent, id(0x92), 42), None);
 }
 
 #[test]
