@@ -24,7 +24,7 @@ fn kernel() -> ModelKernel {
 fn assert_agrees(script: &str, at_least: usize) {
     let kernel = kernel();
     let (dm, disks) = (kernel.dm(), kernel.disks());
-    let (mismatches, operations) = check(&mut Stage::new(&dm, &disks), script).unwrap();
+    let (mismatches, operations) = check(&mut Stage::new(&dm, &disks, &kernel), script).unwrap();
     assert!(
         operations >= at_least,
         "only {operations} operations were found"
@@ -40,7 +40,7 @@ fn the_models_device_mapper_answers_as_the_kernels_did() {
 
 #[test]
 fn the_models_snapshots_answer_as_the_kernels_did() {
-    assert_agrees(SNAPSHOTS, 110);
+    assert_agrees(SNAPSHOTS, 113);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_wrong_record_is_noticed() {
     let kernel = kernel();
     let (dm, disks) = (kernel.dm(), kernel.disks());
     let wrong = DEVICE_MAPPER.replacen("= ENXIO", "= ok", 1);
-    let (mismatches, _) = check(&mut Stage::new(&dm, &disks), &wrong).unwrap();
+    let (mismatches, _) = check(&mut Stage::new(&dm, &disks, &kernel), &wrong).unwrap();
     assert_eq!(mismatches.len(), 1);
     assert_eq!(mismatches[0].answer, "ENXIO");
 }
@@ -62,7 +62,7 @@ fn a_wrong_record_is_noticed() {
 fn the_script_leaves_nothing_open_and_no_device() {
     let kernel = kernel();
     let (dm, disks) = (kernel.dm(), kernel.disks());
-    check(&mut Stage::new(&dm, &disks), DEVICE_MAPPER).unwrap();
+    check(&mut Stage::new(&dm, &disks, &kernel), DEVICE_MAPPER).unwrap();
     assert_eq!(dm.list().unwrap(), []);
     let state = kernel.lock();
     for (number, device) in state.devices.iter() {

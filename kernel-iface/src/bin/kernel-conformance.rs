@@ -7,7 +7,7 @@
 //!
 //! Files named `*.ops` are operations on configfs, but for `blkio.ops`, which are on the `blkio`
 //! controller of cgroup v1, mounted on `/run/blkio`. Files named `*.dm` are operations on
-//! device-mapper and disks.
+//! device-mapper and disks, and who may open them.
 //! Scripts named `without-…` are for a kernel whose modules that load on demand are missing,
 //! all others for one that has them loaded and two disks, `/dev/vda` and `/dev/vdb`.
 //!
@@ -92,8 +92,8 @@ fn on_dm<T, E: std::fmt::Display>(
     run: impl FnOnce(&mut Stage<'_>, &str) -> Result<T, E>,
 ) -> Result<T, String> {
     let device_mapper = RealDm::open().map_err(|error| error.to_string())?;
-    let disks = RealDisks::new();
-    let mut stage = Stage::new(&device_mapper, &disks);
+    let (disks, tree) = (RealDisks::new(), RealTree::configfs());
+    let mut stage = Stage::new(&device_mapper, &disks, &tree);
     run(&mut stage, &read(file)?).map_err(|error| format!("{file}: {error}"))
 }
 

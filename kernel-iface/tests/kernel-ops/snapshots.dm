@@ -32,7 +32,7 @@ message pool create_snap 3 3 = ENODATA
 message pool create_snap 3 3 = ENODATA
 message pool create_snap 2 1 = EEXIST
 
-# what shares blocks counts them, too
+# what shares blocks counts them, too; a disk that hosts could write is not made of what is read-only
 create look ASHLAR-look = ok
 load-ro look 0 2048 thin @pool 2 = ok
 resume look = ok
@@ -41,6 +41,9 @@ status look = thin mapped 128
 open @look = ok
 close @look = ok
 message pool delete 2 = EBUSY
+backstore look = EACCES
+backstore-ro look = ok
+backstore vol = ok
 suspend look = ok
 message pool create_snap 4 2 = ok
 resume look = ok

@@ -10,7 +10,10 @@ pub(super) fn ok<T>(outcome: Result<T, DmError>) -> Answer {
     said(outcome, |_| "ok".to_owned())
 }
 
-pub(super) fn said<T>(outcome: Result<T, DmError>, say: impl FnOnce(T) -> String) -> Answer {
+pub(super) fn said<T, S>(
+    outcome: Result<T, DmError>,
+    say: impl FnOnce(T) -> S,
+) -> Result<S, String> {
     match outcome {
         Ok(value) => Ok(say(value)),
         Err(error) => Err(error

@@ -1,4 +1,4 @@
-//! Recorded operations on device-mapper and disks: what the real kernel answered.
+//! Recorded operations on device-mapper and disks, and who may open them: what the real kernel answered.
 //!
 //! A script is a text file of one operation a line, each with the answer a real kernel gave:
 //!
@@ -12,7 +12,7 @@
 //! ```
 //!
 //! `@/vda` stands for the number of a disk, `@meta` for that of a device-mapper device, so that a
-//! script holds on any machine. [`check`] performs the operations on whatever is behind the
+//! script holds on any machine. `backstore` has LIO open a device, `backstore-ro` only to read. [`check`] performs the operations on whatever is behind the
 //! traits and tells the answers that differ; [`record`] writes them down.
 
 use std::collections::BTreeMap;
@@ -30,6 +30,8 @@ use crate::block::{
 };
 use crate::conformance::{Mismatch, ScriptError};
 use crate::device::DeviceNumber;
+use crate::lio::{BackstoreId, Lio};
+use crate::tree::{Tree, TreeError};
 
 use answer::{Answer, block_errno, content, describe, nothing_or, ok, said, state_name, statuses};
 
@@ -48,6 +50,7 @@ const LABEL: PoolLabel = PoolLabel {
 pub struct Stage<'a> {
     dm: &'a dyn DeviceMapper,
     disks: &'a dyn Disks,
+    tree: &'a dyn Tree,
     /// Devices the script keeps open.
     open: BTreeMap<String, Box<dyn BlockDevice>>,
 }
@@ -102,10 +105,11 @@ fn operation(line: &str) -> Option<(&str, &str)> {
 
 impl<'a> Stage<'a> {
     /// A stage with nothing open.
-    pub fn new(dm: &'a dyn DeviceMapper, disks: &'a dyn Disks) -> Self {
+    pub fn new(dm: &'a dyn DeviceMapper, disks: &'a dyn Disks, tree: &'a dyn Tree) -> Self {
         Stage {
             dm,
             disks,
+            tree,
             open: BTreeMap::new(),
         }
     }
@@ -163,8 +167,28 @@ impl<'a> Stage<'a> {
                 nothing_or(names.collect::<Vec<_>>().join(" "))
             }),
             "message" => ok(self.dm.message(name, &message(rest)?)),
+            "backstore" => self.opens(name, false),
+            "backstore-ro" => self.opens(name, true),
             _ => return None,
         })
+    }
+
+    /// Has LIO open a device, to write or only to read, and close it again.
+    fn opens(&self, name: &DmName, read_only: bool) -> Answer {
+        let info = said(self.dm.info(name), |info| info.map(|info| info.node()))?;
+        let node = info.ok_or("absent".to_owned())?;
+        let lio = Lio::new(self.tree);
+        let backstore = lio.backstore(&BackstoreId::for_volume(LABEL.pool));
+        let made = backstore.create();
+        let told = made.and_then(|_| backstore.set_device(&node));
+        let told = told.and_then(|()| backstore.set_read_only(read_only));
+        let opened = told.and_then(|()| backstore.enable());
+        let errno = |error: TreeError| match error.errno() {
+            Some(errno) => format!("{errno:?}"),
+            None => error.to_string(),
+        };
+        backstore.remove().map(drop).map_err(errno)?;
+        opened.map(|_| "ok".to_owned()).map_err(errno)
     }
 
     fn on_disk(&mut self, verb: &str, object: &str, device: DeviceNumber) -> Option<Answer> {
