@@ -21,6 +21,11 @@ pub struct Initiator<'m> {
 pub struct Device(String);
 
 impl Device {
+    /// The one at a node.
+    pub fn at(node: &str) -> Device {
+        Device(node.to_owned())
+    }
+
     /// Its node in the initiator guest, stable over reconnects and reboots.
     pub fn node(&self) -> &str {
         &self.0

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, ensure};
 use ashlar_protocol::{Access, Connected, ConnectionSpec, SnapshotSpec, Transport};
+use ashlar_site::Device;
 use uuid::Uuid;
 
 use super::cutting::{check, login_second, logout_second, second_host};
@@ -46,6 +47,8 @@ pub async fn one_host_only_reads_what_another_writes(lab: &mut Lab) -> anyhow::R
     let reading = done(lab.client.connection_create(Uuid::new_v4(), &spec).await?)?;
     let device = lab.attach(&writing)?;
     let disk = check(lab, &format!("readlink -f {}", device.node()))?;
+    // Both sessions have the same path by name.
+    let device = Device::at(&disk);
     let access = reading.iscsi.as_ref().context("no iSCSI access")?;
     login_second(lab, &access.target)?;
     let twin = twin(lab, &disk)?;
