@@ -159,6 +159,7 @@ fn a_formatted_disk_is_found_by_its_label_whatever_its_name() {
         count: 1,
         metadata: METADATA,
         block: BLOCK,
+        metadata_room: METADATA,
     };
     let disks = kernel.disks();
     let list = disks.list().unwrap();

@@ -38,6 +38,21 @@ fn none_said(percent: &u32) -> bool {
     *percent == 0
 }
 
+/// What a client says to add disks to a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolGrowth {
+    /// The disks that come, each once; with those it has, at most 64.
+    pub disks: Vec<DiskId>,
+    /// Room for thin metadata in bytes afterwards: at least what there is, else as in
+    /// [`PoolSpec::metadata_size`]. Absent: as suits the size of all disks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metadata_size: Option<u64>,
+    /// Overwrite whatever the new disks hold. Without it only blank disks are taken.
+    #[serde(default)]
+    pub wipe: bool,
+}
+
 /// What a client says to change a pool; what is absent stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

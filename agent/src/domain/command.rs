@@ -2,8 +2,8 @@
 
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec,
-    GroupSpec, GroupUpdate, HostRotation, HostSpec, ObjectKind, ObjectRef, Operation, PoolSpec,
-    PoolUpdate, RevertSpec, SnapshotSpec, TransferSpec, VolumeSpec, VolumeUpdate,
+    GroupSpec, GroupUpdate, HostRotation, HostSpec, ObjectKind, ObjectRef, Operation, PoolGrowth,
+    PoolSpec, PoolUpdate, RevertSpec, SnapshotSpec, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 use uuid::Uuid;
 
@@ -37,6 +37,13 @@ pub enum Command {
         id: Uuid,
         /// As asked.
         spec: PoolUpdate,
+    },
+    /// Add disks to a pool.
+    PoolGrow {
+        /// The pool.
+        id: Uuid,
+        /// As asked.
+        spec: PoolGrowth,
     },
     /// Make a volume in a pool.
     VolumeCreate {
@@ -206,6 +213,7 @@ impl Command {
             Command::VolumeRevert { .. } => Operation::VolumeRevert,
             Command::VolumeTransfer { .. } => Operation::VolumeTransfer,
             Command::PoolUpdate { .. } => Operation::PoolUpdate,
+            Command::PoolGrow { .. } => Operation::PoolGrow,
             Command::VolumeUpdate { .. } => Operation::VolumeUpdate,
             Command::VolumeDelete { .. } | Command::VolumeClear { .. } => Operation::VolumeDelete,
             Command::VolumeDetachAll { .. } => Operation::VolumeDetachAll,
@@ -232,9 +240,9 @@ impl Command {
             Command::SystemFreeze { id, .. } | Command::SystemThaw { id } => {
                 (ObjectKind::System, *id)
             }
-            Command::PoolCreate { id, .. } | Command::PoolUpdate { id, .. } => {
-                (ObjectKind::Pool, *id)
-            }
+            Command::PoolCreate { id, .. }
+            | Command::PoolUpdate { id, .. }
+            | Command::PoolGrow { id, .. } => (ObjectKind::Pool, *id),
             Command::VolumeCreate { id, .. }
             | Command::VolumeAdopt { id, .. }
             | Command::VolumeRelease { id }

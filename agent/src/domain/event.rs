@@ -180,6 +180,16 @@ impl Scribe<'_> {
 
     fn pool(&mut self, id: Uuid, before: Option<&PoolRecord>, pool: &PoolRecord) {
         let made = before.is_none_or(|before| before.phase == PoolPhase::Creating);
+        if let Some(before) = before
+            && pool.phase == PoolPhase::Present
+            && has_grown(before, pool)
+        {
+            let capacity = |pool: &PoolRecord| pool.capacity.unwrap_or(0);
+            let (from, to) = (capacity(before), capacity(pool));
+            let name = &pool.spec.name;
+            let detail = format!("{name}: from {from} to {to} bytes");
+            return self.of(ObjectKind::Pool, id, "grown", pool.generation, &detail);
+        }
         let what = match pool.phase {
             PoolPhase::Present if made => "created",
             PoolPhase::Present if before.is_some_and(|b| pools_differ(b, pool)) => "updated",
@@ -388,12 +398,30 @@ fn verb(operation: Operation, kind: ObjectKind) -> String {
     verb.unwrap_or(&name).to_owned()
 }
 
+/// One that was to grow and is as it was fails, and does not grow.
+fn has_grown(before: &PoolRecord, after: &PoolRecord) -> bool {
+    let ended = before.growth.is_some() && after.growth.is_none();
+    ended && before.spec.disks == after.spec.disks
+}
+
+/// Besides what has events of its own, and what only says how far it grows.
 fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
-    let generation = before.generation;
-    let after = PoolRecord {
+    let PoolRecord {
+        metadata_size,
+        low_water_blocks,
+        growth,
         generation,
+        ..
+    } = *before;
+    let mut after = PoolRecord {
+        metadata_size,
+        low_water_blocks,
+        growth,
+        generation,
+        metadata_rooms: before.metadata_rooms.clone(),
         ..after.clone()
     };
+    after.spec.disks.clone_from(&before.spec.disks);
     after != *before
 }
 

@@ -93,7 +93,7 @@ pub fn outcome(
     } = reply;
     let id = object.id;
     match operation {
-        Operation::PoolCreate | Operation::PoolUpdate => {
+        Operation::PoolCreate | Operation::PoolUpdate | Operation::PoolGrow => {
             let entry = intent
                 .pool(id)
                 .ok_or_else(|| missing(ObjectKind::Pool, id))?;

@@ -55,6 +55,41 @@ pub struct PoolRecord {
     pub capacity: Option<u64>,
     /// The generation of its last change.
     pub generation: u64,
+    /// Room for metadata on each disk in bytes, a whole number of MiB; as
+    /// [`PoolRecord::metadata_room`] says for disks it does not name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata_rooms: Vec<u64>,
+    /// What it was before the disks came that it is being given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growing>,
+}
+
+/// What a pool was before it grows. Until it has, it can be that again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Growing {
+    /// How many disks it had: the first ones.
+    pub disks: u32,
+    /// Room for thin metadata it had, in bytes.
+    pub metadata_size: u64,
+    /// Free blocks at which the kernel raised its event.
+    pub low_water_blocks: u64,
+    /// Whether what the new disks hold may be overwritten.
+    pub wipe: bool,
+    /// The generation that brought it.
+    pub since: u64,
+}
+
+impl PoolRecord {
+    /// Room for metadata on a disk, by its place. Pools that never grew have all of it on the
+    /// first one.
+    pub fn metadata_room(&self, place: usize) -> u64 {
+        const MIB: u64 = 1 << 20;
+        match (self.metadata_rooms.get(place), place) {
+            (Some(room), _) => *room,
+            (None, 0) => self.metadata_size.next_multiple_of(MIB),
+            (None, _) => 0,
+        }
+    }
 }
 
 /// Where a pool is in its life.

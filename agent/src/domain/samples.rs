@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
     Access, AdoptSnapshotSpec, AdoptSpec, Connected, ConnectionSpec, ExtendSpec, HostSpec, Labels,
-    Parent, PoolSpec, Problem, Provisioning, RevertSpec, SnapshotSpec, TransferSpec, Transport,
-    VolumeSpec, VolumeUpdate,
+    Parent, PoolGrowth, PoolSpec, Problem, Provisioning, RevertSpec, SnapshotSpec, TransferSpec,
+    Transport, VolumeSpec, VolumeUpdate,
 };
 use ashlar_targetd_protocol::{Bytes, DiskReport, ThinId};
 use uuid::Uuid;
@@ -184,6 +184,27 @@ pub(crate) fn pool(id: Uuid, disks: &[&str]) -> Command {
         id,
         spec: pool_spec(disks),
     }
+}
+
+pub(crate) fn growth(disks: &[&str]) -> PoolGrowth {
+    PoolGrowth {
+        disks: disks.iter().map(|disk| disk.parse().unwrap()).collect(),
+        metadata_size: None,
+        wipe: false,
+    }
+}
+
+/// Of the pool.
+pub(crate) fn grow(disks: &[&str]) -> Command {
+    let spec = growth(disks);
+    Command::PoolGrow { id: POOL, spec }
+}
+
+/// Of the pool by the second disk.
+pub(crate) fn grown_with(edit: impl FnOnce(&mut PoolGrowth)) -> Command {
+    let mut spec = growth(&["serial-DISK1"]);
+    edit(&mut spec);
+    Command::PoolGrow { id: POOL, spec }
 }
 
 pub(crate) fn host_spec(n: u32) -> HostSpec {

@@ -21,7 +21,8 @@
 //! old one is destroyed only once it is on record that the volume is on the new one. So a revert
 //! that fails is taken back while the volume still is what it was, by retiring the new one
 //! instead; and once hosts may have written to the new one, the record knows of no way back.
-//! An extension is given back by `withdraw`, as far as the kernel does not have it.
+//! An extension is given back by `withdraw`, as far as the kernel does not have it, and so are
+//! disks that a pool was to grow by.
 //!
 //! `settle` follows from what the kernel has and may be repeated, so its edits need not be
 //! durable before anyone acts on them, but for a pool's: one in the making is withdrawn when
@@ -32,16 +33,18 @@ mod groups;
 
 use std::collections::BTreeSet;
 
-use ashlar_protocol::{Connected, JobResult, ObjectKind, Operation, Problem, Progress, Transport};
+use ashlar_protocol::{
+    Connected, JobResult, ObjectKind, Operation, Problem, ProblemCode, Progress, Transport,
+};
 use ashlar_targetd_protocol::{Accesses, ThinRef};
 use uuid::Uuid;
 
 use crate::domain::change::Edit;
 use crate::domain::intent::{Intent, VolumeEntry};
 use crate::domain::record::{
-    ConnectionPhase, ConnectionRecord, Growth, Key, PoolPhase, PoolRecord, Record, RequestRecord,
-    SnapshotPhase, SnapshotRecord, ThinCounter, Unit, VolumePhase, VolumeRecord, WorkPhase,
-    WorkRecord,
+    ConnectionPhase, ConnectionRecord, Growing, Growth, Key, PoolPhase, PoolRecord, Record,
+    RequestRecord, SnapshotPhase, SnapshotRecord, ThinCounter, Unit, VolumePhase, VolumeRecord,
+    WorkPhase, WorkRecord,
 };
 
 pub(in crate::domain) use groups::in_phase;
@@ -66,7 +69,8 @@ pub struct Grounds {
     pub problem: Problem,
     /// The hosts that do not let go, if that is the trouble and they are known.
     pub users: Accesses,
-    /// The size of the volume's device in bytes, 0 without one; absent when it is not known.
+    /// The size of the volume's device in bytes, 0 without one, or the capacity of the pool;
+    /// absent when it is not known.
     pub device: Option<u64>,
 }
 
@@ -130,12 +134,14 @@ fn settle_pool(intent: &Intent, id: Uuid, generation: u64, capacity: Option<u64>
             Edit::Remove(Key::Pool(id)),
             Edit::Remove(Key::ThinCounter(id)),
         ],
-        PoolPhase::Present if capacity.is_none() || capacity == pool.capacity => Vec::new(),
+        PoolPhase::Present if capacity.is_none() => Vec::new(),
+        PoolPhase::Present if capacity == pool.capacity && pool.growth.is_none() => Vec::new(),
         PoolPhase::Creating | PoolPhase::Present => {
             let phase = PoolPhase::Present;
             let record = PoolRecord {
                 phase,
                 capacity,
+                growth: None,
                 ..pool.clone()
             };
             vec![Edit::put(Record::Pool(id, record))]
@@ -328,7 +334,7 @@ fn settled_snapshot(
 pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Vec<Edit> {
     let generation = intent.generation() + 1;
     let edits = match unit {
-        Unit::Pool(id) => withdraw_pool(intent, id, span, generation),
+        Unit::Pool(id) => withdraw_pool(intent, id, span, generation, grounds),
         Unit::Volume(id) => withdraw_volume(intent, id, span, generation, grounds.device),
         Unit::Snapshot(id) => withdraw_snapshot(intent, id, span, generation),
         Unit::Group(id) => groups::withdraw_group(intent, id, span, generation),
@@ -336,8 +342,14 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> V
         // Whoever was told the new secrets may rely on them.
         Unit::Host(_) => Vec::new(),
     };
-    // No process told anyone of a pool before it was made.
+    let growth = match unit {
+        Unit::Pool(id) => intent.pool(id).and_then(|entry| entry.record.growth),
+        _ => None,
+    };
     let applied = match unit {
+        // Nor did any that it has grown, and what it was before is not taken back.
+        Unit::Pool(_) if let Some(growth) = growth => growth.since.saturating_sub(1),
+        // No process told anyone of a pool before it was made.
         Unit::Pool(_) => 0,
         Unit::Volume(_)
         | Unit::Snapshot(_)
@@ -350,13 +362,28 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> V
     if replacing(intent, unit) {
         operations.retain(|operation| *operation != Operation::VolumeRevert);
     }
+    if growth.is_some() {
+        operations = vec![Operation::PoolGrow];
+    }
     if edits.iter().any(|edit| gives_back(intent, edit)) {
         operations.push(Operation::VolumeExtend);
     }
     concluded(intent, edits, span, &grounds.problem, &operations)
 }
 
-fn withdraw_pool(intent: &Intent, id: Uuid, span: Span, generation: u64) -> Vec<Edit> {
+/// A pool that is no larger yet becomes what it was, when its new disks cannot be had. What the
+/// kernel did not do but may do later is no reason: the pool's devices may be on them already.
+fn withdraw_pool(
+    intent: &Intent,
+    id: Uuid,
+    span: Span,
+    generation: u64,
+    grounds: &Grounds,
+) -> Vec<Edit> {
+    let later = matches!(
+        grounds.problem.code,
+        ProblemCode::KernelFailed | ProblemCode::TargetdUnavailable | ProblemCode::Cancelled
+    );
     match intent.pool(id).map(|entry| &entry.record) {
         Some(pool) if pool.phase == PoolPhase::Creating && pool.generation <= span.tried => {
             let phase = PoolPhase::Withdrawn;
@@ -367,8 +394,29 @@ fn withdraw_pool(intent: &Intent, id: Uuid, span: Span, generation: u64) -> Vec<
             };
             vec![Edit::put(Record::Pool(id, record))]
         }
+        Some(pool) if pool.generation <= span.tried && !later => {
+            let same = grounds.device.is_some() && grounds.device == pool.capacity;
+            let growth = pool.growth.filter(|_| same);
+            let shrunk = growth.map(|growth| shrunk(pool, growth, generation));
+            let edit = shrunk.map(|record| Edit::put(Record::Pool(id, record)));
+            edit.into_iter().collect()
+        }
         _ => Vec::new(),
     }
+}
+
+/// A pool as it was before it was to grow.
+fn shrunk(pool: &PoolRecord, growth: Growing, generation: u64) -> PoolRecord {
+    let mut record = PoolRecord {
+        metadata_size: growth.metadata_size,
+        low_water_blocks: growth.low_water_blocks,
+        growth: None,
+        generation,
+        ..pool.clone()
+    };
+    record.spec.disks.truncate(growth.disks as usize);
+    record.metadata_rooms.truncate(growth.disks as usize);
+    record
 }
 
 fn withdraw_volume(

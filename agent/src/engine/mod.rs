@@ -137,7 +137,7 @@ impl Engine {
     /// Looks at what a command is judged by and the store thread does not know.
     async fn look(&self, command: &Command) -> Result<Looked, Problem> {
         Ok(match command {
-            Command::PoolCreate { .. } => Looked {
+            Command::PoolCreate { .. } | Command::PoolGrow { .. } => Looked {
                 disks: self.disks_for_pool(command.object()).await?,
                 ..Looked::default()
             },
@@ -155,7 +155,7 @@ impl Engine {
         })
     }
 
-    /// The disks a new pool is laid out by. None while targetd is away: what forbids the pool
+    /// The disks a pool is laid out by. None while targetd is away: what forbids the pool
     /// anyway is told first.
     async fn disks_for_pool(&self, pool: ObjectRef) -> Result<Vec<DiskReport>, Problem> {
         match self.shared.targetd.call(Request::ListDisks).await {

@@ -143,6 +143,7 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         }
         Op::PoolCreate
         | Op::PoolUpdate
+        | Op::PoolGrow
         | Op::VolumeUpdate
         | Op::VolumeCreate
         | Op::VolumeAdopt
@@ -214,6 +215,10 @@ fn command(call: &Call) -> Result<Command, Problem> {
             Command::VolumeRelease { id }
         }
         Op::VolumeExtend => Command::VolumeExtend {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::PoolGrow => Command::PoolGrow {
             id,
             spec: decode(&call.body)?,
         },

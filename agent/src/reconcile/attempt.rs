@@ -186,10 +186,16 @@ impl Reconciler {
         }
     }
 
-    /// The size of a volume's device in bytes, 0 without one; `None` when it cannot be known.
+    /// The size of a volume's device in bytes, 0 without one, or the capacity of a pool; `None`
+    /// when it cannot be known.
     pub(super) async fn device(&self, unit: Unit) -> Option<u64> {
-        let Unit::Volume(id) = unit else {
-            return None;
+        let id = match unit {
+            Unit::Volume(id) => id,
+            Unit::Pool(id) => {
+                let usage = self.look(id).await.ok()?.usage?;
+                return Some(usage.data_total.saturating_mul(usage.block.bytes().0));
+            }
+            _ => return None,
         };
         let (pool, thin_id) = {
             let intent = self.shared.intent.read().await;

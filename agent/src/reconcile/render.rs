@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use ashlar_protocol::{Access, Connected, Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
-    DesiredVolume, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolDisk, PoolFormat, Qos,
-    Sectors, SnapshotsKind, ThinSource,
+    DesiredVolume, DiskId, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolBefore,
+    PoolDisk, PoolFormat, Qos, Sectors, SnapshotsKind, ThinSource,
 };
 use uuid::Uuid;
 
@@ -21,20 +21,35 @@ use crate::domain::site::Site;
 
 /// A pool as the kernel should have it.
 pub fn pool(id: Uuid, record: &PoolRecord, generation: u64) -> DesiredPool {
-    let disks = record.spec.disks.iter();
+    let disk = |(place, disk): (usize, &DiskId)| PoolDisk {
+        id: disk.clone(),
+        metadata_room: Sectors::within(Bytes(record.metadata_room(place))),
+    };
+    let disks = record.spec.disks.iter().enumerate();
     DesiredPool {
         id,
         generation,
-        disks: disks.map(|disk| PoolDisk { id: disk.clone() }).collect(),
+        disks: disks.map(disk).collect(),
         metadata: Sectors::within(Bytes(record.metadata_size)),
         block: Sectors::within(Bytes(record.block_size)),
         low_water_blocks: record.low_water_blocks,
-        format: match (record.phase, record.spec.wipe) {
-            (PoolPhase::Creating, true) => PoolFormat::Wipe,
-            (PoolPhase::Creating, false) => PoolFormat::BlankOnly,
+        format: match (record.phase, record.growth) {
+            (PoolPhase::Creating, _) => taken(record.spec.wipe),
+            (PoolPhase::Present, Some(growth)) => taken(growth.wipe),
             (PoolPhase::Present | PoolPhase::Withdrawn, _) => PoolFormat::Never,
         },
         absent: record.phase == PoolPhase::Withdrawn,
+        grows_from: record.growth.map(|growth| PoolBefore {
+            disks: growth.disks,
+            metadata: Sectors::within(Bytes(growth.metadata_size)),
+        }),
+    }
+}
+
+fn taken(wipe: bool) -> PoolFormat {
+    match wipe {
+        true => PoolFormat::Wipe,
+        false => PoolFormat::BlankOnly,
     }
 }
 

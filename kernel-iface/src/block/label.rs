@@ -9,13 +9,18 @@ use uuid::Uuid;
 /// | offset | length | what |
 /// |--------|--------|------|
 /// | 0      | 8      | `ASHLARPL` |
-/// | 8      | 4      | version, 1 |
+/// | 8      | 4      | version, 1 or 2 |
 /// | 12     | 4      | CRC-32 of the 4 KiB with this field zero |
 /// | 16     | 16     | the pool's id |
 /// | 32     | 4      | the disk's place in the pool, from 0 |
 /// | 36     | 4      | how many disks the pool has |
 /// | 40     | 8      | size of the thin metadata in sectors |
 /// | 48     | 8      | size of a block in sectors |
+/// | 56     | 8      | version 2: room for metadata on this disk in sectors |
+///
+/// In version 1 all metadata is on the disk at place 0, with its size rounded up to a MiB. That
+/// version is written wherever it says all there is to say, so that only pools whose metadata
+/// have grown are unknown to older firmware.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLabel {
     /// The pool.
@@ -24,30 +29,53 @@ pub struct PoolLabel {
     pub index: u32,
     /// How many disks it has.
     pub count: u32,
-    /// Size of its thin metadata, which is on the disk at place 0.
+    /// Size of its thin metadata, which fill the room for them on one disk after the other.
     pub metadata: Sectors,
     /// Its allocation unit.
     pub block: Sectors,
+    /// The room for metadata on this disk, before the data.
+    pub metadata_room: Sectors,
 }
 
 const MAGIC: &[u8; 8] = b"ASHLARPL";
-const VERSION: u32 = 1;
+/// All metadata on the disk at place 0.
+const PLAIN: u32 = 1;
+/// With the room for metadata on each disk.
+const SPREAD: u32 = 2;
+/// What rooms and data begin at a multiple of.
+const ALIGNMENT: u64 = 2048;
 const CRC: std::ops::Range<usize> = 12..16;
 
 impl PoolLabel {
     /// Bytes of a label on disk.
     pub(super) const SIZE: usize = 4096;
 
+    /// The room for metadata that version 1 implies; `None` when it is beyond any disk.
+    pub fn plain_room(index: u32, metadata: Sectors) -> Option<Sectors> {
+        match index {
+            0 => metadata.0.checked_next_multiple_of(ALIGNMENT).map(Sectors),
+            _ => Some(Sectors(0)),
+        }
+    }
+
+    fn is_plain(&self) -> bool {
+        Self::plain_room(self.index, self.metadata) == Some(self.metadata_room)
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(Self::SIZE);
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        let version = if self.is_plain() { PLAIN } else { SPREAD };
+        bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(&[0; CRC.end - CRC.start]);
         bytes.extend_from_slice(self.pool.as_bytes());
         bytes.extend_from_slice(&self.index.to_le_bytes());
         bytes.extend_from_slice(&self.count.to_le_bytes());
         bytes.extend_from_slice(&self.metadata.0.to_le_bytes());
         bytes.extend_from_slice(&self.block.0.to_le_bytes());
+        if version == SPREAD {
+            bytes.extend_from_slice(&self.metadata_room.0.to_le_bytes());
+        }
         bytes.resize(Self::SIZE, 0);
         let crc = crc32fast::hash(&bytes);
         bytes[CRC].copy_from_slice(&crc.to_le_bytes());
@@ -61,15 +89,20 @@ impl PoolLabel {
         let long = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
         let mut unsigned = bytes.to_vec();
         unsigned[CRC].fill(0);
-        let genuine = bytes.starts_with(MAGIC)
-            && word(8)? == VERSION
-            && word(CRC.start)? == crc32fast::hash(&unsigned);
+        let genuine = bytes.starts_with(MAGIC) && word(CRC.start)? == crc32fast::hash(&unsigned);
+        let (index, metadata) = (word(32)?, Sectors(long(40)?));
+        let metadata_room = match word(8)? {
+            PLAIN => Self::plain_room(index, metadata)?,
+            SPREAD => Sectors(long(56)?),
+            _ => return None,
+        };
         let label = PoolLabel {
             pool: Uuid::from_slice(bytes.get(16..32)?).ok()?,
-            index: word(32)?,
+            index,
             count: word(36)?,
-            metadata: Sectors(long(40)?),
+            metadata,
             block: Sectors(long(48)?),
+            metadata_room,
         };
         (genuine && label.index < label.count).then_some(label)
     }
@@ -88,6 +121,7 @@ mod tests {
             count: 3,
             metadata: Sectors(32768),
             block: Sectors(128),
+            metadata_room: Sectors(0),
         }
     }
 
@@ -96,12 +130,36 @@ mod tests {
         assert_eq!(PoolLabel::decode(&label().encode()), Some(label()));
     }
 
+    fn spread() -> PoolLabel {
+        PoolLabel {
+            metadata_room: Sectors(4096),
+            ..label()
+        }
+    }
+
     #[test]
     fn a_label_on_disk_never_changes_its_shape() {
         let bytes = label().encode();
         assert_eq!(bytes.len(), 4096);
         assert_eq!(bytes[..12], *b"ASHLARPL\x01\0\0\0");
         assert_eq!(bytes[12..16], 0xa543_effb_u32.to_le_bytes());
+    }
+
+    #[test]
+    fn only_what_version_1_cannot_say_is_said_in_version_2() {
+        let bytes = spread().encode();
+        assert_eq!(bytes[8..12], 2_u32.to_le_bytes());
+        assert_eq!(bytes[56..64], 4096_u64.to_le_bytes());
+        assert_eq!(PoolLabel::decode(&bytes), Some(spread()));
+        // The metadata of the first disk, up to a whole MiB.
+        let first = PoolLabel {
+            index: 0,
+            metadata: Sectors(32_760),
+            metadata_room: Sectors(32_768),
+            ..label()
+        };
+        assert_eq!(first.encode()[8..12], 1_u32.to_le_bytes());
+        assert_eq!(PoolLabel::decode(&first.encode()), Some(first));
     }
 
     #[test]
@@ -117,6 +175,9 @@ mod tests {
         #[test]
         fn one_wrong_bit_anywhere_is_no_label(at in 0..4096_usize, bit in 0..8_u32) {
             let mut bytes = label().encode();
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(PoolLabel::decode(&bytes), None);
+            let mut bytes = spread().encode();
             bytes[at] ^= 1 << bit;
             prop_assert_eq!(PoolLabel::decode(&bytes), None);
         }

@@ -58,6 +58,23 @@ pub fn format_disk(
     Ok(partition)
 }
 
+/// Says anew which part of its pool a disk is, beside whoever uses it. At any moment, even if
+/// power is lost, one of the two labels is whole: the old one or the new one.
+pub fn relabel_disk(device: &dyn BlockDevice, label: &PoolLabel) -> Result<(), BlockError> {
+    let mut first = vec![0; PoolLabel::SIZE];
+    device.read_at(LABELS[0], &mut first)?;
+    let places = match PoolLabel::decode(&first) {
+        Some(_) => [LABELS[1], LABELS[0]],
+        // The copy is all there is: it is written once there is another.
+        None => LABELS,
+    };
+    for place in places {
+        device.write_at(place, &label.encode())?;
+        device.flush()?;
+    }
+    Ok(())
+}
+
 /// Makes a disk blank: whatever made it known to anyone is overwritten, its data is not.
 pub fn wipe_disk(device: &dyn BlockDevice) -> Result<(), BlockError> {
     let zeros = vec![0; EDGE.0 as usize];

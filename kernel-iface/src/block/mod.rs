@@ -45,11 +45,11 @@ mod window;
 pub use disk::{Disk, DiskLookupError, disk_by_id};
 pub use error::{BlockError, BlockOperation};
 pub use label::PoolLabel;
-pub use layout::{LABEL_START, PAYLOAD_START, format_disk, wipe_disk};
+pub use layout::{LABEL_START, PAYLOAD_START, format_disk, relabel_disk, wipe_disk};
 pub use partition::{PARTITION_NAME, PARTITION_TYPE, PoolPartition};
 pub use probe::{DiskContent, probe};
 pub use real::RealDisks;
-pub use superblock::{MetadataState, metadata_state, zero_metadata_superblock};
+pub use superblock::{MetadataState, data_blocks, metadata_state, zero_metadata_superblock};
 
 /// The block devices of the kernel.
 pub trait Disks: Send + Sync {
@@ -87,6 +87,8 @@ pub enum Access {
     /// For reading and writing, alone: `EBUSY` while a file system, a device-mapper table or
     /// anyone else holds it or a part of it.
     Exclusive,
+    /// For reading and writing, beside whoever uses it: for labels, which nobody else touches.
+    Shared,
 }
 
 /// An open block device. Offsets and lengths are multiples of its logical block.

@@ -65,12 +65,15 @@ impl Disks for RealDisks {
 impl RealDisks {
     fn open_node(&self, device: DeviceNumber, access: Access) -> Result<File, BlockError> {
         let path = self.dev.join(self.sysfs.node_name(device)?);
-        let exclusive = access == Access::Exclusive;
-        let excl = if exclusive { libc::O_EXCL } else { 0 };
+        let (write, excl) = match access {
+            Access::Read => (false, 0),
+            Access::Exclusive => (true, libc::O_EXCL),
+            Access::Shared => (true, 0),
+        };
         let refused = |error| BlockError::refused(BlockOperation::Open, device, &error);
         let file = OpenOptions::new()
             .read(true)
-            .write(exclusive)
+            .write(write)
             .custom_flags(libc::O_DIRECT | excl)
             .open(&path)
             .map_err(refused)?;

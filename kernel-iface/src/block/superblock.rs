@@ -7,6 +7,9 @@ const BLOCK: usize = 4096;
 /// The number dm-thin writes into its superblock.
 const THIN_MAGIC: u64 = 27_022_010;
 const MAGIC: std::ops::Range<usize> = 32..40;
+/// Where the superblock says how many data blocks the pool has: the root of their space map
+/// begins with it.
+const DATA_BLOCKS: std::ops::Range<usize> = 56..64;
 
 /// What the first block of a thin pool's metadata says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +34,17 @@ pub fn metadata_state(device: &dyn BlockDevice, at: Bytes) -> Result<MetadataSta
     } else {
         MetadataState::Unknown
     })
+}
+
+/// How many data blocks a pool has whose metadata begin at `at`; `None` when there is no pool.
+/// The kernel refuses the pool on fewer, and grows it when it is put on more.
+pub fn data_blocks(device: &dyn BlockDevice, at: Bytes) -> Result<Option<u64>, BlockError> {
+    let mut block = [0; BLOCK];
+    device.read_at(at, &mut block)?;
+    let mut number = [0; 8];
+    number.copy_from_slice(&block[DATA_BLOCKS]);
+    let formatted = block[MAGIC] == THIN_MAGIC.to_le_bytes();
+    Ok(formatted.then(|| u64::from_le_bytes(number)))
 }
 
 /// Lets the kernel make a new pool of the metadata that begin at `at`. **Destroys the pool that

@@ -86,6 +86,7 @@ fn label() -> PoolLabel {
         count: 1,
         metadata: Sectors(8192),
         block: Sectors(128),
+        metadata_room: Sectors(8192),
     }
 }
 
@@ -248,8 +249,11 @@ fn only_a_zero_superblock_counts_as_new_metadata() {
     assert_eq!(state(), MetadataState::Unknown);
     disk.put(2 * MIB as usize + 32, &27_022_010_u64.to_le_bytes());
     assert_eq!(state(), MetadataState::Formatted);
+    disk.put(2 * MIB as usize + 56, &5000_u64.to_le_bytes());
+    assert_eq!(data_blocks(&disk, at).unwrap(), Some(5000));
     zero_metadata_superblock(&disk, at).unwrap();
     assert_eq!(state(), MetadataState::Zero);
+    assert_eq!(data_blocks(&disk, at).unwrap(), None);
 }
 
 #[test]
@@ -320,6 +324,37 @@ proptest! {
             let content = probe(&cut_disk).unwrap();
             let whole = matches!(content, DiskContent::Pool { .. });
             prop_assert!(whole, "{content:?} after formatting again");
+        }
+    }
+
+    /// Whichever sectors of a new label reached the disk, it has the old one or the new one.
+    #[test]
+    fn a_power_cut_while_relabelling_leaves_one_whole_label(
+        seed in any::<u64>(),
+        damaged in any::<bool>(),
+    ) {
+        let disk = MemoryDisk::zeroed(4 * MIB, 512);
+        format_disk(&disk, &label()).unwrap();
+        if damaged {
+            disk.put(MIB as usize, &[7; 512]);
+        }
+        let before = disk.bytes.borrow().clone();
+        disk.done.borrow_mut().clear();
+        let grown = PoolLabel { count: 2, metadata: Sectors(16_384), ..label() };
+        relabel_disk(&disk, &grown).unwrap();
+        let done = disk.done.borrow().clone();
+        let mut random = seed;
+        for cut in 0..=done.len() {
+            let bytes = after_cut(&before, &done, cut, || {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                random >> 63 == 1
+            });
+            let content = probe(&MemoryDisk::holding(bytes, 512)).unwrap();
+            let found = match content {
+                DiskContent::Pool { label, .. } => label,
+                other => panic!("{other:?} after {cut} of {} steps", done.len()),
+            };
+            prop_assert!(found == grown || (found == label() && cut < done.len()), "{found:?}");
         }
     }
 

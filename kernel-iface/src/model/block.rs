@@ -242,7 +242,7 @@ impl ModelDisks {
         let mut state = self.0.lock();
         state.faults.alive()?;
         let entry = state.devices.device(device).ok_or(Errno::ENXIO)?;
-        if access == Access::Exclusive && entry.read_only {
+        if access != Access::Read && entry.read_only {
             return Err(Errno::EACCES);
         }
         if access == Access::Exclusive && entry.holder().is_some() {
@@ -300,6 +300,7 @@ impl Disks for ModelDisks {
         }
         match access {
             Access::Read => state.devices.open(device, false),
+            Access::Shared => state.devices.open(device, true),
             Access::Exclusive => {
                 // Each opening is a holder of its own, unlike a driver's.
                 let holder = Holder::Other(format!("opener {}", state.draw()));
@@ -351,7 +352,7 @@ impl Drop for OpenDevice {
     fn drop(&mut self) {
         let mut state = self.kernel.lock();
         match self.access {
-            Access::Read => state.devices.close(self.number),
+            Access::Read | Access::Shared => state.devices.close(self.number),
             Access::Exclusive => state.devices.close_exclusive(self.number),
         }
     }
@@ -378,7 +379,7 @@ impl OpenDevice {
 
     fn check_writable(&self, operation: BlockOperation) -> Result<(), BlockError> {
         match self.access {
-            Access::Exclusive => Ok(()),
+            Access::Exclusive | Access::Shared => Ok(()),
             Access::Read => Err(self.refused(operation, Errno::EBADF)),
         }
     }

@@ -61,7 +61,7 @@ impl ThinData {
     pub(super) fn open(&self, size: u64, access: Access) -> Result<File, Errno> {
         self.grow(size)?;
         let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
-        let write = access == Access::Exclusive;
+        let write = access != Access::Read;
         let opened = File::options().read(true).write(write).open(path);
         opened.map_err(errno)
     }

@@ -24,6 +24,8 @@ pub(super) struct PoolMetadata {
     pub(super) block: Sectors,
     /// Data blocks the pool knows of; grows when a larger table is resumed, never shrinks.
     data_blocks: u64,
+    /// Metadata blocks it knows of, likewise.
+    metadata_blocks: u64,
     thins: BTreeMap<ThinId, ThinDevice>,
     /// How many snapshots were taken.
     time: u32,
@@ -83,6 +85,7 @@ impl PoolMetadata {
             transaction_id: 0,
             block,
             data_blocks: 0,
+            metadata_blocks: 0,
             thins: BTreeMap::new(),
             time: 0,
             families: 0,
@@ -95,14 +98,15 @@ impl PoolMetadata {
         self.thins.contains_key(&id)
     }
 
-    /// What a resumed pool table does to the metadata: `EINVAL` for a smaller pool.
-    pub(super) fn resize(&mut self, length: Sectors) -> Result<(), Errno> {
-        let blocks = length.0 / self.block.0;
-        if blocks < self.data_blocks {
+    /// What a resumed pool table does to the metadata, whose device has `metadata` sectors:
+    /// `EINVAL` for a smaller pool. Answers how many data blocks it has now.
+    pub(super) fn resize(&mut self, length: Sectors, metadata: Sectors) -> Result<u64, Errno> {
+        let blocks = (length.0 / self.block.0, metadata.0 / METADATA_BLOCK);
+        if blocks.0 < self.data_blocks || blocks.1 < self.metadata_blocks {
             return Err(Errno::EINVAL);
         }
-        self.data_blocks = blocks;
-        Ok(())
+        (self.data_blocks, self.metadata_blocks) = blocks;
+        Ok(self.data_blocks)
     }
 
     /// `in_use` says whether a table names a thin device.
@@ -250,7 +254,7 @@ impl PoolMetadata {
             .sum()
     }
 
-    pub(super) fn usage(&self, pool: &ThinPool, metadata: Sectors) -> ThinPoolUsage {
+    pub(super) fn usage(&self, pool: &ThinPool) -> ThinPoolUsage {
         let PoolFeatures {
             ignore_discard,
             no_discard_passdown,
@@ -262,7 +266,7 @@ impl PoolMetadata {
         ThinPoolUsage {
             transaction_id: self.transaction_id,
             metadata_used: FRESH_METADATA + self.thins.len() as u64,
-            metadata_total: metadata.0 / METADATA_BLOCK,
+            metadata_total: self.metadata_blocks,
             data_used: self.data_used(),
             data_total: self.data_blocks,
             held_root: self.held.as_ref().map(|image| image.held_root),

@@ -33,6 +33,9 @@ pub struct DesiredPool {
     pub format: PoolFormat,
     /// True when the pool is to go away from the kernel. Its disks keep their content.
     pub absent: bool,
+    /// What the pool was before it grows, until it has grown. Then `format` says what may be
+    /// written to the disks that come, and only to them; the pool itself is kept in any case.
+    pub grows_from: Option<PoolBefore>,
 }
 
 /// One disk of a pool.
@@ -41,6 +44,19 @@ pub struct DesiredPool {
 pub struct PoolDisk {
     /// Stable identity.
     pub id: DiskId,
+    /// Room for metadata on it, a whole number of MiB. Metadata fill it on one disk after the
+    /// other; data come after it.
+    pub metadata_room: Sectors,
+}
+
+/// What a pool was before it grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolBefore {
+    /// How many disks it had: the first ones of those that are desired.
+    pub disks: u32,
+    /// Size of its thin metadata.
+    pub metadata: Sectors,
 }
 
 /// What may be written to disks that do not carry this pool's label.

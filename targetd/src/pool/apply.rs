@@ -1,7 +1,8 @@
 //! Taking the steps of a pool. No decisions: those are the plan's.
 
 use ashlar_kernel_iface::block::{
-    Access, BlockDevice, PAYLOAD_START, format_disk, wipe_disk, zero_metadata_superblock,
+    Access, BlockDevice, PAYLOAD_START, format_disk, relabel_disk, wipe_disk,
+    zero_metadata_superblock,
 };
 use ashlar_kernel_iface::dm::{
     DmAccess, DmName, PoolFeatures, SuspendFlags, Table, Target, ThinPool,
@@ -28,6 +29,10 @@ fn run(kernel: &Kernel, pool: Uuid, step: &Step) -> Result<Change, KernelError> 
     let dm = &*kernel.dm;
     match step {
         Step::Wipe(disk) => wipe_disk(&*open(kernel, disk)?)?,
+        Step::Relabel(disk, label) => {
+            let device = kernel.disks.open(disk.number, Access::Shared)?;
+            relabel_disk(&*device, label)?;
+        }
         Step::ClearMetadata(disk) => {
             zero_metadata_superblock(&*open(kernel, disk)?, PAYLOAD_START)?;
         }
@@ -37,7 +42,12 @@ fn run(kernel: &Kernel, pool: Uuid, step: &Step) -> Result<Change, KernelError> 
             let table = thin_pool_table(kernel, pool, spec)?;
             activate(kernel, &name(PoolPart::Thin), &table)?;
         }
-        Step::Reload(spec) => {
+        Step::Extend(part, table) => {
+            dm.load(&name(*part), table, DmAccess::ReadWrite)?;
+            // What is under way on the disks ends; a full pool keeps what waits to itself.
+            dm.resume(&name(*part), SuspendFlags::FLUSH)?;
+        }
+        Step::Reload(spec) | Step::Grow(spec) => {
             let table = thin_pool_table(kernel, pool, spec)?;
             dm.load(&name(PoolPart::Thin), &table, DmAccess::ReadWrite)?;
             dm.resume(&name(PoolPart::Thin), SuspendFlags::NO_FLUSH)?;

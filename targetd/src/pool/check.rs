@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use ashlar_kernel_iface::block::{Disk, DiskContent, MetadataState, PoolLabel};
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::dm::{Target, ThinPool};
-use ashlar_targetd_protocol::{DesiredPool, FailureKind, PoolFormat, Sectors};
+use ashlar_targetd_protocol::{DesiredPool, FailureKind, PoolDisk, PoolFormat, Sectors};
 
+use super::grow;
+use super::layout;
 use super::observe::{ActivePart, ObservedContent, ObservedDisk, ObservedPart, ObservedPool};
 use crate::ours::PoolPart;
 use crate::refusal::Refusal;
 
-/// Whether the rules allow going from `observed` to `desired`.
+/// Whether the rules allow going from `observed` to `desired`; growing has rules of its own, in
+/// [`grow`](super::grow).
 pub fn check(desired: &DesiredPool, observed: &ObservedPool) -> Result<(), Refusal> {
     devices_are_ours(observed)?;
     if desired.absent {
@@ -24,12 +27,12 @@ pub fn check(desired: &DesiredPool, observed: &ObservedPool) -> Result<(), Refus
     }
 }
 
-fn refused<T>(kind: FailureKind, reason: String) -> Result<T, Refusal> {
+pub(super) fn refused<T>(kind: FailureKind, reason: String) -> Result<T, Refusal> {
     Err(Refusal::new(kind, reason))
 }
 
 /// What has a pool's name and is not the pool is left alone.
-fn devices_are_ours(observed: &ObservedPool) -> Result<(), Refusal> {
+pub(super) fn devices_are_ours(observed: &ObservedPool) -> Result<(), Refusal> {
     for part in observed.parts.values() {
         if let ObservedPart::Foreign(what) = part {
             return refused(FailureKind::Foreign, what.clone());
@@ -38,9 +41,9 @@ fn devices_are_ours(observed: &ObservedPool) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn numbers_make_sense(desired: &DesiredPool) -> Result<(), Refusal> {
+pub(super) fn numbers_make_sense(desired: &DesiredPool) -> Result<(), Refusal> {
     let id = desired.id;
-    let disks: BTreeSet<_> = desired.disks.iter().collect();
+    let disks: BTreeSet<_> = desired.disks.iter().map(|disk| &disk.id).collect();
     if disks.is_empty() || disks.len() != desired.disks.len() {
         return refused(
             FailureKind::Refused,
@@ -60,7 +63,17 @@ fn numbers_make_sense(desired: &DesiredPool) -> Result<(), Refusal> {
             format!("pool {id} cannot have metadata of {}", desired.metadata),
         );
     }
-    Ok(())
+    let whole = |disk: &&PoolDisk| !disk.metadata_room.0.is_multiple_of(layout::ALIGNMENT.0);
+    match desired.disks.iter().find(whole) {
+        Some(disk) => refused(
+            FailureKind::Refused,
+            format!(
+                "pool {id} cannot have room of {} for metadata on disk {}",
+                disk.metadata_room, disk.id
+            ),
+        ),
+        None => Ok(()),
+    }
 }
 
 /// The thin pool a device is, if it is one.
@@ -80,27 +93,8 @@ fn standing_pool_is_the_desired_one(
     observed: &ObservedPool,
     thin: &ActivePart,
 ) -> Result<(), Refusal> {
-    let number = |part| observed.active(part).map(|active| active.number);
+    thin_is_the_pools(desired, observed, thin)?;
     let id = desired.id;
-    match thin_pool(thin) {
-        Some(pool)
-            if Some(pool.metadata) == number(PoolPart::Meta)
-                && Some(pool.data) == number(PoolPart::Data) =>
-        {
-            if pool.block != desired.block {
-                return refused(
-                    FailureKind::Refused,
-                    format!("pool {id} has blocks of {}, for good", pool.block),
-                );
-            }
-        }
-        _ => {
-            return refused(
-                FailureKind::Foreign,
-                format!("pool {id} is {}, which was not made here", thin.table),
-            );
-        }
-    }
     let under = observed.active(PoolPart::Data).map(disks_under);
     let wanted = observed.disks.iter();
     let wanted: Option<Vec<DeviceNumber>> = wanted
@@ -116,7 +110,35 @@ fn standing_pool_is_the_desired_one(
     Ok(())
 }
 
-fn disks_under(data: &ActivePart) -> Vec<DeviceNumber> {
+/// An active thin pool is on the pool's own devices and has its block size.
+pub(super) fn thin_is_the_pools(
+    desired: &DesiredPool,
+    observed: &ObservedPool,
+    thin: &ActivePart,
+) -> Result<(), Refusal> {
+    let number = |part| observed.active(part).map(|active| active.number);
+    let id = desired.id;
+    match thin_pool(thin) {
+        Some(pool)
+            if Some(pool.metadata) == number(PoolPart::Meta)
+                && Some(pool.data) == number(PoolPart::Data) =>
+        {
+            if pool.block != desired.block {
+                return refused(
+                    FailureKind::Refused,
+                    format!("pool {id} has blocks of {}, for good", pool.block),
+                );
+            }
+            Ok(())
+        }
+        _ => refused(
+            FailureKind::Foreign,
+            format!("pool {id} is {}, which was not made here", thin.table),
+        ),
+    }
+}
+
+pub(super) fn disks_under(data: &ActivePart) -> Vec<DeviceNumber> {
     let lines = data.table.lines().iter();
     lines
         .filter_map(|line| match line.target {
@@ -127,12 +149,7 @@ fn disks_under(data: &ActivePart) -> Vec<DeviceNumber> {
 }
 
 fn disks_can_be_used(desired: &DesiredPool, observed: &ObservedPool) -> Result<(), Refusal> {
-    let own: BTreeSet<String> = observed
-        .parts
-        .values()
-        .filter_map(ObservedPart::number)
-        .map(|number| format!("dm-{}", number.minor))
-        .collect();
+    let own = own_names(observed);
     for (index, found) in observed.disks.iter().enumerate() {
         let disk = disk_is_there(found)?;
         disk_is_not_in_use(disk, found, &own)?;
@@ -144,7 +161,15 @@ fn disks_can_be_used(desired: &DesiredPool, observed: &ObservedPool) -> Result<(
     metadata_is_not_lost(desired, observed)
 }
 
-fn disk_is_there(found: &ObservedDisk) -> Result<&Disk, Refusal> {
+/// The kernel's names of the pool's own devices.
+pub(super) fn own_names(observed: &ObservedPool) -> BTreeSet<String> {
+    let numbers = observed.parts.values().filter_map(ObservedPart::number);
+    numbers
+        .map(|number| format!("dm-{}", number.minor))
+        .collect()
+}
+
+pub(super) fn disk_is_there(found: &ObservedDisk) -> Result<&Disk, Refusal> {
     found
         .disk
         .as_ref()
@@ -152,7 +177,7 @@ fn disk_is_there(found: &ObservedDisk) -> Result<&Disk, Refusal> {
 }
 
 /// A disk that something else uses is never taken, whatever the caller says.
-fn disk_is_not_in_use(
+pub(super) fn disk_is_not_in_use(
     disk: &Disk,
     found: &ObservedDisk,
     own: &BTreeSet<String>,
@@ -179,6 +204,19 @@ pub(super) fn label(desired: &DesiredPool, index: usize) -> PoolLabel {
         count: desired.disks.len() as u32,
         metadata: desired.metadata,
         block: desired.block,
+        metadata_room: desired.disks[index].metadata_room,
+    }
+}
+
+/// What a label says of whose the disk is, in words.
+pub(super) fn described(content: &DiskContent) -> Option<String> {
+    match content {
+        DiskContent::Pool { label, .. } => Some(format!("a part of pool {}", label.pool)),
+        DiskContent::Unfinished(label) => {
+            Some(format!("an unfinished part of pool {}", label.pool))
+        }
+        DiskContent::Foreign(what) => Some(what.clone()),
+        DiskContent::Blank => None,
     }
 }
 
@@ -195,12 +233,12 @@ fn disk_may_be_used(
         {
             return label_is_the_desired_one(desired, index, found, content, on_disk);
         }
-        DiskContent::Pool { label, .. } => format!("a part of pool {}", label.pool),
-        DiskContent::Unfinished(label) => format!("an unfinished part of pool {}", label.pool),
-        DiskContent::Foreign(what) => what.clone(),
-        DiskContent::Blank => return unlabelled(desired, found, content, None),
+        other => described(other),
     };
-    unlabelled(desired, found, content, Some(holds)).map_err(|refusal| Refusal {
+    if holds.is_none() {
+        return unlabelled(desired, found, content, None);
+    }
+    unlabelled(desired, found, content, holds).map_err(|refusal| Refusal {
         reason: format!("disk {id}: {}", refusal.reason),
         ..refusal
     })
@@ -214,7 +252,9 @@ fn label_is_the_desired_one(
     content: &ObservedContent,
     on_disk: &PoolLabel,
 ) -> Result<(), Refusal> {
-    if *on_disk != label(desired, index) {
+    let before = grow::before(desired).filter(|before| index < before.disks.len());
+    let outgrown = before.is_some_and(|before| *on_disk == label(&before, index));
+    if *on_disk != label(desired, index) && !outgrown {
         return refused(
             FailureKind::Refused,
             format!(

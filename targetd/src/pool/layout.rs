@@ -3,8 +3,11 @@
 //! ```text
 //!   disk 0:  │ GPT, labels │ metadata │ data …            │ GPT │
 //!   disk 1:  │ GPT, labels │ data …                       │ GPT │
+//!   disk 2:  │ GPT, labels │ metadata │ data …            │ GPT │   it came later
 //!             0       2 MiB
 //! ```
+//!
+//! Neither moves when disks are added: both devices grow at their ends.
 
 use ashlar_kernel_iface::block::PoolPartition;
 use ashlar_kernel_iface::device::DeviceNumber;
@@ -12,47 +15,55 @@ use ashlar_kernel_iface::dm::{Linear, Table, Target};
 use ashlar_targetd_protocol::{Bytes, Sectors};
 
 /// Data begins on a whole MiB, which suits every disk and every block size.
-const ALIGNMENT: Sectors = Sectors(2048);
+pub(super) const ALIGNMENT: Sectors = Sectors(2048);
+
+/// A disk's part in a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The disk.
+    pub device: DeviceNumber,
+    /// Its partition.
+    pub partition: PoolPartition,
+    /// Room for metadata at the payload's beginning.
+    pub metadata_room: Sectors,
+}
 
 /// The tables of a pool's lower devices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolTables {
-    /// Linear over the metadata region of the first disk.
+    /// Linear over the room for metadata of one disk after the other, as far as it is needed.
     pub meta: Table,
     /// Linear over the data regions of all disks, in their order.
     pub data: Table,
 }
 
-/// The tables for disks in their order; `None` when the first has no room for metadata and at
-/// least one block of data.
-pub fn tables(
-    disks: &[(DeviceNumber, PoolPartition)],
-    metadata: Sectors,
-    block: Sectors,
-) -> Option<PoolTables> {
-    let taken = Sectors(metadata.0.checked_next_multiple_of(ALIGNMENT.0)?);
-    let mut meta = None;
-    let mut data = Vec::new();
-    for (index, (device, partition)) in disks.iter().enumerate() {
-        let (start, length) = partition.payload()?;
+/// The tables for disks in their order; `None` when they have no room for metadata and at least
+/// one block of data.
+pub fn tables(disks: &[Place], metadata: Sectors, block: Sectors) -> Option<PoolTables> {
+    let mut missing = metadata.0;
+    let (mut meta, mut data) = (Vec::new(), Vec::new());
+    for disk in disks {
+        let (start, length) = disk.partition.payload()?;
         let (start, length) = (whole(start), whole(length));
-        let before = if index == 0 { taken } else { Sectors(0) };
-        let room = Sectors(length.0.checked_sub(before.0)?);
+        let before = disk.metadata_room.0;
+        let room = Sectors(length.0.checked_sub(before)?);
         let linear = |offset| {
             Target::Linear(Linear {
-                device: *device,
+                device: disk.device,
                 offset,
             })
         };
-        if index == 0 {
-            meta = Some(Table::single(metadata, linear(start)));
+        let taken = missing.min(before);
+        missing -= taken;
+        if taken > 0 {
+            meta.push((Sectors(taken), linear(start)));
         }
         if room.0 > 0 {
-            data.push((room, linear(Sectors(start.0.checked_add(before.0)?))));
+            data.push((room, linear(Sectors(start.0.checked_add(before)?))));
         }
     }
-    let data = Table::stacked(data);
-    (data.size() >= block).then_some(PoolTables { meta: meta?, data })
+    let (meta, data) = (Table::stacked(meta), Table::stacked(data));
+    (missing == 0 && data.size() >= block).then_some(PoolTables { meta, data })
 }
 
 fn whole(bytes: Bytes) -> Sectors {
@@ -65,17 +76,22 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
-    fn disk(minor: u32, mib: u64) -> (DeviceNumber, PoolPartition) {
+    fn disk(minor: u32, mib: u64, room: u64) -> Place {
         let partition = PoolPartition {
             start: Bytes(MIB),
             length: Bytes(mib * MIB),
         };
-        (DeviceNumber { major: 8, minor }, partition)
+        Place {
+            device: DeviceNumber { major: 8, minor },
+            partition,
+            metadata_room: Sectors(room),
+        }
     }
 
     #[test]
     fn metadata_is_on_the_first_disk_and_data_on_all() {
-        let tables = tables(&[disk(0, 65), disk(16, 33)], Sectors(8000), Sectors(128));
+        let disks = [disk(0, 65, 8192), disk(16, 33, 0)];
+        let tables = tables(&disks, Sectors(8000), Sectors(128));
         let tables = tables.unwrap();
         assert_eq!(tables.meta.to_string(), "0 8000 linear 8:0 4096");
         assert_eq!(
@@ -86,7 +102,29 @@ mod tests {
 
     #[test]
     fn a_disk_without_room_for_the_metadata_is_no_first_disk() {
-        assert_eq!(tables(&[disk(0, 5)], Sectors(8192), Sectors(128)), None);
+        let small = [disk(0, 5, 8192)];
+        assert_eq!(tables(&small, Sectors(8192), Sectors(128)), None);
         assert_eq!(tables(&[], Sectors(8192), Sectors(128)), None);
+        // Nor is there more metadata than there is room for them.
+        let disks = [disk(0, 65, 8192), disk(16, 33, 0)];
+        assert_eq!(tables(&disks, Sectors(8200), Sectors(128)), None);
+    }
+
+    #[test]
+    fn a_disk_that_comes_later_moves_nothing() {
+        let before = [disk(0, 65, 8192), disk(16, 33, 0)];
+        let after = [before[0], before[1], disk(32, 17, 2048)];
+        let before = tables(&before, Sectors(8000), Sectors(128)).unwrap();
+        let after = tables(&after, Sectors(10_240), Sectors(128)).unwrap();
+        assert_eq!(
+            after.meta.to_string(),
+            "0 8192 linear 8:0 4096; 8192 2048 linear 8:32 4096"
+        );
+        let lines = before.data.lines().len();
+        assert_eq!(after.data.lines()[..lines], *before.data.lines());
+        assert_eq!(
+            after.data.to_string(),
+            format!("{}; 188416 30720 linear 8:32 6144", before.data)
+        );
     }
 }

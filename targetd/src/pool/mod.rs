@@ -11,12 +11,14 @@
 //! | `check`   | the safety rules, pure |
 //! | `layout`  | where metadata and data lie, pure |
 //! | `plan`    | the steps from one to the other, pure |
+//! | `grow`    | what is different while a pool grows, pure |
 //! | `step`    | one step: how it reads, and what its failure means |
 //! | `apply`   | taking the steps |
 //! | `metadata` | a state of the thin metadata, held for the agent to read |
 
 mod apply;
 mod check;
+mod grow;
 mod layout;
 mod metadata;
 mod observe;
@@ -67,8 +69,20 @@ impl Pools {
         };
         self.generations
             .accept(Object::new(Kind::Pool, desired.id), intent)?;
-        let observed =
-            observe(&self.kernel, desired).map_err(|error| unobserved(desired.id, &error))?;
+        let steps = match desired.grows_from {
+            Some(_) if !desired.absent => self.grow(desired)?,
+            _ => self.bring(desired)?,
+        };
+        tracing::info!(pool = %desired.id, steps = steps.len(), "pool is as desired");
+        Ok(Report {
+            generation: desired.generation,
+            steps,
+        })
+    }
+
+    /// Brings a pool that does not grow to its desired state.
+    fn bring(&self, desired: &DesiredPool) -> Result<Vec<String>, Failure> {
+        let observed = self.observed(desired)?;
         check(desired, &observed)?;
         let plan = plan(desired, &observed)?;
         let steps = apply::apply(&self.kernel, desired.id, &plan)?;
@@ -76,11 +90,72 @@ impl Pools {
             self.take_back(desired.id, &plan);
             return Err(refusal);
         }
-        tracing::info!(pool = %desired.id, steps = steps.len(), "pool is as desired");
-        Ok(Report {
-            generation: desired.generation,
-            steps,
-        })
+        Ok(steps)
+    }
+
+    /// Grows a pool, which is brought up first: it serves whatever becomes of the new disks.
+    ///
+    /// Once a device was given a new disk the only way is forward, and what fails then may
+    /// succeed later. Before that, what cannot be done to a new disk is final.
+    fn grow(&self, desired: &DesiredPool) -> Result<Vec<String>, Failure> {
+        let id = desired.id;
+        grow::sensible(desired)?;
+        let mut observed = self.observed(desired)?;
+        let mut steps = Vec::new();
+        if observed.active(PoolPart::Thin).is_none() {
+            steps = self.bring(&grow::standing(desired, &observed)?)?;
+            observed = self.observed(desired)?;
+        }
+        self.takes_changes(id)?;
+        let begun = grow::has_begun(desired, &observed);
+        let word = |failure| match begun {
+            true => not_the_last_word(failure),
+            false => last_word(failure),
+        };
+        let growth = grow::grow(desired, &observed).map_err(|refusal| word(refusal.into()))?;
+        let disks = apply::apply(&self.kernel, id, &growth.disks);
+        steps.extend(disks.map_err(word)?);
+        let devices = apply::apply(&self.kernel, id, &growth.devices);
+        steps.extend(devices.map_err(not_the_last_word)?);
+        self.has_blocks(id, growth.blocks)?;
+        let labels = apply::apply(&self.kernel, id, &growth.labels);
+        steps.extend(labels.map_err(not_the_last_word)?);
+        Ok(steps)
+    }
+
+    fn observed(&self, desired: &DesiredPool) -> Result<ObservedPool, Failure> {
+        observe(&self.kernel, desired).map_err(|error| unobserved(desired.id, &error))
+    }
+
+    /// The kernel passes over a new size when it takes no change of the metadata.
+    fn takes_changes(&self, id: Uuid) -> Result<(), Failure> {
+        let name = ours::pool_device(id, PoolPart::Thin);
+        let status = self.kernel.dm.pool_status(&name, StatusFreshness::AsIs);
+        let status = status.map_err(|error| unobserved(id, &error.into()))?;
+        match status {
+            Some(ThinPoolStatus::Good(usage))
+                if usage.mode != PoolMode::ReadOnly && !usage.needs_check =>
+            {
+                Ok(())
+            }
+            _ => Err(Failure::new(
+                FailureKind::Refused,
+                format!("pool {id} takes no changes and cannot grow; its metadata need repair"),
+            )),
+        }
+    }
+
+    fn has_blocks(&self, id: Uuid, wanted: u64) -> Result<(), Failure> {
+        match self.report(id)?.usage {
+            Some(usage) if usage.data_total >= wanted => Ok(()),
+            usage => Err(Failure::new(
+                FailureKind::Kernel,
+                format!(
+                    "pool {id} has {} blocks after it was given {wanted}",
+                    usage.map_or(0, |usage| usage.data_total)
+                ),
+            )),
+        }
     }
 
     /// A pool in the making that is complete was left so by an attempt whose answer was lost, and
@@ -155,6 +230,25 @@ fn reported(usage: ThinPoolUsage, block: Sectors) -> PoolUsage {
         data_used: usage.data_used,
         data_total: usage.data_total,
         block,
+    }
+}
+
+/// A new disk that cannot be written is not waited for.
+fn last_word(failure: Failure) -> Failure {
+    match failure.kind {
+        FailureKind::Kernel => Failure {
+            kind: FailureKind::Refused,
+            ..failure
+        },
+        _ => failure,
+    }
+}
+
+/// Whatever the kernel said, it may be asked again.
+fn not_the_last_word(failure: Failure) -> Failure {
+    Failure {
+        kind: FailureKind::Kernel,
+        ..failure
     }
 }
 

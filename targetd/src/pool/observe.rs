@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ashlar_kernel_iface::block::{
     Access, Disk, DiskContent, DiskLookupError, MetadataState, PAYLOAD_START, PoolPartition,
-    disk_by_id, metadata_state, probe,
+    data_blocks, disk_by_id, metadata_state, probe,
 };
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::dm::{DmError, Table, TableSlot};
@@ -56,7 +56,7 @@ pub struct ObservedDisk {
     pub id: DiskId,
     /// The disk, or why the id does not lead to one.
     pub disk: Result<Disk, DiskLookupError>,
-    /// What is on it; looked at only while the pool is not active.
+    /// What is on it; looked at only while the pool is not active, or grows.
     pub content: Option<ObservedContent>,
 }
 
@@ -69,6 +69,8 @@ pub struct ObservedContent {
     pub room: Option<PoolPartition>,
     /// What stands where the first disk has the metadata.
     pub metadata: MetadataState,
+    /// How many data blocks those metadata are for.
+    pub data_blocks: Option<u64>,
 }
 
 impl ObservedPool {
@@ -92,7 +94,7 @@ impl ObservedPart {
     }
 }
 
-/// Looks at a pool. The disks are read only while the pool is not active.
+/// Looks at a pool. The disks are read only while the pool is not active, or grows.
 pub fn observe(kernel: &Kernel, desired: &DesiredPool) -> Result<ObservedPool, KernelError> {
     let mut observed = ObservedPool {
         parts: observe_parts(kernel, desired.id)?,
@@ -102,11 +104,11 @@ pub fn observe(kernel: &Kernel, desired: &DesiredPool) -> Result<ObservedPool, K
         return Ok(observed);
     }
     let all = kernel.disks.list()?;
-    let inactive = observed.active(PoolPart::Thin).is_none();
+    let look = observed.active(PoolPart::Thin).is_none() || desired.grows_from.is_some();
     for wanted in &desired.disks {
         let disk = disk_by_id(&all, &wanted.id).cloned();
         let content = match &disk {
-            Ok(disk) if inactive => Some(observe_content(kernel, disk)?),
+            Ok(disk) if look => Some(observe_content(kernel, disk)?),
             _ => None,
         };
         observed.disks.push(ObservedDisk {
@@ -159,12 +161,17 @@ fn observe_part(kernel: &Kernel, pool: Uuid, part: PoolPart) -> Result<ObservedP
 fn observe_content(kernel: &Kernel, disk: &Disk) -> Result<ObservedContent, KernelError> {
     let device = kernel.disks.open(disk.number, Access::Read)?;
     let room = PoolPartition::of_disk(&*device).ok();
+    let (metadata, data_blocks) = match room {
+        Some(_) => (
+            metadata_state(&*device, PAYLOAD_START)?,
+            data_blocks(&*device, PAYLOAD_START)?,
+        ),
+        None => (MetadataState::Unknown, None),
+    };
     Ok(ObservedContent {
         holds: probe(&*device)?,
         room,
-        metadata: match room {
-            Some(_) => metadata_state(&*device, PAYLOAD_START)?,
-            None => MetadataState::Unknown,
-        },
+        metadata,
+        data_blocks,
     })
 }

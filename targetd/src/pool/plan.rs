@@ -3,11 +3,12 @@
 use std::fmt;
 
 use ashlar_kernel_iface::block::{Disk, DiskContent, PoolPartition};
+use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::dm::Table;
 use ashlar_targetd_protocol::{DesiredPool, FailureKind};
 
 use super::check::{label, thin_pool};
-use super::layout::{self, PoolTables};
+use super::layout::{self, Place, PoolTables};
 use super::observe::{ActivePart, ObservedDisk, ObservedPart, ObservedPool};
 use super::step::{DiskRef, Step, ThinSpec};
 use crate::ours::PoolPart;
@@ -73,7 +74,7 @@ fn standing(desired: &DesiredPool, thin: &ActivePart) -> Vec<Step> {
     steps
 }
 
-fn spec(desired: &DesiredPool, data: &Table) -> ThinSpec {
+pub(super) fn spec(desired: &DesiredPool, data: &Table) -> ThinSpec {
     ThinSpec {
         size: data.size(),
         block: desired.block,
@@ -81,8 +82,22 @@ fn spec(desired: &DesiredPool, data: &Table) -> ThinSpec {
     }
 }
 
-fn tables(desired: &DesiredPool, observed: &ObservedPool) -> Result<PoolTables, Refusal> {
-    let disks: Option<Vec<_>> = observed.disks.iter().map(placed).collect();
+/// The tables of the pool's lower devices.
+pub(super) fn tables(
+    desired: &DesiredPool,
+    observed: &ObservedPool,
+) -> Result<PoolTables, Refusal> {
+    let disks = observed.disks.iter().zip(&desired.disks);
+    let disks: Option<Vec<_>> = disks
+        .map(|(found, wanted)| {
+            let (device, partition) = placed(found)?;
+            Some(Place {
+                device,
+                partition,
+                metadata_room: wanted.metadata_room,
+            })
+        })
+        .collect();
     disks
         .and_then(|disks| layout::tables(&disks, desired.metadata, desired.block))
         .ok_or_else(|| {
@@ -94,9 +109,7 @@ fn tables(desired: &DesiredPool, observed: &ObservedPool) -> Result<PoolTables, 
 }
 
 /// The partition a disk has, or will have.
-fn placed(
-    found: &ObservedDisk,
-) -> Option<(ashlar_kernel_iface::device::DeviceNumber, PoolPartition)> {
+fn placed(found: &ObservedDisk) -> Option<(DeviceNumber, PoolPartition)> {
     let (disk, content) = (found.disk.as_ref().ok()?, found.content.as_ref()?);
     let partition = match content.holds {
         DiskContent::Pool { partition, .. } if labelled(found) => partition,
@@ -160,7 +173,7 @@ fn formatted(desired: &DesiredPool, observed: &ObservedPool) -> Vec<Step> {
     steps
 }
 
-fn disk_ref(found: &ObservedDisk, disk: &Disk) -> DiskRef {
+pub(super) fn disk_ref(found: &ObservedDisk, disk: &Disk) -> DiskRef {
     DiskRef {
         id: found.id.clone(),
         number: disk.number,

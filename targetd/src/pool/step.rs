@@ -26,6 +26,12 @@ pub enum Step {
     ActivateThin(ThinSpec),
     /// Give the thin pool a new table with other numbers; I/O pauses for a moment.
     Reload(ThinSpec),
+    /// Give one of the two linear devices a longer table.
+    Extend(PoolPart, Table),
+    /// Give the thin pool all of the longer devices; I/O pauses for a moment.
+    Grow(ThinSpec),
+    /// Say anew on a disk in use which part of the pool it is.
+    Relabel(DiskRef, PoolLabel),
     /// Drop a table that was loaded and never used.
     DropSecondTable(PoolPart),
     /// Let I/O go on.
@@ -73,6 +79,17 @@ impl fmt::Display for Step {
             Step::Reload(spec) => {
                 write!(f, "set the low water to {} blocks", spec.low_water_blocks)
             }
+            Step::Extend(part, table) => write!(f, "extend the {part} device: {table}"),
+            Step::Grow(spec) => write!(
+                f,
+                "grow the thin pool to {}, low water at {} blocks",
+                spec.size, spec.low_water_blocks
+            ),
+            Step::Relabel(disk, label) => write!(
+                f,
+                "label disk {} as number {} of {} of the pool",
+                disk.id, label.index, label.count
+            ),
             Step::DropSecondTable(part) => write!(f, "drop the unused table of the {part} device"),
             Step::Resume(part) => write!(f, "resume the {part} device"),
             Step::Remove(part) => write!(f, "remove the {part} device"),
@@ -90,6 +107,9 @@ impl Step {
             | Step::ClearMetadata(_)
             | Step::Format(..)
             | Step::Reload(_)
+            | Step::Extend(..)
+            | Step::Grow(_)
+            | Step::Relabel(..)
             | Step::DropSecondTable(_)
             | Step::Resume(_)
             | Step::Remove(_) => None,

@@ -5,7 +5,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use ashlar_targetd_protocol::{Failure, PoolFormat, Report};
+use ashlar_kernel_iface::model::ModelDisk;
+use ashlar_targetd_protocol::{Bytes, Failure, PoolFormat, Report};
 
 use crate::wanted::*;
 use crate::world::{DISKS, World};
@@ -152,4 +153,17 @@ fn what_is_made_from_volumes_reads_as_it_is_kept() {
         member.source.thin_id = thin_id.try_into().unwrap();
     }
     shot("group-snapshot.txt", group);
+}
+
+#[test]
+fn a_growing_pool_reads_as_it_is_kept() {
+    let world = World::pooled();
+    let before = pool(1, &DISKS, PoolFormat::Never);
+    let disk = ModelDisk::new("DISK2", Bytes(384 << 20));
+    world.kernel.add_disk(disk);
+    let desired = growing(&before, "DISK2", PoolFormat::BlankOnly);
+    check(
+        "pool-grow.txt",
+        &transcript(&world, || world.apply_pool(&desired)),
+    );
 }

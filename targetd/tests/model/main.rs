@@ -3,6 +3,7 @@
 
 mod concurrency;
 mod golden;
+mod growing;
 mod moving;
 mod opening;
 mod pools;

@@ -7,8 +7,8 @@ use ashlar_targetd::ours;
 use ashlar_targetd_protocol::{
     Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredMove, DesiredPool,
     DesiredSnapshot, DesiredSnapshots, DesiredVolume, DhGroup, DhHash, DhchapExchange, DhchapKey,
-    Exports, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, NvmePort, PoolDisk, PoolFormat,
-    PortId, PortalAddr, Qos, Rate, Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource,
+    Exports, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, NvmePort, PoolBefore, PoolDisk,
+    PoolFormat, PortId, PortalAddr, Qos, Rate, Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource,
 };
 use uuid::Uuid;
 
@@ -402,18 +402,45 @@ impl Shots {
 
 /// A pool on these disks.
 pub fn pool(n: u128, disks: &[&str], format: PoolFormat) -> DesiredPool {
-    let disk = |serial: &&str| PoolDisk {
+    let disk = |(index, serial): (usize, &&str)| PoolDisk {
         id: format!("serial-{serial}").parse().unwrap(),
+        metadata_room: Sectors(if index == 0 { 4 * MIB } else { 0 }),
     };
     DesiredPool {
         id: pool_id(n),
         generation: 1,
-        disks: disks.iter().map(disk).collect(),
+        disks: disks.iter().enumerate().map(disk).collect(),
         metadata: Sectors(4 * MIB),
         block: Sectors(128),
         low_water_blocks: 16,
         format,
         absent: false,
+        grows_from: None,
+    }
+}
+
+/// The same with one more disk, which brings room for as much metadata again.
+pub fn growing(before: &DesiredPool, serial: &str, format: PoolFormat) -> DesiredPool {
+    let mut pool = before.clone();
+    pool.disks.push(PoolDisk {
+        id: format!("serial-{serial}").parse().unwrap(),
+        metadata_room: Sectors(4 * MIB),
+    });
+    pool.metadata = Sectors(before.metadata.0 + 4 * MIB);
+    pool.format = format;
+    pool.grows_from = Some(PoolBefore {
+        disks: before.disks.len() as u32,
+        metadata: before.metadata,
+    });
+    pool
+}
+
+/// Once it has grown.
+pub fn grown(growing: &DesiredPool) -> DesiredPool {
+    DesiredPool {
+        format: PoolFormat::Never,
+        grows_from: None,
+        ..growing.clone()
     }
 }
 

@@ -4,8 +4,8 @@ use ashlar_codec::{DecodeError, Limits};
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, BulkItem, BulkMethod, BulkSpec, ConnectionSpec, ExtendSpec,
     FreezeSpec, GroupSnapshotSpec, GroupSpec, GroupUpdate, HostRotation, HostSpec, MAX_BODY,
-    MAX_DEPTH, MoveSpec, PoolSpec, PoolUpdate, ReleaseSpec, RevertSpec, SnapshotSpec, ThawSpec,
-    TransferSpec, VolumeSpec, VolumeUpdate,
+    MAX_DEPTH, MoveSpec, PoolGrowth, PoolSpec, PoolUpdate, ReleaseSpec, RevertSpec, SnapshotSpec,
+    ThawSpec, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 
 use crate::round_trip::round_trip;
@@ -26,6 +26,7 @@ pub fn run(data: &[u8]) {
     round_trip::<ExtendSpec>(data, &LIMITS);
     round_trip::<VolumeUpdate>(data, &LIMITS);
     round_trip::<PoolUpdate>(data, &LIMITS);
+    round_trip::<PoolGrowth>(data, &LIMITS);
     round_trip::<RevertSpec>(data, &LIMITS);
     round_trip::<TransferSpec>(data, &LIMITS);
     round_trip::<AdoptSpec>(data, &LIMITS);
@@ -73,6 +74,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed::cbor(&seed::extend()),
         seed::cbor(&seed::volume_update()),
         seed::cbor(&seed::pool_update()),
+        seed::cbor(&seed::pool_growth()),
         seed::cbor(&seed::revert()),
         seed::cbor(&seed::transfer()),
         seed::cbor(&seed::adopt()),

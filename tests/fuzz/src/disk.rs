@@ -120,6 +120,7 @@ fn label() -> PoolLabel {
         count: 2,
         metadata: Sectors(32_768),
         block: Sectors(128),
+        metadata_room: Sectors(32_768),
     }
 }
 

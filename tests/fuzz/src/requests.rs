@@ -10,8 +10,8 @@ use ashlar_targetd::server::Caller;
 use ashlar_targetd::{Kernel, Service, Targetd};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, Call, DataState, DesiredPool, DesiredVolume, DhGroup, DhchapExchange, Exports,
-    Failure, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, NvmePort, PoolDisk, PoolFormat, Qos,
-    Rate, Request, Response, Sectors, frame,
+    Failure, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, NvmePort, PoolBefore, PoolDisk,
+    PoolFormat, Qos, Rate, Request, Response, Sectors, frame,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -179,14 +179,10 @@ fn pool(input: &mut Unstructured<'_>) -> DesiredPool {
         "serial-GONE",
         "serial-A1",
     ];
-    let disks = named
-        .iter()
-        .enumerate()
-        .filter(|(bit, _)| which >> bit & 1 == 1);
-    DesiredPool {
+    let mut pool = DesiredPool {
         id: pool_id(input),
         generation: byte(input).into(),
-        disks: disks.map(|(_, id)| PoolDisk { id: word(id) }).collect(),
+        disks: Vec::new(),
         metadata: Sectors(number(input)),
         block: Sectors(number(input)),
         low_water_blocks: number(input),
@@ -195,7 +191,26 @@ fn pool(input: &mut Unstructured<'_>) -> DesiredPool {
             &[PoolFormat::BlankOnly, PoolFormat::Wipe, PoolFormat::Never],
         ),
         absent: byte(input) % 8 == 7,
-    }
+        grows_from: (byte(input) % 4 == 3).then(|| PoolBefore {
+            disks: (byte(input) % 4).into(),
+            metadata: Sectors(number(input)),
+        }),
+    };
+    let rooms = byte(input);
+    let mut room = |bit: usize| match rooms >> bit & 1 {
+        1 => number(input),
+        // All of the metadata on the first disk.
+        _ if bit == 0 => pool.metadata.0.checked_next_multiple_of(2048).unwrap_or(0),
+        _ => 0,
+    };
+    let named = named.iter().enumerate();
+    let chosen = named.filter(|(bit, _)| which >> bit & 1 == 1);
+    let disks = chosen.enumerate().map(|(place, (_, id))| PoolDisk {
+        id: word(id),
+        metadata_room: Sectors(room(place)),
+    });
+    pool.disks = disks.collect();
+    pool
 }
 
 fn rate(input: &mut Unstructured<'_>) -> Rate {
@@ -330,7 +345,9 @@ fn some<'a>(input: &mut Unstructured<'_>, of: &'a [&'a str]) -> impl Iterator<It
 
 /// A pool and volumes in all their lives.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let pool = [4, 1, 0, 1, 0, 1, 4, 0, 0];
+    let pool = [4, 1, 0, 1, 0, 1, 4, 0, 0, 0, 0];
+    // On a second disk, which brings room for as much metadata again.
+    let growth = [4, 3, 0, 2, 2, 1, 4, 0, 0, 3, 1, 0, 3, 0, 0];
     let volume = |generation: u8, size: u8, data: u8, rest: &[u8]| {
         [&[8, 0, generation, 0, 0, size, data], rest].concat()
     };
@@ -348,8 +365,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
     vec![
         pool.to_vec(),
         [&pool[..], &life.concat()].concat(),
+        [&beginning[..], &growth, &[1], &growth].concat(),
         [&beginning[..], &[0], &life[2]].concat(),
-        [&beginning[..], &[1, 4, 1, 0, 1, 0, 1, 4, 2, 0], &life[2]].concat(),
+        [
+            &beginning[..],
+            &[1, 4, 1, 0, 1, 0, 1, 4, 2, 0, 0, 0],
+            &life[2],
+        ]
+        .concat(),
         [&beginning[..], &volume(9, 17, 1, &exports)].concat(),
         [4, 1, 0, 1, 17, 1, 17, 0, 0].to_vec(),
         [4, 0x1f, 0, 1, 0, 9, 16, 1, 0].to_vec(),

@@ -3,8 +3,8 @@
 use ashlar_protocol::{
     Access, AdoptSpec, Authentication, Connected, ConnectionSpec, ExtendSpec, GroupSnapshotSpec,
     GroupSource, GroupSpec, GroupUpdate, HostRotation, HostSecrets, HostSpec, Labels, MemberCopy,
-    MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolSpec, PoolUpdate, Provisioning,
-    Qos, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
+    MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolGrowth, PoolSpec, PoolUpdate,
+    Provisioning, Qos, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
 };
 use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
@@ -172,7 +172,16 @@ pub fn pool_update() -> PoolUpdate {
     }
 }
 
-/// A request to grow one.
+/// A request to add a disk to a pool.
+pub fn pool_growth() -> PoolGrowth {
+    PoolGrowth {
+        disks: vec![word("serial-A2")],
+        metadata_size: Some(64 << 20),
+        wipe: true,
+    }
+}
+
+/// A request to grow a volume.
 pub fn extend() -> ExtendSpec {
     ExtendSpec { size: 20 << 30 }
 }
@@ -276,12 +285,14 @@ pub fn desired_pool() -> DesiredPool {
         generation: 9,
         disks: vec![PoolDisk {
             id: word("serial-A1"),
+            metadata_room: Sectors(32_768),
         }],
         metadata: Sectors(32_768),
         block: Sectors(128),
         low_water_blocks: 1024,
         format: PoolFormat::BlankOnly,
         absent: false,
+        grows_from: None,
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
 use ashlar_protocol::{
-    ExtendSpec, Labels, Parent, RevertSpec, SnapshotSpec, SnapshotState, Transport, VolumeSpec,
+    ExtendSpec, Labels, Parent, PoolGrowth, PoolState, RevertSpec, SnapshotSpec, SnapshotState,
+    Transport, VolumeSpec,
 };
 use ashlar_site::Device;
 use uuid::Uuid;
@@ -90,7 +91,42 @@ async fn a_full_pool_loses_nothing() -> anyhow::Result<()> {
     let connection = lab.connect(fresh, Transport::NvmeTcp).await?;
     let device = lab.attach(&connection)?;
     write(&mut lab, &device, FILLER)?;
-    compare(&mut lab, &device, FILLER)
+    compare(&mut lab, &device, FILLER)?;
+
+    // Full once more, and given another disk: what waits is written, with nothing switched off.
+    let volume = lab.volume(capacity).await?;
+    let connection = lab.connect(volume, Transport::NvmeTcp).await?;
+    let larger = lab.attach(&connection)?;
+    let amount = capacity - FILLER + MORE;
+    begin(&mut lab, &larger, amount)?;
+    full(&lab).await?;
+    ensure!(ended(&mut lab)?.is_none(), "the writer did not wait");
+    let pool = done(lab.client.pool_grow(lab.pool, &growth()?).await?)?;
+    ensure!(
+        pool.state == PoolState::Online && pool.capacity > Some(capacity * MIB),
+        "{pool:?}"
+    );
+    ensure!(
+        finished(&mut lab)? == "0",
+        "writes that waited for the new disk failed"
+    );
+    compare(&mut lab, &larger, amount)?;
+    compare(&mut lab, &device, FILLER)?;
+
+    // It is one pool on both disks after a power cut, and holds the same.
+    lab.guest.power_cycle()?;
+    let pool = lab.client.pool_show(lab.pool).await?;
+    ensure!(pool.disks.len() == 2, "{pool:?}");
+    compare(&mut lab, &larger, amount)
+}
+
+/// By the second disk.
+fn growth() -> anyhow::Result<PoolGrowth> {
+    Ok(PoolGrowth {
+        disks: vec!["serial-DISK1".parse()?],
+        metadata_size: None,
+        wipe: false,
+    })
 }
 
 async fn taken(lab: &Lab, volume: Uuid) -> anyhow::Result<Uuid> {

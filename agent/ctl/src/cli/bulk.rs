@@ -16,8 +16,8 @@ use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkSpec, Connection,
     ConnectionSpec, ExtendSpec, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSpec,
     GroupUpdate, HostCreated, HostRotation, HostSpec, Job, JobState, MoveSpec, Operation, Pool,
-    PoolSpec, PoolUpdate, Problem, ROUTES, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System,
-    ThawSpec, TransferSpec, Volume, VolumeSpec, VolumeUpdate,
+    PoolGrowth, PoolSpec, PoolUpdate, Problem, ROUTES, ReleaseSpec, RevertSpec, Snapshot,
+    SnapshotSpec, System, ThawSpec, TransferSpec, Volume, VolumeSpec, VolumeUpdate,
 };
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -186,6 +186,7 @@ fn words(operation: Operation) -> Option<Words> {
         Op::SystemThaw => both::<ThawSpec, System>(),
         Op::PoolCreate => both::<PoolSpec, Pool>(),
         Op::PoolUpdate => both::<PoolUpdate, Pool>(),
+        Op::PoolGrow => both::<PoolGrowth, Pool>(),
         Op::VolumeCreate => both::<VolumeSpec, Volume>(),
         Op::VolumeExtend => both::<ExtendSpec, Volume>(),
         Op::VolumeRevert => both::<RevertSpec, Volume>(),

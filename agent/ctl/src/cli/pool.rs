@@ -1,6 +1,6 @@
 //! `ashlarctl pool …`
 
-use ashlar_protocol::{DiskId, Name, Pool, PoolSpec, PoolUpdate};
+use ashlar_protocol::{DiskId, Name, Pool, PoolGrowth, PoolSpec, PoolUpdate};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
@@ -41,6 +41,20 @@ pub enum Verb {
         name: Option<Name>,
         #[command(flatten)]
         promises: Promises,
+    },
+    /// Add disks to a pool while its volumes are in use
+    Grow {
+        /// Its id or name
+        pool: String,
+        /// A disk's id as in `disk list`; given for each disk, in order
+        #[arg(long = "disk", value_name = "ID", required = true)]
+        disks: Vec<DiskId>,
+        /// Room for metadata afterwards [default: as suits the size of all disks]
+        #[arg(long, value_name = "SIZE")]
+        metadata_size: Option<Size>,
+        /// Destroy whatever the new disks hold
+        #[arg(long)]
+        wipe: bool,
     },
     /// Show what a pool holds and what its disks have done for it
     Statistics {
@@ -110,6 +124,21 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             };
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_update(id, &spec), shown).await
+        }
+        Verb::Grow {
+            pool,
+            disks,
+            metadata_size,
+            wipe,
+        } => {
+            let id = self::id(session, &pool).await?;
+            let spec = PoolGrowth {
+                disks,
+                metadata_size: metadata_size.map(|size| size.0),
+                wipe,
+            };
+            let shown = async || client.under_new_ids().pool_show(id).await;
+            session.change(client.pool_grow(id, &spec), shown).await
         }
         Verb::Statistics { pool } => {
             let id = self::id(session, &pool).await?;

@@ -3,9 +3,9 @@
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, Clear, Connection, ConnectionSpec, Disk, Event, ExtendSpec,
     Extent, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSpec, GroupUpdate, Health,
-    Host, HostCreated, HostRotation, HostSpec, Job, MoveSpec, Operation, Page, Pool, PoolSpec,
-    PoolStatistics, PoolUpdate, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System, ThawSpec,
-    ThinDevice, TransferSpec, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
+    Host, HostCreated, HostRotation, HostSpec, Job, MoveSpec, Operation, Page, Pool, PoolGrowth,
+    PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System,
+    ThawSpec, ThinDevice, TransferSpec, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -154,6 +154,7 @@ macro_rules! creations {
 
 creations! {
     "Creates a pool." pool_create(PoolSpec) -> Pool = PoolCreate;
+    "Adds disks to a pool." pool_grow(PoolGrowth) -> Pool = PoolGrow;
     "Creates a volume." volume_create(VolumeSpec) -> Volume = VolumeCreate;
     "Makes a volume of a thin device that is there." volume_adopt(AdoptSpec) -> Volume = VolumeAdopt;
     "Grows a volume." volume_extend(ExtendSpec) -> Volume = VolumeExtend;

@@ -220,6 +220,14 @@ fn pools() -> Vec<Sample> {
     };
     all.push(sample("pool-update-request", update));
     all.push(sample("pool-update-request", PoolUpdate::default()));
+    let growth = |metadata_size, wipe| PoolGrowth {
+        disks: vec!["serial-SDISK2".parse().unwrap()],
+        metadata_size,
+        wipe,
+    };
+    all.push(sample("pool-grow-request", growth(None, false)));
+    all.push(sample("pool-grow-request", growth(Some(128 << 20), true)));
+    all.push(sample("pool-grow-reply", pool(PoolState::Online, Some(5))));
     all.push(sample(
         "pool-update-reply",
         pool(PoolState::Online, Some(5)),

@@ -106,6 +106,7 @@ pub fn decide(
             snapshot::revert(intent, *id, spec, generation, facts)
         }
         Command::VolumeTransfer { id, spec } => transfer::volume(intent, *id, spec, generation),
+        Command::PoolGrow { id, spec } => pool::grow(intent, *id, spec, generation, facts),
         Command::PoolUpdate { id, spec } => update::pool(intent, *id, spec, generation),
         Command::VolumeUpdate { id, spec } => update::volume(intent, *id, spec, generation, facts),
         Command::VolumeDelete { id } => volume::delete(intent, *id, None, generation),

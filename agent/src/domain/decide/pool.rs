@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use ashlar_protocol::{ObjectKind, ObjectRef, PoolSpec, Problem, ProblemCode};
-use ashlar_targetd_protocol::DiskReport;
+use ashlar_protocol::{ObjectKind, ObjectRef, PoolGrowth, PoolSpec, Problem, ProblemCode};
+use ashlar_targetd_protocol::{DiskId, DiskReport};
 use uuid::Uuid;
 
-use super::{Facts, Verdict, busy, kernel_away, missing, refuse, taken};
+use super::{Facts, Verdict, busy, check_online, kernel_away, missing, refuse, taken};
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
-use crate::domain::record::{PoolPhase, PoolRecord, Record, ThinCounter, Unit};
+use crate::domain::record::{Growing, PoolPhase, PoolRecord, Record, ThinCounter, Unit};
 
 /// Most disks in a pool.
 pub const MAX_DISKS: usize = 64;
@@ -32,6 +32,8 @@ const OVER_SUBSCRIPTION: std::ops::RangeInclusive<u32> = 100..=100_000;
 const MOST_RESERVED: u32 = 99;
 /// What labels and partition tables take from a disk, rounded up.
 const DISK_OVERHEAD: u64 = 4 << 20;
+/// Data begin at a multiple of it on every disk.
+const MIB: u64 = 1 << 20;
 
 pub(super) fn create(
     intent: &Intent,
@@ -56,19 +58,138 @@ pub(super) fn create(
         kind: ObjectKind::Pool,
         id,
     };
-    check_disks(intent, object, spec)?;
-    check_sizes(object, spec)?;
+    check_disks(intent, object, &spec.disks, 0)?;
+    check_size(object, &BLOCK_SIZES, spec.block_size)?;
+    check_size(object, &METADATA_SIZES, spec.metadata_size)?;
     check_promises(object, spec)?;
     if !facts.kernel {
         return Err(kernel_away(object));
     }
-    let room = room(object, spec, facts)?;
+    let disks = free_disks(object, &spec.disks, spec.wipe, facts)?;
+    check_not_left(object, &disks)?;
+    let room = disks.iter().map(|disk| room(disk)).sum();
     let record = lay_out(object, spec, room, generation)?;
     let edits = vec![
         Edit::put(Record::Pool(id, record)),
         Edit::put(Record::ThinCounter(id, ThinCounter { next: 0 })),
     ];
     Ok(Verdict::Changed(edits, Some(Unit::Pool(id))))
+}
+
+/// A pool grows by disks beneath its volumes. What is written on them, and where, is decided
+/// here: where data lie never changes, so the room for metadata on each new disk is for good.
+pub(super) fn grow(
+    intent: &Intent,
+    id: Uuid,
+    spec: &PoolGrowth,
+    generation: u64,
+    facts: &Facts<'_>,
+) -> Result<Verdict, Problem> {
+    let there = find_present(intent, id)?;
+    let object = Unit::Pool(id).object();
+    let known = spec
+        .disks
+        .iter()
+        .all(|disk| there.spec.disks.contains(disk));
+    match there.growth {
+        Some(_) if known && !spec.disks.is_empty() => {
+            return Ok(Verdict::Underway(Unit::Pool(id)));
+        }
+        Some(_) => return Err(busy(ObjectKind::Pool, id, "grown")),
+        None if known && !spec.disks.is_empty() => {
+            return Ok(Verdict::Already(Some(Unit::Pool(id))));
+        }
+        None => {}
+    }
+    check_disks(intent, object, &spec.disks, there.spec.disks.len())?;
+    check_size(object, &METADATA_SIZES, spec.metadata_size)?;
+    if !facts.kernel {
+        return Err(kernel_away(object));
+    }
+    check_online(object, id, facts)?;
+    let disks = free_disks(object, &spec.disks, spec.wipe, facts)?;
+    let record = grown(object, there, spec, &disks, generation)?;
+    let edits = vec![Edit::put(Record::Pool(id, record))];
+    Ok(Verdict::Changed(edits, Some(Unit::Pool(id))))
+}
+
+fn grown(
+    object: ObjectRef,
+    there: &PoolRecord,
+    spec: &PoolGrowth,
+    disks: &[&DiskReport],
+    generation: u64,
+) -> Result<PoolRecord, Problem> {
+    let capacity = there
+        .capacity
+        .ok_or_else(|| busy(ObjectKind::Pool, object.id, "created"))?;
+    let had = there.spec.disks.len();
+    let mut rooms: Vec<u64> = (0..had).map(|place| there.metadata_room(place)).collect();
+    let rooms_had: u64 = rooms.iter().sum();
+    let more: u64 = disks.iter().map(|disk| room(disk)).sum();
+    let mut wanted = more_metadata(object, there, spec, (rooms_had, capacity, more))?;
+    let mut data = 0;
+    for disk in disks {
+        let most = room(disk) / MIB * MIB;
+        let taken = wanted.min(most);
+        wanted -= taken;
+        data += room(disk) - taken;
+        rooms.push(taken);
+    }
+    if wanted > 0 || data < there.block_size {
+        let detail = format!(
+            "the new disks have {more} bytes, too few for what they are to hold of the metadata \
+             and one block of {} bytes",
+            there.block_size
+        );
+        return Err(refuse(ProblemCode::NoSpace, object, detail));
+    }
+    let metadata_size = match spec.metadata_size {
+        Some(size) => size,
+        None if rooms.iter().sum::<u64>() == rooms_had => there.metadata_size,
+        None => rooms.iter().sum::<u64>().min(MAX_METADATA),
+    };
+    let mut record = PoolRecord {
+        metadata_size,
+        low_water_blocks: low_water((capacity + data) / there.block_size),
+        generation,
+        metadata_rooms: rooms,
+        growth: Some(Growing {
+            disks: had as u32,
+            metadata_size: there.metadata_size,
+            low_water_blocks: there.low_water_blocks,
+            wipe: spec.wipe,
+            since: generation,
+        }),
+        ..there.clone()
+    };
+    record.spec.disks.extend(spec.disks.iter().cloned());
+    Ok(record)
+}
+
+/// How much room for metadata the new disks are to have, in whole MiB, where those before have
+/// room for `rooms` and data.
+fn more_metadata(
+    object: ObjectRef,
+    there: &PoolRecord,
+    spec: &PoolGrowth,
+    (rooms, capacity, more): (u64, u64, u64),
+) -> Result<u64, Problem> {
+    let whole = |bytes: u64| bytes / MIB * MIB;
+    match spec.metadata_size {
+        Some(size) if size < there.metadata_size => {
+            let detail = format!(
+                "metadata size {size} is less than the {} it has",
+                there.metadata_size
+            );
+            Err(refuse(ProblemCode::OutOfRange, object, detail))
+        }
+        Some(size) => Ok(size.saturating_sub(rooms).next_multiple_of(MIB)),
+        None => {
+            let suits = default_metadata(capacity + rooms + more, there.block_size);
+            Ok(whole(suits.saturating_sub(rooms).min(more / 10)))
+        }
+    }
 }
 
 /// A pool that was made.
@@ -101,16 +222,23 @@ pub(super) fn check_promises(object: ObjectRef, spec: &PoolSpec) -> Result<(), P
     Err(refuse(ProblemCode::OutOfRange, object, detail))
 }
 
-fn check_disks(intent: &Intent, object: ObjectRef, spec: &PoolSpec) -> Result<(), Problem> {
-    if !(1..=MAX_DISKS).contains(&spec.disks.len()) {
-        let detail = format!(
-            "a pool has 1 to {MAX_DISKS} disks, not {}",
-            spec.disks.len()
-        );
+/// Disks for a pool that has `had` already.
+fn check_disks(
+    intent: &Intent,
+    object: ObjectRef,
+    disks: &[DiskId],
+    had: usize,
+) -> Result<(), Problem> {
+    let all = had + disks.len();
+    if disks.is_empty() || all > MAX_DISKS {
+        let detail = match had {
+            0 => format!("a pool has 1 to {MAX_DISKS} disks, not {all}"),
+            _ => format!("a pool grows by 1 disk or more to {MAX_DISKS} at most, not to {all}"),
+        };
         return Err(refuse(ProblemCode::InvalidField, object, detail));
     }
     let mut seen = BTreeSet::new();
-    for disk in &spec.disks {
+    for disk in disks {
         if !seen.insert(disk) {
             let detail = format!("disk {disk} is named twice");
             return Err(refuse(ProblemCode::InvalidField, object, detail));
@@ -123,69 +251,94 @@ fn check_disks(intent: &Intent, object: ObjectRef, spec: &PoolSpec) -> Result<()
     Ok(())
 }
 
-fn check_sizes(object: ObjectRef, spec: &PoolSpec) -> Result<(), Problem> {
-    let checks = [
-        (
-            "block size",
-            spec.block_size,
-            DEFAULT_BLOCK_SIZE,
-            DEFAULT_BLOCK_SIZE,
-            MAX_BLOCK_SIZE,
-        ),
-        (
-            "metadata size",
-            spec.metadata_size,
-            METADATA_BLOCK,
-            MIN_METADATA,
-            MAX_METADATA,
-        ),
-    ];
-    for (what, asked, granule, least, most) in checks {
-        let Some(size) = asked else { continue };
-        if !(least..=most).contains(&size) || size % granule != 0 {
+/// What a size may be.
+struct Sizes {
+    what: &'static str,
+    granule: u64,
+    range: std::ops::RangeInclusive<u64>,
+}
+
+const BLOCK_SIZES: Sizes = Sizes {
+    what: "block size",
+    granule: DEFAULT_BLOCK_SIZE,
+    range: DEFAULT_BLOCK_SIZE..=MAX_BLOCK_SIZE,
+};
+const METADATA_SIZES: Sizes = Sizes {
+    what: "metadata size",
+    granule: METADATA_BLOCK,
+    range: MIN_METADATA..=MAX_METADATA,
+};
+
+fn check_size(object: ObjectRef, sizes: &Sizes, asked: Option<u64>) -> Result<(), Problem> {
+    let Sizes {
+        what,
+        granule,
+        range,
+    } = sizes;
+    match asked {
+        Some(size) if !range.contains(&size) || size % granule != 0 => {
+            let (least, most) = (range.start(), range.end());
             let detail = format!(
                 "{what} {size} is not a multiple of {granule} bytes from {least} to {most}"
             );
-            return Err(refuse(ProblemCode::OutOfRange, object, detail));
+            Err(refuse(ProblemCode::OutOfRange, object, detail))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-/// Bytes the disks have for metadata and data together.
-fn room(object: ObjectRef, spec: &PoolSpec, facts: &Facts<'_>) -> Result<u64, Problem> {
-    let mut room = 0_u64;
-    for id in &spec.disks {
+/// The disks with these ids, which may be taken.
+fn free_disks<'f>(
+    object: ObjectRef,
+    disks: &[DiskId],
+    wipe: bool,
+    facts: &Facts<'f>,
+) -> Result<Vec<&'f DiskReport>, Problem> {
+    let mut free = Vec::new();
+    for id in disks {
         let Some(disk) = facts.disks.iter().find(|disk| disk.id == *id) else {
             let detail = format!("this box has no disk {id}");
             return Err(refuse(ProblemCode::NotFound, object, detail));
         };
-        check_free(object, spec, disk)?;
-        room = room.saturating_add(disk.size.0.saturating_sub(DISK_OVERHEAD));
+        check_free(object, wipe, disk)?;
+        free.push(disk);
     }
-    Ok(room)
+    Ok(free)
 }
 
-/// A new pool takes nothing away: not from who uses a disk, and what is on it only when told
-/// to. What is left of a pool of this very id looks like this one, half made, and would show
-/// up in its volumes.
-fn check_free(object: ObjectRef, spec: &PoolSpec, disk: &DiskReport) -> Result<(), Problem> {
+/// Bytes a disk has for metadata and data together.
+fn room(disk: &DiskReport) -> u64 {
+    disk.size.0.saturating_sub(DISK_OVERHEAD)
+}
+
+/// A pool takes nothing away: not from who uses a disk, and what is on it only when told to.
+fn check_free(object: ObjectRef, wipe: bool, disk: &DiskReport) -> Result<(), Problem> {
     let id = &disk.id;
     if disk.in_use {
         let detail = format!("disk {id} is in use");
         return Err(refuse(ProblemCode::InUse, object, detail));
     }
     match &disk.content {
-        Some(holds) if !spec.wipe => {
+        Some(holds) if !wipe => {
             let detail = format!("disk {id} holds {holds}");
             Err(refuse(ProblemCode::NotBlank, object, detail))
         }
-        Some(holds) if disk.pool == Some(object.id) => {
+        _ => Ok(()),
+    }
+}
+
+/// What is left of a pool of this very id looks like a new one, half made, and would show up in
+/// its volumes.
+fn check_not_left(object: ObjectRef, disks: &[&DiskReport]) -> Result<(), Problem> {
+    let left = disks.iter().find(|disk| disk.pool == Some(object.id));
+    match left {
+        Some(DiskReport { id, content, .. }) => {
+            let holds = content.as_deref().unwrap_or("a part of a pool");
             let detail =
                 format!("disk {id} holds {holds} of this very id; a new pool takes another id");
             Err(refuse(ProblemCode::NotBlank, object, detail))
         }
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -211,11 +364,18 @@ fn lay_out(
         spec: spec.clone(),
         block_size,
         metadata_size,
-        low_water_blocks: (data_blocks / 20).max(1),
+        low_water_blocks: low_water(data_blocks),
         phase: PoolPhase::Creating,
         capacity: None,
         generation,
+        metadata_rooms: Vec::new(),
+        growth: None,
     })
+}
+
+/// A twentieth.
+fn low_water(data_blocks: u64) -> u64 {
+    (data_blocks / 20).max(1)
 }
 
 /// Enough to map every block, at most a tenth of the disks, and something for each volume.

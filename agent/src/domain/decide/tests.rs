@@ -17,6 +17,7 @@ mod clearing;
 mod data;
 mod groups;
 mod moving;
+mod pools;
 mod scratch;
 mod snapshots;
 mod transfer;

@@ -123,11 +123,13 @@ pub(super) fn pool(
     if wanted == there.spec {
         return Ok(Verdict::Already(None));
     }
+    // What it grew from is forgotten by an attempt of this generation or a later one.
+    let unit = there.growth.map(|_| Unit::Pool(id));
     let record = PoolRecord {
         spec: wanted,
         generation,
         ..there.clone()
     };
     let edits = vec![Edit::put(Record::Pool(id, record))];
-    Ok(Verdict::Changed(edits, None))
+    Ok(Verdict::Changed(edits, unit))
 }

@@ -1,4 +1,4 @@
-use ashlar_protocol::{Problem, Transport};
+use ashlar_protocol::{Problem, ProblemCode, Transport};
 
 use super::*;
 use crate::domain::record::Unit;
@@ -43,6 +43,24 @@ fn settled(world: &mut World, unit: Unit) -> Vec<String> {
         Some(CAPACITY),
     );
     applied(world, &edits)
+}
+
+#[test]
+fn a_pool_has_grown_once_the_kernel_has_it_and_not_when_it_fails() {
+    let world = &mut World::furnished();
+    let unit = Unit::Pool(POOL);
+    assert_eq!(does(world, &grow(&["serial-DISK1"])), [""; 0]);
+    assert_eq!(settled(world, unit), ["pool.grown a0 by f006"]);
+    assert_eq!(settled(world, unit), [""; 0]);
+    assert_eq!(does(world, &grow(&["serial-DISK2"])), [""; 0]);
+    let tried = world.intent.generation();
+    let grounds = Grounds {
+        device: Some(CAPACITY),
+        ..Grounds::new(Problem::new(ProblemCode::NotBlank, "it holds something"))
+    };
+    let span = Span { applied: 0, tried };
+    let edits = withdraw(&world.intent, unit, span, &grounds);
+    assert_eq!(applied(world, &edits), ["pool.grow-failed a0 by f007"]);
 }
 
 #[test]

@@ -105,7 +105,20 @@ fn samples() -> Vec<(Record, &'static str)> {
         phase: PoolPhase::Present,
         capacity: Some(900 << 20),
         generation: 3,
+        metadata_rooms: Vec::new(),
+        growth: None,
     };
+    let mut larger = pool.clone();
+    larger.spec.disks.push("serial-DISK1".parse().unwrap());
+    larger.metadata_size = 128 << 20;
+    larger.metadata_rooms = vec![64 << 20, 64 << 20];
+    larger.growth = Some(Growing {
+        disks: 1,
+        metadata_size: 64 << 20,
+        low_water_blocks: 700,
+        wipe: false,
+        since: 3,
+    });
     let mut promised = pool.clone();
     promised.spec.over_subscription = 2_000;
     promised.spec.reserved = 10;
@@ -342,6 +355,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Pool(id(2), promised),
             include_str!("../golden/v1/pool-promised.hex"),
+        ),
+        (
+            Record::Pool(id(3), larger),
+            include_str!("../golden/v1/pool-growing.hex"),
         ),
         (
             Record::ThinCounter(id(1), ThinCounter { next: 10 }),

@@ -267,6 +267,59 @@ fn a_withdrawn_pool_is_forgotten_with_its_disks() {
 }
 
 #[test]
+fn a_pool_whose_new_disks_cannot_be_had_is_what_it_was() {
+    let refused = |code, device| Grounds {
+        problem: Problem::new(code, "the disk is gone"),
+        users: Accesses::default(),
+        device,
+    };
+    let grown = || {
+        let mut world = World::furnished();
+        world.does(grow(&["serial-DISK1"]));
+        world
+    };
+    let unit = Unit::Pool(POOL);
+    let mut world = grown();
+    let span = Span {
+        applied: 0,
+        tried: world.intent.generation(),
+    };
+    // Not when it may be larger already, nor for what may pass.
+    for (code, device) in [
+        (ProblemCode::WrongState, None),
+        (ProblemCode::WrongState, Some(2 * CAPACITY)),
+        (ProblemCode::KernelFailed, Some(CAPACITY)),
+        (ProblemCode::TargetdUnavailable, Some(CAPACITY)),
+    ] {
+        let edits = withdraw(&world.intent, unit, span, &refused(code, device));
+        assert_eq!(edits, [], "{code} {device:?}");
+    }
+    let before = World::furnished().intent.pool(POOL).unwrap().record.clone();
+    let grounds = refused(ProblemCode::WrongState, Some(CAPACITY));
+    let edits = withdraw(&world.intent, unit, span, &grounds);
+    apply(&mut world, &edits);
+    let after = world.intent.pool(POOL).unwrap().record.clone();
+    assert_eq!(after.generation, world.intent.generation());
+    assert_eq!(after.metadata_room(0), before.metadata_room(0));
+    let same = PoolRecord {
+        generation: before.generation,
+        metadata_rooms: Vec::new(),
+        ..after
+    };
+    assert_eq!(same, before);
+    assert!(failed(&world, span.tried));
+    // The request that made the pool did not fail.
+    assert!(!failed(&world, 1));
+    let free = "serial-DISK1".parse().unwrap();
+    assert_eq!(world.intent.pool_of_disk(&free), None);
+    // Nor is one that has grown taken back.
+    let mut world = grown();
+    world.settle(unit);
+    let edits = withdraw(&world.intent, unit, span, &grounds);
+    assert_eq!(edits, []);
+}
+
+#[test]
 fn a_host_that_did_not_let_go_is_given_back_its_connection_unless_it_was_to_be_cut_off() {
     let mut world = World::furnished();
     let applied = world.intent.generation();

@@ -138,6 +138,30 @@ async fn a_pool_that_cannot_be_made_is_forgotten_and_leaves_the_kernel() {
 }
 
 #[tokio::test]
+async fn a_pool_that_cannot_grow_is_what_it_was_and_takes_new_things() {
+    let rig = Rig::furnished().await;
+    let before = rig.engine.pool(POOL).await.unwrap();
+    let grows = |request: &Request| matches!(request, Request::ApplyPool(pool) if pool.grows_from.is_some());
+    rig.fake
+        .rule(1, Behaviour::Fail(FailureKind::NotBlank), grows);
+    let problem = rig.ask(grow(&["serial-DISK1"])).await.unwrap_err();
+    assert_eq!(problem.code, ProblemCode::NotBlank);
+    rig.outcome(volume(id(1), MIB)).await;
+    let after = rig.engine.pool(POOL).await.unwrap();
+    assert_eq!(after.disks, before.disks);
+    assert_eq!(after.capacity, before.capacity);
+    // What may pass is tried until it does.
+    rig.fake
+        .rule(2, Behaviour::Fail(FailureKind::Kernel), grows);
+    rig.outcome(grow(&["serial-DISK1"])).await;
+    let grown = rig.engine.pool(POOL).await.unwrap();
+    assert_eq!(grown.disks.len(), 2);
+    let rig = rig.restart().await;
+    assert_eq!(rig.engine.pool(POOL).await.unwrap().disks.len(), 2);
+    assert!(rig.fake.kernel().pools[&POOL].grows_from.is_none());
+}
+
+#[tokio::test]
 async fn a_pool_on_disks_in_use_is_forgotten_and_they_are_not_formatted_once_free() {
     let rig = Rig::empty().await;
     let formats = |request: &Request| matches!(request, Request::ApplyPool(pool) if !pool.absent);

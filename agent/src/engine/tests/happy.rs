@@ -28,6 +28,21 @@ async fn a_pool_comes_online_with_its_capacity() {
 }
 
 #[tokio::test]
+async fn a_pool_grows_and_its_capacity_with_it() {
+    let rig = Rig::furnished().await;
+    let before = rig.engine.pool(POOL).await.unwrap();
+    let Outcome::Pool { pool, created } = rig.outcome(grow(&["serial-DISK1"])).await else {
+        panic!("not a pool")
+    };
+    assert!(!created);
+    assert_eq!(pool.disks.len(), before.disks.len() + 1);
+    assert_eq!(pool.capacity, before.capacity.map(|was| was + (1 << 30)));
+    // What was not promised before is now.
+    let large = volume(id(1), before.capacity.unwrap() + MIB);
+    rig.outcome(large).await;
+}
+
+#[tokio::test]
 async fn a_volume_lives_from_creation_to_deletion() {
     let rig = Rig::furnished().await;
     let v = id(1);

@@ -44,6 +44,7 @@ const LABEL: PoolLabel = PoolLabel {
     count: 1,
     metadata: Sectors(8192),
     block: Sectors(128),
+    metadata_room: Sectors(8192),
 };
 
 /// The kernel a script runs on.

@@ -19,6 +19,8 @@ mod load;
 
 /// The driver number device-mapper usually gets.
 const DM_MAJOR: u32 = 253;
+/// Where in thin metadata the number of data blocks stands.
+const DATA_BLOCKS: u64 = 56;
 
 /// All devices, and the metadata of all pools.
 #[derive(Debug, Default)]
@@ -359,7 +361,11 @@ impl ModelState {
         entry.sectors = size;
         entry.read_only = access == DmAccess::ReadOnly;
         if let Some((pool, length)) = pool {
-            self.metadata_mut(&pool)?.resize(length)?;
+            let metadata = self.devices.device(pool.metadata).ok_or(Errno::EIO)?;
+            let metadata = metadata.sectors;
+            let blocks = self.metadata_mut(&pool)?.resize(length, metadata)?;
+            // The root of the data's space map begins with their number.
+            self.write_media(pool.metadata, DATA_BLOCKS, &blocks.to_le_bytes())?;
         }
         self.dm.device_mut(name)?.suspended = false;
         Ok(())
@@ -394,12 +400,7 @@ impl ModelState {
             .map(|line| match &line.target {
                 Target::Error | Target::Linear(_) => Ok(TargetStatus::Plain),
                 Target::ThinPool(pool) => {
-                    let size = self
-                        .devices
-                        .device(pool.metadata)
-                        .ok_or(Errno::EIO)?
-                        .sectors;
-                    let usage = self.metadata(pool)?.usage(pool, size);
+                    let usage = self.metadata(pool)?.usage(pool);
                     Ok(TargetStatus::ThinPool(ThinPoolStatus::Good(usage)))
                 }
                 Target::Thin(thin) => {

@@ -1,0 +1,189 @@
+//! Pools that grow.
+
+use ashlar_protocol::{PoolGrowth, PoolUpdate};
+
+use super::*;
+use crate::domain::record::{Growing, PoolRecord};
+use crate::domain::settle::settle;
+
+fn record(world: &World) -> &PoolRecord {
+    &world.intent.pool(POOL).unwrap().record
+}
+
+fn names(world: &World) -> Vec<&str> {
+    let disks = &record(world).spec.disks;
+    disks.iter().map(|disk| disk.as_str()).collect()
+}
+
+#[test]
+fn a_pool_grows_by_disks_and_is_then_found_so() {
+    let world = &mut World::furnished();
+    let before = record(world).clone();
+    let unit = Unit::Pool(POOL);
+    assert_eq!(world.does(grow(&["serial-DISK1"])), Some(unit));
+    let since = world.intent.generation();
+    let there = record(world).clone();
+    assert_eq!(names(world), ["serial-DISK0", "serial-DISK1"]);
+    assert_eq!(there.metadata_rooms, [64 * MIB, 0]);
+    assert_eq!(there.metadata_size, before.metadata_size);
+    // A twentieth of 900 MiB and of all but 4 of 1024.
+    assert_eq!(there.low_water_blocks, (900 + 1020) * 16 / 20);
+    let growing = Growing {
+        disks: 1,
+        metadata_size: before.metadata_size,
+        low_water_blocks: before.low_water_blocks,
+        wipe: false,
+        since,
+    };
+    assert_eq!(there.growth, Some(growing));
+    joins(world, grow(&["serial-DISK1"]), unit);
+    refuses(world, grow(&["serial-DISK2"]), Busy, "being grown");
+    refuses(
+        world,
+        pool(id(1), &["serial-DISK1"]),
+        InUse,
+        &POOL.to_string(),
+    );
+    world.settle(unit);
+    assert_eq!(record(world).growth, None);
+    unchanged(world, grow(&["serial-DISK1"]));
+    unchanged(world, grow(&["serial-DISK1", "serial-DISK0"]));
+    world.does(grow(&["serial-DISK3", "serial-DISK2"]));
+    assert_eq!(names(world).len(), 4);
+}
+
+#[test]
+fn metadata_grow_with_the_disks_or_as_asked() {
+    // As asked, and on the new disk.
+    let world = &mut World::furnished();
+    world.does(grown_with(|spec| {
+        spec.metadata_size = Some(100 * MIB + 4096)
+    }));
+    assert_eq!(record(world).metadata_size, 100 * MIB + 4096);
+    assert_eq!(record(world).metadata_rooms, [64 * MIB, 37 * MIB]);
+
+    // By itself, when the disks are many times larger.
+    let world = &mut World::furnished();
+    world.disks[1].size.0 = 1 << 40;
+    world.does(grow(&["serial-DISK1"]));
+    // 64 bytes for each block of 64 KiB, less what there is.
+    let rooms = &record(world).metadata_rooms;
+    assert!((950..=960).contains(&(rooms[1] / MIB)), "{rooms:?}");
+    assert_eq!(record(world).metadata_size, rooms[0] + rooms[1]);
+
+    // Never beyond what the kernel uses.
+    let world = &mut World::furnished();
+    world.disks[1].size.0 = 1 << 50;
+    world.does(grow(&["serial-DISK1"]));
+    let size = record(world).metadata_size;
+    assert!(
+        (MAX_METADATA - MIB..=MAX_METADATA).contains(&size),
+        "{size}"
+    );
+}
+
+#[test]
+fn where_metadata_are_stays_when_a_pool_grows_again() {
+    let world = &mut World::furnished();
+    for (disk, size) in [("serial-DISK1", 100), ("serial-DISK2", 150)] {
+        world.does(Command::PoolGrow {
+            id: POOL,
+            spec: PoolGrowth {
+                disks: vec![disk.parse().unwrap()],
+                metadata_size: Some(size * MIB),
+                wipe: false,
+            },
+        });
+        world.settle(Unit::Pool(POOL));
+    }
+    let rooms = [64 * MIB, 36 * MIB, 50 * MIB];
+    assert_eq!(record(world).metadata_rooms, rooms);
+}
+
+#[test]
+fn what_a_pool_cannot_grow_by_is_named() {
+    let world = &mut World::furnished();
+    world.does(pool(id(1), &["serial-DISK2"]));
+    let many: Vec<String> = (0..64).map(|n| format!("serial-{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let cases = [
+        (grow(&[]), InvalidField, "by 1 disk or more"),
+        (grow(&many), InvalidField, "not to 65"),
+        (
+            grow(&["serial-DISK1", "serial-DISK1"]),
+            InvalidField,
+            "named twice",
+        ),
+        (grow(&["serial-DISK2"]), InUse, "belongs to pool"),
+        (
+            grow(&["serial-DISK0", "serial-DISK1"]),
+            InUse,
+            "serial-DISK0 belongs to pool",
+        ),
+        (grow(&["serial-NONE"]), NotFound, "no disk serial-NONE"),
+        (
+            grown_with(|spec| spec.metadata_size = Some(32 * MIB)),
+            OutOfRange,
+            "is less than",
+        ),
+        (
+            grown_with(|spec| spec.metadata_size = Some(65 * MIB + 1)),
+            OutOfRange,
+            "multiple of 4096",
+        ),
+        (
+            grown_with(|spec| spec.metadata_size = Some(2000 * MIB)),
+            NoSpace,
+            "too few",
+        ),
+    ];
+    for (command, code, words) in cases {
+        refuses(world, command, code, words);
+    }
+    let other = Command::PoolGrow {
+        id: id(1),
+        spec: growth(&["serial-DISK1"]),
+    };
+    refuses(world, other, Busy, "being created");
+    world.disks[1].content = Some("an ext4 file system".to_owned());
+    refuses(world, grow(&["serial-DISK1"]), NotBlank, "holds an ext4");
+    assert!(world.decide(&grown_with(|spec| spec.wipe = true)).is_ok());
+    world.disks[1].in_use = true;
+    refuses(world, grown_with(|spec| spec.wipe = true), InUse, "in use");
+}
+
+#[test]
+fn a_pool_that_is_not_online_does_not_grow() {
+    let world = &mut World::furnished();
+    let trouble = Problem::new(KernelFailed, "disk 3 is gone");
+    world.troubled.insert(Unit::Pool(POOL), trouble);
+    refuses(world, grow(&["serial-DISK1"]), WrongState, "disk 3 is gone");
+    world.troubled.clear();
+    world.kernel = false;
+    refuses(
+        world,
+        grow(&["serial-DISK1"]),
+        TargetdUnavailable,
+        "targetd",
+    );
+}
+
+#[test]
+fn a_growing_pool_that_is_renamed_still_ends_to_grow() {
+    let world = &mut World::furnished();
+    world.does(grow(&["serial-DISK1"]));
+    let tried = world.intent.generation();
+    let renamed = Command::PoolUpdate {
+        id: POOL,
+        spec: PoolUpdate {
+            name: Some("new".parse().unwrap()),
+            ..PoolUpdate::default()
+        },
+    };
+    // So that another attempt is made, which is of this generation.
+    assert_eq!(world.does(renamed), Some(Unit::Pool(POOL)));
+    let early = settle(&world.intent, Unit::Pool(POOL), tried, Some(CAPACITY));
+    assert_eq!(early, []);
+    world.settle(Unit::Pool(POOL));
+    assert_eq!(record(world).growth, None);
+}
