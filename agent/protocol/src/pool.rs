@@ -126,4 +126,6 @@ pub enum PoolState {
     Offline,
     /// Active, but refusing new blocks.
     Degraded,
+    /// Being destroyed.
+    Deleting,
 }

@@ -45,6 +45,13 @@ pub enum Command {
         /// As asked.
         spec: PoolGrowth,
     },
+    /// Destroy a pool.
+    PoolDelete {
+        /// The pool.
+        id: Uuid,
+        /// Whatever thin devices that nobody knows may hold.
+        force: bool,
+    },
     /// Make a volume in a pool.
     VolumeCreate {
         /// The volume.
@@ -214,6 +221,7 @@ impl Command {
             Command::VolumeTransfer { .. } => Operation::VolumeTransfer,
             Command::PoolUpdate { .. } => Operation::PoolUpdate,
             Command::PoolGrow { .. } => Operation::PoolGrow,
+            Command::PoolDelete { .. } => Operation::PoolDelete,
             Command::VolumeUpdate { .. } => Operation::VolumeUpdate,
             Command::VolumeDelete { .. } | Command::VolumeClear { .. } => Operation::VolumeDelete,
             Command::VolumeDetachAll { .. } => Operation::VolumeDetachAll,
@@ -242,7 +250,8 @@ impl Command {
             }
             Command::PoolCreate { id, .. }
             | Command::PoolUpdate { id, .. }
-            | Command::PoolGrow { id, .. } => (ObjectKind::Pool, *id),
+            | Command::PoolGrow { id, .. }
+            | Command::PoolDelete { id, .. } => (ObjectKind::Pool, *id),
             Command::VolumeCreate { id, .. }
             | Command::VolumeAdopt { id, .. }
             | Command::VolumeRelease { id }

@@ -193,7 +193,10 @@ impl Scribe<'_> {
         let what = match pool.phase {
             PoolPhase::Present if made => "created",
             PoolPhase::Present if before.is_some_and(|b| pools_differ(b, pool)) => "updated",
-            PoolPhase::Creating | PoolPhase::Present | PoolPhase::Withdrawn => return,
+            PoolPhase::Creating
+            | PoolPhase::Present
+            | PoolPhase::Withdrawn
+            | PoolPhase::Deleting(_) => return,
         };
         self.of(ObjectKind::Pool, id, what, pool.generation, &pool.spec.name);
     }
@@ -409,6 +412,7 @@ fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
     let PoolRecord {
         metadata_size,
         low_water_blocks,
+        phase,
         growth,
         generation,
         ..
@@ -416,6 +420,7 @@ fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
     let mut after = PoolRecord {
         metadata_size,
         low_water_blocks,
+        phase,
         growth,
         generation,
         metadata_rooms: before.metadata_rooms.clone(),

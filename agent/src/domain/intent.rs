@@ -304,6 +304,12 @@ impl Intent {
         self.thins.owner(thin)
     }
 
+    /// One of those that have a thin device in a pool, if any does.
+    pub fn owner_in_pool(&self, pool: Uuid) -> Option<ObjectRef> {
+        let thin_id = self.thins.of_pool(pool).next()?;
+        self.owner_of_thin(ThinRef { pool, thin_id })
+    }
+
     /// Thin devices of a pool that may share data with one of `family`, and that one itself.
     pub fn relatives(&self, family: Uuid, pool: Uuid) -> Vec<ThinId> {
         // A family of the pool's id is of unknown origin, and related with anything.

@@ -165,7 +165,8 @@ pub fn outcome(
                 created: made,
             })
         }
-        Operation::VolumeDelete
+        Operation::PoolDelete
+        | Operation::VolumeDelete
         | Operation::VolumeRelease
         | Operation::SnapshotRelease
         | Operation::SnapshotDelete

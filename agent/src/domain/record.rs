@@ -102,6 +102,17 @@ pub enum PoolPhase {
     Present,
     /// Its creation failed; it is to leave the kernel and be forgotten.
     Withdrawn,
+    /// Its disks are to be blank and it is to be forgotten.
+    Deleting(Destruction),
+}
+
+/// How a pool is destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Destruction {
+    /// Whatever thin devices that nobody knows may hold.
+    pub force: bool,
+    /// The generation in which it was first asked for.
+    pub since: u64,
 }
 
 /// Thin ids of a pool. None is given twice while the pool lives.

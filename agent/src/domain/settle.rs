@@ -130,7 +130,7 @@ fn settle_pool(intent: &Intent, id: Uuid, generation: u64, capacity: Option<u64>
         return Vec::new();
     }
     match pool.phase {
-        PoolPhase::Withdrawn => vec![
+        PoolPhase::Withdrawn | PoolPhase::Deleting(_) => vec![
             Edit::Remove(Key::Pool(id)),
             Edit::Remove(Key::ThinCounter(id)),
         ],
@@ -342,13 +342,13 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> V
         // Whoever was told the new secrets may rely on them.
         Unit::Host(_) => Vec::new(),
     };
-    let growth = match unit {
-        Unit::Pool(id) => intent.pool(id).and_then(|entry| entry.record.growth),
+    let change = match unit {
+        Unit::Pool(id) => intent.pool(id).and_then(|entry| change(&entry.record)),
         _ => None,
     };
     let applied = match unit {
-        // Nor did any that it has grown, and what it was before is not taken back.
-        Unit::Pool(_) if let Some(growth) = growth => growth.since.saturating_sub(1),
+        // What was asked of the pool before that is not taken back.
+        Unit::Pool(_) if let Some((_, since)) = change => since.saturating_sub(1),
         // No process told anyone of a pool before it was made.
         Unit::Pool(_) => 0,
         Unit::Volume(_)
@@ -362,8 +362,8 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> V
     if replacing(intent, unit) {
         operations.retain(|operation| *operation != Operation::VolumeRevert);
     }
-    if growth.is_some() {
-        operations = vec![Operation::PoolGrow];
+    if let Some((operation, _)) = change {
+        operations = vec![operation];
     }
     if edits.iter().any(|edit| gives_back(intent, edit)) {
         operations.push(Operation::VolumeExtend);
@@ -371,8 +371,18 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> V
     concluded(intent, edits, span, &grounds.problem, &operations)
 }
 
+/// What is being done to a pool that was made, and since which generation.
+fn change(pool: &PoolRecord) -> Option<(Operation, u64)> {
+    match (pool.phase, pool.growth) {
+        (PoolPhase::Deleting(destruction), _) => Some((Operation::PoolDelete, destruction.since)),
+        (PoolPhase::Present, Some(growth)) => Some((Operation::PoolGrow, growth.since)),
+        _ => None,
+    }
+}
+
 /// A pool that is no larger yet becomes what it was, when its new disks cannot be had. What the
 /// kernel did not do but may do later is no reason: the pool's devices may be on them already.
+/// Nor is it for keeping one that is being destroyed, of which disks may be blank already.
 fn withdraw_pool(
     intent: &Intent,
     id: Uuid,
@@ -387,6 +397,18 @@ fn withdraw_pool(
     match intent.pool(id).map(|entry| &entry.record) {
         Some(pool) if pool.phase == PoolPhase::Creating && pool.generation <= span.tried => {
             let phase = PoolPhase::Withdrawn;
+            let record = PoolRecord {
+                phase,
+                generation,
+                ..pool.clone()
+            };
+            vec![Edit::put(Record::Pool(id, record))]
+        }
+        Some(pool) if matches!(pool.phase, PoolPhase::Deleting(_)) => {
+            if later || pool.generation > span.tried {
+                return Vec::new();
+            }
+            let phase = PoolPhase::Present;
             let record = PoolRecord {
                 phase,
                 generation,

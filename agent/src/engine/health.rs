@@ -101,7 +101,9 @@ impl Engine {
             PoolState::Online if let Some(why) = self.shared.ledger.uncounted(id) => {
                 degraded(&format!("the pool takes nothing new: {}", why.detail))
             }
-            PoolState::Online | PoolState::Creating => (HealthStatus::Ok, None),
+            PoolState::Online | PoolState::Creating | PoolState::Deleting => {
+                (HealthStatus::Ok, None)
+            }
             PoolState::Offline => degraded("the pool is offline"),
             PoolState::Degraded => degraded("the pool refuses new blocks"),
         };

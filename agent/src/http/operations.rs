@@ -144,6 +144,7 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         Op::PoolCreate
         | Op::PoolUpdate
         | Op::PoolGrow
+        | Op::PoolDelete
         | Op::VolumeUpdate
         | Op::VolumeCreate
         | Op::VolumeAdopt
@@ -217,6 +218,10 @@ fn command(call: &Call) -> Result<Command, Problem> {
         Op::VolumeExtend => Command::VolumeExtend {
             id,
             spec: decode(&call.body)?,
+        },
+        Op::PoolDelete => Command::PoolDelete {
+            id,
+            force: call.query.force,
         },
         Op::PoolGrow => Command::PoolGrow {
             id,

@@ -129,7 +129,7 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
         }
         Operation::SnapshotList => &["limit", "after", "volume"],
         Operation::ConnectionList => &["limit", "after", "volume", "snapshot"],
-        Operation::ConnectionDelete => &["force"],
+        Operation::ConnectionDelete | Operation::PoolDelete => &["force"],
         Operation::EventList => &["limit", "after", "wait"],
         Operation::ThinDeviceList => &["limit", "after"],
         Operation::VolumeExtents | Operation::SnapshotExtents => {

@@ -139,11 +139,12 @@ impl Reconciler {
     /// Applies a pool and looks at it.
     async fn apply_pool(&self, desired: DesiredPool) -> Result<End, CallError> {
         let (pool, absent) = (desired.id, desired.absent);
+        let destroys = desired.destroy.is_some();
         let request = Request::ApplyPool(Box::new(desired));
         match self.applied(request, "apply-pool").await {
             Ok(steps) => tracing::info!(%pool, ?steps, "applied"),
             // It never was, and trying again would not help; its disks are free for another.
-            Err(CallError::Failed(failure)) if absent && !failure.kind.retryable() => {
+            Err(CallError::Failed(failure)) if absent && !destroys && !failure.kind.retryable() => {
                 tracing::warn!(%pool, %failure, "a withdrawn pool is forgotten as it is");
             }
             Err(error) => return Err(error),

@@ -6,7 +6,7 @@ use ashlar_protocol::{Access, Connected, Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
     DesiredVolume, DiskId, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolBefore,
-    PoolDisk, PoolFormat, Qos, Sectors, SnapshotsKind, ThinSource,
+    PoolDestruction, PoolDisk, PoolFormat, Qos, Sectors, SnapshotsKind, ThinSource,
 };
 use uuid::Uuid;
 
@@ -14,8 +14,8 @@ use crate::domain::intent::Intent;
 use crate::domain::names;
 use crate::domain::qos;
 use crate::domain::record::{
-    ConnectionPhase, ConnectionRecord, GroupPhase, HostRecord, Origin, PoolPhase, PoolRecord,
-    SnapshotPhase, SnapshotRecord, VolumePhase, VolumeRecord,
+    ConnectionPhase, ConnectionRecord, Destruction, GroupPhase, HostRecord, Origin, PoolPhase,
+    PoolRecord, SnapshotPhase, SnapshotRecord, VolumePhase, VolumeRecord,
 };
 use crate::domain::site::Site;
 
@@ -36,9 +36,18 @@ pub fn pool(id: Uuid, record: &PoolRecord, generation: u64) -> DesiredPool {
         format: match (record.phase, record.growth) {
             (PoolPhase::Creating, _) => taken(record.spec.wipe),
             (PoolPhase::Present, Some(growth)) => taken(growth.wipe),
-            (PoolPhase::Present | PoolPhase::Withdrawn, _) => PoolFormat::Never,
+            (PoolPhase::Present | PoolPhase::Withdrawn | PoolPhase::Deleting(_), _) => {
+                PoolFormat::Never
+            }
         },
-        absent: record.phase == PoolPhase::Withdrawn,
+        absent: match record.phase {
+            PoolPhase::Creating | PoolPhase::Present => false,
+            PoolPhase::Withdrawn | PoolPhase::Deleting(_) => true,
+        },
+        destroy: match record.phase {
+            PoolPhase::Deleting(Destruction { force, .. }) => Some(PoolDestruction { force }),
+            PoolPhase::Creating | PoolPhase::Present | PoolPhase::Withdrawn => None,
+        },
         grows_from: record.growth.map(|growth| PoolBefore {
             disks: growth.disks,
             metadata: Sectors::within(Bytes(growth.metadata_size)),

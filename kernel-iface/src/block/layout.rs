@@ -75,14 +75,19 @@ pub fn relabel_disk(device: &dyn BlockDevice, label: &PoolLabel) -> Result<(), B
     Ok(())
 }
 
-/// Makes a disk blank: whatever made it known to anyone is overwritten, its data is not.
+/// Makes a disk blank: whatever made it known to anyone is overwritten, its data is not. A disk of
+/// a pool has its label until the last, so that a wipe that was interrupted can go on.
 pub fn wipe_disk(device: &dyn BlockDevice) -> Result<(), BlockError> {
     let zeros = vec![0; EDGE.0 as usize];
     let size = device.size().0;
-    for start in [size.saturating_sub(EDGE.0), 0, EDGE.0] {
+    let zero = |start: u64| {
         let length = EDGE.0.min(size.saturating_sub(start));
-        device.write_at(Bytes(start), &zeros[..length as usize])?;
-    }
+        device.write_at(Bytes(start), &zeros[..length as usize])
+    };
+    zero(size.saturating_sub(EDGE.0))?;
+    zero(0)?;
+    device.flush()?;
+    zero(EDGE.0)?;
     device.flush()
 }
 

@@ -33,6 +33,8 @@ pub struct DesiredPool {
     pub format: PoolFormat,
     /// True when the pool is to go away from the kernel. Its disks keep their content.
     pub absent: bool,
+    /// With `absent`: its disks are to be blank afterwards, and what it holds is gone.
+    pub destroy: Option<PoolDestruction>,
     /// What the pool was before it grows, until it has grown. Then `format` says what may be
     /// written to the disks that come, and only to them; the pool itself is kept in any case.
     pub grows_from: Option<PoolBefore>,
@@ -47,6 +49,14 @@ pub struct PoolDisk {
     /// Room for metadata on it, a whole number of MiB. Metadata fill it on one disk after the
     /// other; data come after it.
     pub metadata_room: Sectors,
+}
+
+/// How a pool is destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolDestruction {
+    /// Even if thin devices in it hold data, if nobody can tell, or if disks are missing.
+    pub force: bool,
 }
 
 /// What a pool was before it grows.

@@ -37,8 +37,8 @@ pub use call::{Call, Counted, OpenObject, PROTOCOL_VERSION, Reply, Request, Resp
 pub use desired::{
     Accesses, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
     DesiredVolume, DhGroup, DhHash, DhchapExchange, Exports, IscsiAcl, IscsiExport, NvmeExport,
-    NvmeFabric, NvmeHost, NvmePort, PoolBefore, PoolDisk, PoolFormat, Qos, Rate, SnapshotsKind,
-    ThinRef, ThinSource,
+    NvmeFabric, NvmeHost, NvmePort, PoolBefore, PoolDestruction, PoolDisk, PoolFormat, Qos, Rate,
+    SnapshotsKind, ThinRef, ThinSource,
 };
 pub use names::{DiskId, Iqn, NameError, Nqn, PortalAddr, Transport};
 pub use report::{

@@ -12,12 +12,14 @@
 //! | `layout`  | where metadata and data lie, pure |
 //! | `plan`    | the steps from one to the other, pure |
 //! | `grow`    | what is different while a pool grows, pure |
+//! | `destroy` | what is different when it is destroyed, pure |
 //! | `step`    | one step: how it reads, and what its failure means |
 //! | `apply`   | taking the steps |
 //! | `metadata` | a state of the thin metadata, held for the agent to read |
 
 mod apply;
 mod check;
+mod destroy;
 mod grow;
 mod layout;
 mod metadata;
@@ -27,7 +29,8 @@ mod step;
 
 use ashlar_kernel_iface::dm::{PoolMode, StatusFreshness, ThinPoolStatus, ThinPoolUsage};
 use ashlar_targetd_protocol::{
-    DesiredPool, Failure, FailureKind, PoolFormat, PoolReport, PoolUsage, Report, Sectors,
+    DesiredPool, Failure, FailureKind, PoolDestruction, PoolFormat, PoolReport, PoolUsage, Report,
+    Sectors,
 };
 use uuid::Uuid;
 
@@ -71,7 +74,10 @@ impl Pools {
             .accept(Object::new(Kind::Pool, desired.id), intent)?;
         let steps = match desired.grows_from {
             Some(_) if !desired.absent => self.grow(desired)?,
-            _ => self.bring(desired)?,
+            _ => match desired.destroy.filter(|_| desired.absent) {
+                Some(PoolDestruction { force }) => self.destroy(desired, force)?,
+                None => self.bring(desired)?,
+            },
         };
         tracing::info!(pool = %desired.id, steps = steps.len(), "pool is as desired");
         Ok(Report {
@@ -121,6 +127,46 @@ impl Pools {
         let labels = apply::apply(&self.kernel, id, &growth.labels);
         steps.extend(labels.map_err(not_the_last_word)?);
         Ok(steps)
+    }
+
+    /// Destroys a pool. Unless it is forced, the pool is brought up first, if it has to be, to
+    /// see that it is empty. Once its first disk is wiped the only way is forward.
+    fn destroy(&self, desired: &DesiredPool, force: bool) -> Result<Vec<String>, Failure> {
+        let id = desired.id;
+        let observed = self.observed(desired)?;
+        destroy::check(desired, &observed, force)?;
+        let mut steps = Vec::new();
+        if !force && destroy::is_whole(desired, &observed) {
+            steps = self.bring(&destroy::standing(desired))?;
+            self.is_empty(id)?;
+        }
+        let observed = self.observed(desired)?;
+        steps.extend(apply::apply(
+            &self.kernel,
+            id,
+            &destroy::devices(&observed),
+        )?);
+        let disks = destroy::disks(desired, &observed);
+        let disks = apply::apply(&self.kernel, id, &disks);
+        steps.extend(disks.map_err(not_the_last_word)?);
+        Ok(steps)
+    }
+
+    fn is_empty(&self, id: Uuid) -> Result<(), Failure> {
+        match self.report(id)?.usage {
+            Some(usage) if usage.data_used == 0 => Ok(()),
+            Some(usage) => Err(Failure::new(
+                FailureKind::NotBlank,
+                format!(
+                    "pool {id} has {} blocks in use by thin devices that nobody knows",
+                    usage.data_used
+                ),
+            )),
+            None => Err(Failure::new(
+                FailureKind::Refused,
+                format!("pool {id} does not say whether it holds anything"),
+            )),
+        }
     }
 
     fn observed(&self, desired: &DesiredPool) -> Result<ObservedPool, Failure> {

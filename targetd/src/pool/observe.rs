@@ -56,7 +56,7 @@ pub struct ObservedDisk {
     pub id: DiskId,
     /// The disk, or why the id does not lead to one.
     pub disk: Result<Disk, DiskLookupError>,
-    /// What is on it; looked at only while the pool is not active, or grows.
+    /// What is on it; looked at only while the pool is not active, grows or is destroyed.
     pub content: Option<ObservedContent>,
 }
 
@@ -94,17 +94,18 @@ impl ObservedPart {
     }
 }
 
-/// Looks at a pool. The disks are read only while the pool is not active, or grows.
+/// Looks at a pool. The disks are read only while the pool is not active, grows or is destroyed.
 pub fn observe(kernel: &Kernel, desired: &DesiredPool) -> Result<ObservedPool, KernelError> {
     let mut observed = ObservedPool {
         parts: observe_parts(kernel, desired.id)?,
         disks: Vec::new(),
     };
-    if desired.absent {
+    if desired.absent && desired.destroy.is_none() {
         return Ok(observed);
     }
     let all = kernel.disks.list()?;
-    let look = observed.active(PoolPart::Thin).is_none() || desired.grows_from.is_some();
+    let changes = desired.grows_from.is_some() || desired.destroy.is_some();
+    let look = changes || observed.active(PoolPart::Thin).is_none();
     for wanted in &desired.disks {
         let disk = disk_by_id(&all, &wanted.id).cloned();
         let content = match &disk {

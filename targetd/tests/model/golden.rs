@@ -156,7 +156,7 @@ fn what_is_made_from_volumes_reads_as_it_is_kept() {
 }
 
 #[test]
-fn a_growing_pool_reads_as_it_is_kept() {
+fn pools_that_grow_and_go_read_as_they_are_kept() {
     let world = World::pooled();
     let before = pool(1, &DISKS, PoolFormat::Never);
     let disk = ModelDisk::new("DISK2", Bytes(384 << 20));
@@ -164,6 +164,11 @@ fn a_growing_pool_reads_as_it_is_kept() {
     let desired = growing(&before, "DISK2", PoolFormat::BlankOnly);
     check(
         "pool-grow.txt",
+        &transcript(&world, || world.apply_pool(&desired)),
+    );
+    let desired = destroyed(grown(&desired), false);
+    check(
+        "pool-destroy.txt",
         &transcript(&world, || world.apply_pool(&desired)),
     );
 }

@@ -304,3 +304,108 @@ fn scribble_if_wiped(world: &World, format: PoolFormat) {
         scribble(world, 1, 1 << 20);
     }
 }
+
+/// A blank disk like the others, and pool 1 is unknown to the kernel.
+fn is_gone(world: &World) {
+    let disks = world.disks();
+    assert!(
+        disks
+            .iter()
+            .all(|disk| !disk.in_use && disk.pool.is_none() && disk.content.is_none()),
+        "{disks:?}"
+    );
+    assert_eq!(world.pool().usage, None);
+    assert_eq!(world.picture(), World::bare().picture());
+}
+
+#[test]
+fn a_destroyed_pool_leaves_blank_disks_for_another() {
+    let world = World::pooled();
+    world.apply(&volume(1).new_data()).unwrap();
+    world.apply(&volume(1).tombstone()).unwrap();
+    let desired = destroyed(standing(), false);
+    assert!(!world.apply_pool(&desired).unwrap().steps.is_empty());
+    is_gone(&world);
+    assert!(world.apply_pool(&desired).unwrap().steps.is_empty());
+    world
+        .apply_pool(&pool(2, &DISKS, PoolFormat::BlankOnly))
+        .unwrap();
+    // It never takes what is another pool's by now.
+    let picture = world.picture();
+    assert!(world.apply_pool(&desired).unwrap().steps.is_empty());
+    assert_eq!(world.picture(), picture);
+}
+
+#[test]
+fn a_pool_that_holds_anything_is_destroyed_only_by_force() {
+    let world = World::pooled();
+    world.apply(&volume(1).new_data()).unwrap();
+    world.write(1, 3);
+    for active in [true, false] {
+        if !active {
+            world.reboot();
+        }
+        let failure = world.apply_pool(&destroyed(standing(), false)).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::NotBlank, "{failure}");
+        assert!(failure.message.contains("3 blocks"), "{failure}");
+        assert_eq!(world.holds(1), Some(3));
+    }
+    world.apply_pool(&destroyed(standing(), true)).unwrap();
+    is_gone(&world);
+}
+
+#[test]
+fn a_pool_in_use_is_not_destroyed_even_by_force() {
+    let world = World::pooled();
+    world
+        .apply(&volume(1).new_data().iscsi(&["alpha"]))
+        .unwrap();
+    for force in [false, true] {
+        refused_in_use(&world, &destroyed(standing(), force));
+    }
+}
+
+fn refused_in_use(world: &World, desired: &DesiredPool) {
+    let picture = world.picture();
+    let failure = world.apply_pool(desired).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::InUse, "{failure}");
+    assert_eq!(world.picture(), picture);
+    assert!(world.disks().iter().all(|disk| disk.pool.is_some()));
+}
+
+#[test]
+fn a_pool_whose_disk_is_missing_is_destroyed_only_by_force() {
+    let world = World::pooled();
+    world.apply_pool(&absent(standing())).unwrap();
+    let desired = |force| destroyed(pool(1, &["DISK0", "GONE"], PoolFormat::Never), force);
+    refused(&world, &desired(false), FailureKind::Missing);
+    world.apply_pool(&desired(true)).unwrap();
+    // What is not named is not touched.
+    let pools: Vec<_> = world.disks().iter().map(|disk| disk.pool).collect();
+    assert_eq!(pools, [None, Some(pool_id(1))]);
+}
+
+#[test]
+fn a_crash_anywhere_while_a_pool_is_destroyed_is_recovered() {
+    let steps = {
+        let world = World::pooled();
+        world.kernel.take_log();
+        world.apply_pool(&destroyed(standing(), false)).unwrap();
+        world.kernel.take_log().len() as u64
+    };
+    assert!(steps > 8, "{steps}");
+    for step in 0..steps {
+        for power in [false, true] {
+            let world = World::pooled();
+            world.kernel.stop_after(step);
+            world.apply_pool(&destroyed(standing(), false)).unwrap_err();
+            if power {
+                world.reboot();
+            } else {
+                world.restart();
+            }
+            world.apply_pool(&destroyed(standing(), false)).unwrap();
+            is_gone(&world);
+        }
+    }
+}

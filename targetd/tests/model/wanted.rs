@@ -7,8 +7,9 @@ use ashlar_targetd::ours;
 use ashlar_targetd_protocol::{
     Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredMove, DesiredPool,
     DesiredSnapshot, DesiredSnapshots, DesiredVolume, DhGroup, DhHash, DhchapExchange, DhchapKey,
-    Exports, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, NvmePort, PoolBefore, PoolDisk,
-    PoolFormat, PortId, PortalAddr, Qos, Rate, Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource,
+    Exports, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, NvmePort, PoolBefore,
+    PoolDestruction, PoolDisk, PoolFormat, PortId, PortalAddr, Qos, Rate, Sectors, SnapshotsKind,
+    ThinId, ThinRef, ThinSource,
 };
 use uuid::Uuid;
 
@@ -415,6 +416,7 @@ pub fn pool(n: u128, disks: &[&str], format: PoolFormat) -> DesiredPool {
         low_water_blocks: 16,
         format,
         absent: false,
+        destroy: None,
         grows_from: None,
     }
 }
@@ -441,6 +443,15 @@ pub fn grown(growing: &DesiredPool) -> DesiredPool {
         format: PoolFormat::Never,
         grows_from: None,
         ..growing.clone()
+    }
+}
+
+/// To be destroyed.
+pub fn destroyed(pool: DesiredPool, force: bool) -> DesiredPool {
+    let destroy = Some(PoolDestruction { force });
+    DesiredPool {
+        destroy,
+        ..absent(pool)
     }
 }
 

@@ -10,8 +10,8 @@ use ashlar_targetd::server::Caller;
 use ashlar_targetd::{Kernel, Service, Targetd};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, Call, DataState, DesiredPool, DesiredVolume, DhGroup, DhchapExchange, Exports,
-    Failure, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, NvmePort, PoolBefore, PoolDisk,
-    PoolFormat, Qos, Rate, Request, Response, Sectors, frame,
+    Failure, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, NvmePort, PoolBefore, PoolDestruction,
+    PoolDisk, PoolFormat, Qos, Rate, Request, Response, Sectors, frame,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -191,11 +191,15 @@ fn pool(input: &mut Unstructured<'_>) -> DesiredPool {
             &[PoolFormat::BlankOnly, PoolFormat::Wipe, PoolFormat::Never],
         ),
         absent: byte(input) % 8 == 7,
+        destroy: None,
         grows_from: (byte(input) % 4 == 3).then(|| PoolBefore {
             disks: (byte(input) % 4).into(),
             metadata: Sectors(number(input)),
         }),
     };
+    let how = byte(input);
+    let force = how & 1 == 1;
+    pool.destroy = (how & 6 == 6).then_some(PoolDestruction { force });
     let rooms = byte(input);
     let mut room = |bit: usize| match rooms >> bit & 1 {
         1 => number(input),
@@ -345,9 +349,10 @@ fn some<'a>(input: &mut Unstructured<'_>, of: &'a [&'a str]) -> impl Iterator<It
 
 /// A pool and volumes in all their lives.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let pool = [4, 1, 0, 1, 0, 1, 4, 0, 0, 0, 0];
+    let pool = [4, 1, 0, 1, 0, 1, 4, 0, 0, 0, 0, 0];
     // On a second disk, which brings room for as much metadata again.
-    let growth = [4, 3, 0, 2, 2, 1, 4, 0, 0, 3, 1, 0, 3, 0, 0];
+    let growth = [4, 3, 0, 2, 2, 1, 4, 0, 0, 3, 1, 0, 0, 3, 0, 0];
+    let destruction = [4, 1, 0, 99, 0, 1, 4, 2, 7, 0, 7, 0];
     let volume = |generation: u8, size: u8, data: u8, rest: &[u8]| {
         [&[8, 0, generation, 0, 0, size, data], rest].concat()
     };
@@ -366,10 +371,11 @@ pub fn seeds() -> Vec<Vec<u8>> {
         pool.to_vec(),
         [&pool[..], &life.concat()].concat(),
         [&beginning[..], &growth, &[1], &growth].concat(),
+        [&pool[..], &destruction, &pool].concat(),
         [&beginning[..], &[0], &life[2]].concat(),
         [
             &beginning[..],
-            &[1, 4, 1, 0, 1, 0, 1, 4, 2, 0, 0, 0],
+            &[1, 4, 1, 0, 1, 0, 1, 4, 2, 0, 0, 0, 0],
             &life[2],
         ]
         .concat(),

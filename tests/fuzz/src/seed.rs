@@ -292,6 +292,7 @@ pub fn desired_pool() -> DesiredPool {
         low_water_blocks: 1024,
         format: PoolFormat::BlankOnly,
         absent: false,
+        destroy: None,
         grows_from: None,
     }
 }

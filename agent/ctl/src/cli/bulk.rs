@@ -203,7 +203,8 @@ fn words(operation: Operation) -> Option<Words> {
         Op::VolumeAdopt => both::<AdoptSpec, Volume>(),
         Op::SnapshotAdopt => both::<AdoptSnapshotSpec, Snapshot>(),
         Op::VolumeRelease | Op::SnapshotRelease => both::<ReleaseSpec, Job>(),
-        Op::VolumeDelete
+        Op::PoolDelete
+        | Op::VolumeDelete
         | Op::VolumeDetachAll
         | Op::SnapshotDelete
         | Op::GroupDelete

@@ -56,6 +56,14 @@ pub enum Verb {
         #[arg(long)]
         wipe: bool,
     },
+    /// Destroy a pool without volumes and snapshots; its disks are blank then
+    Delete {
+        /// Its id or name
+        pool: String,
+        /// Even if thin devices that nobody knows hold data in it, or disks are missing
+        #[arg(long)]
+        force: bool,
+    },
     /// Show what a pool holds and what its disks have done for it
     Statistics {
         /// Its id or name
@@ -139,6 +147,18 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             };
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_grow(id, &spec), shown).await
+        }
+        Verb::Delete { pool, force } => {
+            let id = self::id(session, &pool).await?;
+            let text = format!("pool {id} is gone");
+            match force {
+                true => {
+                    session
+                        .removal(client.pool_delete_by_force(id), &text)
+                        .await
+                }
+                false => session.removal(client.pool_delete(id), &text).await,
+            }
         }
         Verb::Statistics { pool } => {
             let id = self::id(session, &pool).await?;

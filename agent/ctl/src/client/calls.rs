@@ -185,6 +185,7 @@ macro_rules! removals {
 }
 
 removals! {
+    "Destroys an empty pool; its disks are blank then." pool_delete = PoolDelete;
     "Destroys a volume and its data." volume_delete = VolumeDelete;
     "Detaches a volume from every host." volume_detach_all = VolumeDetachAll;
     "Destroys a snapshot." snapshot_delete = SnapshotDelete;
@@ -453,6 +454,15 @@ impl Client {
             query += &format!("&bandwidth={bandwidth}");
         }
         self.remove(Operation::VolumeDelete, id, query).await
+    }
+
+    /// Destroys a pool that has no volumes and snapshots, whatever else it holds.
+    ///
+    /// # Errors
+    /// When it does not exist, is in use, or the call fails.
+    pub async fn pool_delete_by_force(&self, id: Uuid) -> Result<Change<()>, CallError> {
+        let query = "force=true".to_owned();
+        self.remove(Operation::PoolDelete, id, query).await
     }
 
     /// Lets go of a volume; its thin device stays as it is.

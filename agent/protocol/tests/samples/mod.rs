@@ -202,6 +202,7 @@ fn pools() -> Vec<Sample> {
     let others = vec![
         pool(PoolState::Offline, None),
         pool(PoolState::Degraded, Some(0)),
+        pool(PoolState::Deleting, None),
     ];
     let update = PoolUpdate {
         name: Some(name("slow")),

@@ -107,6 +107,7 @@ pub fn decide(
         }
         Command::VolumeTransfer { id, spec } => transfer::volume(intent, *id, spec, generation),
         Command::PoolGrow { id, spec } => pool::grow(intent, *id, spec, generation, facts),
+        Command::PoolDelete { id, force } => pool::delete(intent, *id, *force, generation),
         Command::PoolUpdate { id, spec } => update::pool(intent, *id, spec, generation),
         Command::VolumeUpdate { id, spec } => update::volume(intent, *id, spec, generation, facts),
         Command::VolumeDelete { id } => volume::delete(intent, *id, None, generation),

@@ -9,7 +9,9 @@ use uuid::Uuid;
 use super::{Facts, Verdict, busy, check_online, kernel_away, missing, refuse, taken};
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
-use crate::domain::record::{Growing, PoolPhase, PoolRecord, Record, ThinCounter, Unit};
+use crate::domain::record::{
+    Destruction, Growing, PoolPhase, PoolRecord, Record, ThinCounter, Unit,
+};
 
 /// Most disks in a pool.
 pub const MAX_DISKS: usize = 64;
@@ -50,6 +52,7 @@ pub(super) fn create(
         return match entry.record.phase {
             PoolPhase::Withdrawn => Err(busy(ObjectKind::Pool, id, "withdrawn")),
             _ if !equal => Err(taken(ObjectKind::Pool, id)),
+            PoolPhase::Deleting(_) => Err(busy(ObjectKind::Pool, id, "destroyed")),
             PoolPhase::Creating => Ok(Verdict::Underway(Unit::Pool(id))),
             PoolPhase::Present => Ok(Verdict::Already(Some(Unit::Pool(id)))),
         };
@@ -201,7 +204,56 @@ pub(super) fn find_present(intent: &Intent, id: Uuid) -> Result<&PoolRecord, Pro
         PoolPhase::Present => Ok(&entry.record),
         PoolPhase::Creating => Err(busy(ObjectKind::Pool, id, "created")),
         PoolPhase::Withdrawn => Err(busy(ObjectKind::Pool, id, "withdrawn")),
+        PoolPhase::Deleting(_) => Err(busy(ObjectKind::Pool, id, "destroyed")),
     }
+}
+
+/// Only a pool that is empty is destroyed, as far as the intent knows; the kernel is asked what it
+/// does not know.
+pub(super) fn delete(
+    intent: &Intent,
+    id: Uuid,
+    force: bool,
+    generation: u64,
+) -> Result<Verdict, Problem> {
+    let since = match intent.pool(id).map(|entry| entry.record.phase) {
+        Some(PoolPhase::Deleting(there)) if there.force || !force => {
+            return Ok(Verdict::Underway(Unit::Pool(id)));
+        }
+        Some(PoolPhase::Deleting(there)) => there.since,
+        _ => generation,
+    };
+    let there = match intent.pool(id) {
+        Some(entry) if since < generation => &entry.record,
+        _ => find_present(intent, id)?,
+    };
+    if there.growth.is_some() {
+        return Err(busy(ObjectKind::Pool, id, "grown"));
+    }
+    check_empty(intent, id)?;
+    let record = PoolRecord {
+        phase: PoolPhase::Deleting(Destruction { force, since }),
+        generation,
+        ..there.clone()
+    };
+    let edits = vec![Edit::put(Record::Pool(id, record))];
+    Ok(Verdict::Changed(edits, Some(Unit::Pool(id))))
+}
+
+fn check_empty(intent: &Intent, id: Uuid) -> Result<(), Problem> {
+    let object = Unit::Pool(id).object();
+    let Some(owner) = intent.owner_in_pool(id) else {
+        return Ok(());
+    };
+    let (volumes, snapshots) = intent
+        .pool(id)
+        .map_or((0, 0), |entry| (entry.volumes, entry.snapshots));
+    let detail = match (volumes, snapshots) {
+        // Room for long work, or what is left behind by a move.
+        (0, 0) => format!("{object} is in use for {owner}"),
+        _ => format!("{object} has {volumes} volumes and {snapshots} snapshots"),
+    };
+    Err(refuse(ProblemCode::InUse, object, detail))
 }
 
 /// What a pool may be promised is told in percent. Less than all of it is reserved, not

@@ -40,6 +40,7 @@ pub(super) fn check_room(
         .ok_or_else(|| missing(ObjectKind::Pool, pool))?;
     let capacity = match (entry.record.phase, entry.record.capacity) {
         (PoolPhase::Withdrawn, _) => return Err(busy(ObjectKind::Pool, pool, "withdrawn")),
+        (PoolPhase::Deleting(_), _) => return Err(busy(ObjectKind::Pool, pool, "destroyed")),
         (PoolPhase::Present, Some(capacity)) => capacity,
         (PoolPhase::Creating | PoolPhase::Present, _) => {
             return Err(busy(ObjectKind::Pool, pool, "created"));

@@ -64,6 +64,20 @@ fn a_pool_has_grown_once_the_kernel_has_it_and_not_when_it_fails() {
 }
 
 #[test]
+fn a_pool_is_deleted_once_it_is_gone() {
+    let world = &mut World::empty();
+    let unit = Unit::Pool(POOL);
+    world.does(pool(POOL, &["serial-DISK0"]));
+    settled(world, unit);
+    let command = Command::PoolDelete {
+        id: POOL,
+        force: false,
+    };
+    assert_eq!(does(world, &command), [""; 0]);
+    assert_eq!(settled(world, unit), ["pool.deleted a0 by f002"]);
+}
+
+#[test]
 fn an_object_is_created_once_it_was_made_and_its_request_is_named() {
     let world = &mut World::empty();
     assert_eq!(does(world, &pool(POOL, &["serial-DISK0"])), [""; 0]);

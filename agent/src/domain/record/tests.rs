@@ -119,6 +119,11 @@ fn samples() -> Vec<(Record, &'static str)> {
         wipe: false,
         since: 3,
     });
+    let mut deleting = pool.clone();
+    deleting.phase = PoolPhase::Deleting(Destruction {
+        force: false,
+        since: 3,
+    });
     let mut promised = pool.clone();
     promised.spec.over_subscription = 2_000;
     promised.spec.reserved = 10;
@@ -359,6 +364,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Pool(id(3), larger),
             include_str!("../golden/v1/pool-growing.hex"),
+        ),
+        (
+            Record::Pool(id(4), deleting),
+            include_str!("../golden/v1/pool-deleting.hex"),
         ),
         (
             Record::ThinCounter(id(1), ThinCounter { next: 10 }),

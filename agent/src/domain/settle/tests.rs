@@ -320,6 +320,34 @@ fn a_pool_whose_new_disks_cannot_be_had_is_what_it_was() {
 }
 
 #[test]
+fn a_pool_that_cannot_be_destroyed_is_kept_unless_it_may_be_gone_in_part() {
+    let mut world = World::empty();
+    let unit = Unit::Pool(POOL);
+    world.does(pool(POOL, &["serial-DISK0"]));
+    world.settle(unit);
+    let before = world.intent.pool(POOL).unwrap().record.clone();
+    world.does(Command::PoolDelete {
+        id: POOL,
+        force: false,
+    });
+    let span = Span {
+        applied: 0,
+        tried: world.intent.generation(),
+    };
+    let refused = |code| Grounds::new(Problem::new(code, "it holds something"));
+    let later = refused(ProblemCode::KernelFailed);
+    assert_eq!(withdraw(&world.intent, unit, span, &later), []);
+    let edits = withdraw(&world.intent, unit, span, &refused(ProblemCode::NotBlank));
+    apply(&mut world, &edits);
+    let after = PoolRecord {
+        generation: before.generation,
+        ..world.intent.pool(POOL).unwrap().record.clone()
+    };
+    assert_eq!(after, before);
+    assert!(failed(&world, span.tried) && !failed(&world, 1));
+}
+
+#[test]
 fn a_host_that_did_not_let_go_is_given_back_its_connection_unless_it_was_to_be_cut_off() {
     let mut world = World::furnished();
     let applied = world.intent.generation();

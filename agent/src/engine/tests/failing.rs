@@ -162,6 +162,30 @@ async fn a_pool_that_cannot_grow_is_what_it_was_and_takes_new_things() {
 }
 
 #[tokio::test]
+async fn a_pool_that_is_not_to_be_destroyed_stays_and_one_that_is_is_gone() {
+    let rig = Rig::empty().await;
+    rig.outcome(pool(POOL, &["serial-DISK0"])).await;
+    let destroy = |force| Command::PoolDelete { id: POOL, force };
+    let destroys =
+        |request: &Request| matches!(request, Request::ApplyPool(pool) if pool.destroy.is_some());
+    rig.fake
+        .rule(1, Behaviour::Fail(FailureKind::NotBlank), destroys);
+    let problem = rig.ask(destroy(false)).await.unwrap_err();
+    assert_eq!(problem.code, ProblemCode::NotBlank);
+    rig.outcome(volume(id(1), MIB)).await;
+    rig.outcome(Command::VolumeDelete { id: id(1) }).await;
+    // It may be gone in part, so it is tried until it is gone.
+    rig.fake
+        .rule(2, Behaviour::FailAfter(FailureKind::Kernel), destroys);
+    assert_eq!(rig.outcome(destroy(true)).await, Outcome::Removed);
+    assert!(rig.fake.kernel().pools.is_empty());
+    let rig = rig.restart().await;
+    let problem = rig.engine.pool(POOL).await.unwrap_err();
+    assert_eq!(problem.code, ProblemCode::NotFound);
+    rig.outcome(pool(id(0xa1), &["serial-DISK0"])).await;
+}
+
+#[tokio::test]
 async fn a_pool_on_disks_in_use_is_forgotten_and_they_are_not_formatted_once_free() {
     let rig = Rig::empty().await;
     let formats = |request: &Request| matches!(request, Request::ApplyPool(pool) if !pool.absent);

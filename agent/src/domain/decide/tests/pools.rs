@@ -1,9 +1,9 @@
-//! Pools that grow.
+//! Pools that grow and go.
 
 use ashlar_protocol::{PoolGrowth, PoolUpdate};
 
 use super::*;
-use crate::domain::record::{Growing, PoolRecord};
+use crate::domain::record::{Destruction, Growing, PoolRecord};
 use crate::domain::settle::settle;
 
 fn record(world: &World) -> &PoolRecord {
@@ -186,4 +186,56 @@ fn a_growing_pool_that_is_renamed_still_ends_to_grow() {
     assert_eq!(early, []);
     world.settle(Unit::Pool(POOL));
     assert_eq!(record(world).growth, None);
+}
+
+fn empty() -> World {
+    let mut world = World::empty();
+    world.does(pool(POOL, &["serial-DISK0"]));
+    world.settle(Unit::Pool(POOL));
+    world
+}
+
+fn destroy(force: bool) -> Command {
+    Command::PoolDelete { id: POOL, force }
+}
+
+#[test]
+fn an_empty_pool_is_destroyed_and_its_disks_are_free() {
+    let world = &mut empty();
+    let unit = Unit::Pool(POOL);
+    assert_eq!(world.does(destroy(false)), Some(unit));
+    joins(world, destroy(false), unit);
+    for command in [
+        pool(POOL, &["serial-DISK0"]),
+        volume(id(1), MIB),
+        grow(&["serial-DISK1"]),
+    ] {
+        refuses(world, command, Busy, "being destroyed");
+    }
+    refuses(world, pool(id(1), &["serial-DISK0"]), InUse, "belongs to");
+    // More may be said while it is under way, and less is no other thing.
+    let since = world.intent.generation();
+    assert_eq!(world.does(destroy(true)), Some(unit));
+    joins(world, destroy(false), unit);
+    let destruction = Destruction { force: true, since };
+    assert_eq!(record(world).phase, PoolPhase::Deleting(destruction));
+    world.settle(unit);
+    assert!(world.intent.pool(POOL).is_none());
+    refuses(world, destroy(false), NotFound, "does not exist");
+    world.does(pool(id(1), &["serial-DISK0"]));
+}
+
+#[test]
+fn a_pool_with_anything_in_it_is_not_destroyed() {
+    let world = &mut World::furnished();
+    for force in [false, true] {
+        refuses(world, destroy(force), InUse, "1 volumes and 0 snapshots");
+    }
+    let world = &mut empty();
+    world.does(grow(&["serial-DISK1"]));
+    refuses(world, destroy(true), Busy, "being grown");
+    let world = &mut World::empty();
+    refuses(world, destroy(true), NotFound, "does not exist");
+    world.does(pool(POOL, &["serial-DISK0"]));
+    refuses(world, destroy(true), Busy, "being created");
 }

@@ -1,0 +1,96 @@
+//! Destroying a pool: its disks become blank. Pure.
+//!
+//! ```text
+//!   nothing in it? ─► remove the devices ─► wipe the first disk ─► wipe the others
+//! ```
+//!
+//! The first disk was labelled last, and is wiped first: without its label there is no pool, so
+//! what is left of it is wiped without asking what it holds. A disk is wiped only while it carries
+//! the pool's label.
+
+use ashlar_kernel_iface::block::DiskContent;
+use ashlar_targetd_protocol::{DesiredPool, FailureKind, PoolFormat};
+
+use super::check::{devices_are_ours, refused};
+use super::observe::{ObservedDisk, ObservedPool};
+use super::plan::{Plan, disk_ref};
+use super::step::Step;
+use crate::ours::PoolPart;
+use crate::refusal::Refusal;
+
+/// The pool as it has to be for looking whether it is empty.
+pub(super) fn standing(desired: &DesiredPool) -> DesiredPool {
+    DesiredPool {
+        absent: false,
+        destroy: None,
+        grows_from: None,
+        format: PoolFormat::Never,
+        ..desired.clone()
+    }
+}
+
+/// Whether there is a pool: it is active, or its first disk says so, or may say so and is missing.
+pub(super) fn is_whole(desired: &DesiredPool, observed: &ObservedPool) -> bool {
+    let says = |disk: &ObservedDisk| match disk.content.as_ref().map(|content| &content.holds) {
+        Some(DiskContent::Pool { label, .. }) => label.pool == desired.id,
+        // Wiping it had begun.
+        Some(DiskContent::Unfinished(_) | DiskContent::Blank | DiskContent::Foreign(_)) => false,
+        None => true,
+    };
+    observed.active(PoolPart::Thin).is_some() || observed.disks.first().is_some_and(says)
+}
+
+/// Whether the rules allow it, but for what the pool holds.
+pub(super) fn check(
+    desired: &DesiredPool,
+    observed: &ObservedPool,
+    force: bool,
+) -> Result<(), Refusal> {
+    devices_are_ours(observed)?;
+    let missing = observed.disks.iter().find(|found| found.disk.is_err());
+    match missing {
+        // It would be found again, as a part of a pool that nobody knows.
+        Some(found) if !force && is_whole(desired, observed) => refused(
+            FailureKind::Missing,
+            format!(
+                "disk {} of pool {} is missing and would keep its label",
+                found.id, desired.id
+            ),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// The devices that go.
+pub(super) fn devices(observed: &ObservedPool) -> Plan {
+    let parts = PoolPart::ALL.into_iter().rev();
+    let there = parts.filter(|part| {
+        let part = observed.parts.get(part);
+        part.is_some_and(|part| part.number().is_some())
+    });
+    Plan {
+        steps: there.map(Step::Remove).collect(),
+    }
+}
+
+/// The disks that become blank.
+pub(super) fn disks(desired: &DesiredPool, observed: &ObservedPool) -> Plan {
+    let own = observed.disks.iter();
+    let own = own.filter(|found| carries_label(desired, found));
+    let wipe = own.filter_map(|found| {
+        let disk = found.disk.as_ref().ok()?;
+        Some(Step::Wipe(disk_ref(found, disk)))
+    });
+    Plan {
+        steps: wipe.collect(),
+    }
+}
+
+fn carries_label(desired: &DesiredPool, found: &ObservedDisk) -> bool {
+    match found.content.as_ref().map(|content| &content.holds) {
+        Some(DiskContent::Pool { label, .. } | DiskContent::Unfinished(label)) => {
+            label.pool == desired.id
+        }
+        Some(DiskContent::Blank | DiskContent::Foreign(_)) | None => false,
+    }
+}
