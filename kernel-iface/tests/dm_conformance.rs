@@ -10,6 +10,7 @@ use ashlar_targetd_protocol::Bytes;
 
 const DEVICE_MAPPER: &str = include_str!("kernel-ops/device-mapper.dm");
 const SNAPSHOTS: &str = include_str!("kernel-ops/snapshots.dm");
+const GROWING: &str = include_str!("kernel-ops/growing.dm");
 const DISKS: &str = include_str!("kernel-ops/disks.dm");
 
 /// A kernel with the disks the script expects: two of 256 MiB, without use.
@@ -41,6 +42,11 @@ fn the_models_device_mapper_answers_as_the_kernels_did() {
 #[test]
 fn the_models_snapshots_answer_as_the_kernels_did() {
     assert_agrees(SNAPSHOTS, 113);
+}
+
+#[test]
+fn the_models_pools_grow_as_the_kernels_did() {
+    assert_agrees(GROWING, 55);
 }
 
 #[test]

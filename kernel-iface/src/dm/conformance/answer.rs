@@ -86,6 +86,19 @@ pub(super) fn statuses(statuses: Vec<TargetStatus>) -> String {
     nothing_or(words.collect::<Vec<_>>().join("; "))
 }
 
+/// How large a pool is.
+pub(super) fn totals(status: Option<ThinPoolStatus>) -> String {
+    match status {
+        Some(ThinPoolStatus::Good(usage)) => {
+            format!(
+                "metadata {} data {}",
+                usage.metadata_total, usage.data_total
+            )
+        }
+        Some(ThinPoolStatus::Failed) | None => "nothing".to_owned(),
+    }
+}
+
 /// Pools are told by their place only: what else the label says is the script's own choice.
 pub(super) fn content(content: &DiskContent) -> String {
     match content {

@@ -25,15 +25,17 @@ use super::{
     Target,
 };
 use crate::block::{
-    Access, BlockDevice, BlockError, Disks, PoolLabel, format_disk, metadata_state, probe,
-    wipe_disk, zero_metadata_superblock,
+    Access, BlockDevice, BlockError, Disks, PoolLabel, data_blocks, format_disk, metadata_state,
+    probe, relabel_disk, wipe_disk, zero_metadata_superblock,
 };
 use crate::conformance::{Mismatch, ScriptError};
 use crate::device::DeviceNumber;
 use crate::lio::{BackstoreId, Lio};
 use crate::tree::{Tree, TreeError};
 
-use answer::{Answer, block_errno, content, describe, nothing_or, ok, said, state_name, statuses};
+use answer::{
+    Answer, block_errno, content, describe, nothing_or, ok, said, state_name, statuses, totals,
+};
 
 mod answer;
 
@@ -163,6 +165,10 @@ impl<'a> Stage<'a> {
                 said(self.dm.table(name, slot), |table| self.print(table))
             }
             "status" => said(self.dm.status(name, StatusFreshness::Committed), statuses),
+            "totals" => {
+                let status = self.dm.pool_status(name, StatusFreshness::Committed);
+                said(status, totals)
+            }
             "deps" => said(self.dm.deps(name), |deps| {
                 let names = deps.iter().map(|device| self.symbol(*device));
                 nothing_or(names.collect::<Vec<_>>().join(" "))
@@ -205,9 +211,15 @@ impl<'a> Stage<'a> {
             "discard" => self.change(device, |disk| disk.discard(Bytes(4 << 20), Bytes(1 << 20))),
             "format" => self.change(device, |disk| format_disk(disk, &LABEL).map(drop)),
             "wipe" => self.change(device, wipe_disk),
+            "relabel" => self.change_beside(device, |disk| relabel_disk(disk, &LABEL)),
             "metadata" => {
                 let state = self.look(device, |disk| metadata_state(disk, Bytes(0)));
                 return Some(state.map(state_name));
+            }
+            "blocks" => {
+                let blocks = self.look(device, |disk| data_blocks(disk, Bytes(0)));
+                let word = |blocks: Option<u64>| blocks.map(|blocks| blocks.to_string());
+                return Some(blocks.map(|blocks| word(blocks).unwrap_or("none".to_owned())));
             }
             "probe" => return Some(self.look(device, probe).map(|found| content(&found))),
             "size" => {
@@ -246,7 +258,25 @@ impl<'a> Stage<'a> {
         device: DeviceNumber,
         change: impl FnOnce(&dyn BlockDevice) -> Result<(), BlockError>,
     ) -> Result<(), String> {
-        let opened = self.disks.open(device, Access::Exclusive);
+        self.change_by(device, Access::Exclusive, change)
+    }
+
+    /// Beside whoever uses it.
+    fn change_beside(
+        &self,
+        device: DeviceNumber,
+        change: impl FnOnce(&dyn BlockDevice) -> Result<(), BlockError>,
+    ) -> Result<(), String> {
+        self.change_by(device, Access::Shared, change)
+    }
+
+    fn change_by(
+        &self,
+        device: DeviceNumber,
+        access: Access,
+        change: impl FnOnce(&dyn BlockDevice) -> Result<(), BlockError>,
+    ) -> Result<(), String> {
+        let opened = self.disks.open(device, access);
         let answer = opened.and_then(|disk| change(&*disk));
         answer.map_err(|error| block_errno(&error))
     }
