@@ -49,7 +49,9 @@ pub use layout::{LABEL_START, PAYLOAD_START, format_disk, relabel_disk, wipe_dis
 pub use partition::{PARTITION_NAME, PARTITION_TYPE, PoolPartition};
 pub use probe::{DiskContent, probe};
 pub use real::RealDisks;
-pub use superblock::{MetadataState, data_blocks, metadata_state, zero_metadata_superblock};
+pub use superblock::{
+    MetadataState, PoolSize, metadata_state, pool_size, zero_metadata_superblock,
+};
 
 /// The block devices of the kernel.
 pub trait Disks: Send + Sync {

@@ -1,6 +1,7 @@
 //! Disks in memory, cut off from power at every place, and filled with whatever comes.
 
 use std::cell::RefCell;
+use std::path::Path;
 
 use ashlar_targetd_protocol::{Bytes, Sectors};
 use proptest::prelude::*;
@@ -249,11 +250,42 @@ fn only_a_zero_superblock_counts_as_new_metadata() {
     assert_eq!(state(), MetadataState::Unknown);
     disk.put(2 * MIB as usize + 32, &27_022_010_u64.to_le_bytes());
     assert_eq!(state(), MetadataState::Formatted);
-    disk.put(2 * MIB as usize + 56, &5000_u64.to_le_bytes());
-    assert_eq!(data_blocks(&disk, at).unwrap(), Some(5000));
+    assert!(pool_size(&disk, at).unwrap().is_some());
     zero_metadata_superblock(&disk, at).unwrap();
     assert_eq!(state(), MetadataState::Zero);
-    assert_eq!(data_blocks(&disk, at).unwrap(), None);
+    assert_eq!(pool_size(&disk, at).unwrap(), None);
+}
+
+/// The superblock of a pool of 5000 data blocks as `thin_restore` writes it.
+fn restored() -> Vec<u8> {
+    let directory = tempfile::tempdir().unwrap();
+    let (xml, image) = (directory.path().join("xml"), directory.path().join("image"));
+    let described = r#"<superblock uuid="" time="0" transaction="1" flags="0" version="2"
+        data_block_size="128" nr_data_blocks="5000"></superblock>"#;
+    std::fs::write(&xml, described).unwrap();
+    let device = std::fs::File::create(&image).unwrap();
+    device.set_len(4 * MIB).unwrap();
+    let output = std::process::Command::new("thin_restore")
+        .args([Path::new("-i"), &xml, Path::new("-o"), &image])
+        .output();
+    let output = output.unwrap_or_else(|error| {
+        panic!("thin_restore: {error}; the Debian package thin-provisioning-tools has it")
+    });
+    assert!(output.status.success(), "{output:?}");
+    std::fs::read(&image).unwrap()
+}
+
+#[test]
+fn the_size_of_a_pool_is_where_other_tools_write_it() {
+    let disk = MemoryDisk::zeroed(8 * MIB, 512);
+    disk.put(2 * MIB as usize, &restored());
+    // The root of a state that is held for a reader, which is no size.
+    disk.put(2 * MIB as usize + 56, &7_u64.to_le_bytes());
+    let size = PoolSize {
+        data_blocks: 5000,
+        metadata_blocks: 1024,
+    };
+    assert_eq!(pool_size(&disk, Bytes(2 * MIB)).unwrap(), Some(size));
 }
 
 #[test]

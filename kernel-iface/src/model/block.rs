@@ -57,6 +57,8 @@ pub(crate) struct Media {
 struct Medium {
     disk: ModelDisk,
     kernel_name: String,
+    /// Nothing can be read or written any more.
+    broken: bool,
     pages: BTreeMap<u64, Box<[u8; PAGE as usize]>>,
 }
 
@@ -125,10 +127,20 @@ impl ModelKernel {
         let medium = Medium {
             disk,
             kernel_name,
+            broken: false,
             pages: BTreeMap::new(),
         };
         state.media.disks.insert(number, medium);
         number
+    }
+
+    /// As if a disk had failed: it is there, and reading and writing it gives `EIO`.
+    pub fn break_disk(&self, id: &DiskId) -> Result<(), DiskLookupError> {
+        let number = self.disk_number(id)?;
+        if let Some(medium) = self.lock().media.disks.get_mut(&number) {
+            medium.broken = true;
+        }
+        Ok(())
     }
 
     /// The number of a disk that was plugged in.
@@ -200,7 +212,8 @@ impl ModelState {
         buffer: &mut [u8],
     ) -> Result<(), Errno> {
         let (disk, at) = self.place(device, at)?;
-        let medium = self.media.disks.get(&disk).ok_or(Errno::EIO)?;
+        let medium = self.media.disks.get(&disk);
+        let medium = medium.filter(|medium| !medium.broken).ok_or(Errno::EIO)?;
         medium.read(at, buffer);
         Ok(())
     }
@@ -218,14 +231,16 @@ impl ModelState {
                 .write_to(id, at + data.len() as u64);
         }
         let (disk, at) = self.place(device, at)?;
-        let medium = self.media.disks.get_mut(&disk).ok_or(Errno::EIO)?;
+        let medium = self.media.disks.get_mut(&disk);
+        let medium = medium.filter(|medium| !medium.broken).ok_or(Errno::EIO)?;
         medium.write(at, data);
         Ok(())
     }
 
     fn discard_media(&mut self, device: DeviceNumber, at: u64, length: u64) -> Result<(), Errno> {
         let (disk, at) = self.place(device, at)?;
-        let medium = self.media.disks.get_mut(&disk).ok_or(Errno::EIO)?;
+        let medium = self.media.disks.get_mut(&disk);
+        let medium = medium.filter(|medium| !medium.broken).ok_or(Errno::EIO)?;
         medium.discard(at, length);
         Ok(())
     }

@@ -22,6 +22,18 @@ impl ModelKernel {
         self.lock().dm_write_thin(pool, id, blocks)
     }
 
+    /// As if so much had been mapped in a pool that at most this many blocks of its metadata are
+    /// free; `EINVAL` if the name is not that of a live pool.
+    pub fn fill_metadata(&self, pool: &DmName, free: u64) -> Result<(), Errno> {
+        self.lock().dm_fill_metadata(pool, free)
+    }
+
+    /// As if a change of a pool's metadata had failed midway, so that it changes nothing any more
+    /// until it is repaired; `EINVAL` if the name is not that of a live pool.
+    pub fn damage_metadata(&self, pool: &DmName) -> Result<(), Errno> {
+        self.lock().dm_damage_metadata(pool)
+    }
+
     /// Thin devices that did I/O while a snapshot of them was made. The kernel allows that, and
     /// it spoils both.
     pub fn careless_snapshots(&self) -> Vec<ThinId> {

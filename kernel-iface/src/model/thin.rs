@@ -15,6 +15,8 @@ use crate::tree::Errno;
 const FRESH_METADATA: u64 = 10;
 /// A metadata block, 4 KiB.
 const METADATA_BLOCK: u64 = 8;
+/// Data blocks of which a metadata block holds the reference counts.
+const COUNTED: u64 = 16_320;
 
 /// The metadata of one pool.
 #[derive(Debug)]
@@ -26,6 +28,13 @@ pub(super) struct PoolMetadata {
     data_blocks: u64,
     /// Metadata blocks it knows of, likewise.
     metadata_blocks: u64,
+    /// Metadata blocks in use besides those that are counted here; as a test said.
+    metadata_filled: u64,
+    /// Without room in the metadata nothing is changed any more, until they grow and a table is
+    /// loaded.
+    read_only: bool,
+    /// A change failed midway: nothing is changed any more, whatever is loaded.
+    needs_check: bool,
     thins: BTreeMap<ThinId, ThinDevice>,
     /// How many snapshots were taken.
     time: u32,
@@ -86,6 +95,9 @@ impl PoolMetadata {
             block,
             data_blocks: 0,
             metadata_blocks: 0,
+            metadata_filled: 0,
+            read_only: false,
+            needs_check: false,
             thins: BTreeMap::new(),
             time: 0,
             families: 0,
@@ -99,22 +111,70 @@ impl PoolMetadata {
     }
 
     /// What a resumed pool table does to the metadata, whose device has `metadata` sectors:
-    /// `EINVAL` for a smaller pool. Answers how many data blocks it has now.
-    pub(super) fn resize(&mut self, length: Sectors, metadata: Sectors) -> Result<u64, Errno> {
-        let blocks = (length.0 / self.block.0, metadata.0 / METADATA_BLOCK);
-        if blocks.0 < self.data_blocks || blocks.1 < self.metadata_blocks {
+    /// `EINVAL` for a smaller pool, `ENOSPC` when there is no room to count more data blocks.
+    /// As in the kernel the data come first, and what counts them is taken from the metadata as
+    /// they were. Metadata that need a check keep their size without a word.
+    pub(super) fn resize(&mut self, length: Sectors, metadata: Sectors) -> Result<(), Errno> {
+        let (data, metadata) = (length.0 / self.block.0, metadata.0 / METADATA_BLOCK);
+        if self.metadata_blocks == 0 {
+            // The kernel made them on all of the device.
+            self.metadata_blocks = metadata;
+        }
+        self.read_only = self.needs_check;
+        if data < self.data_blocks {
             return Err(Errno::EINVAL);
         }
-        (self.data_blocks, self.metadata_blocks) = blocks;
-        Ok(self.data_blocks)
+        if data > self.data_blocks && !self.needs_check {
+            let more = data.div_ceil(COUNTED) - self.data_blocks.div_ceil(COUNTED);
+            if more > self.metadata_free() {
+                self.fail();
+                return Err(Errno::ENOSPC);
+            }
+            self.data_blocks = data;
+        }
+        if metadata < self.metadata_blocks {
+            return Err(Errno::EINVAL);
+        }
+        if !self.needs_check {
+            self.metadata_blocks = metadata;
+        }
+        Ok(())
     }
 
-    /// `in_use` says whether a table names a thin device.
+    /// Blocks of data and of metadata.
+    pub(super) fn size(&self) -> (u64, u64) {
+        (self.data_blocks, self.metadata_blocks)
+    }
+
+    fn metadata_used(&self) -> u64 {
+        let counting = self.data_blocks.div_ceil(COUNTED);
+        FRESH_METADATA + counting + self.thins.len() as u64 + self.metadata_filled
+    }
+
+    fn metadata_free(&self) -> u64 {
+        self.metadata_blocks.saturating_sub(self.metadata_used())
+    }
+
+    /// As if so much had been mapped that this many metadata blocks are free.
+    pub(super) fn fill(&mut self, free: u64) {
+        self.metadata_filled += self.metadata_free().saturating_sub(free);
+        self.read_only |= free == 0;
+    }
+
+    /// As if a change of the metadata had failed midway.
+    pub(super) fn fail(&mut self) {
+        (self.read_only, self.needs_check) = (true, true);
+    }
+
+    /// `in_use` says whether a table names a thin device. `EOPNOTSUPP` when nothing is changed.
     pub(super) fn message(
         &mut self,
         message: &PoolMessage,
         in_use: impl Fn(ThinId) -> bool,
     ) -> Result<(), Errno> {
+        if self.read_only {
+            return Err(Errno::EOPNOTSUPP);
+        }
         match *message {
             PoolMessage::CreateThin(id) => {
                 self.families += 1;
@@ -219,6 +279,9 @@ impl PoolMetadata {
         let (used, block) = (self.data_used(), self.block);
         let device = self.thins.get_mut(&id).ok_or(Errno::ENODATA)?;
         let more = blocks.saturating_sub(device.mapped(block));
+        if self.read_only && more > 0 {
+            return Err(Errno::EIO);
+        }
         if used + more > self.data_blocks {
             return Err(Errno::ENOSPC);
         }
@@ -265,12 +328,12 @@ impl PoolMetadata {
         let full = self.data_used() >= self.data_blocks;
         ThinPoolUsage {
             transaction_id: self.transaction_id,
-            metadata_used: FRESH_METADATA + self.thins.len() as u64,
+            metadata_used: self.metadata_used().min(self.metadata_blocks),
             metadata_total: self.metadata_blocks,
             data_used: self.data_used(),
             data_total: self.data_blocks,
             held_root: self.held.as_ref().map(|image| image.held_root),
-            mode: match (read_only, full) {
+            mode: match (read_only || self.read_only, full) {
                 (true, _) => PoolMode::ReadOnly,
                 (false, true) => PoolMode::OutOfDataSpace,
                 (false, false) => PoolMode::ReadWrite,
@@ -281,7 +344,7 @@ impl PoolMetadata {
                 (false, false) => PoolDiscard::PassedDown,
             },
             error_if_no_space,
-            needs_check: false,
+            needs_check: self.needs_check,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Answers as a script writes them.
 
-use crate::block::{BlockError, DiskContent, MetadataState};
+use crate::block::{BlockError, DiskContent, MetadataState, PoolSize};
 use crate::dm::{DmError, DmInfo, PoolMode, TargetStatus, ThinPoolStatus, ThinStatus};
 
 /// How an operation ended: an answer, or an errno by name.
@@ -119,4 +119,12 @@ pub(super) fn state_name(state: MetadataState) -> String {
         MetadataState::Unknown => "unknown",
     }
     .to_owned()
+}
+
+/// What the superblock of thin metadata says.
+pub(super) fn size(size: PoolSize) -> String {
+    format!(
+        "metadata {} data {}",
+        size.metadata_blocks, size.data_blocks
+    )
 }

@@ -25,7 +25,7 @@ use super::{
     Target,
 };
 use crate::block::{
-    Access, BlockDevice, BlockError, Disks, PoolLabel, data_blocks, format_disk, metadata_state,
+    Access, BlockDevice, BlockError, Disks, PoolLabel, format_disk, metadata_state, pool_size,
     probe, relabel_disk, wipe_disk, zero_metadata_superblock,
 };
 use crate::conformance::{Mismatch, ScriptError};
@@ -217,9 +217,9 @@ impl<'a> Stage<'a> {
                 return Some(state.map(state_name));
             }
             "blocks" => {
-                let blocks = self.look(device, |disk| data_blocks(disk, Bytes(0)));
-                let word = |blocks: Option<u64>| blocks.map(|blocks| blocks.to_string());
-                return Some(blocks.map(|blocks| word(blocks).unwrap_or("none".to_owned())));
+                let size = self.look(device, |disk| pool_size(disk, Bytes(0)));
+                let none = || "none".to_owned();
+                return Some(size.map(|size| size.map_or_else(none, answer::size)));
             }
             "probe" => return Some(self.look(device, probe).map(|found| content(&found))),
             "size" => {
@@ -352,6 +352,8 @@ fn message(text: &str) -> Option<PoolMessage> {
             id: id(one)?,
             origin: id(origin)?,
         }),
+        ["reserve_metadata_snap"] => Some(PoolMessage::ReserveMetadataSnap),
+        ["release_metadata_snap"] => Some(PoolMessage::ReleaseMetadataSnap),
         ["delete", one] => id(one).map(PoolMessage::Delete),
         ["set_transaction_id", from, to] => Some(PoolMessage::SetTransactionId {
             from: from.parse().ok()?,

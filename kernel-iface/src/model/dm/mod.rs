@@ -19,8 +19,11 @@ mod load;
 
 /// The driver number device-mapper usually gets.
 const DM_MAJOR: u32 = 253;
-/// Where in thin metadata the number of data blocks stands.
-const DATA_BLOCKS: u64 = 56;
+/// Where in the superblock of thin metadata the root of a held state stands, and the numbers of
+/// blocks.
+const HELD_ROOT: u64 = 56;
+const DATA_BLOCKS: u64 = 64;
+const METADATA_BLOCKS: u64 = 192;
 
 /// All devices, and the metadata of all pools.
 #[derive(Debug, Default)]
@@ -225,6 +228,18 @@ impl ModelState {
         self.metadata_mut(&pool)?.write_thin(id, blocks)
     }
 
+    pub(super) fn dm_fill_metadata(&mut self, pool: &DmName, free: u64) -> Result<(), Errno> {
+        let (pool, _) = self.dm.device(pool)?.live_pool().ok_or(Errno::EINVAL)?;
+        self.metadata_mut(&pool)?.fill(free);
+        Ok(())
+    }
+
+    pub(super) fn dm_damage_metadata(&mut self, pool: &DmName) -> Result<(), Errno> {
+        let (pool, _) = self.dm.device(pool)?.live_pool().ok_or(Errno::EINVAL)?;
+        self.metadata_mut(&pool)?.fail();
+        Ok(())
+    }
+
     pub(super) fn dm_info(&self, name: &DmName) -> Result<DmInfo, Errno> {
         let device = self.dm.device(name)?;
         let entry = self.devices.device(device.number);
@@ -363,9 +378,12 @@ impl ModelState {
         if let Some((pool, length)) = pool {
             let metadata = self.devices.device(pool.metadata).ok_or(Errno::EIO)?;
             let metadata = metadata.sectors;
-            let blocks = self.metadata_mut(&pool)?.resize(length, metadata)?;
-            // The root of the data's space map begins with their number.
-            self.write_media(pool.metadata, DATA_BLOCKS, &blocks.to_le_bytes())?;
+            let resized = self.metadata_mut(&pool)?.resize(length, metadata);
+            // What was done before it failed is undone by the kernel, or was never committed.
+            let (data, metadata) = self.metadata(&pool)?.size();
+            self.write_media(pool.metadata, DATA_BLOCKS, &data.to_le_bytes())?;
+            self.write_media(pool.metadata, METADATA_BLOCKS, &metadata.to_le_bytes())?;
+            resized?;
         }
         self.dm.device_mut(name)?.suspended = false;
         Ok(())
@@ -379,8 +397,10 @@ impl ModelState {
             PoolMessage::Delete(id) => self.dm.thin_in_use(number, id).then_some(id),
             _ => None,
         };
-        self.metadata_mut(&pool)?
-            .message(message, |id| used == Some(id))?;
+        let metadata = self.metadata_mut(&pool)?;
+        metadata.message(message, |id| used == Some(id))?;
+        let held = metadata.held().map_or(0, |image| image.held_root);
+        self.write_media(pool.metadata, HELD_ROOT, &held.to_le_bytes())?;
         if let PoolMessage::CreateSnapshot { origin, .. } = *message
             && self.dm.runs(number, origin)
         {
