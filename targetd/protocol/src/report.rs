@@ -59,6 +59,29 @@ pub struct PoolUsage {
     pub block: Sectors,
 }
 
+impl PoolUsage {
+    /// Whether there are metadata enough to count `data` blocks of data in `metadata` blocks of
+    /// them. The kernel, when it runs out of them midway, changes nothing in the pool any more
+    /// until it is repaired.
+    ///
+    /// A metadata block counts 16320 data blocks. What leads to those is written anew, and hosts
+    /// go on mapping meanwhile, so there is to be something left.
+    pub fn can_count(&self, data: u64, metadata: u64) -> bool {
+        const COUNTED: u64 = 16_320;
+        const MARGIN: u64 = 64;
+        // Up to 16 MiB the kernel keeps for itself, and tells as used.
+        let kept = |total: u64| (total / 10).min(4096);
+        let more = metadata.max(self.metadata_total);
+        let used = self.metadata_used + kept(more) - kept(self.metadata_total);
+        let counting = data.div_ceil(COUNTED) - self.data_total.min(data).div_ceil(COUNTED);
+        let needed = match counting {
+            0 => 0,
+            _ => counting + counting / 64 + MARGIN,
+        };
+        used.saturating_add(needed) <= more
+    }
+}
+
 /// What a device has done since it became active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -200,5 +223,32 @@ impl FailureKind {
             | FailureKind::Foreign
             | FailureKind::Occupied => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_are_counted_where_there_is_room_for_it() {
+        let usage = |metadata_used| PoolUsage {
+            transaction_id: 0,
+            metadata_used,
+            metadata_total: 1000,
+            data_used: 0,
+            data_total: 16_000,
+            block: Sectors(128),
+        };
+        // As large as it is, and up to what is counted already.
+        assert!(usage(1000).can_count(16_320, 1000));
+        // One block more counts another 16320.
+        assert!(usage(935).can_count(16_321, 1000));
+        assert!(!usage(936).can_count(16_321, 1000));
+        assert!(!usage(935).can_count(16_320 * 2 + 1, 1000));
+        // Of 1000 more the kernel keeps 100.
+        assert!(usage(1000).can_count(16_320 * 800, 2000));
+        assert!(!usage(1000).can_count(16_320 * 850, 2000));
+        assert!(usage(u64::MAX / 2).can_count(16_000, u64::MAX));
     }
 }

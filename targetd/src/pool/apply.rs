@@ -5,10 +5,11 @@ use ashlar_kernel_iface::block::{
     zero_metadata_superblock,
 };
 use ashlar_kernel_iface::dm::{
-    DmAccess, DmName, PoolFeatures, SuspendFlags, Table, Target, ThinPool,
+    DmAccess, DmName, PoolFeatures, StatusFreshness, SuspendFlags, Table, Target, ThinPool,
+    ThinPoolStatus,
 };
 use ashlar_kernel_iface::tree::Change;
-use ashlar_targetd_protocol::Failure;
+use ashlar_targetd_protocol::{Failure, Sectors};
 use uuid::Uuid;
 
 use super::plan::Plan;
@@ -47,7 +48,8 @@ fn run(kernel: &Kernel, pool: Uuid, step: &Step) -> Result<Change, KernelError> 
             // What is under way on the disks ends; a full pool keeps what waits to itself.
             dm.resume(&name(*part), SuspendFlags::FLUSH)?;
         }
-        Step::Reload(spec) | Step::Grow(spec) => {
+        Step::GrowMetadata(spec) | Step::Grow(spec) => grow(kernel, pool, spec)?,
+        Step::Reload(spec) => {
             let table = thin_pool_table(kernel, pool, spec)?;
             dm.load(&name(PoolPart::Thin), &table, DmAccess::ReadWrite)?;
             dm.resume(&name(PoolPart::Thin), SuspendFlags::NO_FLUSH)?;
@@ -74,6 +76,35 @@ fn activate(kernel: &Kernel, name: &DmName, table: &Table) -> Result<(), KernelE
         // The first error is the one to tell.
         let _ = kernel.dm.remove(name);
         KernelError::from(error)
+    })
+}
+
+/// The kernel looks at the new sizes when it resumes the device, which stays suspended on its new
+/// table when it refuses them. Then it is given a table of the size it has, so that hosts go on.
+fn grow(kernel: &Kernel, pool: Uuid, spec: &ThinSpec) -> Result<(), KernelError> {
+    let name = ours::pool_device(pool, PoolPart::Thin);
+    let had = match kernel.dm.pool_status(&name, StatusFreshness::AsIs)? {
+        Some(ThinPoolStatus::Good(usage)) => usage.data_total.saturating_mul(spec.block.0),
+        Some(ThinPoolStatus::Failed) | None => spec.size.0,
+    };
+    let had = ThinSpec {
+        size: spec.size.min(Sectors(had)),
+        ..*spec
+    };
+    let load = |spec: &ThinSpec| -> Result<(), KernelError> {
+        let table = thin_pool_table(kernel, pool, spec)?;
+        kernel.dm.load(&name, &table, DmAccess::ReadWrite)?;
+        Ok(())
+    };
+    let resume = || -> Result<(), KernelError> {
+        kernel.dm.resume(&name, SuspendFlags::NO_FLUSH)?;
+        Ok(())
+    };
+    load(spec)?;
+    resume().inspect_err(|_| {
+        if let Err(error) = load(&had).and_then(|()| resume()) {
+            tracing::error!(%pool, %error, "a pool that was not to grow is not what it was either");
+        }
     })
 }
 

@@ -169,11 +169,17 @@ pub(super) fn own_names(observed: &ObservedPool) -> BTreeSet<String> {
         .collect()
 }
 
+/// A disk that is there and could be read, if it was to be.
 pub(super) fn disk_is_there(found: &ObservedDisk) -> Result<&Disk, Refusal> {
-    found
-        .disk
-        .as_ref()
-        .map_err(|error| Refusal::new(FailureKind::Missing, error.to_string()))
+    let disk = found.disk.as_ref();
+    let disk = disk.map_err(|error| Refusal::new(FailureKind::Missing, error.to_string()))?;
+    match &found.unread {
+        Some(error) => refused(
+            FailureKind::Kernel,
+            format!("disk {} cannot be read: {error}", found.id),
+        ),
+        None => Ok(disk),
+    }
 }
 
 /// A disk that something else uses is never taken, whatever the caller says.

@@ -29,13 +29,14 @@ pub(super) fn standing(desired: &DesiredPool) -> DesiredPool {
     }
 }
 
-/// Whether there is a pool: it is active, or its first disk says so, or may say so and is missing.
+/// Whether there is a pool: it is active, or its first disk says so, or nobody can tell because
+/// that one is missing, cannot be read or holds something else.
 pub(super) fn is_whole(desired: &DesiredPool, observed: &ObservedPool) -> bool {
     let says = |disk: &ObservedDisk| match disk.content.as_ref().map(|content| &content.holds) {
         Some(DiskContent::Pool { label, .. }) => label.pool == desired.id,
         // Wiping it had begun.
-        Some(DiskContent::Unfinished(_) | DiskContent::Blank | DiskContent::Foreign(_)) => false,
-        None => true,
+        Some(DiskContent::Unfinished(_) | DiskContent::Blank) => false,
+        Some(DiskContent::Foreign(_)) | None => true,
     };
     observed.active(PoolPart::Thin).is_some() || observed.disks.first().is_some_and(says)
 }
@@ -47,14 +48,26 @@ pub(super) fn check(
     force: bool,
 ) -> Result<(), Refusal> {
     devices_are_ours(observed)?;
-    let missing = observed.disks.iter().find(|found| found.disk.is_err());
-    match missing {
-        // It would be found again, as a part of a pool that nobody knows.
-        Some(found) if !force && is_whole(desired, observed) => refused(
-            FailureKind::Missing,
+    // It would be found again, as a part of a pool that nobody knows.
+    let kept = observed.disks.iter().find_map(|found| {
+        let why = match (&found.disk, &found.unread) {
+            (Err(_), _) => "is missing".to_owned(),
+            (Ok(_), Some(error)) => format!("cannot be read ({error})"),
+            (Ok(_), None) => return None,
+        };
+        Some((&found.id, why))
+    });
+    let kind = match is_whole(desired, observed) {
+        true => FailureKind::Missing,
+        // The others are blank in part: there is no going back, but the disk may come back.
+        false => FailureKind::Kernel,
+    };
+    match kept {
+        Some((disk, why)) if !force => refused(
+            kind,
             format!(
-                "disk {} of pool {} is missing and would keep its label",
-                found.id, desired.id
+                "disk {disk} of pool {} {why} and would keep its label",
+                desired.id
             ),
         ),
         _ => Ok(()),
@@ -73,17 +86,17 @@ pub(super) fn devices(observed: &ObservedPool) -> Plan {
     }
 }
 
-/// The disks that become blank.
-pub(super) fn disks(desired: &DesiredPool, observed: &ObservedPool) -> Plan {
+/// The disks that become blank, each by itself.
+pub(super) fn disks(desired: &DesiredPool, observed: &ObservedPool) -> Vec<Plan> {
     let own = observed.disks.iter();
     let own = own.filter(|found| carries_label(desired, found));
     let wipe = own.filter_map(|found| {
         let disk = found.disk.as_ref().ok()?;
-        Some(Step::Wipe(disk_ref(found, disk)))
+        Some(Plan {
+            steps: vec![Step::Wipe(disk_ref(found, disk))],
+        })
     });
-    Plan {
-        steps: wipe.collect(),
-    }
+    wipe.collect()
 }
 
 fn carries_label(desired: &DesiredPool, found: &ObservedDisk) -> bool {

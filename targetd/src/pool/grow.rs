@@ -1,20 +1,24 @@
 //! Growing a pool by disks while it is in use. Pure.
 //!
 //! ```text
-//!   label the new disks ─► extend data, extend metadata, grow the thin pool ─► label the others
+//!   label the new disks ─► extend metadata ─► extend data ─► label the others
 //! ```
 //!
-//! The kernel notes the new size in the metadata in one transaction, when the thin pool is given
-//! its new table. Until then the new disks hold nothing and the pool is what it was; from then on
-//! it needs all of them. So a pool that lost power on the way is put together by what its
-//! metadata say, from the disks it had or from all; in either case it goes on from there. The
-//! labels of the disks it had say how many there are once that is true for good.
+//! The metadata come first, and a table of the thin pool with them: what counts the new data takes
+//! room in the metadata, and the kernel, which would grow the data before the metadata if it was
+//! given both, leaves a pool that needs repair when there is none.
+//!
+//! The kernel notes each new size in the metadata in a transaction of its own, when the thin pool is
+//! given the table for it. Until the first of them the new disks hold nothing and the pool is what it
+//! was; from then on it needs all of them. So a pool that lost power on the way is put together by
+//! what its metadata say, from the disks it had or from all; in either case it goes on from there.
+//! The labels of the disks it had say how many there are once that is true for good.
 
 use std::collections::BTreeSet;
 
 use ashlar_kernel_iface::block::DiskContent;
 use ashlar_kernel_iface::dm::Table;
-use ashlar_targetd_protocol::{DesiredPool, FailureKind, PoolFormat};
+use ashlar_targetd_protocol::{Bytes, DesiredPool, FailureKind, PoolFormat, PoolUsage, Sectors};
 
 use super::check::{
     described, devices_are_ours, disk_is_not_in_use, disk_is_there, disks_under, label,
@@ -22,7 +26,7 @@ use super::check::{
 };
 use super::layout::PoolTables;
 use super::observe::{ActivePart, ObservedContent, ObservedDisk, ObservedPool};
-use super::plan::{Plan, disk_ref, spec, tables};
+use super::plan::{Plan, disk_ref, settled, spec, tables};
 use super::step::Step;
 use crate::ours::PoolPart;
 use crate::refusal::Refusal;
@@ -41,25 +45,43 @@ pub(super) fn before(desired: &DesiredPool) -> Option<DesiredPool> {
 }
 
 /// What a pool that is not active and was to grow is to be activated as: what it was, unless its
-/// metadata say that it has grown.
+/// metadata say that it has grown. Then it needs all disks, and may be smaller than they are; how
+/// large it is. `observed` is the pool as it was.
 pub(super) fn standing(
     desired: &DesiredPool,
+    before: &DesiredPool,
     observed: &ObservedPool,
-) -> Result<DesiredPool, Refusal> {
-    let before = sensible(desired)?;
+) -> (DesiredPool, Option<Sectors>) {
     let first = observed.disks.first();
     let content = first.and_then(|disk| disk.content.as_ref());
-    let blocks = content.and_then(|content| content.data_blocks);
-    let was = tables(&before, &of_first(observed, before.disks.len())).ok();
-    let had = was.map(|tables| tables.data.size().0 / desired.block.0);
-    Ok(match (blocks, had) {
-        (Some(blocks), Some(had)) if blocks > had => DesiredPool {
-            format: PoolFormat::Never,
-            ..desired.clone()
-        },
+    let size = content.and_then(|content| content.size);
+    let was = tables(before, observed).ok();
+    let had = was.map(|tables| blocks(desired, tables.data.size()));
+    match (size, had) {
+        (Some(size), Some(had))
+            if size.data_blocks > had
+                || size.metadata_blocks > metadata_blocks(before.metadata) =>
+        {
+            let all = DesiredPool {
+                format: PoolFormat::Never,
+                ..desired.clone()
+            };
+            let large = size.data_blocks.saturating_mul(desired.block.0);
+            (all, Some(Sectors(large)))
+        }
         // Without its disks it is not activated either way.
-        _ => before,
-    })
+        _ => (before.clone(), None),
+    }
+}
+
+/// Whole data blocks.
+fn blocks(desired: &DesiredPool, size: Sectors) -> u64 {
+    size.0 / desired.block.0
+}
+
+/// Blocks of 4 KiB.
+fn metadata_blocks(size: Sectors) -> u64 {
+    size.0 / 8
 }
 
 fn of_first(observed: &ObservedPool, disks: usize) -> ObservedPool {
@@ -94,28 +116,89 @@ pub(super) fn sensible(desired: &DesiredPool) -> Result<DesiredPool, Refusal> {
 pub(super) struct Growth {
     /// What writes to the new disks.
     pub disks: Plan,
-    /// What gives them to the pool.
-    pub devices: Plan,
+    /// What gives their room for metadata to the pool.
+    pub metadata: Plan,
+    /// What gives their room for data to it.
+    pub data: Plan,
     /// What the others are labelled with at last.
     pub labels: Plan,
     /// How many data blocks the pool has then.
     pub blocks: u64,
+    /// How many metadata blocks.
+    pub metadata_blocks: u64,
 }
 
-/// Whether a device of the pool is on the new disks already.
+impl Growth {
+    /// Whether the kernel is to note a new size.
+    pub(super) fn extends(&self) -> bool {
+        let steps = self.metadata.steps.iter().chain(&self.data.steps);
+        let extends = |step: &Step| {
+            matches!(
+                step,
+                Step::Extend(..) | Step::GrowMetadata(_) | Step::Grow(_)
+            )
+        };
+        steps.into_iter().any(extends)
+    }
+}
+
+/// Whether a device of the pool is on the new disks already, or may be: one that is suspended was
+/// about to.
 pub(super) fn has_begun(desired: &DesiredPool, observed: &ObservedPool) -> bool {
+    let parts = || {
+        PoolPart::ALL
+            .into_iter()
+            .filter_map(|part| observed.active(part))
+    };
     let (data, meta) = (
         observed.active(PoolPart::Data),
         observed.active(PoolPart::Meta),
     );
     desired.grows_from.is_some_and(|before| {
-        data.is_some_and(|data| data.table.lines().len() > before.disks as usize)
+        let had = before.disks as usize;
+        let new = observed.disks.iter().skip(had);
+        let mut new = new.filter_map(|found| Some(found.disk.as_ref().ok()?.number));
+        parts().any(|part| part.suspended)
+            || new.any(|new| parts().any(|part| disks_under(part).contains(&new)))
+            || data.is_some_and(|data| data.table.lines().len() > had)
             || meta.is_some_and(|meta| meta.table.size() > before.metadata)
     })
 }
 
-/// How an active pool grows, if the rules allow it.
-pub(super) fn grow(desired: &DesiredPool, observed: &ObservedPool) -> Result<Growth, Refusal> {
+/// What has hosts go on whatever becomes of the growth: no device of the pool stays suspended, and
+/// no table waits, because whoever was to see to it died.
+pub(super) fn resumed(desired: &DesiredPool, observed: &ObservedPool, usage: &PoolUsage) -> Plan {
+    let mut steps = Vec::new();
+    for part in [PoolPart::Meta, PoolPart::Data] {
+        let active = observed.active(part);
+        steps.extend(active.into_iter().flat_map(|active| settled(part, active)));
+    }
+    if let Some(thin) = observed.active(PoolPart::Thin) {
+        if thin.suspended {
+            steps.push(Step::Reload(spec(desired, size(desired, thin, usage))));
+        } else {
+            steps.extend(settled(PoolPart::Thin, thin));
+        }
+    }
+    Plan { steps }
+}
+
+/// The size of the table of an active thin pool, or, when the kernel refused that for being larger
+/// than it could make the pool, the size it has.
+fn size(desired: &DesiredPool, thin: &ActivePart, usage: &PoolUsage) -> Sectors {
+    let table = thin.table.size();
+    match blocks(desired, table) > usage.data_total {
+        true => Sectors(usage.data_total.saturating_mul(desired.block.0)),
+        false => table,
+    }
+}
+
+/// How an active pool grows that has `usage`, if the rules allow it.
+pub(super) fn grow(
+    desired: &DesiredPool,
+    observed: &ObservedPool,
+    usage: &PoolUsage,
+) -> Result<Growth, Refusal> {
     devices_are_ours(observed)?;
     let before = sensible(desired)?;
     let (Some(thin), Some(meta), Some(data)) = (
@@ -134,12 +217,75 @@ pub(super) fn grow(desired: &DesiredPool, observed: &ObservedPool) -> Result<Gro
     let was = tables(&before, &of_first(observed, before.disks.len()))?;
     let wanted = tables(desired, observed)?;
     devices_are_on_these(desired, (data, meta), &was, &wanted)?;
-    Ok(Growth {
+    let growth = Growth {
         disks,
-        devices: devices(desired, (thin, data, meta), &wanted),
+        metadata: metadata(desired, (thin, meta), &wanted, usage),
+        data: data_steps(desired, (thin, data), &wanted, usage),
         labels: labels(desired, &before, observed),
-        blocks: wanted.data.size().0 / desired.block.0,
-    })
+        blocks: blocks(desired, wanted.data.size()),
+        metadata_blocks: metadata_blocks(wanted.meta.size()),
+    };
+    if growth.extends() {
+        can_be_counted(desired, &growth, usage, growth.metadata_blocks)?;
+    }
+    Ok(growth)
+}
+
+/// A pool has room in its metadata for what counts its data.
+pub(super) fn can_be_counted(
+    desired: &DesiredPool,
+    growth: &Growth,
+    usage: &PoolUsage,
+    metadata: u64,
+) -> Result<(), Refusal> {
+    if usage.can_count(growth.blocks, metadata) {
+        return Ok(());
+    }
+    refused(
+        FailureKind::NoSpace,
+        format!(
+            "pool {} uses {} of {metadata} blocks of metadata and has too few left to count {} \
+             blocks of data",
+            desired.id, usage.metadata_used, growth.blocks
+        ),
+    )
+}
+
+/// The new disks that an attempt labelled which comes to nothing, and are blank again: the pool
+/// runs without them.
+pub(super) fn given_back(desired: &DesiredPool, observed: &ObservedPool) -> Plan {
+    let had = match before(desired) {
+        Some(before) if stands_as_before(desired, &before, observed) => before.disks.len(),
+        _ => return Plan::default(),
+    };
+    let mut steps = Vec::new();
+    for (index, found) in observed.disks.iter().enumerate().skip(had) {
+        let (Ok(disk), Some(content)) = (&found.disk, &found.content) else {
+            continue;
+        };
+        let wanted = label(desired, index);
+        let labelled = match &content.holds {
+            DiskContent::Pool { label, .. } | DiskContent::Unfinished(label) => *label == wanted,
+            DiskContent::Blank | DiskContent::Foreign(_) => false,
+        };
+        if labelled && disk.users.is_empty() {
+            steps.push(Step::Wipe(disk_ref(found, disk)));
+        }
+    }
+    Plan { steps }
+}
+
+/// Whether an active pool is on the disks it had and nothing else.
+fn stands_as_before(desired: &DesiredPool, before: &DesiredPool, observed: &ObservedPool) -> bool {
+    let was = tables(before, &of_first(observed, before.disks.len())).ok();
+    let is = |part, table: Option<&Table>| {
+        let active = observed.active(part);
+        active.is_some_and(|active| Some(&active.table) == table && !active.second_table)
+    };
+    observed.active(PoolPart::Thin).is_some()
+        && !has_begun(desired, observed)
+        && is(PoolPart::Data, was.as_ref().map(|was| &was.data))
+        && is(PoolPart::Meta, was.as_ref().map(|was| &was.meta))
 }
 
 /// The disks it had carry its labels, those of before or those to be.
@@ -181,6 +327,11 @@ fn newcomers(
         .into_iter()
         .chain(disks_under(meta))
         .collect();
+    let had = observed.disks.iter().take(before.disks.len());
+    let largest = had
+        .filter_map(|found| Some(found.disk.as_ref().ok()?.logical_block))
+        .max()
+        .unwrap_or(Bytes(512));
     let mut steps = Vec::new();
     for (index, found) in observed.disks.iter().enumerate().skip(before.disks.len()) {
         let disk = disk_is_there(found)?;
@@ -201,6 +352,15 @@ fn newcomers(
                 format!(
                     "disk {} carries no label of pool {} any more, which is on it",
                     found.id, desired.id
+                ),
+            );
+        }
+        if disk.logical_block > largest {
+            return refused(
+                FailureKind::Unsupported,
+                format!(
+                    "disk {} has blocks of {}, and volumes of the pool promise hosts {largest}",
+                    found.id, disk.logical_block
                 ),
             );
         }
@@ -259,18 +419,34 @@ fn devices_are_on_these(
     )
 }
 
-/// Data first: a pool whose metadata device is longer takes all of that the next time it is given
-/// any table, and must be given that of its new size then.
-fn devices(
+/// The thin pool is given a table of the size it has: with any, the kernel takes all of the
+/// metadata device.
+fn metadata(
     desired: &DesiredPool,
-    (thin, data, meta): (&ActivePart, &ActivePart, &ActivePart),
+    (thin, meta): (&ActivePart, &ActivePart),
     wanted: &PoolTables,
+    usage: &PoolUsage,
+) -> Plan {
+    let mut steps = extended(PoolPart::Meta, meta, &wanted.meta);
+    if usage.metadata_total < metadata_blocks(wanted.meta.size()) {
+        let size = size(desired, thin, usage);
+        steps.push(Step::GrowMetadata(spec(desired, size)));
+    }
+    Plan { steps }
+}
+
+fn data_steps(
+    desired: &DesiredPool,
+    (thin, data): (&ActivePart, &ActivePart),
+    wanted: &PoolTables,
+    usage: &PoolUsage,
 ) -> Plan {
     let mut steps = extended(PoolPart::Data, data, &wanted.data);
-    steps.extend(extended(PoolPart::Meta, meta, &wanted.meta));
-    let spec = spec(desired, &wanted.data);
+    let spec = spec(desired, wanted.data.size());
     let low_water = thin_pool(thin).map(|pool| pool.low_water_blocks);
-    let grown = thin.table.size() == spec.size && low_water == Some(spec.low_water_blocks);
+    let grown = thin.table.size() == spec.size
+        && usage.data_total >= blocks(desired, spec.size)
+        && low_water == Some(spec.low_water_blocks);
     match grown {
         true => steps.extend(settled(PoolPart::Thin, thin)),
         false => steps.push(Step::Grow(spec)),
@@ -284,17 +460,6 @@ fn extended(part: PoolPart, active: &ActivePart, wanted: &Table) -> Vec<Step> {
         // A table that waits is replaced, and a device that is suspended resumed.
         false => vec![Step::Extend(part, wanted.clone())],
     }
-}
-
-fn settled(part: PoolPart, active: &ActivePart) -> Vec<Step> {
-    let mut steps = Vec::new();
-    if active.second_table {
-        steps.push(Step::DropSecondTable(part));
-    }
-    if active.suspended {
-        steps.push(Step::Resume(part));
-    }
-    steps
 }
 
 fn labels(desired: &DesiredPool, before: &DesiredPool, observed: &ObservedPool) -> Plan {

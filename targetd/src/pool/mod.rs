@@ -88,9 +88,18 @@ impl Pools {
 
     /// Brings a pool that does not grow to its desired state.
     fn bring(&self, desired: &DesiredPool) -> Result<Vec<String>, Failure> {
+        self.bring_at(desired, None)
+    }
+
+    /// The same with the thin pool no larger than this.
+    fn bring_at(
+        &self,
+        desired: &DesiredPool,
+        size: Option<Sectors>,
+    ) -> Result<Vec<String>, Failure> {
         let observed = self.observed(desired)?;
         check(desired, &observed)?;
-        let plan = plan(desired, &observed)?;
+        let plan = plan::plan_at(desired, &observed, size)?;
         let steps = apply::apply(&self.kernel, desired.id, &plan)?;
         if let Err(refusal) = self.new_pool_is_empty(desired) {
             self.take_back(desired.id, &plan);
@@ -99,34 +108,96 @@ impl Pools {
         Ok(steps)
     }
 
-    /// Grows a pool, which is brought up first: it serves whatever becomes of the new disks.
+    /// Grows a pool, which is brought up first, without a look at disks it does not need: it
+    /// serves whatever becomes of the new ones.
     ///
     /// Once a device was given a new disk the only way is forward, and what fails then may
     /// succeed later. Before that, what cannot be done to a new disk is final.
     fn grow(&self, desired: &DesiredPool) -> Result<Vec<String>, Failure> {
         let id = desired.id;
-        grow::sensible(desired)?;
-        let mut observed = self.observed(desired)?;
+        let before = grow::sensible(desired)?;
         let mut steps = Vec::new();
+        let observed = self.observed(&before)?;
         if observed.active(PoolPart::Thin).is_none() {
-            steps = self.bring(&grow::standing(desired, &observed)?)?;
-            observed = self.observed(desired)?;
+            let (standing, size) = grow::standing(desired, &before, &observed);
+            steps = self.bring_at(&standing, size)?;
         }
-        self.takes_changes(id)?;
-        let begun = grow::has_begun(desired, &observed);
-        let word = |failure| match begun {
-            true => not_the_last_word(failure),
-            false => last_word(failure),
+        steps.extend(self.go_on(desired)?);
+        let observed = self.observed(desired)?;
+        let growth = match self.begin_to_grow(desired, &observed) {
+            Ok((growth, taken)) => {
+                steps.extend(taken);
+                growth
+            }
+            Err(failure) if grow::has_begun(desired, &observed) => {
+                return Err(not_the_last_word(failure));
+            }
+            Err(failure) => {
+                self.give_back(desired);
+                return Err(last_word(failure));
+            }
         };
-        let growth = grow::grow(desired, &observed).map_err(|refusal| word(refusal.into()))?;
-        let disks = apply::apply(&self.kernel, id, &growth.disks);
-        steps.extend(disks.map_err(word)?);
-        let devices = apply::apply(&self.kernel, id, &growth.devices);
-        steps.extend(devices.map_err(not_the_last_word)?);
-        self.has_blocks(id, growth.blocks)?;
-        let labels = apply::apply(&self.kernel, id, &growth.labels);
-        steps.extend(labels.map_err(not_the_last_word)?);
+        let take = |plan: &Plan| apply::apply(&self.kernel, id, plan).map_err(not_the_last_word);
+        steps.extend(take(&growth.metadata)?);
+        if growth.extends() {
+            let usage = self.changeable(id).map_err(not_the_last_word)?;
+            let counted = grow::can_be_counted(desired, &growth, &usage, usage.metadata_total);
+            counted.map_err(|refusal| not_the_last_word(refusal.into()))?;
+        }
+        steps.extend(take(&growth.data)?);
+        self.has_grown(id, &growth)?;
+        steps.extend(take(&growth.labels)?);
         Ok(steps)
+    }
+
+    /// Lets hosts go on that an attempt which died left waiting.
+    fn go_on(&self, desired: &DesiredPool) -> Result<Vec<String>, Failure> {
+        let id = desired.id;
+        let parts = observe::observe_parts(&self.kernel, id);
+        let observed = ObservedPool {
+            parts: parts.map_err(|error| unobserved(id, &error))?,
+            disks: Vec::new(),
+        };
+        let resumed = match self.report(id)?.usage {
+            Some(usage) => grow::resumed(desired, &observed, &usage),
+            None => Plan::default(),
+        };
+        apply::apply(&self.kernel, id, &resumed).map_err(not_the_last_word)
+    }
+
+    /// What a growth does to the new disks, once it is known to be possible.
+    fn begin_to_grow(
+        &self,
+        desired: &DesiredPool,
+        observed: &ObservedPool,
+    ) -> Result<(grow::Growth, Vec<String>), Failure> {
+        let usage = self.report(desired.id)?.usage;
+        let usage = usage.ok_or_else(|| repair(desired.id))?;
+        let growth = grow::grow(desired, observed, &usage)?;
+        if growth.extends() {
+            self.changeable(desired.id)?;
+        }
+        let steps = apply::apply(&self.kernel, desired.id, &growth.disks)?;
+        Ok((growth, steps))
+    }
+
+    /// Makes the new disks blank again that a growth labelled which is given up, as far as that
+    /// goes.
+    fn give_back(&self, desired: &DesiredPool) {
+        let id = desired.id;
+        let steps = match self.observed(desired) {
+            Ok(observed) => grow::given_back(desired, &observed).steps,
+            Err(failure) => {
+                tracing::warn!(pool = %id, %failure, "new disks may keep their labels");
+                return;
+            }
+        };
+        for step in steps {
+            let plan = Plan { steps: vec![step] };
+            if let Err(failure) = apply::apply(&self.kernel, id, &plan) {
+                tracing::warn!(pool = %id, %failure, "a disk that was not to join keeps its label");
+            }
+        }
     }
 
     /// Destroys a pool. Unless it is forced, the pool is brought up first, if it has to be, to
@@ -146,9 +217,20 @@ impl Pools {
             id,
             &destroy::devices(&observed),
         )?);
-        let disks = destroy::disks(desired, &observed);
-        let disks = apply::apply(&self.kernel, id, &disks);
-        steps.extend(disks.map_err(not_the_last_word)?);
+        for found in observed.disks.iter().filter(|_| force) {
+            if let Some(error) = &found.unread {
+                tracing::warn!(pool = %id, disk = %found.id, error, "what a disk holds stays on it");
+            }
+        }
+        for wipe in destroy::disks(desired, &observed) {
+            match apply::apply(&self.kernel, id, &wipe) {
+                Ok(taken) => steps.extend(taken),
+                Err(failure) if force => {
+                    tracing::warn!(pool = %id, %failure, "what a disk holds stays on it");
+                }
+                Err(failure) => return Err(not_the_last_word(failure)),
+            }
+        }
         Ok(steps)
     }
 
@@ -173,34 +255,33 @@ impl Pools {
         observe(&self.kernel, desired).map_err(|error| unobserved(desired.id, &error))
     }
 
-    /// The kernel passes over a new size when it takes no change of the metadata.
-    fn takes_changes(&self, id: Uuid) -> Result<(), Failure> {
+    /// How full a pool is that takes a new size. The kernel passes over one without a word when
+    /// its metadata need a check; not when they merely are full, which growing mends.
+    fn changeable(&self, id: Uuid) -> Result<PoolUsage, Failure> {
         let name = ours::pool_device(id, PoolPart::Thin);
         let status = self.kernel.dm.pool_status(&name, StatusFreshness::AsIs);
         let status = status.map_err(|error| unobserved(id, &error.into()))?;
-        match status {
-            Some(ThinPoolStatus::Good(usage))
-                if usage.mode != PoolMode::ReadOnly && !usage.needs_check =>
-            {
-                Ok(())
-            }
-            _ => Err(Failure::new(
-                FailureKind::Refused,
-                format!("pool {id} takes no changes and cannot grow; its metadata need repair"),
-            )),
+        match (status, self.report(id)?.usage) {
+            (Some(ThinPoolStatus::Good(status)), Some(usage)) if !status.needs_check => Ok(usage),
+            _ => Err(repair(id)),
         }
     }
 
-    fn has_blocks(&self, id: Uuid, wanted: u64) -> Result<(), Failure> {
+    fn has_grown(&self, id: Uuid, growth: &grow::Growth) -> Result<(), Failure> {
+        let (data, metadata) = (growth.blocks, growth.metadata_blocks);
         match self.report(id)?.usage {
-            Some(usage) if usage.data_total >= wanted => Ok(()),
-            usage => Err(Failure::new(
-                FailureKind::Kernel,
-                format!(
-                    "pool {id} has {} blocks after it was given {wanted}",
-                    usage.map_or(0, |usage| usage.data_total)
-                ),
-            )),
+            Some(usage) if usage.data_total >= data && usage.metadata_total >= metadata => Ok(()),
+            usage => {
+                let has = usage.map_or((0, 0), |usage| (usage.data_total, usage.metadata_total));
+                Err(Failure::new(
+                    FailureKind::Kernel,
+                    format!(
+                        "pool {id} has {} blocks of data and {} of metadata after it was given \
+                         {data} and {metadata}",
+                        has.0, has.1
+                    ),
+                ))
+            }
         }
     }
 
@@ -277,6 +358,13 @@ fn reported(usage: ThinPoolUsage, block: Sectors) -> PoolUsage {
         data_total: usage.data_total,
         block,
     }
+}
+
+fn repair(pool: Uuid) -> Failure {
+    Failure::new(
+        FailureKind::Refused,
+        format!("pool {pool} takes no changes and cannot grow; its metadata need repair"),
+    )
 }
 
 /// A new disk that cannot be written is not waited for.

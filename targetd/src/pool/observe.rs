@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ashlar_kernel_iface::block::{
     Access, Disk, DiskContent, DiskLookupError, MetadataState, PAYLOAD_START, PoolPartition,
-    data_blocks, disk_by_id, metadata_state, probe,
+    PoolSize, disk_by_id, metadata_state, pool_size, probe,
 };
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::dm::{DmError, Table, TableSlot};
@@ -58,6 +58,8 @@ pub struct ObservedDisk {
     pub disk: Result<Disk, DiskLookupError>,
     /// What is on it; looked at only while the pool is not active, grows or is destroyed.
     pub content: Option<ObservedContent>,
+    /// Why that could not be read, if it could not.
+    pub unread: Option<String>,
 }
 
 /// What is on a disk.
@@ -69,8 +71,8 @@ pub struct ObservedContent {
     pub room: Option<PoolPartition>,
     /// What stands where the first disk has the metadata.
     pub metadata: MetadataState,
-    /// How many data blocks those metadata are for.
-    pub data_blocks: Option<u64>,
+    /// How large the pool is that those metadata describe.
+    pub size: Option<PoolSize>,
 }
 
 impl ObservedPool {
@@ -108,14 +110,17 @@ pub fn observe(kernel: &Kernel, desired: &DesiredPool) -> Result<ObservedPool, K
     let look = changes || observed.active(PoolPart::Thin).is_none();
     for wanted in &desired.disks {
         let disk = disk_by_id(&all, &wanted.id).cloned();
+        // What cannot be read is no reason not to look at the others.
         let content = match &disk {
-            Ok(disk) if look => Some(observe_content(kernel, disk)?),
-            _ => None,
+            Ok(disk) if look => observe_content(kernel, disk).map(Some),
+            _ => Ok(None),
         };
+        let unread = content.as_ref().err().map(KernelError::to_string);
         observed.disks.push(ObservedDisk {
             id: wanted.id.clone(),
             disk,
-            content,
+            content: content.unwrap_or_default(),
+            unread,
         });
     }
     Ok(observed)
@@ -162,10 +167,10 @@ fn observe_part(kernel: &Kernel, pool: Uuid, part: PoolPart) -> Result<ObservedP
 fn observe_content(kernel: &Kernel, disk: &Disk) -> Result<ObservedContent, KernelError> {
     let device = kernel.disks.open(disk.number, Access::Read)?;
     let room = PoolPartition::of_disk(&*device).ok();
-    let (metadata, data_blocks) = match room {
+    let (metadata, size) = match room {
         Some(_) => (
             metadata_state(&*device, PAYLOAD_START)?,
-            data_blocks(&*device, PAYLOAD_START)?,
+            pool_size(&*device, PAYLOAD_START)?,
         ),
         None => (MetadataState::Unknown, None),
     };
@@ -173,6 +178,6 @@ fn observe_content(kernel: &Kernel, disk: &Disk) -> Result<ObservedContent, Kern
         holds: probe(&*device)?,
         room,
         metadata,
-        data_blocks,
+        size,
     })
 }

@@ -4,8 +4,7 @@ use std::fmt;
 
 use ashlar_kernel_iface::block::{Disk, DiskContent, PoolPartition};
 use ashlar_kernel_iface::device::DeviceNumber;
-use ashlar_kernel_iface::dm::Table;
-use ashlar_targetd_protocol::{DesiredPool, FailureKind};
+use ashlar_targetd_protocol::{DesiredPool, FailureKind, Sectors};
 
 use super::check::{label, thin_pool};
 use super::layout::{self, Place, PoolTables};
@@ -32,6 +31,16 @@ impl fmt::Display for Plan {
 /// # Errors
 /// When the disks have no room for the pool; nothing was planned then.
 pub fn plan(desired: &DesiredPool, observed: &ObservedPool) -> Result<Plan, Refusal> {
+    plan_at(desired, observed, None)
+}
+
+/// The same with the thin pool as large as its metadata say, where that is less than there is
+/// room for.
+pub(super) fn plan_at(
+    desired: &DesiredPool,
+    observed: &ObservedPool,
+    size: Option<Sectors>,
+) -> Result<Plan, Refusal> {
     if desired.absent {
         return Ok(Plan {
             steps: removed(observed),
@@ -39,13 +48,13 @@ pub fn plan(desired: &DesiredPool, observed: &ObservedPool) -> Result<Plan, Refu
     }
     if let Some(thin) = observed.active(PoolPart::Thin) {
         return Ok(Plan {
-            steps: standing(desired, thin),
+            steps: standing(desired, observed, thin),
         });
     }
     let tables = tables(desired, observed)?;
     let mut steps = stale(observed, &tables);
     steps.extend(formatted(desired, observed));
-    steps.extend(activated(desired, observed, tables));
+    steps.extend(activated(desired, observed, tables, size));
     Ok(Plan { steps })
 }
 
@@ -58,25 +67,38 @@ fn removed(observed: &ObservedPool) -> Vec<Step> {
         .collect()
 }
 
-fn standing(desired: &DesiredPool, thin: &ActivePart) -> Vec<Step> {
+/// What was begun with its devices and given up is dropped, from the lowest on.
+fn standing(desired: &DesiredPool, observed: &ObservedPool, thin: &ActivePart) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for part in [PoolPart::Meta, PoolPart::Data] {
+        let active = observed.active(part);
+        steps.extend(active.into_iter().flat_map(|active| settled(part, active)));
+    }
     let low_water = thin_pool(thin).map(|pool| pool.low_water_blocks);
     if low_water != Some(desired.low_water_blocks) {
         // A table that waits is replaced, and a device that is suspended resumed.
-        return vec![Step::Reload(spec(desired, &thin.table))];
+        steps.push(Step::Reload(spec(desired, thin.table.size())));
+        return steps;
     }
+    steps.extend(settled(PoolPart::Thin, thin));
+    steps
+}
+
+/// An active device with the right table does I/O, and no other table waits.
+pub(super) fn settled(part: PoolPart, active: &ActivePart) -> Vec<Step> {
     let mut steps = Vec::new();
-    if thin.second_table {
-        steps.push(Step::DropSecondTable(PoolPart::Thin));
+    if active.second_table {
+        steps.push(Step::DropSecondTable(part));
     }
-    if thin.suspended {
-        steps.push(Step::Resume(PoolPart::Thin));
+    if active.suspended {
+        steps.push(Step::Resume(part));
     }
     steps
 }
 
-pub(super) fn spec(desired: &DesiredPool, data: &Table) -> ThinSpec {
+pub(super) fn spec(desired: &DesiredPool, size: Sectors) -> ThinSpec {
     ThinSpec {
-        size: data.size(),
+        size,
         block: desired.block,
         low_water_blocks: desired.low_water_blocks,
     }
@@ -180,8 +202,14 @@ pub(super) fn disk_ref(found: &ObservedDisk, disk: &Disk) -> DiskRef {
     }
 }
 
-fn activated(desired: &DesiredPool, observed: &ObservedPool, tables: PoolTables) -> Vec<Step> {
-    let spec = spec(desired, &tables.data);
+fn activated(
+    desired: &DesiredPool,
+    observed: &ObservedPool,
+    tables: PoolTables,
+    size: Option<Sectors>,
+) -> Vec<Step> {
+    let all = tables.data.size();
+    let spec = spec(desired, size.map_or(all, |size| size.min(all)));
     let mut steps = Vec::new();
     for (part, table) in [
         (PoolPart::Meta, tables.meta.clone()),

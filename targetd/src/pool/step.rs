@@ -28,7 +28,9 @@ pub enum Step {
     Reload(ThinSpec),
     /// Give one of the two linear devices a longer table.
     Extend(PoolPart, Table),
-    /// Give the thin pool all of the longer devices; I/O pauses for a moment.
+    /// Give the thin pool all of the longer metadata device; I/O pauses for a moment.
+    GrowMetadata(ThinSpec),
+    /// Give the thin pool all of the longer data device; I/O pauses for a moment.
     Grow(ThinSpec),
     /// Say anew on a disk in use which part of the pool it is.
     Relabel(DiskRef, PoolLabel),
@@ -80,6 +82,7 @@ impl fmt::Display for Step {
                 write!(f, "set the low water to {} blocks", spec.low_water_blocks)
             }
             Step::Extend(part, table) => write!(f, "extend the {part} device: {table}"),
+            Step::GrowMetadata(_) => f.write_str("grow the metadata of the thin pool"),
             Step::Grow(spec) => write!(
                 f,
                 "grow the thin pool to {}, low water at {} blocks",
@@ -108,6 +111,7 @@ impl Step {
             | Step::Format(..)
             | Step::Reload(_)
             | Step::Extend(..)
+            | Step::GrowMetadata(_)
             | Step::Grow(_)
             | Step::Relabel(..)
             | Step::DropSecondTable(_)

@@ -1,7 +1,7 @@
 //! Pools that grow by disks while they are in use.
 
 use ashlar_kernel_iface::block::{Access, DiskContent, Disks, probe, wipe_disk};
-use ashlar_kernel_iface::dm::DeviceMapper;
+use ashlar_kernel_iface::dm::{DeviceMapper, DmName, SuspendFlags};
 use ashlar_kernel_iface::model::ModelDisk;
 use ashlar_kernel_iface::tree::Errno;
 use ashlar_targetd::ours::{self, PoolPart};
@@ -168,7 +168,7 @@ fn a_new_disk_that_cannot_be_written_is_final_and_what_follows_is_not() {
     let failure = world.apply_pool(&growth(PoolFormat::Wipe)).unwrap_err();
     assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
     assert!(world.apply_pool(&before()).unwrap().steps.is_empty());
-    for part in [PoolPart::Data, PoolPart::Meta, PoolPart::Thin] {
+    for part in [PoolPart::Meta, PoolPart::Thin, PoolPart::Data] {
         let device = ours::pool_device(pool_id(1), part);
         let load = format!("dm load {device}");
         world.kernel.fail_matching(&load, Errno::ENODEV);
@@ -201,6 +201,201 @@ fn what_an_attempt_left_on_a_disk_is_no_part_of_the_pool() {
     world.apply_pool(&fourth).unwrap();
     let all = labels(&world, &[DISKS[0], "DISK3", NEW]);
     assert_eq!(all, [Some((0, 4, 12)), Some((2, 4, 12)), Some((3, 4, 12))]);
+}
+
+/// A disk of 2 GiB, whose data take more metadata to count than the pool has so far.
+fn large(world: &World) -> DesiredPool {
+    let disk = ModelDisk::new("LARGE", Bytes(2 << 30));
+    world.kernel.add_disk(disk);
+    growing(&before(), "LARGE", PoolFormat::BlankOnly)
+}
+
+/// Without room for metadata on the new disk.
+fn of_data_only(mut desired: DesiredPool) -> DesiredPool {
+    desired.disks[2].metadata_room.0 = 0;
+    desired.metadata = before().metadata;
+    desired
+}
+
+fn thin() -> DmName {
+    ours::pool_device(pool_id(1), PoolPart::Thin)
+}
+
+fn runs(world: &World) {
+    for part in PoolPart::ALL {
+        let device = ours::pool_device(pool_id(1), part);
+        let info = world.kernel.dm().info(&device).unwrap().unwrap();
+        assert!(!info.suspended && !info.inactive, "{device}: {info:?}");
+    }
+}
+
+#[test]
+fn data_that_cannot_be_counted_are_refused_before_anything_is_written() {
+    let world = furnished();
+    let desired = of_data_only(large(&world));
+    world.kernel.fill_metadata(&thin(), 40).unwrap();
+    world.kernel.take_log();
+    let failure = world.apply_pool(&desired).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::NoSpace, "{failure}");
+    assert_eq!(world.kernel.take_log(), Vec::new());
+    assert_eq!(labels(&world, &["LARGE"]), [None]);
+    assert!(world.apply_pool(&before()).unwrap().steps.is_empty());
+    assert!(!world.pool().degraded);
+}
+
+#[test]
+fn metadata_that_are_full_grow_before_the_data_do() {
+    for free in [0, 1, 40] {
+        let world = furnished();
+        let desired = large(&world);
+        world.kernel.fill_metadata(&thin(), free).unwrap();
+        assert_eq!(world.pool().degraded, free == 0);
+        world.apply_pool(&desired).unwrap();
+        let usage = world.pool().usage.unwrap();
+        assert_eq!(usage.metadata_total, 8 * 256);
+        assert!(usage.data_total > 2 * 16_320, "{usage:?}");
+        assert!(!world.pool().degraded);
+        runs(&world);
+    }
+}
+
+#[test]
+fn what_fills_the_metadata_between_the_two_is_waited_for() {
+    let world = furnished();
+    let desired = large(&world);
+    // Until the metadata have grown.
+    let data = ours::pool_device(pool_id(1), PoolPart::Data);
+    let load = format!("dm load {data}");
+    world.kernel.fail_matching(&load, Errno::ENODEV);
+    world.apply_pool(&desired).unwrap_err();
+    assert_eq!(world.pool().usage.unwrap().metadata_total, 8 * 256);
+    world.kernel.fill_metadata(&thin(), 20).unwrap();
+    for reboot in [false, true] {
+        if reboot {
+            world.reboot();
+        }
+        let failure = world.apply_pool(&desired).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Kernel, "{failure}");
+        assert!(failure.message.contains("too few left"), "{failure}");
+        assert!(!world.pool().degraded);
+        assert_eq!(world.holds(1), Some(3));
+        runs(&world);
+    }
+}
+
+#[test]
+fn a_pool_that_needs_repair_does_not_grow() {
+    let world = furnished();
+    world.kernel.damage_metadata(&thin()).unwrap();
+    world.kernel.take_log();
+    let failure = world
+        .apply_pool(&growth(PoolFormat::BlankOnly))
+        .unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
+    assert!(failure.message.contains("repair"), "{failure}");
+    assert_eq!(world.kernel.take_log(), Vec::new());
+    runs(&world);
+}
+
+#[test]
+fn hosts_go_on_when_the_kernel_does_not_take_a_new_size() {
+    // The metadata's, then the data's.
+    for nth in [1, 2] {
+        let world = furnished();
+        let had = world.pool().usage.unwrap().data_total;
+        let resume = format!("dm resume {}", thin());
+        if nth == 2 {
+            let data = ours::pool_device(pool_id(1), PoolPart::Data);
+            let load = format!("dm load {data}");
+            world.kernel.fail_matching(&load, Errno::ENODEV);
+            world.apply_pool(&growth(PoolFormat::Wipe)).unwrap_err();
+        }
+        world.kernel.fail_matching(&resume, Errno::ENOMEM);
+        let failure = world.apply_pool(&growth(PoolFormat::Wipe)).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Kernel, "{failure}");
+        assert_eq!(world.pool().usage.unwrap().data_total, had);
+        runs(&world);
+        world.apply_pool(&growth(PoolFormat::Wipe)).unwrap();
+        has_grown(&world);
+    }
+}
+
+#[test]
+fn a_pool_that_was_left_suspended_goes_on_though_it_cannot_grow() {
+    for part in PoolPart::ALL {
+        let world = furnished();
+        write_to(&world, NEW, 0);
+        let device = ours::pool_device(pool_id(1), part);
+        world
+            .kernel
+            .dm()
+            .suspend(&device, SuspendFlags::NO_FLUSH)
+            .unwrap();
+        let failure = world
+            .apply_pool(&growth(PoolFormat::BlankOnly))
+            .unwrap_err();
+        assert_eq!(failure.kind, FailureKind::NotBlank, "{failure}");
+        runs(&world);
+    }
+}
+
+#[test]
+fn a_new_disk_that_cannot_be_read_keeps_no_pool_from_serving() {
+    let world = furnished();
+    world
+        .kernel
+        .break_disk(&growth(PoolFormat::Wipe).disks[2].id)
+        .unwrap();
+    for _ in 0..2 {
+        let failure = world.apply_pool(&growth(PoolFormat::Wipe)).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
+        assert!(failure.message.contains("cannot be read"), "{failure}");
+        assert_eq!(world.holds(1), Some(3));
+        runs(&world);
+        world.reboot();
+    }
+    world.apply_pool(&before()).unwrap();
+}
+
+#[test]
+fn a_disk_with_larger_blocks_than_hosts_know_of_does_not_join() {
+    let world = furnished();
+    let mut disk = ModelDisk::new("4KN", Bytes(384 << 20));
+    disk.logical_block = Bytes(4096);
+    world.kernel.add_disk(disk);
+    world.kernel.take_log();
+    let failure = world
+        .apply_pool(&growing(&before(), "4KN", PoolFormat::Wipe))
+        .unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Unsupported, "{failure}");
+    assert_eq!(world.kernel.take_log(), Vec::new());
+}
+
+#[test]
+fn disks_of_a_growth_that_comes_to_nothing_are_blank_again() {
+    let world = furnished();
+    let disk = ModelDisk::new("DISK3", Bytes(384 << 20));
+    world.kernel.add_disk(disk);
+    let mut both = growing(
+        &grown(&growth(PoolFormat::Wipe)),
+        "DISK3",
+        PoolFormat::BlankOnly,
+    );
+    both.grows_from = growth(PoolFormat::Wipe).grows_from;
+    let third = both.disks[3].id.clone();
+    world.kernel.stop_after(6);
+    world.apply_pool(&both).unwrap_err();
+    world.restart();
+    assert!(labels(&world, &[NEW])[0].is_some());
+    world.kernel.break_disk(&third).unwrap();
+    let failure = world.apply_pool(&both).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Refused, "{failure}");
+    assert_eq!(holds(&world, NEW), DiskContent::Blank);
+    world.apply_pool(&growth(PoolFormat::BlankOnly)).unwrap();
+    has_grown(&world);
+    // Never while the pool is on them.
+    world.apply_pool(&both).unwrap_err();
+    has_grown(&world);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Pools: what may be taken, what is kept.
 
 use ashlar_kernel_iface::block::{Access, Disks};
+use ashlar_kernel_iface::model::ModelDisk;
+use ashlar_kernel_iface::tree::Errno;
 use ashlar_targetd_protocol::{Bytes, DesiredPool, FailureKind, PoolFormat};
 
 use crate::wanted::*;
@@ -383,6 +385,63 @@ fn a_pool_whose_disk_is_missing_is_destroyed_only_by_force() {
     // What is not named is not touched.
     let pools: Vec<_> = world.disks().iter().map(|disk| disk.pool).collect();
     assert_eq!(pools, [None, Some(pool_id(1))]);
+}
+
+#[test]
+fn a_pool_whose_disk_cannot_be_read_is_destroyed_only_by_force() {
+    for broken in 0..2 {
+        let world = World::pooled();
+        world.apply_pool(&absent(standing())).unwrap();
+        world.kernel.break_disk(&new().disks[broken].id).unwrap();
+        refused(&world, &destroyed(standing(), false), FailureKind::Missing);
+        world.apply_pool(&destroyed(standing(), true)).unwrap();
+        let other = &world.disks()[1 - broken];
+        assert_eq!((other.pool, other.in_use), (None, false), "{other:?}");
+    }
+}
+
+#[test]
+fn a_disk_that_cannot_be_wiped_keeps_no_other_from_it_by_force() {
+    let world = World::pooled();
+    for force in [false, true] {
+        world.kernel.fail_matching("disk 254:0 write", Errno::EIO);
+        let outcome = world.apply_pool(&destroyed(standing(), force));
+        match force {
+            true => drop(outcome.unwrap()),
+            false => assert_eq!(outcome.unwrap_err().kind, FailureKind::Kernel),
+        }
+    }
+    let pools: Vec<_> = world.disks().iter().map(|disk| disk.pool).collect();
+    assert_eq!(pools, [Some(pool_id(1)), None]);
+}
+
+#[test]
+fn a_pool_whose_first_disk_holds_something_else_is_destroyed_only_by_force() {
+    let world = World::pooled();
+    world.apply_pool(&absent(standing())).unwrap();
+    for at in [0, 1 << 20, 3 << 19] {
+        scribble(&world, 0, at);
+    }
+    refused(&world, &destroyed(standing(), false), FailureKind::Missing);
+    world.apply_pool(&destroyed(standing(), true)).unwrap();
+    assert_eq!(world.disks()[1].content, None);
+    // What nobody knows is not wiped.
+    assert!(world.disks()[0].content.is_some());
+}
+
+#[test]
+fn a_pool_that_grows_is_destroyed_by_force() {
+    let world = World::pooled();
+    world
+        .kernel
+        .add_disk(ModelDisk::new("DISK2", Bytes(384 << 20)));
+    let growing = growing(&standing(), "DISK2", PoolFormat::BlankOnly);
+    world.kernel.stop_after(9);
+    world.apply_pool(&growing).unwrap_err();
+    world.restart();
+    world.apply_pool(&destroyed(growing, true)).unwrap();
+    let disks = world.disks();
+    assert!(disks.iter().all(|disk| disk.content.is_none()), "{disks:?}");
 }
 
 #[test]
