@@ -45,7 +45,8 @@ pub struct PoolGrowth {
     /// The disks that come, each once; with those it has, at most 64.
     pub disks: Vec<DiskId>,
     /// Room for thin metadata in bytes afterwards: at least what there is, else as in
-    /// [`PoolSpec::metadata_size`]. Absent: as suits the size of all disks.
+    /// [`PoolSpec::metadata_size`]. Absent: as suits the size of all disks. Metadata never grow
+    /// without new disks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metadata_size: Option<u64>,
     /// Overwrite whatever the new disks hold. Without it only blank disks are taken.

@@ -414,6 +414,7 @@ fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
         low_water_blocks,
         phase,
         growth,
+        made_on,
         generation,
         ..
     } = *before;
@@ -422,6 +423,7 @@ fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
         low_water_blocks,
         phase,
         growth,
+        made_on,
         generation,
         metadata_rooms: before.metadata_rooms.clone(),
         ..after.clone()

@@ -62,6 +62,10 @@ pub struct PoolRecord {
     /// What it was before the disks came that it is being given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub growth: Option<Growing>,
+    /// On how many of its disks it was made, the first ones, where it has grown since: asked for
+    /// once more as it was then, it is the same pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_on: Option<u32>,
 }
 
 /// What a pool was before it grows. Until it has, it can be that again.

@@ -7,7 +7,7 @@ use ashlar_protocol::{
     Parent, PoolGrowth, PoolSpec, Problem, Provisioning, RevertSpec, SnapshotSpec, TransferSpec,
     Transport, VolumeSpec, VolumeUpdate,
 };
-use ashlar_targetd_protocol::{Bytes, DiskReport, ThinId};
+use ashlar_targetd_protocol::{Bytes, DiskReport, PoolUsage, ThinId};
 use uuid::Uuid;
 
 use crate::domain::record::Unit;
@@ -52,6 +52,7 @@ pub(crate) struct World {
     pub(crate) missing: BTreeMap<&'static str, String>,
     pub(crate) requests: u128,
     pub(crate) disks: Vec<DiskReport>,
+    pub(crate) usage: Option<PoolUsage>,
     pub(crate) thin_end: Option<Result<u64, Problem>>,
 }
 
@@ -67,6 +68,7 @@ impl World {
             missing: BTreeMap::new(),
             requests: 0xf000,
             disks: disks(),
+            usage: None,
             thin_end: None,
         }
     }
@@ -107,6 +109,7 @@ impl World {
             now: 1_800_000_000,
             kernel: self.kernel,
             disks: &self.disks,
+            usage: self.usage,
             thin_end: self.thin_end.as_ref(),
             transports: &self.transports,
             settled: &settled,

@@ -390,10 +390,12 @@ fn withdraw_pool(
     generation: u64,
     grounds: &Grounds,
 ) -> Vec<Edit> {
-    let later = matches!(
-        grounds.problem.code,
-        ProblemCode::KernelFailed | ProblemCode::TargetdUnavailable | ProblemCode::Cancelled
-    );
+    // A device that is in use, which may pass too, is given up once that was waited for.
+    let later = match grounds.problem.code {
+        ProblemCode::Cancelled => true,
+        ProblemCode::InUse => false,
+        _ => grounds.problem.retryable,
+    };
     match intent.pool(id).map(|entry| &entry.record) {
         Some(pool) if pool.phase == PoolPhase::Creating && pool.generation <= span.tried => {
             let phase = PoolPhase::Withdrawn;
@@ -436,6 +438,7 @@ fn shrunk(pool: &PoolRecord, growth: Growing, generation: u64) -> PoolRecord {
         generation,
         ..pool.clone()
     };
+    record.made_on = record.made_on.filter(|made_on| *made_on < growth.disks);
     record.spec.disks.truncate(growth.disks as usize);
     record.metadata_rooms.truncate(growth.disks as usize);
     record

@@ -415,10 +415,11 @@ impl Clerk {
             now: now(),
             kernel: self.targetd.is_up(),
             disks: &looked.disks,
+            usage: looked.usage,
             thin_end: looked.thin_end.as_ref(),
             transports: &self.site.transports(),
             settled: &|unit| ledger.settled(unit) && !pending.contains(&unit),
-            trouble: &|unit| ledger.problem(unit),
+            trouble: &|unit| ledger.trouble(unit),
             uncounted: &|pool| ledger.uncounted(pool),
             missing: &|feature| self.targetd.missing(feature),
             ended: &|request| {

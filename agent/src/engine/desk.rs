@@ -1,7 +1,7 @@
 //! The handle of the store thread, and what it is asked.
 
 use ashlar_protocol::{JobResult, Problem, Progress};
-use ashlar_targetd_protocol::DiskReport;
+use ashlar_targetd_protocol::{DiskReport, PoolUsage};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -37,6 +37,8 @@ pub(super) struct Taken {
 pub(super) struct Looked {
     /// The disks of the box, for a pool.
     pub(super) disks: Vec<DiskReport>,
+    /// How full a pool that is to grow is, if it tells.
+    pub(super) usage: Option<PoolUsage>,
     /// Where what a thin device maps ends, for one that is to be adopted.
     pub(super) thin_end: Option<Result<u64, Problem>>,
 }

@@ -37,6 +37,7 @@ use ashlar_targetd_protocol::{DiskReport, Request, Response};
 use tokio::sync::{RwLock, watch};
 use uuid::Uuid;
 
+use crate::domain::view::Look;
 use crate::domain::{Intent, Site};
 use crate::lanes::Lanes;
 use crate::reconcile::{Ledger, Reconciler};
@@ -137,8 +138,16 @@ impl Engine {
     /// Looks at what a command is judged by and the store thread does not know.
     async fn look(&self, command: &Command) -> Result<Looked, Problem> {
         Ok(match command {
-            Command::PoolCreate { .. } | Command::PoolGrow { .. } => Looked {
+            Command::PoolCreate { .. } => Looked {
                 disks: self.disks_for_pool(command.object()).await?,
+                ..Looked::default()
+            },
+            Command::PoolGrow { id, .. } => Looked {
+                disks: self.disks_for_pool(command.object()).await?,
+                usage: match self.look_at_pool(*id).await {
+                    Look::Report(report) => report.usage,
+                    Look::Busy | Look::Gone => None,
+                },
                 ..Looked::default()
             },
             Command::VolumeAdopt { spec, .. } => {

@@ -153,13 +153,17 @@ impl Reconciler {
             true => Ok(End::Settled(None)),
             false => {
                 let report = self.look(pool).await?;
-                // Read after the pool was applied: nothing is made in it that is not asked for
-                // by this process from here on.
-                let first_free = self.shared.thin.first_free(pool).await;
-                let first_free = first_free.map_err(Problem::from);
-                Ok(End::Settled(Some(PoolSeen { report, first_free })))
+                Ok(End::Settled(Some(self.seen(pool, report).await)))
             }
         }
+    }
+
+    /// What there is of a pool that answers. Read after it was applied: nothing is made in it that
+    /// is not asked for by this process from here on.
+    pub(super) async fn seen(&self, pool: Uuid, report: PoolReport) -> PoolSeen {
+        let first_free = self.shared.thin.first_free(pool).await;
+        let first_free = first_free.map_err(Problem::from);
+        PoolSeen { report, first_free }
     }
 
     async fn applied(
@@ -173,7 +177,7 @@ impl Reconciler {
         }
     }
 
-    async fn look(&self, id: Uuid) -> Result<PoolReport, CallError> {
+    pub(super) async fn look(&self, id: Uuid) -> Result<PoolReport, CallError> {
         match self
             .shared
             .targetd
@@ -228,6 +232,9 @@ impl Reconciler {
         let below = Unit::Pool(pool);
         while !self.shared.ledger.settled(below) {
             if let Some(problem) = self.shared.ledger.problem(below) {
+                if self.shared.ledger.serves(pool) {
+                    return Ok(());
+                }
                 let detail = format!("pool {pool} is not online: {}", problem.detail);
                 let code = match problem.code {
                     // Nothing is known of the pool but that it was not asked.

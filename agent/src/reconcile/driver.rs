@@ -11,6 +11,7 @@ use ashlar_targetd_protocol::PoolReport;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::attempt::End;
 use super::erasing::{Ending, Erased, Erasures};
@@ -18,7 +19,7 @@ use super::failure::{Remedy, Trouble};
 use super::holds::Holds;
 use super::ledger::{Ledger, Next};
 use crate::domain::intent::VolumeEntry;
-use crate::domain::record::{SnapshotPhase, SnapshotRecord, Unit};
+use crate::domain::record::{PoolPhase, SnapshotPhase, SnapshotRecord, Unit};
 use crate::domain::settle::{Grounds, Span};
 use crate::domain::{Intent, Site};
 use crate::lanes::Lanes;
@@ -207,6 +208,9 @@ impl Reconciler {
                     self.pause(unit, &failing).await;
                 }
                 Err(trouble) => {
+                    if let Unit::Pool(pool) = unit {
+                        self.keep_serving(pool, span, &*desk).await;
+                    }
                     if trouble.problem.code != ProblemCode::TargetdUnavailable {
                         self.mend_origins(unit, &desk).await;
                     }
@@ -228,6 +232,35 @@ impl Reconciler {
             self.shared.ledger.note_count(pool, counted.clone());
         }
         counted?.err()
+    }
+
+    /// A pool that was to grow and does not is what it was, if it answers, and serves so. Its thin
+    /// ids are learnt as if it had settled, but nothing of what was asked for has.
+    async fn keep_serving(&self, pool: Uuid, span: Span, desk: &dyn Desk) {
+        let grows = {
+            let intent = self.shared.intent.read().await;
+            let record = intent.pool(pool).map(|entry| &entry.record);
+            record.is_some_and(|pool| pool.phase == PoolPhase::Present && pool.growth.is_some())
+        };
+        let report = match grows {
+            true => self.look(pool).await.ok(),
+            false => None,
+        };
+        self.shared.ledger.note_serving(pool, report.is_some());
+        let Some(report) = report else { return };
+        if self.shared.ledger.uncounted(pool).is_none() {
+            return;
+        }
+        let seen = self.seen(pool, report).await;
+        let counted = Some(seen.counted());
+        let before = Span {
+            applied: span.applied,
+            tried: span.applied,
+        };
+        let unit = Unit::Pool(pool);
+        if let Ok(true) = desk.settle(unit, before, Some(seen)).await {
+            self.note_count(unit, counted);
+        }
     }
 
     /// Has whatever a unit is made of applied once more: it rests while that is done, and what

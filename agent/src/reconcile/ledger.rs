@@ -54,6 +54,8 @@ pub struct Ledger {
     /// Pools that were looked at: why it is not known that their thin ids are free from the
     /// counter on, unless it is.
     counts: Mutex<BTreeMap<Uuid, Result<(), Problem>>>,
+    /// Pools that serve although an attempt at growing them has failed.
+    serving: Mutex<BTreeSet<Uuid>>,
     closed: AtomicBool,
     strangers: Mutex<Vec<String>>,
 }
@@ -162,6 +164,31 @@ impl Ledger {
         let entries = self.lock();
         let problem = entries.get(&unit)?.problem.as_deref();
         problem.cloned()
+    }
+
+    /// The same, unless it keeps nobody from using the unit.
+    pub fn trouble(&self, unit: Unit) -> Option<Problem> {
+        match unit {
+            Unit::Pool(pool) if self.serves(pool) => None,
+            _ => self.problem(unit),
+        }
+    }
+
+    /// Whether a pool serves as it was although the last attempt at growing it has failed.
+    pub(super) fn serves(&self, pool: Uuid) -> bool {
+        self.serving().contains(&pool)
+    }
+
+    /// Notes whether it does.
+    pub(super) fn note_serving(&self, pool: Uuid, serves: bool) {
+        match serves {
+            true => self.serving().insert(pool),
+            false => self.serving().remove(&pool),
+        };
+    }
+
+    fn serving(&self) -> MutexGuard<'_, BTreeSet<Uuid>> {
+        self.serving.lock().expect("no holder of this lock panics")
     }
 
     /// Tells all who wait, and who will, that nothing more comes.

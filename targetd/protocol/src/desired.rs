@@ -55,7 +55,8 @@ pub struct PoolDisk {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolDestruction {
-    /// Even if thin devices in it hold data, if nobody can tell, or if disks are missing.
+    /// Even if thin devices in it hold data, if nobody can tell, or if disks are missing or cannot
+    /// be read or written.
     pub force: bool,
 }
 

@@ -60,7 +60,8 @@ pub enum Verb {
     Delete {
         /// Its id or name
         pool: String,
-        /// Even if thin devices that nobody knows hold data in it, or disks are missing
+        /// Even if thin devices that nobody knows hold data in it, if it grows, or if disks are
+        /// missing or fail; those keep what is on them
         #[arg(long)]
         force: bool,
     },

@@ -25,7 +25,7 @@ pub mod work;
 use std::collections::BTreeSet;
 
 use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode, Transport};
-use ashlar_targetd_protocol::DiskReport;
+use ashlar_targetd_protocol::{DiskReport, PoolUsage};
 use uuid::Uuid;
 
 use crate::domain::change::{Change, Decision, Edit, Reply};
@@ -51,6 +51,8 @@ pub struct Facts<'a> {
     pub kernel: bool,
     /// The disks of the box; needed for pools only.
     pub disks: &'a [DiskReport],
+    /// How full the pool is that is to grow, where that is known.
+    pub usage: Option<PoolUsage>,
     /// Where what the thin device maps that is to be adopted ends, in bytes, or why that is not
     /// known; absent when nobody looked.
     pub thin_end: Option<&'a Result<u64, Problem>>,

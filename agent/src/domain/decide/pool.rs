@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use ashlar_protocol::{ObjectKind, ObjectRef, PoolGrowth, PoolSpec, Problem, ProblemCode};
-use ashlar_targetd_protocol::{DiskId, DiskReport};
+use ashlar_targetd_protocol::{DiskId, DiskReport, PoolUsage};
 use uuid::Uuid;
 
 use super::{Facts, Verdict, busy, check_online, kernel_away, missing, refuse, taken};
@@ -45,10 +45,15 @@ pub(super) fn create(
     facts: &Facts<'_>,
 ) -> Result<Verdict, Problem> {
     if let Some(entry) = intent.pool(id) {
-        let equal = PoolSpec {
+        let mut there = PoolSpec {
             wipe: spec.wipe,
             ..entry.record.spec.clone()
-        } == *spec;
+        };
+        let mut equal = there == *spec;
+        if let Some(made_on) = entry.record.made_on {
+            there.disks.truncate(made_on as usize);
+            equal |= there == *spec;
+        }
         return match entry.record.phase {
             PoolPhase::Withdrawn => Err(busy(ObjectKind::Pool, id, "withdrawn")),
             _ if !equal => Err(taken(ObjectKind::Pool, id)),
@@ -90,19 +95,24 @@ pub(super) fn grow(
 ) -> Result<Verdict, Problem> {
     let there = find_present(intent, id)?;
     let object = Unit::Pool(id).object();
-    let known = spec
-        .disks
-        .iter()
-        .all(|disk| there.spec.disks.contains(disk));
-    match there.growth {
-        Some(_) if known && !spec.disks.is_empty() => {
-            return Ok(Verdict::Underway(Unit::Pool(id)));
+    let has = |disk: &DiskId| there.spec.disks.contains(disk);
+    let known = !spec.disks.is_empty() && spec.disks.iter().all(has);
+    let other = spec
+        .metadata_size
+        .filter(|size| *size != there.metadata_size);
+    match (there.growth, known, other) {
+        (Some(_), true, None) => return Ok(Verdict::Underway(Unit::Pool(id))),
+        (Some(_), _, _) => return Err(busy(ObjectKind::Pool, id, "grown")),
+        (None, true, None) => return Ok(Verdict::Already(Some(Unit::Pool(id)))),
+        (None, true, Some(size)) => {
+            let detail = format!(
+                "{object} has these disks and metadata of {} bytes, which become {size} only \
+                 with disks that it does not have yet",
+                there.metadata_size
+            );
+            return Err(refuse(ProblemCode::OutOfRange, object, detail));
         }
-        Some(_) => return Err(busy(ObjectKind::Pool, id, "grown")),
-        None if known && !spec.disks.is_empty() => {
-            return Ok(Verdict::Already(Some(Unit::Pool(id))));
-        }
-        None => {}
+        (None, false, _) => {}
     }
     check_disks(intent, object, &spec.disks, there.spec.disks.len())?;
     check_size(object, &METADATA_SIZES, spec.metadata_size)?;
@@ -111,7 +121,7 @@ pub(super) fn grow(
     }
     check_online(object, id, facts)?;
     let disks = free_disks(object, &spec.disks, spec.wipe, facts)?;
-    let record = grown(object, there, spec, &disks, generation)?;
+    let record = grown(object, there, spec, (&disks[..], facts.usage), generation)?;
     let edits = vec![Edit::put(Record::Pool(id, record))];
     Ok(Verdict::Changed(edits, Some(Unit::Pool(id))))
 }
@@ -120,7 +130,7 @@ fn grown(
     object: ObjectRef,
     there: &PoolRecord,
     spec: &PoolGrowth,
-    disks: &[&DiskReport],
+    (disks, usage): (&[&DiskReport], Option<PoolUsage>),
     generation: u64,
 ) -> Result<PoolRecord, Problem> {
     let capacity = there
@@ -152,9 +162,21 @@ fn grown(
         None if rooms.iter().sum::<u64>() == rooms_had => there.metadata_size,
         None => rooms.iter().sum::<u64>().min(MAX_METADATA),
     };
+    // As targetd judges it, which has the last word; here before anything is changed.
+    let blocks = (capacity + data) / there.block_size;
+    if let Some(usage) = usage
+        && !usage.can_count(blocks, metadata_size / METADATA_BLOCK)
+    {
+        let detail = format!(
+            "{object} uses {} of {} blocks of metadata, and has too few left to count {blocks} \
+             blocks of data in {metadata_size} bytes of them",
+            usage.metadata_used, usage.metadata_total
+        );
+        return Err(refuse(ProblemCode::NoSpace, object, detail));
+    }
     let mut record = PoolRecord {
         metadata_size,
-        low_water_blocks: low_water((capacity + data) / there.block_size),
+        low_water_blocks: low_water(blocks),
         generation,
         metadata_rooms: rooms,
         growth: Some(Growing {
@@ -164,6 +186,7 @@ fn grown(
             wipe: spec.wipe,
             since: generation,
         }),
+        made_on: there.made_on.or(Some(had as u32)),
         ..there.clone()
     };
     record.spec.disks.extend(spec.disks.iter().cloned());
@@ -227,7 +250,8 @@ pub(super) fn delete(
         Some(entry) if since < generation => &entry.record,
         _ => find_present(intent, id)?,
     };
-    if there.growth.is_some() {
+    // What cannot grow may still be given up as a whole.
+    if there.growth.is_some() && !force {
         return Err(busy(ObjectKind::Pool, id, "grown"));
     }
     check_empty(intent, id)?;
@@ -296,7 +320,10 @@ fn check_disks(
             return Err(refuse(ProblemCode::InvalidField, object, detail));
         }
         if let Some(owner) = intent.pool_of_disk(disk) {
-            let detail = format!("disk {disk} belongs to pool {owner}");
+            let detail = match owner == object.id {
+                true => format!("disk {disk} is one of {object} already"),
+                false => format!("disk {disk} belongs to pool {owner}"),
+            };
             return Err(refuse(ProblemCode::InUse, object, detail));
         }
     }
@@ -422,6 +449,7 @@ fn lay_out(
         generation,
         metadata_rooms: Vec::new(),
         growth: None,
+        made_on: None,
     })
 }
 

@@ -107,11 +107,13 @@ fn samples() -> Vec<(Record, &'static str)> {
         generation: 3,
         metadata_rooms: Vec::new(),
         growth: None,
+        made_on: None,
     };
     let mut larger = pool.clone();
     larger.spec.disks.push("serial-DISK1".parse().unwrap());
     larger.metadata_size = 128 << 20;
     larger.metadata_rooms = vec![64 << 20, 64 << 20];
+    larger.made_on = Some(1);
     larger.growth = Some(Growing {
         disks: 1,
         metadata_size: 64 << 20,

@@ -286,6 +286,7 @@ fn a_pool_whose_new_disks_cannot_be_had_is_what_it_was() {
     };
     // Not when it may be larger already, nor for what may pass.
     for (code, device) in [
+        (ProblemCode::Cancelled, Some(CAPACITY)),
         (ProblemCode::WrongState, None),
         (ProblemCode::WrongState, Some(2 * CAPACITY)),
         (ProblemCode::KernelFailed, Some(CAPACITY)),
@@ -306,6 +307,7 @@ fn a_pool_whose_new_disks_cannot_be_had_is_what_it_was() {
         metadata_rooms: Vec::new(),
         ..after
     };
+    assert_eq!(same.made_on, None);
     assert_eq!(same, before);
     assert!(failed(&world, span.tried));
     // The request that made the pool did not fail.
@@ -337,6 +339,12 @@ fn a_pool_that_cannot_be_destroyed_is_kept_unless_it_may_be_gone_in_part() {
     let refused = |code| Grounds::new(Problem::new(code, "it holds something"));
     let later = refused(ProblemCode::KernelFailed);
     assert_eq!(withdraw(&world.intent, unit, span, &later), []);
+    // What the kernel will not do later either is final, whatever its code.
+    let mut never = refused(ProblemCode::KernelFailed);
+    never.problem.retryable = false;
+    assert_ne!(withdraw(&world.intent, unit, span, &never), []);
+    let used = refused(ProblemCode::InUse);
+    assert_ne!(withdraw(&world.intent, unit, span, &used), []);
     let edits = withdraw(&world.intent, unit, span, &refused(ProblemCode::NotBlank));
     apply(&mut world, &edits);
     let after = PoolRecord {

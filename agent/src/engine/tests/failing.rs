@@ -162,6 +162,36 @@ async fn a_pool_that_cannot_grow_is_what_it_was_and_takes_new_things() {
 }
 
 #[tokio::test]
+async fn a_pool_that_fails_to_grow_serves_as_it_was() {
+    let rig = Rig::furnished().await;
+    let grows = |request: &Request| matches!(request, Request::ApplyPool(pool) if pool.grows_from.is_some());
+    rig.fake
+        .rule(usize::MAX, Behaviour::Fail(FailureKind::Kernel), grows);
+    let short = Duration::from_millis(10);
+    let answer = rig.ask_as(id(9), grow(&["serial-DISK1"]), short).await;
+    assert!(matches!(answer, Ok(Answer::Accepted(_))), "{answer:?}");
+    rig.outcome(volume(id(1), MIB)).await;
+    // Nor does a new process wait for it.
+    let rig = rig.restart().await;
+    rig.outcome(volume(id(2), MIB)).await;
+    rig.outcome(attach(id(3), id(1), HOST, Transport::Iscsi))
+        .await;
+    assert_ne!(
+        rig.engine.job(id(9)).await.unwrap().state,
+        JobState::Succeeded
+    );
+    rig.fake.obey();
+    rig.ask_as(id(9), grow(&["serial-DISK1"]), LONG)
+        .await
+        .unwrap();
+    assert_eq!(rig.engine.pool(POOL).await.unwrap().disks.len(), 2);
+    assert_eq!(
+        rig.engine.job(id(9)).await.unwrap().state,
+        JobState::Succeeded
+    );
+}
+
+#[tokio::test]
 async fn a_pool_that_is_not_to_be_destroyed_stays_and_one_that_is_is_gone() {
     let rig = Rig::empty().await;
     rig.outcome(pool(POOL, &["serial-DISK0"])).await;

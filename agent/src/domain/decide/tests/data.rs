@@ -46,6 +46,7 @@ pub(super) fn begin_as(
         now: 1_800_000_000,
         kernel: world.kernel,
         disks: &[],
+        usage: None,
         thin_end: None,
         transports: &BTreeSet::new(),
         settled: &|_| true,

@@ -43,6 +43,7 @@ fn asked_as(job: Uuid, world: &mut World, volume: Uuid, spec: &MoveSpec) -> Resu
         now: 1_800_000_000,
         kernel: world.kernel,
         disks: &[],
+        usage: None,
         transports: &world.transports,
         settled: &|_| true,
         trouble: &|unit| world.troubled.get(&unit).cloned(),

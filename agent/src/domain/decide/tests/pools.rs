@@ -1,6 +1,7 @@
 //! Pools that grow and go.
 
 use ashlar_protocol::{PoolGrowth, PoolUpdate};
+use ashlar_targetd_protocol::{PoolUsage, Sectors};
 
 use super::*;
 use crate::domain::record::{Destruction, Growing, PoolRecord};
@@ -101,6 +102,56 @@ fn where_metadata_are_stays_when_a_pool_grows_again() {
 }
 
 #[test]
+fn a_pool_that_has_grown_is_still_the_one_that_was_asked_for() {
+    let world = &mut World::furnished();
+    for disk in ["serial-DISK1", "serial-DISK2"] {
+        world.does(grow(&[disk]));
+        world.settle(Unit::Pool(POOL));
+    }
+    unchanged(world, pool(POOL, &["serial-DISK0"]));
+    unchanged(
+        world,
+        pool(POOL, &["serial-DISK0", "serial-DISK1", "serial-DISK2"]),
+    );
+    let other = pool(POOL, &["serial-DISK0", "serial-DISK1"]);
+    refuses(world, other, AlreadyExists, "is not as asked for");
+}
+
+#[test]
+fn a_pool_grows_by_no_more_data_than_its_metadata_can_count() {
+    let world = &mut World::furnished();
+    let usage = |metadata_used| {
+        Some(PoolUsage {
+            transaction_id: 1,
+            metadata_used,
+            metadata_total: 64 * MIB / 4096,
+            data_used: 0,
+            data_total: CAPACITY / 65_536,
+            block: Sectors(128),
+        })
+    };
+    world.usage = usage(64 * MIB / 4096 - 50);
+    refuses(world, grow(&["serial-DISK1"]), NoSpace, "too few left");
+    // Unless they grow, too.
+    let larger = grown_with(|spec| spec.metadata_size = Some(80 * MIB));
+    assert!(world.decide(&larger).is_ok());
+    world.usage = usage(1000);
+    world.does(grow(&["serial-DISK1"]));
+}
+
+#[test]
+fn the_metadata_of_a_pool_grow_only_with_new_disks() {
+    let world = &mut World::furnished();
+    let same = |size| {
+        let mut spec = growth(&["serial-DISK0"]);
+        spec.metadata_size = Some(size);
+        Command::PoolGrow { id: POOL, spec }
+    };
+    unchanged(world, same(record(world).metadata_size));
+    refuses(world, same(100 * MIB), OutOfRange, "does not have yet");
+}
+
+#[test]
 fn what_a_pool_cannot_grow_by_is_named() {
     let world = &mut World::furnished();
     world.does(pool(id(1), &["serial-DISK2"]));
@@ -118,7 +169,7 @@ fn what_a_pool_cannot_grow_by_is_named() {
         (
             grow(&["serial-DISK0", "serial-DISK1"]),
             InUse,
-            "serial-DISK0 belongs to pool",
+            "serial-DISK0 is one of",
         ),
         (grow(&["serial-NONE"]), NotFound, "no disk serial-NONE"),
         (
@@ -233,7 +284,11 @@ fn a_pool_with_anything_in_it_is_not_destroyed() {
     }
     let world = &mut empty();
     world.does(grow(&["serial-DISK1"]));
-    refuses(world, destroy(true), Busy, "being grown");
+    refuses(world, destroy(false), Busy, "being grown");
+    // Whatever becomes of the growth.
+    assert_eq!(world.does(destroy(true)), Some(Unit::Pool(POOL)));
+    world.settle(Unit::Pool(POOL));
+    assert!(world.intent.pool(POOL).is_none());
     let world = &mut World::empty();
     refuses(world, destroy(true), NotFound, "does not exist");
     world.does(pool(POOL, &["serial-DISK0"]));
