@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
 use ashlar_protocol::{
-    ExtendSpec, Labels, Parent, PoolGrowth, PoolState, RevertSpec, SnapshotSpec, SnapshotState,
-    Transport, VolumeSpec,
+    ExtendSpec, Labels, Parent, PoolGrowth, PoolState, ProblemCode, RevertSpec, SnapshotSpec,
+    SnapshotState, Transport, VolumeSpec,
 };
 use ashlar_site::Device;
 use uuid::Uuid;
@@ -88,8 +88,8 @@ async fn a_full_pool_loses_nothing() -> anyhow::Result<()> {
     done(lab.client.volume_delete(volume).await?)?;
     done(lab.client.snapshot_delete(snapshot).await?)?;
     let fresh = lab.volume(FILLER).await?;
-    let connection = lab.connect(fresh, Transport::NvmeTcp).await?;
-    let device = lab.attach(&connection)?;
+    let fresh_connection = lab.connect(fresh, Transport::NvmeTcp).await?;
+    let device = lab.attach(&fresh_connection)?;
     write(&mut lab, &device, FILLER)?;
     compare(&mut lab, &device, FILLER)?;
 
@@ -117,7 +117,22 @@ async fn a_full_pool_loses_nothing() -> anyhow::Result<()> {
     lab.guest.power_cycle()?;
     let pool = lab.client.pool_show(lab.pool).await?;
     ensure!(pool.disks.len() == 2, "{pool:?}");
-    compare(&mut lab, &larger, amount)
+    compare(&mut lab, &larger, amount)?;
+
+    // What was let go of goes with the pool only by force.
+    for (volume, connection) in [(volume, &connection), (fresh, &fresh_connection)] {
+        lab.detach(connection)?;
+        done(lab.client.volume_detach_all(volume).await?)?;
+    }
+    done(lab.client.volume_delete(fresh).await?)?;
+    done(lab.client.volume_release(volume).await?)?;
+    let refused = lab.client.pool_delete(lab.pool).await.err();
+    let refused = refused.context("a pool was destroyed with what it holds")?;
+    let code = refused.problem().map(|problem| problem.code);
+    ensure!(code == Some(ProblemCode::NotBlank), "{refused}");
+    done(lab.client.pool_delete_by_force(lab.pool).await?)?;
+    ensure!(lab.client.pool_show(lab.pool).await.is_err(), "it is there");
+    Ok(())
 }
 
 /// By the second disk.
