@@ -7,7 +7,8 @@ use ashlar_kernel_iface::block::{
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::dm::{
     DeviceMapper, DmAccess, DmName, Linear, PoolFeatures, PoolMessage, PoolMode, StatusFreshness,
-    SuspendFlags, Table, Target, Thin, ThinPool, ThinPoolStatus, ThinPoolUsage, ThinStatus,
+    SuspendFlags, Table, TableSlot, Target, Thin, ThinPool, ThinPoolStatus, ThinPoolUsage,
+    ThinStatus,
 };
 use ashlar_kernel_iface::lio::{BackstoreId, Lio};
 use ashlar_kernel_iface::model::{ModelDisk, ModelDm, ModelKernel, Module};
@@ -128,6 +129,42 @@ fn a_pool_fills_up_and_says_so() {
     assert_eq!(usage(&kernel).mode, PoolMode::OutOfDataSpace);
     let beyond = kernel.write_thin(&name("pool"), thin(1), 1025);
     assert_eq!(beyond, Err(Errno::ENOSPC));
+}
+
+/// As the kernel's source has it: data grow before the metadata that were given with them.
+#[test]
+fn data_that_the_metadata_as_they_were_cannot_count_leave_a_pool_for_repair() {
+    let (kernel, _) = machine();
+    let large = kernel.add_disk(ModelDisk::new("LARGE", Bytes(4 << 30)));
+    activate_pool(&kernel, large);
+    let (dm, pool) = (kernel.dm(), name("pool"));
+    kernel.fill_metadata(&pool, 0).unwrap();
+    assert_eq!(usage(&kernel).mode, PoolMode::ReadOnly);
+    let more = Sectors(METADATA.0 + 2048);
+    let length = Sectors(4 << 20);
+    for (device, length, offset) in [("meta", more, 4096), ("data", length, 16_384)] {
+        let table = Table::single(length, linear(large, offset));
+        dm.load(&name(device), &table, DmAccess::ReadWrite).unwrap();
+        dm.resume(&name(device), SuspendFlags::FLUSH).unwrap();
+    }
+    let live = dm.table(&pool, TableSlot::Live).unwrap();
+    let target = live.lines()[0].target;
+    let grow = |length| {
+        let table = Table::single(length, target);
+        dm.load(&pool, &table, DmAccess::ReadWrite).unwrap();
+        dm.resume(&pool, SuspendFlags::NO_FLUSH)
+    };
+    assert_eq!(grow(length).unwrap_err().errno(), Some(Errno::ENOSPC));
+    assert!(dm.info(&pool).unwrap().unwrap().suspended);
+    let after = usage(&kernel);
+    assert!(after.needs_check && after.data_total == 1024, "{after:?}");
+    // On a table of its size it is resumed, and stays as it is.
+    grow(DATA).unwrap();
+    let after = usage(&kernel);
+    assert_eq!(
+        (after.mode, after.metadata_total),
+        (PoolMode::ReadOnly, 1024)
+    );
 }
 
 #[test]
