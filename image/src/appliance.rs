@@ -1,20 +1,24 @@
 //! The appliance's disk.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::BuildError;
 use crate::boot::{Boot, boot};
 use crate::cache::{Cache, Key};
-use crate::disk::{Disk, ROOT_NAME};
+use crate::disk::Disk;
+use crate::esp::Esp;
 use crate::filesystem::Stage;
-use crate::instance::write_state;
-use crate::overlay;
 use crate::recipe::Recipe;
+use crate::slot::{Root, Slot};
+use crate::tools::Tools;
+use crate::uki::SigningKey;
+use crate::{BuildError, overlay, sizes};
 
 const RECIPE: Recipe = Recipe {
     name: "appliance",
     variant: "essential",
     packages: &[
+        "dosfstools",
         "iproute2",
         "kmod",
         "systemd-sysv",
@@ -44,6 +48,8 @@ pub struct ApplianceInputs {
     pub targetd: PathBuf,
     /// What the agent starts to read a disk image of a stranger's.
     pub convert: PathBuf,
+    /// What signs all that the machine's firmware starts, or nothing does.
+    pub signing: Option<SigningKey>,
     /// Where builds are kept; made if missing.
     pub cache: PathBuf,
 }
@@ -51,71 +57,127 @@ pub struct ApplianceInputs {
 /// A bootable appliance whose state partition has no configuration yet.
 #[derive(Clone, Debug)]
 pub struct Appliance {
-    /// Raw disk image: GPT with ESP, root and state. Boots by UEFI. Shared: boot an
+    /// Raw disk image: GPT with ESP, two slots, state. Boots by UEFI. Shared: boot an
     /// [`instance`](crate::instance()) of it, or a snapshot.
     pub disk: PathBuf,
-    /// The kernel on the ESP, for `-kernel`.
+    /// The kernel of both slots, for `-kernel`.
     pub kernel: PathBuf,
-    /// The initial file system on the ESP, for `-initrd`.
+    /// The initial file system of both slots, for `-initrd`.
     pub initrd: PathBuf,
-    /// The kernel command line, for `-append`.
+    /// The kernel command line of slot a, for `-append`.
     pub cmdline: String,
+    /// What is in a slot and how much room it takes, as text.
+    pub sizes: PathBuf,
 }
 
 /// Builds the appliance, or finds it in the cache.
 pub fn appliance(inputs: &ApplianceInputs) -> Result<Appliance, BuildError> {
     let cache = Cache::open(&inputs.cache)?;
     let boot = boot(&cache)?;
+    let tools = Tools::unpack(&cache)?;
     let tree = RECIPE.tree(&cache)?;
-    let key = overlay::parts()
-        .fold(RECIPE.key(), Key::with)
-        .with(MODULES)
-        .with(esp_cmdline())
-        .with_file(&boot.kernel)?
-        .with_file(&boot.initrd)?
-        .with_file(&inputs.agent)?
-        .with_file(&inputs.targetd)?
-        .with_file(&inputs.convert)?;
+    let parts = Parts {
+        tree: &tree,
+        boot: &boot,
+        tools: &tools,
+        inputs,
+    };
+    let key = parts.root_key()?;
+    let built = cache.entry("appliance-root", &key, |partial| parts.build_root(partial))?;
+    let root = Root::read(&built)?;
+    let key = parts.disk_key(&key)?;
     let entry = cache.entry("appliance-disk", &key, |partial| {
-        build(&tree, &boot, inputs, partial)
+        parts.build_disk(&root, partial)
     })?;
     Ok(Appliance {
         disk: entry.join("disk.img"),
+        cmdline: cmdline(&root.cmdline(Slot::A)),
+        sizes: built.join(SIZES),
         kernel: boot.kernel,
         initrd: boot.initrd,
-        cmdline: cmdline(),
     })
 }
 
-fn cmdline() -> String {
-    format!(
-        "root=PARTLABEL={ROOT_NAME} ro console=ttyS0 quiet systemd.show_status=no systemd.gpt_auto=no"
-    )
+const SIZES: &str = "sizes";
+
+/// A kernel that panics starts the machine again, which takes a try off the slot.
+fn cmdline(root: &str) -> String {
+    format!("{root} panic=5 console=ttyS0 quiet systemd.show_status=no systemd.gpt_auto=no")
 }
 
 /// Booted from its own disk, the appliance takes no units or passwords from the machine's
 /// firmware tables; only a test, which gives the kernel its command line, can hand it some.
-fn esp_cmdline() -> String {
-    format!("{} systemd.import_credentials=no", cmdline())
+fn esp_cmdline(root: &str) -> String {
+    format!("{} systemd.import_credentials=no", cmdline(root))
 }
 
-fn build(
-    tree: &Path,
-    boot: &Boot,
-    inputs: &ApplianceInputs,
-    partial: &Path,
-) -> Result<(), BuildError> {
-    let stage = Stage::copy(tree, partial.join("stage"))?;
-    overlay::apply(&stage)?;
-    stage.add("usr/sbin/ashlar-agent", 0o755, &inputs.agent)?;
-    stage.add("usr/sbin/ashlar-targetd", 0o755, &inputs.targetd)?;
-    stage.add("usr/sbin/ashlar-convert", 0o755, &inputs.convert)?;
-    let modules = boot.modules.closure(MODULES)?;
-    boot.modules.install(&modules, stage.root())?;
-    let path = partial.join("disk.img");
-    let disk = Disk::create(&path)?;
-    disk.write_esp(boot, &esp_cmdline())?;
-    disk.write_root(stage.root())?;
-    write_state(&disk, &[])?;
-    stage.remove()
+/// What the disk is made of.
+struct Parts<'a> {
+    tree: &'a Path,
+    boot: &'a Boot,
+    tools: &'a Tools,
+    inputs: &'a ApplianceInputs,
+}
+
+impl Parts<'_> {
+    fn root_key(&self) -> Result<Key, BuildError> {
+        overlay::parts()
+            .fold(RECIPE.key().with(Tools::key().digest()), Key::with)
+            .with(MODULES)
+            .with(self.boot.modules.version())
+            .with_file(&self.boot.initrd)?
+            .with_file(&self.inputs.agent)?
+            .with_file(&self.inputs.targetd)?
+            .with_file(&self.inputs.convert)
+    }
+
+    fn build_root(&self, partial: &Path) -> Result<(), BuildError> {
+        let stage = self.stage(partial.join("stage"))?;
+        let root = Root::build(self.tools, stage.root(), partial)?;
+        let report = sizes::report(&stage, &root, self.boot)?;
+        let path = partial.join(SIZES);
+        fs::write(&path, report).map_err(BuildError::io("write", &path))?;
+        stage.remove()
+    }
+
+    fn disk_key(&self, root: &Key) -> Result<Key, BuildError> {
+        let key = Key::default()
+            .with(root.digest())
+            .with(esp_cmdline(""))
+            .with_file(&self.boot.kernel)?;
+        match &self.inputs.signing {
+            Some(signing) => key.with_file(&signing.key)?.with_file(&signing.certificate),
+            None => Ok(key),
+        }
+    }
+
+    fn build_disk(&self, root: &Root, partial: &Path) -> Result<(), BuildError> {
+        let content = partial.join("esp");
+        let esp = Esp {
+            tools: self.tools,
+            boot: self.boot,
+            signing: self.inputs.signing.as_ref(),
+        };
+        esp.fill(&content, |slot| esp_cmdline(&root.cmdline(slot)))?;
+        let path = partial.join("disk.img");
+        let disk = Disk::create(&path)?;
+        disk.write_esp(&content)?;
+        disk.write_factory()?;
+        for slot in Slot::ALL {
+            disk.write_root(slot, root)?;
+        }
+        disk.write_state(None)?;
+        fs::remove_dir_all(&content).map_err(BuildError::io("remove", &content))
+    }
+
+    fn stage(&self, place: PathBuf) -> Result<Stage, BuildError> {
+        let stage = Stage::copy(self.tree, place)?;
+        overlay::apply(&stage)?;
+        stage.add("usr/sbin/ashlar-agent", 0o755, &self.inputs.agent)?;
+        stage.add("usr/sbin/ashlar-targetd", 0o755, &self.inputs.targetd)?;
+        stage.add("usr/sbin/ashlar-convert", 0o755, &self.inputs.convert)?;
+        let modules = self.boot.modules.closure(MODULES)?;
+        self.boot.modules.install(&modules, stage.root())?;
+        Ok(stage)
+    }
 }

@@ -27,8 +27,13 @@ impl Key {
         Ok(self.with(fs::read(path).map_err(BuildError::io("read", path))?))
     }
 
+    /// The digest of all of them.
+    pub(crate) fn digest(&self) -> [u8; 32] {
+        self.0.clone().finalize().into()
+    }
+
     fn name(&self, kind: &str) -> String {
-        let digest = self.0.clone().finalize();
+        let digest = self.digest();
         let hex: String = digest[..8]
             .iter()
             .map(|byte| format!("{byte:02x}"))

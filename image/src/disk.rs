@@ -1,52 +1,86 @@
 //! The appliance's disk: what is where on it.
 //!
-//! | partition      | MiB from | MiB | what |
-//! |----------------|---------:|----:|------|
-//! | `ashlar-esp`   |        1 |  64 | FAT: boot loader, kernel, initial file system |
-//! | `ashlar-root`  |       65 | 512 | ext4, read-only in use: the firmware |
-//! | `ashlar-state` |      577 | 256 | ext4: what makes one box different from another |
+//! | partition        | MiB from | MiB | what |
+//! |------------------|---------:|----:|------|
+//! | `ashlar-esp`     |        1 | 128 | FAT: boot loader, one kernel image for each slot |
+//! | `ashlar-factory` |      129 |  16 | ext4: what a box is given once, where it is made |
+//! | `ashlar-root-a`  |      145 | 250 | erofs and its hashes: the firmware |
+//! | `ashlar-root-b`  |      395 | 250 | the same, or another firmware |
+//! | `ashlar-state`   |      645 | 256 | ext4: what makes one box different from another |
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
-use std::path::Path;
+use std::io::{self, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gpt::disk::LogicalBlockSize;
 use gpt::mbr::ProtectiveMBR;
-use gpt::partition_types;
+use gpt::partition_types::{self, Type};
+use uuid::Uuid;
 
 use crate::BuildError;
-use crate::boot::Boot;
 use crate::command::run;
 use crate::filesystem::Ext4;
+use crate::recipe::EPOCH;
+use crate::slot::{Root, Slot};
 
 const MIB: u64 = 1 << 20;
 const SECTOR: u64 = 512;
 
-/// Name of the root partition and label of its file system.
-pub(crate) const ROOT_NAME: &str = "ashlar-root";
-
 const ESP: Span = Span {
     start: 1,
-    length: 64,
+    length: 128,
 };
-const ROOT: Span = Span {
-    start: 65,
-    length: 512,
+const FACTORY: Span = Span {
+    start: 129,
+    length: 16,
 };
+const ROOT_A: Span = Span {
+    start: 145,
+    length: SLOT_SIZE,
+};
+const ROOT_B: Span = Span {
+    start: 145 + SLOT_SIZE,
+    length: SLOT_SIZE,
+};
+/// Last, so that it can be made to end where a larger disk does.
 const STATE: Span = Span {
-    start: 577,
+    start: 645,
     length: 256,
 };
+/// MiB that a firmware may take, with its hashes.
+const SLOT_SIZE: u64 = 250;
 /// The second copy of the partition table takes less than one MiB.
-const TOTAL: u64 = 577 + 256 + 1;
+const TOTAL: u64 = 645 + 256 + 1;
+
+/// Names of disks and partitions, of which the last byte says which: the same in every image.
+const UUIDS: Uuid = Uuid::from_u128(0xa5a1_a400_0000_4000_8000_0000_0000_0000);
+/// The FAT's serial number.
+const ESP_SERIAL: &str = "a5a1a400";
 
 /// A part of the disk, in MiB.
 struct Span {
     start: u64,
     length: u64,
 }
+
+impl Span {
+    fn of(slot: Slot) -> Self {
+        match slot {
+            Slot::A => ROOT_A,
+            Slot::B => ROOT_B,
+        }
+    }
+}
+
+/// Where a slot begins, in bytes.
+pub(crate) fn offset(slot: Slot) -> u64 {
+    Span::of(slot).start * MIB
+}
+
+/// Where the ESP begins, in bytes: `mdir -i DISK@@OFFSET` lists it.
+pub const ESP_OFFSET: u64 = ESP.start * MIB;
 
 /// A disk image in the making.
 pub(crate) struct Disk<'a> {
@@ -71,57 +105,86 @@ impl<'a> Disk<'a> {
         Self { path }
     }
 
-    /// Fills the ESP: the loader, and one entry with this kernel command line.
-    pub(crate) fn write_esp(&self, boot: &Boot, cmdline: &str) -> Result<(), BuildError> {
+    /// Makes the ESP of a directory's content.
+    pub(crate) fn write_esp(&self, content: &Path) -> Result<(), BuildError> {
         let offset = (ESP.start * MIB / SECTOR).to_string();
         let kilobytes = (ESP.length * 1024).to_string();
         let mut format = Command::new("mkfs.vfat");
         // One sector a cluster: with larger ones there would be too few of them for FAT32.
-        format.args([
-            "-F",
-            "32",
-            "-s",
-            "1",
-            "-n",
-            "ASHLAR-ESP",
-            "--offset",
-            &offset,
-        ]);
+        format
+            .args(["-F", "32", "-s", "1", "-n", "ASHLAR-ESP", "-i", ESP_SERIAL])
+            .args(["--invariant", "--offset", &offset]);
         run(format.arg(self.path).arg(kilobytes))?;
-        let directory = tempfile::tempdir().map_err(BuildError::io("create", Path::new("/tmp")))?;
-        let stage = directory.path();
-        fill_esp(stage, boot, cmdline)?;
+        let mut dates = Command::new("find");
+        dates.arg(content).args(["-exec", "touch", "-d"]);
+        run(dates.arg(format!("@{EPOCH}")).args(["{}", "+"]))?;
         let mut copy = Command::new("mcopy");
-        copy.args(["-s", "-Q", "-i"])
-            .arg(format!("{}@@{}", self.path.display(), ESP.start * MIB));
-        run(copy
-            .arg(stage.join("EFI"))
-            .arg(stage.join("loader"))
-            .arg("::/"))
-        .map(drop)
+        copy.env("SOURCE_DATE_EPOCH", EPOCH)
+            .env("TZ", "UTC")
+            .args(["-s", "-Q", "-m", "-i"])
+            .arg(format!("{}@@{ESP_OFFSET}", self.path.display()))
+            .args(sorted(content)?);
+        run(copy.arg("::/")).map(drop)
     }
 
-    /// Makes the root file system of a directory's content.
-    pub(crate) fn write_root(&self, content: &Path) -> Result<(), BuildError> {
-        let root = Ext4 {
-            label: ROOT_NAME,
-            offset: ROOT.start * MIB,
-            size: ROOT.length * MIB,
-            journal: false,
-        };
-        root.write(self.path, content)
+    /// Puts a firmware's root into a slot.
+    pub(crate) fn write_root(&self, slot: Slot, root: &Root) -> Result<(), BuildError> {
+        let room = SLOT_SIZE * MIB;
+        if root.size > room {
+            return Err(BuildError::TooLarge {
+                what: "the root file system",
+                needed: root.size,
+                room,
+            });
+        }
+        let mut image = File::open(&root.image).map_err(BuildError::io("open", &root.image))?;
+        let mut disk = File::options()
+            .write(true)
+            .open(self.path)
+            .map_err(BuildError::io("open", self.path))?;
+        disk.seek(SeekFrom::Start(offset(slot)))
+            .and_then(|_| io::copy(&mut image, &mut disk))
+            .map_err(BuildError::io("write", self.path))?;
+        Ok(())
     }
 
-    /// Makes the state file system of a directory's content.
-    pub(crate) fn write_state(&self, content: &Path) -> Result<(), BuildError> {
+    /// Makes the state file system of a directory's content, or an empty one.
+    pub(crate) fn write_state(&self, content: Option<&Path>) -> Result<(), BuildError> {
         let state = Ext4 {
             label: "ashlar-state",
+            uuid: uuid(0x15),
             offset: STATE.start * MIB,
             size: STATE.length * MIB,
             journal: true,
         };
         state.write(self.path, content)
     }
+
+    /// Makes an empty file system for what the box is given where it is made, and only there.
+    pub(crate) fn write_factory(&self) -> Result<(), BuildError> {
+        let factory = Ext4 {
+            label: "ashlar-factory",
+            uuid: uuid(0x12),
+            offset: FACTORY.start * MIB,
+            size: FACTORY.length * MIB,
+            journal: false,
+        };
+        factory.write(self.path, None)
+    }
+}
+
+fn uuid(number: u8) -> Uuid {
+    Uuid::from_u128(UUIDS.as_u128() | u128::from(number))
+}
+
+/// What is in a directory, in an order that does not depend on the file system it is in.
+fn sorted(directory: &Path) -> Result<Vec<PathBuf>, BuildError> {
+    let listed = fs::read_dir(directory).map_err(BuildError::io("list", directory))?;
+    let mut paths = listed
+        .map(|entry| Ok(entry.map_err(BuildError::io("list", directory))?.path()))
+        .collect::<Result<Vec<_>, BuildError>>()?;
+    paths.sort();
+    Ok(paths)
 }
 
 fn partition(path: &Path) -> io::Result<()> {
@@ -133,16 +196,11 @@ fn partition(path: &Path) -> io::Result<()> {
     let mut disk = gpt::GptConfig::new()
         .writable(true)
         .logical_block_size(LogicalBlockSize::Lb512)
-        .create_from_device(file, None)
+        .create_from_device(file, Some(UUIDS))
         .map_err(io::Error::other)?;
     disk.update_partitions(BTreeMap::new())
         .map_err(io::Error::other)?;
-    let spans = [
-        ("ashlar-esp", ESP, partition_types::EFI),
-        (ROOT_NAME, ROOT, partition_types::LINUX_ROOT_X64),
-        ("ashlar-state", STATE, partition_types::LINUX_FS),
-    ];
-    for (index, (name, span, kind)) in (1..).zip(spans) {
+    for (index, (name, span, kind)) in (1..).zip(table()) {
         let sectors = |mib: u64| mib * MIB / SECTOR;
         disk.add_partition_at(
             name,
@@ -154,32 +212,72 @@ fn partition(path: &Path) -> io::Result<()> {
         )
         .map_err(io::Error::other)?;
     }
+    let mut partitions = disk.partitions().clone();
+    for (number, partition) in (1..).zip(partitions.values_mut()) {
+        partition.part_guid = uuid(number);
+    }
+    disk.update_partitions(partitions)
+        .map_err(io::Error::other)?;
     disk.write().map_err(io::Error::other).map(drop)
 }
 
-fn fill_esp(stage: &Path, boot: &Boot, cmdline: &str) -> Result<(), BuildError> {
-    let entry = format!(
-        "title Ashlar\nlinux /EFI/ashlar/linux\ninitrd /EFI/ashlar/initrd\noptions {cmdline}\n"
-    );
-    // No menu, and nobody at the console edits the command line.
-    let loader = "timeout 0\neditor no\n";
-    for directory in ["EFI/BOOT", "EFI/ashlar", "loader/entries"] {
-        let directory = stage.join(directory);
-        fs::create_dir_all(&directory).map_err(BuildError::io("create", &directory))?;
+/// Types as the Discoverable Partitions Specification has them, where it has.
+fn table() -> [(&'static str, Span, Type); 5] {
+    let root = |slot: Slot| {
+        let kind = partition_types::LINUX_ROOT_X64;
+        (slot.partition(), Span::of(slot), kind)
+    };
+    [
+        ("ashlar-esp", ESP, partition_types::EFI),
+        ("ashlar-factory", FACTORY, partition_types::LINUX_FS),
+        root(Slot::A),
+        root(Slot::B),
+        ("ashlar-state", STATE, partition_types::LINUX_FS),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn partitions_follow_each_other_and_end_before_the_second_table() {
+        let mut end = 1;
+        for (name, span, _) in table() {
+            assert_eq!(span.start, end, "{name}");
+            end += span.length;
+        }
+        assert_eq!(end + 1, TOTAL);
     }
-    for (from, to) in [
-        (&boot.loader, "EFI/BOOT/BOOTX64.EFI"),
-        (&boot.kernel, "EFI/ashlar/linux"),
-        (&boot.initrd, "EFI/ashlar/initrd"),
-    ] {
-        fs::copy(from, stage.join(to)).map_err(BuildError::io("copy", from))?;
+
+    #[test]
+    fn two_disks_have_the_same_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let bytes = ["one", "two"].map(|name| {
+            let path = directory.path().join(name);
+            Disk::create(&path).unwrap();
+            let mut bytes = vec![0; 64 << 10];
+            let mut file = File::open(&path).unwrap();
+            file.read_exact(&mut bytes[..32 << 10]).unwrap();
+            file.seek(SeekFrom::End(-(32 << 10))).unwrap();
+            file.read_exact(&mut bytes[32 << 10..]).unwrap();
+            bytes
+        });
+        assert!(bytes[0] == bytes[1], "the partition tables differ");
+        assert!(bytes[0].iter().any(|byte| *byte != 0));
     }
-    for (to, text) in [
-        ("loader/loader.conf", loader),
-        ("loader/entries/ashlar.conf", &entry),
-    ] {
-        let to = stage.join(to);
-        fs::write(&to, text).map_err(BuildError::io("write", &to))?;
+
+    #[test]
+    fn a_firmware_larger_than_its_slot_is_refused() {
+        let root = Root {
+            image: "root.img".into(),
+            blocks: 0,
+            size: SLOT_SIZE * MIB + 1,
+            hash: String::new(),
+        };
+        let refused = Disk::existing(Path::new("disk.img")).write_root(Slot::A, &root);
+        assert!(matches!(refused, Err(BuildError::TooLarge { .. })));
     }
-    Ok(())
 }

@@ -5,8 +5,11 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use uuid::Uuid;
+
 use crate::BuildError;
 use crate::command::run;
+use crate::recipe::EPOCH;
 
 /// A copy of a package tree that may be added to. Its files are links to the tree's, so every
 /// change replaces a file and none writes into one.
@@ -77,6 +80,8 @@ fn restrict(path: &Path, mode: u32) -> Result<(), BuildError> {
 pub(crate) struct Ext4<'a> {
     /// The file system's label.
     pub label: &'a str,
+    /// Its name, and what the places of files in directories are made of.
+    pub uuid: Uuid,
     /// Bytes from the image's start.
     pub offset: u64,
     /// Bytes.
@@ -86,27 +91,29 @@ pub(crate) struct Ext4<'a> {
 }
 
 impl Ext4<'_> {
-    /// Makes the file system in an existing image, with a directory's content.
-    pub(crate) fn write(&self, image: &Path, content: &Path) -> Result<(), BuildError> {
+    /// Makes the file system in an existing image, with a directory's content or empty.
+    pub(crate) fn write(&self, image: &Path, content: Option<&Path>) -> Result<(), BuildError> {
         let mut command = Command::new("mke2fs");
         command
+            .env("E2FSPROGS_FAKE_TIME", EPOCH)
+            .args(["-U", &self.uuid.to_string()])
             .args([
                 "-q", "-F", "-t", "ext4", "-b", "4096", "-m", "0", "-L", self.label,
             ])
             .arg("-E")
             .arg(format!(
-                "offset={},lazy_itable_init=0,lazy_journal_init=0",
-                self.offset
+                "offset={},lazy_itable_init=0,lazy_journal_init=0,hash_seed={}",
+                self.offset, self.uuid
             ))
             .args(if self.journal {
                 ["-J", "size=8"]
             } else {
                 ["-O", "^has_journal"]
-            })
-            .arg("-d")
-            .arg(content)
-            .arg(image)
-            .arg(format!("{}k", self.size / 1024));
+            });
+        if let Some(content) = content {
+            command.arg("-d").arg(content);
+        }
+        command.arg(image).arg(format!("{}k", self.size / 1024));
         run(&mut command).map(drop)
     }
 }

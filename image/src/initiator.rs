@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use crate::BuildError;
 use crate::boot::{Boot, boot};
 use crate::cache::Cache;
@@ -31,6 +33,7 @@ const RECIPE: Recipe = Recipe {
 const INIT: &str = include_str!("../initiator/init");
 const MODULES: &str = include_str!("../initiator/modules.txt");
 const LABEL: &str = "initiator-root";
+const UUID: Uuid = Uuid::from_u128(0xa5a1_a400_0000_4000_8000_0000_0000_0021);
 const SIZE: u64 = 640 << 20;
 
 /// A bootable initiator.
@@ -82,10 +85,11 @@ fn build(tree: &Path, boot: &Boot, partial: &Path) -> Result<(), BuildError> {
     image.set_len(SIZE).map_err(BuildError::io("size", &path))?;
     let root = Ext4 {
         label: LABEL,
+        uuid: UUID,
         offset: 0,
         size: SIZE,
         journal: true,
     };
-    root.write(&path, stage.root())?;
+    root.write(&path, Some(stage.root()))?;
     stage.remove()
 }

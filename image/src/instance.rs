@@ -99,7 +99,7 @@ pub(crate) fn write_state(disk: &Disk<'_>, files: &[StateFile]) -> Result<(), Bu
     for file in files {
         write_file(stage, file)?;
     }
-    disk.write_state(stage)
+    disk.write_state(Some(stage))
 }
 
 fn write_file(stage: &Path, file: &StateFile) -> Result<(), BuildError> {

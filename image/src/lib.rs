@@ -2,7 +2,7 @@
 //!
 //! | module        | what |
 //! |---------------|------|
-//! | [`appliance`] | the disk that is flashed: ESP, read-only root, state |
+//! | [`appliance`] | the disk that is flashed: ESP, two slots, state |
 //! | [`instance`]  | a copy of that disk for one box, with its configuration and certificates |
 //! | [`initiator`] | a small machine that logs in to the appliance's targets |
 //! | [`test_shell`]| how a test gets a root shell in a guest, without one being in the image |
@@ -12,8 +12,9 @@
 //! trees take half a minute each and are built once, a new daemon costs a few seconds.
 //!
 //! ```text
-//!  recipe ──mmdebstrap──▶ tree ──┬─ files, modules, daemons ──mke2fs──▶ root ─┐
-//!  recipe ──mmdebstrap──▶ kernel ┴─ modules, busybox ──cpio──▶ initrd ──mcopy─┴─▶ disk
+//!  recipe ──mmdebstrap──▶ tree ──┬─ files, modules, daemons ──erofs, verity──▶ root ──▶ slots a, b
+//!                                │                                              │ root hash
+//!  recipe ──mmdebstrap──▶ kernel ┴─ modules, busybox ──cpio──▶ initrd ──ukify───┴─────▶ ESP
 //! ```
 //!
 //! Building needs root, and [`HOST_PACKAGES`].
@@ -25,19 +26,27 @@ mod cache;
 mod command;
 mod disk;
 mod error;
+mod esp;
 mod filesystem;
 mod initiator;
 mod instance;
 mod modules;
 mod overlay;
 mod recipe;
+mod sizes;
+mod slot;
 mod test_shell;
+mod tools;
+mod uki;
 
 pub use appliance::{AGENT_UID, Appliance, ApplianceInputs, appliance};
+pub use disk::ESP_OFFSET;
 pub use error::BuildError;
 pub use initiator::{Initiator, initiator};
 pub use instance::{Owner, StateFile, instance};
+pub use slot::Slot;
 pub use test_shell::{SHELL_PORT, TEST_SHELL_CMDLINE, test_shell_qemu_args};
+pub use uki::SigningKey;
 
 /// The Debian packages that building needs on the machine itself.
 pub const HOST_PACKAGES: &[&str] = &[
@@ -49,5 +58,6 @@ pub const HOST_PACKAGES: &[&str] = &[
     "mmdebstrap",
     "mtools",
     "systemd",
+    "util-linux",
     "xz-utils",
 ];

@@ -1,10 +1,11 @@
 //! Builds bootable images from the command line.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use ashlar_image::{Appliance, ApplianceInputs, Initiator};
+use ashlar_image::{Appliance, ApplianceInputs, Initiator, SigningKey};
 use clap::{Args, Parser, Subcommand};
 
 /// Build bootable images. Needs root.
@@ -38,6 +39,12 @@ struct Flash {
     /// The reader of disk images
     #[arg(long, value_name = "FILE")]
     convert: PathBuf,
+    /// The private key, in PEM, that signs what the machine's firmware starts
+    #[arg(long, value_name = "FILE", requires = "sign_certificate")]
+    sign_key: Option<PathBuf>,
+    /// Its certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    sign_certificate: Option<PathBuf>,
     /// Where to write the disk
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -46,20 +53,17 @@ struct Flash {
 fn main() -> Result<()> {
     let Arguments { cache, image } = Arguments::parse();
     match image {
-        Image::Appliance(Flash {
-            agent,
-            targetd,
-            convert,
-            out,
-        }) => {
+        Image::Appliance(flash) => {
+            let signing = flash.sign_key.zip(flash.sign_certificate);
             let built = ashlar_image::appliance(&ApplianceInputs {
-                agent,
-                targetd,
-                convert,
+                agent: flash.agent,
+                targetd: flash.targetd,
+                convert: flash.convert,
+                signing: signing.map(|(key, certificate)| SigningKey { key, certificate }),
                 cache,
             })?;
-            copy(&built, &out)?;
-            tell_appliance(&built, &out);
+            copy(&built, &flash.out)?;
+            tell_appliance(&built, &flash.out)?;
         }
         Image::Initiator => tell_initiator(&ashlar_image::initiator(&cache)?),
         Image::Packages => println!("{}", ashlar_image::HOST_PACKAGES.join(" ")),
@@ -78,11 +82,17 @@ fn copy(built: &Appliance, out: &Path) -> Result<()> {
     Ok(())
 }
 
-fn tell_appliance(built: &Appliance, out: &Path) {
+fn tell_appliance(built: &Appliance, out: &Path) -> Result<()> {
     println!("disk    {}", out.display());
     println!("kernel  {}", built.kernel.display());
     println!("initrd  {}", built.initrd.display());
     println!("cmdline {}", built.cmdline);
+    let sizes = fs::read_to_string(&built.sizes);
+    print!(
+        "\n{}",
+        sizes.with_context(|| built.sizes.display().to_string())?
+    );
+    Ok(())
 }
 
 fn tell_initiator(built: &Initiator) {

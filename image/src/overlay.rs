@@ -20,6 +20,14 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../appliance/etc/systemd/journald.conf.d/ashlar.conf"),
     ),
     (
+        "etc/systemd/system.conf.d/ashlar.conf",
+        include_str!("../appliance/etc/systemd/system.conf.d/ashlar.conf"),
+    ),
+    (
+        "etc/tmpfiles.d/ashlar.conf",
+        include_str!("../appliance/etc/tmpfiles.d/ashlar.conf"),
+    ),
+    (
         "etc/sysctl.d/ashlar.conf",
         include_str!("../appliance/etc/sysctl.d/ashlar.conf"),
     ),
@@ -51,9 +59,23 @@ const FILES: &[(&str, &str)] = &[
         "etc/systemd/system/ashlar-agent.service",
         include_str!("../appliance/etc/systemd/system/ashlar-agent.service"),
     ),
+    (
+        "etc/systemd/system/ashlar-slot.service",
+        include_str!("../appliance/etc/systemd/system/ashlar-slot.service"),
+    ),
 ];
 
-const ENABLED: &[&str] = &["ashlar-targetd.service", "ashlar-agent.service"];
+/// Programs with their text, for everybody to run.
+const PROGRAMS: &[(&str, &str)] = &[(
+    "usr/lib/ashlar/slot",
+    include_str!("../appliance/usr/lib/ashlar/slot"),
+)];
+
+const ENABLED: &[&str] = &[
+    "ashlar-targetd.service",
+    "ashlar-agent.service",
+    "ashlar-slot.service",
+];
 
 /// Units of the packages that an appliance has no use for. There is nobody to log in, and
 /// nothing to keep between boots outside the state partition.
@@ -173,7 +195,10 @@ const LINKS: &[(&str, &str)] = &[
 
 /// Everything laid over the packages, for the cache's key.
 pub(crate) fn parts() -> impl Iterator<Item = String> {
-    let files = FILES.iter().map(|(path, text)| format!("{path}\n{text}"));
+    let files = FILES
+        .iter()
+        .chain(PROGRAMS)
+        .map(|(path, text)| format!("{path}\n{text}"));
     files.chain(links().map(|(path, target)| format!("{path} -> {target}")))
 }
 
@@ -181,6 +206,9 @@ pub(crate) fn parts() -> impl Iterator<Item = String> {
 pub(crate) fn apply(stage: &Stage) -> Result<(), BuildError> {
     for (path, text) in FILES {
         stage.write(path, 0o644, text)?;
+    }
+    for (path, text) in PROGRAMS {
+        stage.write(path, 0o755, text)?;
     }
     for (path, target) in links() {
         stage.link(&path, &target)?;

@@ -8,6 +8,10 @@ use crate::archive::{KEYRING, SUITE, mirror};
 use crate::cache::{Cache, Key};
 use crate::command::run;
 
+/// The time of everything in an image, in seconds since 1970, so that two builds of the same are
+/// the same: when 2026 began.
+pub(crate) const EPOCH: &str = "1767225600";
+
 /// What no image has a reader for.
 const LEFT_OUT: &[&str] = &["doc", "info", "locale", "man"];
 
@@ -31,6 +35,7 @@ impl Recipe {
             .fold(Key::default().with(SUITE), Key::with)
             .with(self.variant)
             .with(self.finish)
+            .with(EPOCH)
             .with(LEFT_OUT.join(" "))
     }
 
@@ -45,6 +50,7 @@ impl Recipe {
         let mirror = mirror()?;
         let mut command = Command::new("mmdebstrap");
         command
+            .env("SOURCE_DATE_EPOCH", EPOCH)
             .args(["--mode=root", "--format=directory"])
             .arg(format!("--variant={}", self.variant))
             .arg(format!("--include={}", self.packages.join(",")));
@@ -58,6 +64,7 @@ impl Recipe {
             .arg(format!("deb [signed-by={KEYRING}] {mirror} {SUITE} main"));
         run(&mut command).map_err(explain)?;
         run(Command::new("sh")
+            .env("SOURCE_DATE_EPOCH", EPOCH)
             .args(["-ec", self.finish, "finish"])
             .arg(&tree))
         .map(drop)

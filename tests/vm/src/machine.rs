@@ -51,7 +51,7 @@ pub enum Boot {
         /// The kernel's command line.
         cmdline: String,
     },
-    /// By UEFI firmware, from the first disk.
+    /// By UEFI firmware, from the first disk, again whenever the guest asks for it.
     Firmware,
 }
 
@@ -266,7 +266,7 @@ impl Machine {
             "-m",
             &format!("{}M", settings.memory),
         ]);
-        add(&["-display", "none", "-nodefaults", "-no-reboot"]);
+        add(&["-display", "none", "-nodefaults"]);
         add(&["-serial", &format!("file:{}", self.console().display())]);
         add(&["-device", "virtio-rng-pci"]);
         add(&["-device", "virtio-serial-pci", "-chardev"]);
@@ -290,8 +290,8 @@ impl Machine {
                     "-initrd",
                     &initrd.to_string_lossy(),
                 ]);
-                // A panic ends QEMU, which does not restart machines, and with it all waiting.
-                add(&["-append", &format!("{cmdline} panic=-1")]);
+                // A panic ends QEMU, which does not restart this machine, and with it all waiting.
+                add(&["-no-reboot", "-append", &format!("{cmdline} panic=-1")]);
             }
             Boot::Firmware => {
                 let code = "/usr/share/OVMF/OVMF_CODE_4M.fd";

@@ -1,10 +1,11 @@
 //! Programs and images.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use ashlar_image::ApplianceInputs;
+use ashlar_image::{Appliance, ApplianceInputs, SigningKey};
 use ashlar_site::Parts;
 
 use crate::host;
@@ -66,12 +67,7 @@ pub fn parts() -> anyhow::Result<Parts> {
     let programs = programs()?;
     let cache = target().join("image");
     eprintln!("building the images (the first time takes some minutes)");
-    let appliance = ashlar_image::appliance(&ApplianceInputs {
-        agent: programs.join("ashlar-agent"),
-        targetd: programs.join("ashlar-targetd"),
-        convert: programs.join("ashlar-convert"),
-        cache: cache.clone(),
-    })?;
+    let appliance = appliance(&programs, &cache, None)?;
     let initiator = ashlar_image::initiator(&cache)?;
     Ok(Parts {
         appliance: appliance.into(),
@@ -81,10 +77,54 @@ pub fn parts() -> anyhow::Result<Parts> {
     })
 }
 
-/// Builds the appliance's image and says where it is.
-pub fn image() -> anyhow::Result<()> {
-    println!("{}", parts()?.appliance.image.display());
+/// What the flashable image is to be like.
+#[derive(clap::Args)]
+pub struct Flash {
+    /// Where to copy it; it stays among what was built otherwise.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The private key, in PEM, that signs what the machine's firmware starts.
+    #[arg(long, value_name = "FILE", requires = "sign_certificate")]
+    sign_key: Option<PathBuf>,
+    /// Its certificate, in PEM.
+    #[arg(long, value_name = "FILE", requires = "sign_key")]
+    sign_certificate: Option<PathBuf>,
+}
+
+/// Builds the appliance's image, says where it is and what takes room in it.
+pub fn image(flash: Flash) -> anyhow::Result<()> {
+    host::require_root()?;
+    host::prepare()?;
+    let programs = programs()?;
+    eprintln!("building the image (the first time takes some minutes)");
+    let signing = flash.sign_key.zip(flash.sign_certificate);
+    let signing = signing.map(|(key, certificate)| SigningKey { key, certificate });
+    let built = appliance(&programs, &target().join("image"), signing)?;
+    let place = match flash.out {
+        Some(out) => {
+            let mut copy = Command::new("cp");
+            check(copy.arg("--sparse=always").arg(&built.disk).arg(&out))?;
+            out
+        }
+        None => built.disk,
+    };
+    print!("{}", fs::read_to_string(&built.sizes).context("sizes")?);
+    println!("{}", place.display());
     Ok(())
+}
+
+fn appliance(
+    programs: &Path,
+    cache: &Path,
+    signing: Option<SigningKey>,
+) -> anyhow::Result<Appliance> {
+    Ok(ashlar_image::appliance(&ApplianceInputs {
+        agent: programs.join("ashlar-agent"),
+        targetd: programs.join("ashlar-targetd"),
+        convert: programs.join("ashlar-convert"),
+        signing,
+        cache: cache.to_owned(),
+    })?)
 }
 
 fn programs() -> anyhow::Result<PathBuf> {

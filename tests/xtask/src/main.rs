@@ -42,8 +42,8 @@ enum Command {
         #[arg(long, default_value_t = 2000)]
         many: u32,
     },
-    /// Build the appliance's image and say where it is.
-    Image,
+    /// Build the appliance's flashable image, say where it is and what takes room in it.
+    Image(build::Flash),
     /// Write the list of crates that the Yocto recipes fetch, from Cargo.lock.
     YoctoCrates,
 }
@@ -55,7 +55,7 @@ fn main() -> anyhow::Result<()> {
         Command::Down => lab::down(),
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench { json, many } => bench::run(&json, many),
-        Command::Image => build::image(),
+        Command::Image(flash) => build::image(flash),
         Command::YoctoCrates => yocto::write_crates(),
     }
 }

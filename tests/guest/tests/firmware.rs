@@ -1,0 +1,125 @@
+//! The box as it is flashed, started by its machine's own firmware.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use ashlar_image::{ESP_OFFSET, Slot};
+use ashlar_protocol::{PoolSpec, PoolState};
+use ashlar_site::{Options, Parts, Site, Start};
+use uuid::Uuid;
+
+const BLOCK: u64 = 4096;
+
+/// From power to a loader that has counted, and from an agent that answers to a confirmed boot.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
+    let parts = Parts::from_env()?;
+    let options = Options {
+        start: Start::Firmware,
+        ..Options::default()
+    };
+    let mut site = Site::create(&parts, &parts.work.join("firmware"), &options)?;
+    let disk = site.folder().join("system.img");
+    await_entries(&disk, ["ashlar-1-b+3.efi", "ashlar-2-a+2-1.efi"])?;
+    site.await_management()?;
+    ensure!(slots_started(&site)? == ["a"]);
+    await_entries(&disk, ["ashlar-1-b+3.efi", "ashlar-2-a+3.efi"])?;
+    println!("slot a came up, was counted, and then confirmed");
+
+    let pool = Uuid::new_v4();
+    let spec = PoolSpec {
+        name: "tank".parse()?,
+        disks: vec!["serial-DISK0".parse()?, "serial-DISK1".parse()?],
+        block_size: None,
+        metadata_size: None,
+        wipe: false,
+        over_subscription: 0,
+        reserved: 0,
+    };
+    let made = site.client("admin")?.pool_create(pool, &spec).await?;
+    made.done().context("the pool was only accepted")?;
+
+    site.appliance.cut_power()?;
+    damage(&disk, Slot::A, blocks(&parts.appliance.cmdline)?)?;
+    let begin = Instant::now();
+    site.appliance.power_on()?;
+    site.await_management()?;
+    println!("served by slot b after {} s", begin.elapsed().as_secs());
+    let started = slots_started(&site)?;
+    ensure!(started == ["a", "a", "a", "b"], "started {started:?}");
+    await_entries(&disk, ["ashlar-1-b+3.efi", "ashlar-2-a+0-3.efi"])?;
+    let pool = site.client("admin")?.pool_show(pool).await?;
+    ensure!(
+        pool.state == PoolState::Online,
+        "the pool is {:?}",
+        pool.state
+    );
+    println!("slot b was confirmed, slot a is out, and the pool is there");
+    Ok(())
+}
+
+/// Flips one byte in each MiB of a slot's file system: whichever is read first is found.
+fn damage(disk: &Path, slot: Slot, blocks: u64) -> anyhow::Result<()> {
+    let file = File::options().read(true).write(true).open(disk)?;
+    let mut byte = [0];
+    for offset in (0..blocks * BLOCK).step_by(1 << 20) {
+        let place = slot.offset() + offset + 2000;
+        file.read_exact_at(&mut byte, place)?;
+        byte[0] ^= 0x10;
+        file.write_all_at(&byte, place)?;
+    }
+    Ok(file.sync_all()?)
+}
+
+/// Blocks of the file system, as the kernel is told.
+fn blocks(cmdline: &str) -> anyhow::Result<u64> {
+    let mut words = cmdline.split(' ');
+    let verity = words.find_map(|word| word.strip_prefix("ashlar.verity="));
+    let blocks = verity.and_then(|verity| verity.split(':').next());
+    Ok(blocks.context("nothing to verify")?.parse()?)
+}
+
+/// The slots that were started since the machine was switched on.
+fn slots_started(site: &Site) -> anyhow::Result<Vec<String>> {
+    let console = std::fs::read(site.appliance.console())?;
+    let text = String::from_utf8_lossy(&console);
+    let started = text.lines().filter_map(|line| {
+        let slot = line.split_once("starting slot ")?.1;
+        Some(slot.trim().to_owned())
+    });
+    Ok(started.collect())
+}
+
+/// Waits for these to be the kernel images on the ESP, whose names are the loader's counts.
+fn await_entries(disk: &Path, expected: [&str; 2]) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    loop {
+        let names = entries(disk)?;
+        if names == expected {
+            return Ok(());
+        }
+        ensure!(begin.elapsed() < PATIENCE, "on the ESP is {names:?}");
+        sleep(Duration::from_millis(200));
+    }
+}
+
+fn entries(disk: &Path) -> anyhow::Result<Vec<String>> {
+    let output = Command::new("mdir")
+        .args(["-b", "-i"])
+        .arg(format!("{}@@{ESP_OFFSET}", disk.display()))
+        .arg("::/EFI/Linux")
+        .output()
+        .context("failed to start mdir")?;
+    let listed = String::from_utf8_lossy(&output.stdout);
+    let name = |line: &str| Some(PathBuf::from(line).file_name()?.to_str()?.to_owned());
+    let mut names: Vec<_> = listed.lines().filter_map(name).collect();
+    names.sort();
+    Ok(names)
+}
