@@ -48,6 +48,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../appliance/etc/systemd/network/20-storage.network"),
     ),
     (
+        "etc/systemd/system/emergency.service.d/ashlar.conf",
+        include_str!("../appliance/etc/systemd/system/emergency.service.d/ashlar.conf"),
+    ),
+    (
         "etc/systemd/system/run-blkio.mount",
         include_str!("../appliance/etc/systemd/system/run-blkio.mount"),
     ),
