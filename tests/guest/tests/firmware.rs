@@ -52,8 +52,12 @@ async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
     site.appliance.power_on()?;
     site.await_management()?;
     println!("served by slot b after {} s", begin.elapsed().as_secs());
-    let started = slots_started(&site)?;
-    ensure!(started == ["a", "a", "a", "b"], "started {started:?}");
+    // The counts say how often. A kernel that dies before it gets to its slot, as an emulated one
+    // may, has used up a try all the same.
+    let mut started = slots_started(&site)?;
+    ensure!(started.pop().as_deref() == Some("b"), "after {started:?}");
+    ensure!(started.iter().all(|slot| slot == "a"), "{started:?}, b");
+    ensure!((1..=3).contains(&started.len()), "{started:?}, b");
     await_entries(&disk, ["ashlar-1-b+3.efi", "ashlar-2-a+0-3.efi"])?;
     let pool = site.client("admin")?.pool_show(pool).await?;
     ensure!(
