@@ -15,8 +15,9 @@ use uuid::Uuid;
 
 const BLOCK: u64 = 4096;
 
-/// From power to a loader that has counted, and from an agent that answers to a confirmed boot.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// From power to a loader that has counted, three starts of a damaged slot included; and from an
+/// agent that answers to a confirmed boot.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
@@ -50,6 +51,7 @@ async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
     damage(&disk, Slot::A, blocks(&parts.appliance.cmdline)?)?;
     let begin = Instant::now();
     site.appliance.power_on()?;
+    await_entries(&disk, ["ashlar-1-b+2-1.efi", "ashlar-2-a+0-3.efi"])?;
     site.await_management()?;
     println!("served by slot b after {} s", begin.elapsed().as_secs());
     // The counts say how often. A kernel that dies before it gets to its slot, as an emulated one
