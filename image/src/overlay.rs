@@ -28,6 +28,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../appliance/etc/tmpfiles.d/ashlar.conf"),
     ),
     (
+        "etc/udev/rules.d/61-ashlar.rules",
+        include_str!("../appliance/etc/udev/rules.d/61-ashlar.rules"),
+    ),
+    (
         "etc/sysctl.d/ashlar.conf",
         include_str!("../appliance/etc/sysctl.d/ashlar.conf"),
     ),
@@ -70,16 +74,18 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// Programs with their text, for everybody to run.
-const PROGRAMS: &[(&str, &str)] = &[(
-    "usr/lib/ashlar/slot",
-    include_str!("../appliance/usr/lib/ashlar/slot"),
-)];
-
-const ENABLED: &[&str] = &[
-    "ashlar-targetd.service",
-    "ashlar-agent.service",
-    "ashlar-slot.service",
+const PROGRAMS: &[(&str, &str)] = &[
+    (
+        "usr/lib/ashlar/on-system-disk",
+        include_str!("../appliance/usr/lib/ashlar/on-system-disk"),
+    ),
+    (
+        "usr/lib/ashlar/slot",
+        include_str!("../appliance/usr/lib/ashlar/slot"),
+    ),
 ];
+
+const ENABLED: &[&str] = &["ashlar-targetd.service", "ashlar-agent.service"];
 
 /// Units of the packages that an appliance has no use for. There is nobody to log in, and
 /// nothing to keep between boots outside the state partition.
@@ -186,6 +192,10 @@ const LINKS: &[(&str, &str)] = &[
     (
         "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
         "/usr/lib/systemd/system/systemd-networkd.service",
+    ),
+    (
+        "etc/systemd/system/sysinit.target.wants/ashlar-slot.service",
+        "/etc/systemd/system/ashlar-slot.service",
     ),
     (
         "etc/systemd/system/sysinit.target.wants/run-blkio.mount",

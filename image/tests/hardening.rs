@@ -1,14 +1,18 @@
-//! What the service manager says of how far our daemons are shut in.
+//! What the service manager says of how far our programs are shut in.
 
 use std::path::Path;
 use std::process::Command;
 
 /// Most exposure allowed, in tenths, as `systemd-analyze security` counts it: 0 is nothing at
 /// all, 100 is root without any limit.
-const LIMITS: &[(&str, u32)] = &[("ashlar-agent.service", 12), ("ashlar-targetd.service", 22)];
+const LIMITS: &[(&str, u32)] = &[
+    ("ashlar-agent.service", 12),
+    ("ashlar-slot.service", 17),
+    ("ashlar-targetd.service", 22),
+];
 
 #[test]
-fn each_daemon_is_shut_in_as_far_as_its_work_allows() {
+fn each_program_is_shut_in_as_far_as_its_work_allows() {
     for (unit, limit) in LIMITS {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("appliance/etc/systemd/system")
@@ -60,6 +64,7 @@ fn no_unit_takes_the_controller_of_limits() {
     let units = [
         include_str!("../appliance/etc/systemd/system/ashlar-targetd.service"),
         include_str!("../appliance/etc/systemd/system/ashlar-agent.service"),
+        include_str!("../appliance/etc/systemd/system/ashlar-slot.service"),
     ];
     let asking = [
         "IOAccounting=",

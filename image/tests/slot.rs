@@ -1,9 +1,17 @@
 //! The program that tells the loader which slot to start, on a directory instead of an ESP.
 
 use std::fs;
-use std::path::Path;
-use std::process::Command;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
+fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("appliance/usr/lib/ashlar")
+        .join(name)
+}
+
+/// An ESP, and the box around it.
 struct Esp(tempfile::TempDir);
 
 impl Esp {
@@ -16,8 +24,8 @@ impl Esp {
         esp
     }
 
-    fn entries(&self) -> std::path::PathBuf {
-        self.0.path().join("EFI/Linux")
+    fn entries(&self) -> PathBuf {
+        self.0.path().join("esp/EFI/Linux")
     }
 
     fn names(&self) -> Vec<String> {
@@ -32,17 +40,96 @@ impl Esp {
 
     /// What it printed, or `None` when it failed.
     fn slot(&self, words: &str) -> Option<String> {
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("appliance/usr/lib/ashlar/slot");
-        let output = Command::new(program)
-            .arg("--esp")
-            .arg(self.0.path())
-            .args(words.split(' '))
-            .output()
-            .unwrap();
+        let output = self.run(words);
         let printed = String::from_utf8(output.stdout).unwrap();
         output.status.success().then(|| printed.trim().to_owned())
     }
+
+    /// What it complained of when it failed.
+    fn complaint(&self, words: &str) -> String {
+        let output = self.run(words);
+        assert!(!output.status.success(), "{words}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn run(&self, words: &str) -> Output {
+        self.command(words).output().unwrap()
+    }
+
+    fn command(&self, words: &str) -> Command {
+        let mut command = Command::new(program("slot"));
+        command
+            .arg("--esp")
+            .arg(self.0.path().join("esp"))
+            .args(words.split(' '));
+        command
+    }
 }
+
+/// A box that was started from a slot. What it asks of the system is a program of the test's own,
+/// which writes down that it was asked.
+struct Started {
+    esp: Esp,
+}
+
+impl Started {
+    fn started_from(slot: &str, names: &[&str]) -> Self {
+        let esp = Esp::with(names);
+        let path = |name: &str| esp.0.path().join(name);
+        for place in ["bin", "state"] {
+            fs::create_dir(path(place)).unwrap();
+        }
+        let cmdline = format!("quiet ashlar.slot={slot} root=x ashlar.slot=c\n");
+        fs::write(path("cmdline"), cmdline).unwrap();
+        let started = Self { esp };
+        started.answers("mountpoint", "");
+        started.answers("dd", "");
+        started.answers("sleep", "");
+        started.answers("systemctl", "");
+        started
+    }
+
+    /// Has a program do this when it is asked.
+    fn answers(&self, program: &str, script: &str) {
+        let path = self.esp.0.path().join("bin").join(program);
+        let asked = self.esp.0.path().join("asked");
+        let text = format!(
+            "#!/bin/sh\necho {program} \"$@\" >>{}\n{script}\n",
+            asked.display()
+        );
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn provisioned(&self) {
+        fs::write(self.esp.0.path().join("state/agent.toml"), "").unwrap();
+    }
+
+    fn run(&self, words: &str) -> Output {
+        let path = |name: &str| self.esp.0.path().join(name);
+        let search = format!("{}:{}", path("bin").display(), env!("PATH"));
+        self.esp
+            .command(words)
+            .env("PATH", search)
+            .env("SLOT_CMDLINE", path("cmdline"))
+            .env("SLOT_STATE", path("state"))
+            .output()
+            .unwrap()
+    }
+
+    fn asked(&self) -> Vec<String> {
+        let asked = fs::read_to_string(self.esp.0.path().join("asked")).unwrap_or_default();
+        asked.lines().map(str::to_owned).collect()
+    }
+
+    fn starts_again(&self, words: &str) -> bool {
+        let output = self.run(words);
+        assert!(!output.status.success(), "{words}");
+        self.asked().contains(&RESTART.to_owned())
+    }
+}
+
+const RESTART: &str = "systemctl --no-block reboot";
 
 #[test]
 fn the_highest_slot_with_tries_left_is_the_one_that_starts() {
@@ -81,6 +168,226 @@ fn what_a_power_cut_left_empty_is_no_slot() {
     fs::write(esp.entries().join("ashlar-2-a+2-1.efi"), "").unwrap();
     assert_eq!(esp.slot("get-primary").as_deref(), Some("a"));
     assert_eq!(esp.names(), ["ashlar-1-b+3.efi", "ashlar-2-a+3.efi"]);
+}
+
+#[test]
+fn what_the_check_of_the_file_system_saves_is_removed() {
+    let esp = Esp::with(&["ashlar-1-b+3.efi"]);
+    let saved = esp.0.path().join("esp/FSCK0000.REC");
+    fs::write(&saved, "a kernel image that lost its name").unwrap();
+    assert_eq!(esp.slot("get-state b").as_deref(), Some("good"));
+    assert!(!saved.exists());
+}
+
+#[test]
+fn a_slot_without_a_kernel_image_is_bad_and_can_be_made_so() {
+    let esp = Esp::with(&["ashlar-1-b+3.efi"]);
+    assert_eq!(esp.slot("get-state a").as_deref(), Some("bad"));
+    esp.slot("set-state a bad").unwrap();
+    for words in ["set-state a good", "set-primary a"] {
+        let complaint = esp.complaint(words);
+        assert!(complaint.contains("slot a has no kernel image"), "{words}");
+    }
+    assert_eq!(esp.slot("get-primary").as_deref(), Some("b"));
+    assert_eq!(esp.names(), ["ashlar-1-b+3.efi"]);
+}
+
+#[test]
+fn two_kernel_images_of_a_slot_are_somebodys_to_sort_out() {
+    let names = ["ashlar-1-b+3.efi", "ashlar-2-a+2-1.efi", "ashlar-3-a+3.efi"];
+    let esp = Esp::with(&names);
+    for words in [
+        "get-primary",
+        "get-state a",
+        "set-state a good",
+        "set-state a bad",
+        "set-primary a",
+        "set-primary b",
+    ] {
+        let complaint = esp.complaint(words);
+        assert!(
+            complaint.contains("slot a has two kernel images"),
+            "{words}"
+        );
+    }
+    assert_eq!(esp.slot("get-state b").as_deref(), Some("good"));
+    assert_eq!(esp.names(), names);
+}
+
+#[test]
+fn a_name_that_is_not_understood_is_not_counted_with() {
+    for name in ["ashlar-x-a+3.efi", "ashlar-1-a+.efi", "ashlar-1-a+3-.efi"] {
+        let esp = Esp::with(&[name]);
+        let complaint = esp.complaint("get-state a");
+        assert!(complaint.contains("no name of a kernel image"), "{name}");
+        assert_eq!(esp.names(), [name]);
+    }
+}
+
+#[test]
+fn a_slot_with_no_tries_left_gives_way_to_the_other() {
+    let names = ["ashlar-1-b+3.efi", "ashlar-2-a+0-3.efi"];
+    assert!(Started::started_from("a", &names).starts_again("again"));
+    let names = ["ashlar-1-b+0-3.efi", "ashlar-2-a+1-2.efi"];
+    assert!(Started::started_from("b", &names).starts_again("again"));
+}
+
+#[test]
+fn a_slot_with_tries_left_is_tried_again() {
+    let names = ["ashlar-1-b+0-3.efi", "ashlar-2-a+1-2.efi"];
+    assert!(Started::started_from("a", &names).starts_again("again"));
+    assert!(Started::started_from("a", &["ashlar-2-a+1-2.efi"]).starts_again("again"));
+}
+
+#[test]
+fn after_the_last_try_of_both_slots_the_box_stays_up() {
+    for names in [
+        &["ashlar-1-b+0-3.efi", "ashlar-2-a+0-3.efi"][..],
+        &["ashlar-2-a+0-4.efi"],
+    ] {
+        let last = Started::started_from("a", names);
+        assert!(!last.starts_again("again"), "{names:?}");
+    }
+}
+
+#[test]
+fn a_start_that_was_not_counted_is_not_repeated() {
+    for names in [
+        &["ashlar-1-b+3.efi", "ashlar-2-a+3.efi"][..],
+        &["ashlar-1-b+2-1.efi", "ashlar-2-a+3.efi"],
+        &["ashlar-1-b+2-1.efi", "ashlar-2-a.efi"],
+        &["ashlar-1-b+2-1.efi"],
+    ] {
+        let uncounted = Started::started_from("a", names);
+        assert!(!uncounted.starts_again("again"), "{names:?}");
+    }
+}
+
+/// The names of a box after the first start of slot a, and after that was confirmed.
+const COUNTED: [&str; 2] = ["ashlar-1-b+3.efi", "ashlar-2-a+2-1.efi"];
+const CONFIRMED: [&str; 2] = ["ashlar-1-b+3.efi", "ashlar-2-a+3.efi"];
+
+#[test]
+fn a_boot_is_good_when_all_is_well_and_its_root_was_read() {
+    let good = Started::started_from("a", &COUNTED);
+    good.provisioned();
+    let output = good.run("confirm");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(good.esp.names(), CONFIRMED);
+    let asked = good.asked();
+    let place = |what: &str| {
+        asked
+            .iter()
+            .rposition(|line| line.starts_with(what))
+            .unwrap()
+    };
+    assert!(place("dd if=/dev/mapper/root ") > place("systemctl is-active"));
+    assert!(
+        asked
+            .iter()
+            .any(|line| line.ends_with("ashlar-agent.service"))
+    );
+    assert!(asked.contains(&"sleep 30".to_owned()));
+}
+
+#[test]
+fn a_root_that_cannot_be_read_is_not_good() {
+    let damaged = Started::started_from("a", &COUNTED);
+    damaged.answers("dd", "exit 1");
+    assert!(damaged.starts_again("confirm"));
+    assert_eq!(damaged.esp.names(), COUNTED);
+}
+
+#[test]
+fn without_the_state_partition_no_boot_is_good() {
+    let lost = Started::started_from("a", &COUNTED);
+    lost.answers("mountpoint", "exit 1");
+    assert!(lost.starts_again("confirm"));
+    assert_eq!(lost.esp.names(), COUNTED);
+}
+
+#[test]
+fn the_agent_must_serve_where_there_is_a_configuration() {
+    let silent = "case \"$*\" in *is-active*agent*) exit 3 ;; esac";
+    let unprovisioned = Started::started_from("a", &COUNTED);
+    unprovisioned.answers("systemctl", silent);
+    assert!(unprovisioned.run("confirm").status.success());
+    assert_eq!(unprovisioned.esp.names(), CONFIRMED);
+    let dead = Started::started_from("a", &COUNTED);
+    dead.answers("systemctl", silent);
+    dead.provisioned();
+    assert!(dead.starts_again("confirm"));
+    assert_eq!(dead.esp.names(), COUNTED);
+}
+
+#[test]
+fn a_daemon_that_keeps_dying_is_not_well() {
+    let dying = Started::started_from("a", &COUNTED);
+    let count = dying.esp.0.path().join("count");
+    let counts = format!(
+        "case $1 in show) echo >>{0}; wc -l <{0} ;; esac",
+        count.display()
+    );
+    dying.answers("systemctl", &counts);
+    assert!(dying.starts_again("confirm"));
+    assert_eq!(dying.esp.names(), COUNTED);
+    // One that did once is, from then on.
+    let settled = Started::started_from("a", &COUNTED);
+    let count = settled.esp.0.path().join("count");
+    let counts = format!(
+        "case $1 in show) echo >>{0}; head -n 2 {0} | wc -l ;; esac",
+        count.display()
+    );
+    settled.answers("systemctl", &counts);
+    assert!(settled.run("confirm").status.success());
+    assert_eq!(settled.esp.names(), CONFIRMED);
+}
+
+#[test]
+fn a_partition_is_the_systems_by_the_disk_that_the_root_is_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let make = |name: &str| fs::create_dir_all(path(name)).unwrap();
+    for place in ["sys/dev/block", "sys/class/block", "bin"] {
+        make(place);
+    }
+    for (disk, parts) in [("vda", ["vda1", "vda3"]), ("vdb", ["vdb1", "vdb3"])] {
+        for part in parts {
+            make(&format!("sys/devices/{disk}/{part}"));
+            let to = path(&format!("sys/devices/{disk}/{part}"));
+            symlink(to, path(&format!("sys/class/block/{part}"))).unwrap();
+        }
+    }
+    make("sys/devices/dm-0/slaves");
+    symlink(
+        path("sys/devices/vdb/vdb3"),
+        path("sys/devices/dm-0/slaves/vdb3"),
+    )
+    .unwrap();
+    let mountpoint = path("bin/mountpoint");
+    fs::write(&mountpoint, "#!/bin/sh\necho 254:3\n").unwrap();
+    fs::set_permissions(&mountpoint, fs::Permissions::from_mode(0o755)).unwrap();
+    let is = |partition: &str| {
+        let output = Command::new(program("on-system-disk"))
+            .arg(partition)
+            .env(
+                "PATH",
+                format!("{}:{}", path("bin").display(), env!("PATH")),
+            )
+            .env("ON_SYSTEM_DISK_SYS", path("sys"))
+            .output()
+            .unwrap();
+        output.status.success()
+    };
+    // Verified, and as it lies on the disk.
+    for root in ["dm-0", "vdb/vdb3"] {
+        let device = path("sys/dev/block/254:3");
+        let _ = fs::remove_file(&device);
+        symlink(path(&format!("sys/devices/{root}")), &device).unwrap();
+        assert!(is("vdb1") && is("vdb3"), "{root}");
+        assert!(!is("vda1") && !is("vda3"), "{root}");
+    }
+    assert!(!is("vdc1"));
 }
 
 #[test]
