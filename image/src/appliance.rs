@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::boot::{Boot, boot};
 use crate::cache::{Cache, Key};
-use crate::disk::Disk;
-use crate::esp::Esp;
+use crate::disk::{self, Disk};
+use crate::esp::{Esp, LOADER_CONF};
 use crate::filesystem::Stage;
 use crate::recipe::Recipe;
 use crate::slot::{Root, Slot};
@@ -72,6 +72,7 @@ pub struct Appliance {
 
 /// Builds the appliance, or finds it in the cache.
 pub fn appliance(inputs: &ApplianceInputs) -> Result<Appliance, BuildError> {
+    let signing = inputs.signing.as_ref().map(SigningKey::found).transpose()?;
     let cache = Cache::open(&inputs.cache)?;
     let boot = boot(&cache)?;
     let tools = Tools::unpack(&cache)?;
@@ -81,6 +82,7 @@ pub fn appliance(inputs: &ApplianceInputs) -> Result<Appliance, BuildError> {
         boot: &boot,
         tools: &tools,
         inputs,
+        signing: signing.as_ref(),
     };
     let key = parts.root_key()?;
     let built = cache.entry("appliance-root", &key, |partial| parts.build_root(partial))?;
@@ -106,9 +108,13 @@ fn cmdline(root: &str) -> String {
 }
 
 /// Booted from its own disk, the appliance takes no units or passwords from the machine's
-/// firmware tables; only a test, which gives the kernel its command line, can hand it some.
+/// firmware tables; only a test, which gives the kernel its command line, can hand it some. The
+/// first process is named because of each word the first counts, and those tables may add more.
 fn esp_cmdline(root: &str) -> String {
-    format!("{} systemd.import_credentials=no", cmdline(root))
+    format!(
+        "{} init=/sbin/init systemd.import_credentials=no",
+        cmdline(root)
+    )
 }
 
 /// What the disk is made of.
@@ -117,6 +123,7 @@ struct Parts<'a> {
     boot: &'a Boot,
     tools: &'a Tools,
     inputs: &'a ApplianceInputs,
+    signing: Option<&'a SigningKey>,
 }
 
 impl Parts<'_> {
@@ -144,8 +151,10 @@ impl Parts<'_> {
         let key = Key::default()
             .with(root.digest())
             .with(esp_cmdline(""))
+            .with(LOADER_CONF)
+            .with(disk::layout())
             .with_file(&self.boot.kernel)?;
-        match &self.inputs.signing {
+        match self.signing {
             Some(signing) => key.with_file(&signing.key)?.with_file(&signing.certificate),
             None => Ok(key),
         }
@@ -156,7 +165,7 @@ impl Parts<'_> {
         let esp = Esp {
             tools: self.tools,
             boot: self.boot,
-            signing: self.inputs.signing.as_ref(),
+            signing: self.signing,
         };
         esp.fill(&content, |slot| esp_cmdline(&root.cmdline(slot)))?;
         let path = partial.join("disk.img");

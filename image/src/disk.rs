@@ -2,11 +2,11 @@
 //!
 //! | partition        | MiB from | MiB | what |
 //! |------------------|---------:|----:|------|
-//! | `ashlar-esp`     |        1 | 128 | FAT: boot loader, one kernel image for each slot |
-//! | `ashlar-factory` |      129 |  16 | ext4: what a box is given once, where it is made |
-//! | `ashlar-root-a`  |      145 | 250 | erofs and its hashes: the firmware |
-//! | `ashlar-root-b`  |      395 | 250 | the same, or another firmware |
-//! | `ashlar-state`   |      645 | 256 | ext4: what makes one box different from another |
+//! | `ashlar-esp`     |        1 | 192 | FAT: boot loader, one kernel image for each slot |
+//! | `ashlar-factory` |      193 |  16 | ext4: what a box is given once, where it is made |
+//! | `ashlar-root-a`  |      209 | 250 | erofs and its hashes: the firmware |
+//! | `ashlar-root-b`  |      459 | 250 | the same, or another firmware |
+//! | `ashlar-state`   |      709 | 256 | ext4: what makes one box different from another |
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -30,29 +30,17 @@ const SECTOR: u64 = 512;
 
 const ESP: Span = Span {
     start: 1,
-    length: 128,
+    length: 192,
 };
-const FACTORY: Span = Span {
-    start: 129,
-    length: 16,
-};
-const ROOT_A: Span = Span {
-    start: 145,
-    length: SLOT_SIZE,
-};
-const ROOT_B: Span = Span {
-    start: 145 + SLOT_SIZE,
-    length: SLOT_SIZE,
-};
+const FACTORY: Span = ESP.next(16);
+const ROOT_A: Span = FACTORY.next(SLOT_SIZE);
+const ROOT_B: Span = ROOT_A.next(SLOT_SIZE);
 /// Last, so that it can be made to end where a larger disk does.
-const STATE: Span = Span {
-    start: 645,
-    length: 256,
-};
+const STATE: Span = ROOT_B.next(256);
 /// MiB that a firmware may take, with its hashes.
 const SLOT_SIZE: u64 = 250;
 /// The second copy of the partition table takes less than one MiB.
-const TOTAL: u64 = 645 + 256 + 1;
+const TOTAL: u64 = STATE.next(1).end();
 
 /// Names of disks and partitions, of which the last byte says which: the same in every image.
 const UUIDS: Uuid = Uuid::from_u128(0xa5a1_a400_0000_4000_8000_0000_0000_0000);
@@ -66,6 +54,18 @@ struct Span {
 }
 
 impl Span {
+    /// What follows it.
+    const fn next(&self, length: u64) -> Self {
+        Self {
+            start: self.end(),
+            length,
+        }
+    }
+
+    const fn end(&self) -> u64 {
+        self.start + self.length
+    }
+
     fn of(slot: Slot) -> Self {
         match slot {
             Slot::A => ROOT_A,
@@ -115,16 +115,22 @@ impl<'a> Disk<'a> {
             .args(["-F", "32", "-s", "1", "-n", "ASHLAR-ESP", "-i", ESP_SERIAL])
             .args(["--invariant", "--offset", &offset]);
         run(format.arg(self.path).arg(kilobytes))?;
-        let mut dates = Command::new("find");
-        dates.arg(content).args(["-exec", "touch", "-d"]);
-        run(dates.arg(format!("@{EPOCH}")).args(["{}", "+"]))?;
-        let mut copy = Command::new("mcopy");
-        copy.env("SOURCE_DATE_EPOCH", EPOCH)
-            .env("TZ", "UTC")
-            .args(["-s", "-Q", "-m", "-i"])
-            .arg(format!("{}@@{ESP_OFFSET}", self.path.display()))
-            .args(sorted(content)?);
-        run(copy.arg("::/")).map(drop)
+        for path in tree(content)? {
+            let mut date = Command::new("touch");
+            run(date.args(["-d", &format!("@{EPOCH}")]).arg(&path))?;
+            let to = path.strip_prefix(content).unwrap_or(&path);
+            let to = format!("::/{}", to.display());
+            let mut copy = Command::new(if path.is_dir() { "mmd" } else { "mcopy" });
+            copy.env("SOURCE_DATE_EPOCH", EPOCH)
+                .env("TZ", "UTC")
+                .arg("-i")
+                .arg(format!("{}@@{ESP_OFFSET}", self.path.display()));
+            if !path.is_dir() {
+                copy.args(["-m", "-Q"]).arg(&path);
+            }
+            run(copy.arg(to))?;
+        }
+        Ok(())
     }
 
     /// Puts a firmware's root into a slot.
@@ -177,12 +183,18 @@ fn uuid(number: u8) -> Uuid {
     Uuid::from_u128(UUIDS.as_u128() | u128::from(number))
 }
 
-/// What is in a directory, in an order that does not depend on the file system it is in.
-fn sorted(directory: &Path) -> Result<Vec<PathBuf>, BuildError> {
+/// All that is below a directory, each directory before what is in it, in an order that does not
+/// depend on the file system that they are in.
+fn tree(directory: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let listed = fs::read_dir(directory).map_err(BuildError::io("list", directory))?;
-    let mut paths = listed
-        .map(|entry| Ok(entry.map_err(BuildError::io("list", directory))?.path()))
-        .collect::<Result<Vec<_>, BuildError>>()?;
+    let mut paths = Vec::new();
+    for entry in listed {
+        let path = entry.map_err(BuildError::io("list", directory))?.path();
+        if path.is_dir() {
+            paths.extend(tree(&path)?);
+        }
+        paths.push(path);
+    }
     paths.sort();
     Ok(paths)
 }
@@ -219,6 +231,15 @@ fn partition(path: &Path) -> io::Result<()> {
     disk.update_partitions(partitions)
         .map_err(io::Error::other)?;
     disk.write().map_err(io::Error::other).map(drop)
+}
+
+/// Which partitions there are, for the cache's key.
+pub(crate) fn layout() -> String {
+    let part = |(name, span, kind): (&str, Span, Type)| {
+        let (start, end) = (span.start, span.end());
+        format!("{name} {start} {end} {}", kind.guid)
+    };
+    table().map(part).join("\n")
 }
 
 /// Types as the Discoverable Partitions Specification has them, where it has.
@@ -267,6 +288,63 @@ mod tests {
         });
         assert!(bytes[0] == bytes[1], "the partition tables differ");
         assert!(bytes[0].iter().any(|byte| *byte != 0));
+    }
+
+    const FILES: [&str; 4] = [
+        "EFI/BOOT/BOOTX64.EFI",
+        "EFI/Linux/ashlar-1-b+3.efi",
+        "EFI/Linux/ashlar-2-a+3.efi",
+        "loader/loader.conf",
+    ];
+
+    fn fill(content: &Path, files: &[&str]) {
+        for file in files {
+            let path = content.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, file.repeat(100)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_directory_has_one_order() {
+        let directory = tempfile::tempdir().unwrap();
+        fill(directory.path(), &FILES);
+        let mut expected = vec!["EFI", "EFI/BOOT", "EFI/Linux", "loader"];
+        expected.extend(FILES);
+        expected.sort_unstable();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|at| directory.path().join(at))
+            .collect();
+        assert_eq!(tree(directory.path()).unwrap(), expected);
+    }
+
+    #[test]
+    fn two_esps_of_the_same_files_have_the_same_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut files, mut esps) = (FILES, Vec::new());
+        for name in ["one", "two"] {
+            let content = directory.path().join(name);
+            fill(&content, &files);
+            files.reverse();
+            let esp = directory.path().join(format!("{name}.img"));
+            Disk::create(&esp).unwrap().write_esp(&content).unwrap();
+            esps.push(esp);
+        }
+        let mut compare = Command::new("cmp");
+        compare.arg(format!("--bytes={}", ESP.end() * MIB));
+        run(compare.args(&esps)).unwrap();
+        // Nor does the day count, on which both were made.
+        for place in ["::/", "::/EFI", "::/EFI/Linux", "::/loader"] {
+            let mut list = Command::new("mdir");
+            list.env("TZ", "UTC").arg("-i");
+            list.arg(format!("{}@@{ESP_OFFSET}", esps[0].display()));
+            let listed = String::from_utf8(run(list.arg(place)).unwrap()).unwrap();
+            let date = |word: &&str| word.len() == 10 && word.matches('-').count() == 2;
+            let dates: Vec<_> = listed.split_whitespace().filter(date).collect();
+            assert!(!dates.is_empty(), "{listed}");
+            assert!(dates.iter().all(|date| *date == "2026-01-01"), "{listed}");
+        }
     }
 
     #[test]

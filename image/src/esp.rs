@@ -16,9 +16,11 @@ use crate::slot::Slot;
 use crate::tools::Tools;
 use crate::uki::{self, SigningKey, uki};
 
-/// No menu, nobody at the console edits the command line, and nothing but the slots is started.
-/// No default either, which the loader would stick to even with no tries left.
-const LOADER: &str = "timeout 0\neditor no\nauto-entries no\nauto-firmware no\n";
+/// No menu, not even for a key held down, nobody at the console edits the command line, nothing but
+/// the slots is started, and no certificates are taken over from the ESP. No default, which the
+/// loader would stick to even with no tries left.
+pub(crate) const LOADER_CONF: &str = "timeout menu-disabled\neditor no\nauto-entries no\nauto-firmware no\n\
+                      secure-boot-enroll off\n";
 
 /// What goes onto the ESP.
 pub(crate) struct Esp<'a> {
@@ -39,7 +41,7 @@ impl Esp<'_> {
             fs::create_dir_all(&place).map_err(BuildError::io("create", &place))?;
         }
         let conf = directory.join("loader/loader.conf");
-        fs::write(&conf, LOADER).map_err(BuildError::io("write", &conf))?;
+        fs::write(&conf, LOADER_CONF).map_err(BuildError::io("write", &conf))?;
         self.loader(&directory.join("EFI/BOOT/BOOTX64.EFI"))?;
         for slot in Slot::ALL {
             let out = directory.join("EFI/Linux").join(slot.entry());

@@ -1,6 +1,7 @@
 //! Unified kernel images: kernel, initial file system and command line in one file, which the
 //! boot loader starts as it is and whose signature is over all of them.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::BuildError;
@@ -16,6 +17,17 @@ pub struct SigningKey {
     pub key: PathBuf,
     /// Its certificate, in PEM: what machines have among the ones that they trust.
     pub certificate: PathBuf,
+}
+
+impl SigningKey {
+    /// The same by paths that lead to the files from anywhere: signing runs in a tree of its own.
+    pub(crate) fn found(&self) -> Result<Self, BuildError> {
+        let find = |path: &Path| fs::canonicalize(path).map_err(BuildError::io("find", path));
+        Ok(Self {
+            key: find(&self.key)?,
+            certificate: find(&self.certificate)?,
+        })
+    }
 }
 
 /// Makes the kernel image of a slot.
@@ -75,6 +87,26 @@ fn release(slot: Slot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_found_by_paths_from_where_the_builder_is() {
+        let relative = |name: &str| PathBuf::from(name);
+        // Tests run in the package's folder.
+        let key = SigningKey {
+            key: relative("Cargo.toml"),
+            certificate: relative("src/../src/uki.rs"),
+        };
+        let found = key.found().unwrap();
+        let package = fs::canonicalize(env!("CARGO_MANIFEST_DIR")).unwrap();
+        assert_eq!(found.key, package.join("Cargo.toml"));
+        assert_eq!(found.certificate, package.join("src/uki.rs"));
+        let missing = SigningKey {
+            key: relative("no-key.pem"),
+            ..key
+        };
+        let error = missing.found().unwrap_err().to_string();
+        assert_eq!(error, "failed to find no-key.pem");
+    }
 
     #[test]
     fn the_loader_orders_slots_by_their_names_alone() {
