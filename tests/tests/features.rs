@@ -68,3 +68,29 @@ fn each_test_on_the_real_kernel_shows_something() {
         }
     }
 }
+
+/// Tests in virtual machines are selected by what their names begin with; one that is named
+/// otherwise would never run.
+#[test]
+fn each_test_on_the_real_kernel_is_one_that_is_run() {
+    let manifest = fs::read_to_string(root().join("tests/guest/Cargo.toml")).unwrap();
+    let mut paths = BTreeSet::new();
+    for test in manifest.split("[[test]]").skip(1) {
+        let value = |key: &str| {
+            let line = test.lines().find_map(|line| line.strip_prefix(key));
+            let line = line.and_then(|line| line.trim_start().strip_prefix("= "));
+            line.unwrap_or_else(|| panic!("{key} is not in {test}"))
+        };
+        let (name, path) = (value("name"), value("path"));
+        assert_eq!(value("required-features"), r#"["vm"]"#, "{name}");
+        assert!(name.starts_with("\"vm-"), "{name}");
+        paths.insert(path.trim_matches('"').to_owned());
+    }
+    for entry in fs::read_dir(root().join("tests/guest/tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let file = format!("tests/{}", path.file_name().unwrap().to_str().unwrap());
+            assert!(paths.contains(&file), "{file} is in no [[test]]");
+        }
+    }
+}

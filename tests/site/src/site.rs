@@ -27,6 +27,8 @@ pub struct Options {
     pub start: Start,
     /// Memory of the appliance in MiB.
     pub memory: u32,
+    /// How many processors the appliance has.
+    pub processors: u32,
     /// A folder whose content the appliance is to have; see [`Site::unpack`].
     pub payload: Option<PathBuf>,
     /// Whether the data disks come before the system's, so that the first of them is `/dev/vda`.
@@ -54,6 +56,7 @@ impl Default for Options {
             initiator: false,
             start: Start::Direct,
             memory: 1536,
+            processors: 2,
             payload: None,
             data_disks_first: false,
             cmdline: String::new(),
@@ -262,6 +265,7 @@ impl Builder<'_> {
             folder: self.folder.join("appliance"),
             accelerator: self.accelerator,
             memory: self.options.memory,
+            processors: self.options.processors,
             boot,
             disks,
             forwards: vec![
@@ -303,6 +307,7 @@ impl Builder<'_> {
             folder: self.folder.join("initiator"),
             accelerator: self.accelerator,
             memory: 768,
+            processors: 2,
             boot: Boot::Direct {
                 kernel: built.kernel.clone(),
                 initrd: built.initrd.clone(),

@@ -24,6 +24,8 @@ pub struct Settings {
     pub accelerator: Accelerator,
     /// Memory in MiB.
     pub memory: u32,
+    /// How many processors it has.
+    pub processors: u32,
     /// How it starts.
     pub boot: Boot,
     /// Its disks in order.
@@ -262,7 +264,7 @@ impl Machine {
             "-machine",
             "q35",
             "-smp",
-            "2",
+            &settings.processors.to_string(),
             "-m",
             &format!("{}M", settings.memory),
         ]);
