@@ -24,8 +24,8 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../appliance/etc/systemd/system.conf.d/ashlar.conf"),
     ),
     (
-        "etc/tmpfiles.d/ashlar.conf",
-        include_str!("../appliance/etc/tmpfiles.d/ashlar.conf"),
+        "usr/lib/tmpfiles.d/ashlar.conf",
+        include_str!("../appliance/usr/lib/tmpfiles.d/ashlar.conf"),
     ),
     (
         "etc/udev/rules.d/61-ashlar.rules",

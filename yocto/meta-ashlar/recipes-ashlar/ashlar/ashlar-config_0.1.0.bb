@@ -29,16 +29,23 @@ do_install() {
         etc/sysctl.d/ashlar.conf \
         etc/systemd/journald.conf.d/ashlar.conf \
         etc/systemd/network/* \
+        etc/systemd/system.conf.d/ashlar.conf \
+        etc/udev/rules.d/61-ashlar.rules \
         usr/lib/sysusers.d/ashlar.conf \
         usr/lib/tmpfiles.d/ashlar.conf; do
         install -D -m 0644 $file ${D}/$file
     done
+    install -D -m 0755 usr/lib/ashlar/on-system-disk ${D}${nonarch_libdir}/ashlar/on-system-disk
 }
 
 PACKAGE_BEFORE_PN = "ashlar-networks"
 
 FILES:ashlar-networks += "${sysconfdir}/systemd/network"
 FILES:${PN} += "\
+    ${nonarch_libdir}/ashlar \
     ${nonarch_libdir}/sysusers.d \
     ${nonarch_libdir}/tmpfiles.d \
 "
+
+# What finds the system disk asks mountpoint.
+RDEPENDS:${PN} = "util-linux-mountpoint"
