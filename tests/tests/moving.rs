@@ -1,5 +1,7 @@
 //! What a volume holds after it was brought to another pool, on the model kernel.
 
+use std::time::Duration;
+
 use ashlar_tests::model::Model;
 use ashlar_tests::runner::{Answer, Appliance};
 use ashlar_tests::scenario::{Accident, Request};
@@ -175,8 +177,17 @@ async fn a_cancelled_move_leaves_everything_where_it_was() {
     let (mut world, content) = World::new().await;
     let job = world.begin_move().await;
     let path = format!("/v1/jobs/{job}");
-    let told = world.ask("GET", path.clone(), None).await.body;
-    assert!(told["progress"]["total"].as_u64().unwrap() > 0);
+    // How much there is to copy is known once the copy has begun.
+    let total = async {
+        loop {
+            let told = world.ask("GET", path.clone(), None).await.body;
+            if let Some(total) = told["progress"]["total"].as_u64() {
+                break total;
+            }
+        }
+    };
+    let total = tokio::time::timeout(Duration::from_secs(60), total).await;
+    assert!(total.unwrap() > 0);
     assert_eq!(world.ask("DELETE", path.clone(), None).await.status, 204);
     let told = world.ask("GET", path, None).await.body;
     assert_eq!(told["state"], "cancelled");
