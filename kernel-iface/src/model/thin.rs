@@ -28,6 +28,8 @@ pub(super) struct PoolMetadata {
     data_blocks: u64,
     /// Metadata blocks it knows of, likewise.
     metadata_blocks: u64,
+    /// Metadata blocks they were made with.
+    metadata_at_first: u64,
     /// Metadata blocks in use besides those that are counted here; as a test said.
     metadata_filled: u64,
     /// Without room in the metadata nothing is changed any more, until they grow and a table is
@@ -95,6 +97,7 @@ impl PoolMetadata {
             block,
             data_blocks: 0,
             metadata_blocks: 0,
+            metadata_at_first: 0,
             metadata_filled: 0,
             read_only: false,
             needs_check: false,
@@ -119,6 +122,7 @@ impl PoolMetadata {
         if self.metadata_blocks == 0 {
             // The kernel made them on all of the device.
             self.metadata_blocks = metadata;
+            self.metadata_at_first = metadata;
         }
         self.read_only = self.needs_check;
         if data < self.data_blocks {
@@ -139,6 +143,13 @@ impl PoolMetadata {
             self.metadata_blocks = metadata;
         }
         Ok(())
+    }
+
+    /// Whether they can be read on a device of that size: what was written since they grew lies
+    /// where they grew.
+    pub(super) fn can_be_read(&self, metadata: Sectors) -> bool {
+        let metadata = metadata.0 / METADATA_BLOCK;
+        metadata >= self.metadata_blocks || self.metadata_blocks == self.metadata_at_first
     }
 
     /// Blocks of data and of metadata.

@@ -144,7 +144,12 @@ impl ModelState {
         }
         // A table for a pool that is there already changes its length, not its block size.
         let already = self.dm.device(name)?.lines().any(is_same);
+        let device = self.devices.device(pool.metadata).ok_or(Errno::EIO)?;
+        let size = device.sectors;
         let metadata = self.open_metadata(pool)?;
+        if !metadata.can_be_read(size) {
+            return Err(Errno::EIO);
+        }
         if !already && metadata.block != pool.block {
             return Err(Errno::EINVAL);
         }
