@@ -20,6 +20,12 @@ const PROBES: [(&str, Probe); 6] = [
     ("blkio", blkio),
 ];
 
+/// What is wrong with one facility, if anything is.
+pub fn problem(kernel: &Kernel, name: &str) -> Option<String> {
+    let probe = PROBES.iter().find(|(known, _)| *known == name);
+    probe.and_then(|(_, probe)| probe(kernel).err())
+}
+
 /// Looks at every facility.
 pub fn features(kernel: &Kernel) -> Vec<FeatureReport> {
     let report = |(name, probe): &(&str, Probe)| FeatureReport {

@@ -52,16 +52,15 @@ impl Modules for RunningKernel {
     }
 }
 
-/// The model has what it does not refuse.
-struct Modelled;
+struct Modelled(ModelKernel);
 
 impl Modules for Modelled {
     fn release(&self) -> String {
         "model".to_owned()
     }
 
-    fn loaded(&self, _module: &str) -> bool {
-        true
+    fn loaded(&self, module: &str) -> bool {
+        self.0.has(module)
     }
 }
 
@@ -88,7 +87,7 @@ impl Kernel {
             blkio: Arc::new(model.clone()),
             dm: Arc::new(model.dm()),
             disks: Arc::new(model.disks()),
-            modules: Arc::new(Modelled),
+            modules: Arc::new(Modelled(model.clone())),
             at_once: false,
         }
     }

@@ -5,12 +5,19 @@ use std::fmt::Display;
 use ashlar_kernel_iface::tree::{Change, Errno};
 use ashlar_targetd_protocol::{Failure, FailureKind};
 
-use crate::kernel::KernelError;
+use crate::features;
+use crate::kernel::{Kernel, KernelError};
 
 /// One change of the kernel. Prints as a line without secrets.
 pub trait Step: Display {
     /// What the kernel's refusal means to the caller.
     fn meaning(&self, errno: Errno) -> FailureKind;
+
+    /// What of the kernel's it needs, by its name among the features: a refusal may be for want
+    /// of that, which the kernel does not say.
+    fn needs(&self) -> Option<&'static str> {
+        None
+    }
 
     /// Whether nothing builds on it, so that what comes after it is done although it is refused.
     fn stands_alone(&self) -> bool {
@@ -22,6 +29,7 @@ pub trait Step: Display {
 /// something. The first refusal is answered, and ends it unless the step stands alone; what was
 /// done stays, and the next plan goes on from there.
 pub fn take<'s, S: Step + 's>(
+    kernel: &Kernel,
     object: &str,
     steps: impl IntoIterator<Item = &'s S>,
     run: impl Fn(&S) -> Result<Change, KernelError>,
@@ -31,8 +39,7 @@ pub fn take<'s, S: Step + 's>(
         let change = match run(step) {
             Ok(change) => change,
             Err(cause) => {
-                let message = format!("failed to {step} for {object}: {cause}");
-                let failure = Failure::new(kind(step, &cause), message);
+                let failure = failure(kernel, object, step, &cause);
                 let first = refused.get_or_insert(failure);
                 if step.stands_alone() {
                     continue;
@@ -46,6 +53,19 @@ pub fn take<'s, S: Step + 's>(
         }
     }
     refused.map_or(Ok(taken), Err)
+}
+
+fn failure(kernel: &Kernel, object: &str, step: &impl Step, cause: &KernelError) -> Failure {
+    let kind = kind(step, cause);
+    let mut message = format!("failed to {step} for {object}: {cause}");
+    if kind == FailureKind::Unsupported
+        && let Some(problem) = step
+            .needs()
+            .and_then(|name| features::problem(kernel, name))
+    {
+        message = format!("{message}: {problem}");
+    }
+    Failure::new(kind, message)
 }
 
 fn kind(step: &impl Step, cause: &KernelError) -> FailureKind {

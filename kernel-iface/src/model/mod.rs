@@ -97,6 +97,22 @@ pub enum Module {
     Blkio,
 }
 
+impl Module {
+    /// What the kernel calls it; none of what is no module of its own.
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Module::TargetCore => Some("target_core_mod"),
+            Module::TargetIblock => Some("target_core_iblock"),
+            Module::IscsiTarget => Some("iscsi_target_mod"),
+            Module::Nvmet => Some("nvmet"),
+            Module::NvmetTcp => Some("nvmet_tcp"),
+            Module::NvmetRdma => Some("nvmet_rdma"),
+            Module::DmThinPool => Some("dm_thin_pool"),
+            Module::Blkio => None,
+        }
+    }
+}
+
 /// A kernel in this process. Clones are handles on the same kernel.
 #[derive(Clone)]
 pub struct ModelKernel {
@@ -239,6 +255,12 @@ impl ModelKernel {
     /// The steps since boot or the last call of this function.
     pub fn take_log(&self) -> Vec<Step> {
         self.lock().faults.take_log()
+    }
+
+    /// Whether it has a module of that name, or may have it: it lacks what it was made without.
+    pub fn has(&self, module: &str) -> bool {
+        let missing = &self.lock().missing_modules;
+        !missing.iter().any(|missing| missing.name() == Some(module))
     }
 }
 

@@ -22,7 +22,7 @@ use crate::steps;
 /// goes on from there.
 pub fn apply(kernel: &Kernel, pool: Uuid, plan: &Plan) -> Result<Vec<String>, Failure> {
     let object = format!("pool {pool}");
-    steps::take(&object, &plan.steps, |step| run(kernel, pool, step))
+    steps::take(kernel, &object, &plan.steps, |step| run(kernel, pool, step))
 }
 
 fn run(kernel: &Kernel, pool: Uuid, step: &Step) -> Result<Change, KernelError> {

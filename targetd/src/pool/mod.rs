@@ -34,10 +34,12 @@ use ashlar_targetd_protocol::{
 };
 use uuid::Uuid;
 
+use crate::features;
 use crate::generations::{Generations, Intent, Kind, Object};
 use crate::kernel::{Kernel, KernelError};
 use crate::locks::KeyLocks;
 use crate::ours::{self, PoolPart};
+use crate::refusal::Refusal;
 
 pub use check::check;
 pub use metadata::Metadata;
@@ -100,12 +102,25 @@ impl Pools {
         let observed = self.observed(desired)?;
         check(desired, &observed)?;
         let plan = plan::plan_at(desired, &observed, size)?;
+        self.can_take(&plan)?;
         let steps = apply::apply(&self.kernel, desired.id, &plan)?;
         if let Err(refusal) = self.new_pool_is_empty(desired) {
             self.take_back(desired.id, &plan);
             return Err(refusal);
         }
         Ok(steps)
+    }
+
+    /// No disk is written for a pool that the kernel cannot serve: of the module for it, the
+    /// refusal to make one would not tell.
+    fn can_take(&self, plan: &Plan) -> Result<(), Failure> {
+        let makes = |step: &Step| step.activates() == Some(PoolPart::Thin);
+        if !plan.steps.iter().any(makes) {
+            return Ok(());
+        }
+        features::problem(&self.kernel, "thin-pool").map_or(Ok(()), |problem| {
+            Err(Refusal::new(FailureKind::Unsupported, problem).into())
+        })
     }
 
     /// Grows a pool, which is brought up first, without a look at disks it does not need: it

@@ -22,7 +22,9 @@ pub fn apply(
     plan: &Plan,
 ) -> Result<Vec<String>, Failure> {
     let object = format!("snapshots {snapshots}");
-    steps::take(&object, &plan.steps, |step| run(kernel, transports, step))
+    steps::take(kernel, &object, &plan.steps, |step| {
+        run(kernel, transports, step)
+    })
 }
 
 fn run(kernel: &Kernel, transports: &Transports, step: &Step) -> Result<Change, KernelError> {

@@ -99,4 +99,10 @@ impl steps::Step for Step {
             _ => thin::meaning(errno),
         }
     }
+    fn needs(&self) -> Option<&'static str> {
+        match self {
+            Step::Export(_, step) => step.needs(),
+            _ => None,
+        }
+    }
 }

@@ -238,6 +238,10 @@ impl Transport for Iscsi {
     fn meaning(step: &Step, errno: Errno) -> FailureKind {
         step.meaning(errno)
     }
+
+    fn needs(_: &Step) -> Option<&'static str> {
+        Some("iscsi")
+    }
 }
 
 impl Iscsi {

@@ -139,6 +139,9 @@ pub trait Transport: Default + Send + Sync {
     /// What the kernel's refusal of a step means to the caller.
     fn meaning(step: &Self::Step, errno: Errno) -> FailureKind;
 
+    /// What of the kernel's a step needs, by its name among the features.
+    fn needs(step: &Self::Step) -> Option<&'static str>;
+
     /// Whether nothing builds on a step. An address that cannot be listened on keeps nobody from
     /// the others.
     fn stands_alone(_step: &Self::Step) -> bool {
@@ -244,6 +247,15 @@ macro_rules! transports {
             pub fn meaning(&self, errno: Errno) -> FailureKind {
                 match self {
                     $(ExportStep::$variant(step) => <$implementation>::meaning(step, errno),)*
+                }
+            }
+        }
+
+        impl ExportStep {
+            /// What of the kernel's it needs, by its name among the features.
+            pub fn needs(&self) -> Option<&'static str> {
+                match self {
+                    $(ExportStep::$variant(step) => <$implementation>::needs(step),)*
                 }
             }
         }

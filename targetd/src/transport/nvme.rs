@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ashlar_kernel_iface::nvmet::{HostState, Nvmet, PortAddress, SubsystemState};
 use ashlar_kernel_iface::tree::{Change, Errno, Name, Tree, TreeError};
 use ashlar_targetd_protocol as protocol;
-use ashlar_targetd_protocol::{FailureKind, Nqn, Nsid, NvmeExport, PortId};
+use ashlar_targetd_protocol::{FailureKind, Nqn, Nsid, NvmeExport, NvmeFabric, PortId};
 use uuid::Uuid;
 
 use super::names::Names;
@@ -221,6 +221,15 @@ impl Transport for Nvme {
 
     fn meaning(step: &Step, errno: Errno) -> FailureKind {
         step.meaning(errno)
+    }
+
+    fn needs(step: &Step) -> Option<&'static str> {
+        match step {
+            // For want of a hash or group, whose modules are not among the features.
+            Step::Admit(..) => None,
+            Step::Publish(_, _, at) if at.fabric == NvmeFabric::Rdma => Some("nvme-rdma"),
+            _ => Some("nvme-tcp"),
+        }
     }
 
     fn stands_alone(step: &Step) -> bool {

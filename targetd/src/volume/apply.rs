@@ -63,7 +63,7 @@ impl Applier<'_> {
 
     fn take(&self, steps: &[Step]) -> Taken {
         let object = format!("volume {}", self.volume);
-        steps::take(&object, steps, |step| self.run(step))
+        steps::take(self.kernel, &object, steps, |step| self.run(step))
     }
 
     fn run(&self, step: &Step) -> Result<Change, KernelError> {

@@ -137,6 +137,14 @@ impl steps::Step for Step {
         }
     }
 
+    fn needs(&self) -> Option<&'static str> {
+        match self {
+            Step::Export(step) => step.needs(),
+            Step::Limit(_) => Some("blkio"),
+            _ => None,
+        }
+    }
+
     fn stands_alone(&self) -> bool {
         matches!(self, Step::Export(step) if step.stands_alone())
     }

@@ -5,7 +5,7 @@ use ashlar_kernel_iface::lio::Lio;
 use ashlar_kernel_iface::model::{Denied, Module};
 use ashlar_kernel_iface::nvmet::Nvmet;
 use ashlar_kernel_iface::tree::Errno;
-use ashlar_targetd_protocol::{FailureKind, Sectors};
+use ashlar_targetd_protocol::{FailureKind, PoolFormat, Sectors};
 
 use crate::wanted::*;
 use crate::world::World;
@@ -360,24 +360,34 @@ fn an_address_that_cannot_be_had_keeps_nobody_from_the_others() {
 
 #[test]
 fn a_missing_module_is_named() {
+    let (iscsi, nvme) = (volume(1).iscsi(&["alpha"]), volume(1).nvme(&["alpha"]));
     for (module, wanted, said) in [
-        (Module::IscsiTarget, volume(1).iscsi(&["alpha"]), "iscsi"),
-        (Module::TargetCore, volume(1).iscsi(&["alpha"]), "target"),
-        (Module::Nvmet, volume(1).nvme(&["alpha"]), "nvmet"),
-        (Module::NvmetTcp, volume(1).nvme(&["alpha"]), "nvmet"),
+        (Module::IscsiTarget, &iscsi, "iscsi_target_mod"),
+        (Module::TargetCore, &iscsi, "target_core_mod"),
+        (Module::TargetIblock, &iscsi, "target_core_iblock"),
+        (Module::Nvmet, &nvme, "nvmet"),
+        (Module::NvmetTcp, &nvme, "nvmet_tcp"),
     ] {
+        let said = format!(": kernel module {said} is not loaded");
         let world = World::without(&[module]);
-        let pool = pool(
-            1,
-            &crate::world::DISKS,
-            ashlar_targetd_protocol::PoolFormat::BlankOnly,
-        );
+        let pool = pool(1, &crate::world::DISKS, PoolFormat::BlankOnly);
         world.apply_pool(&pool).unwrap();
         world.apply(&volume(1).new_data()).unwrap();
-        let failure = world.apply(&wanted).unwrap_err();
+        let failure = world.apply(wanted).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Unsupported, "{failure}");
-        assert!(failure.message.contains(said), "{failure}");
+        assert!(failure.message.ends_with(&said), "{failure}");
     }
+}
+
+#[test]
+fn no_disk_is_written_for_a_pool_that_the_kernel_cannot_serve() {
+    let world = World::without(&[Module::DmThinPool]);
+    world.kernel.take_log();
+    let pool = pool(1, &crate::world::DISKS, PoolFormat::BlankOnly);
+    let failure = world.apply_pool(&pool).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Unsupported, "{failure}");
+    assert!(failure.message.contains("dm_thin_pool"), "{failure}");
+    assert!(world.kernel.take_log().is_empty(), "something was done");
 }
 
 #[test]
