@@ -1,6 +1,6 @@
 //! `ashlarctl` against an agent.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use ashlar_inprocess::{Appliance, DISKS};
@@ -21,13 +21,18 @@ impl Shell {
     }
 
     fn command(&self, line: &str) -> Command {
+        let mut command = self.program(env!("CARGO_BIN_EXE_ashlarctl"));
+        command.args(line.split_whitespace());
+        command
+    }
+
+    fn program(&self, name: &str) -> Command {
         let (own, ca) = (
             self.appliance.pki.paths(self.role),
             self.appliance.pki.paths("ca"),
         );
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ashlarctl"));
+        let mut command = Command::new(name);
         command
-            .args(line.split_whitespace())
             .env("ASHLAR_ENDPOINT", self.appliance.address.to_string())
             .env("ASHLAR_CERT", own.certificate)
             .env("ASHLAR_KEY", own.key)
@@ -311,6 +316,33 @@ async fn a_change_can_be_left_to_itself_and_waited_for() {
     shell.appliance.kernel.release();
     assert_eq!(shell.json(&format!("job wait {id}"))["state"], "succeeded");
     assert_eq!(shell.json("volume show db1")["state"], "available");
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_is_seen_on_a_terminal() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.appliance.kernel.hold();
+    let line = "volume create db1 --pool pool --size 1GiB";
+    let line = format!("{} {line}", env!("CARGO_BIN_EXE_ashlarctl"));
+    let mut terminal = shell.program("script");
+    let terminal = terminal.args(["-qec", &line, "/dev/null"]);
+    let terminal = terminal.env("TERM", "xterm").stdin(Stdio::null());
+    let mut child = terminal.stdout(Stdio::piped()).spawn().unwrap();
+    let mut output = child.stdout.take().unwrap();
+    let mut shown = Vec::new();
+    // It shows this while nothing can get on, or the test ends with its output.
+    while !String::from_utf8_lossy(&shown).contains("working") {
+        let mut some = [0; 256];
+        let length = output.read(&mut some).unwrap();
+        assert_ne!(length, 0, "{}", String::from_utf8_lossy(&shown));
+        shown.extend(&some[..length]);
+    }
+    shell.appliance.kernel.release();
+    output.read_to_end(&mut shown).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(String::from_utf8_lossy(&shown).contains("available"));
     shell.appliance.stop().await;
 }
 
