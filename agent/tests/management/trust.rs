@@ -9,6 +9,7 @@ use ashlar_protocol::Role;
 use rustls::HandshakeKind;
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::raw;
 use ashlar_inprocess::{Appliance, strangers};
@@ -80,6 +81,34 @@ async fn without_a_certificate_nobody_is_answered() {
     assert!(is_answered(&appliance, known).await);
     let nobody = raw::config(&appliance.pki, None, &["http/1.1"]);
     assert!(!is_answered(&appliance, nobody).await);
+    appliance.stop().await;
+}
+
+/// Greets as a client that knows TLS 1.2 only.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_tls_is_refused() {
+    let appliance = Appliance::start().await;
+    let mut hello = vec![0x03, 0x03];
+    hello.extend([7; 32]); // random
+    hello.push(0); // no session
+    hello.extend([0, 4, 0xc0, 0x2f, 0xc0, 0x2b]); // ECDHE with AES-128-GCM, for RSA and ECDSA
+    hello.extend([1, 0]); // no compression
+    let extensions = [
+        0, 10, 0, 4, 0, 2, 0, 23, // groups: secp256r1
+        0, 13, 0, 6, 0, 4, 4, 3, 8, 4, // signatures: ECDSA and RSA-PSS with SHA-256
+        0, 11, 0, 2, 1, 0, // points: uncompressed
+    ];
+    hello.extend([0, u8::try_from(extensions.len()).unwrap()]);
+    hello.extend(extensions);
+    let length = u8::try_from(hello.len()).unwrap();
+    let mut record = vec![22, 3, 1, 0, length + 4, 1, 0, 0, length];
+    record.extend(hello);
+    let mut tcp = TcpStream::connect(appliance.address).await.unwrap();
+    tcp.write_all(&record).await.unwrap();
+    let mut answer = Vec::new();
+    tcp.read_to_end(&mut answer).await.unwrap();
+    // A fatal alert: protocol_version.
+    assert_eq!(answer, [21, 3, 3, 0, 2, 2, 70]);
     appliance.stop().await;
 }
 

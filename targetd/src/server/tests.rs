@@ -1,5 +1,9 @@
+use std::fs::{self, Permissions};
 use std::io::{IoSliceMut, Read, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -58,6 +62,10 @@ struct Bench {
 }
 
 fn bench() -> Bench {
+    admitting(Uid::current())
+}
+
+fn admitting(agent: Uid) -> Bench {
     let (begin, begun) = mpsc::channel();
     let (release, held) = mpsc::channel();
     let directory = tempfile::tempdir().unwrap();
@@ -72,9 +80,7 @@ fn bench() -> Bench {
         ended: Arc::default(),
     };
     let ended = Arc::clone(&service.ended);
-    let allowed = AllowedPeers {
-        agent: Uid::current(),
-    };
+    let allowed = AllowedPeers { agent };
     Bench {
         server: Server::spawn(Arc::new(service), listener.unwrap(), allowed).unwrap(),
         begun,
@@ -269,4 +275,36 @@ fn a_connection_is_gone_when_all_it_asked_is_answered() {
     assert_eq!(*bench.ended.lock().unwrap(), [Caller(0)]);
     drop(other);
     bench.server.stop();
+}
+
+/// The socket's mode is not all that keeps strangers out.
+#[test]
+fn a_stranger_who_can_open_the_socket_is_hung_up_on() {
+    const NOBODY: u32 = 65534;
+    const CONNECT: &str = r#"
+use Socket;
+socket(my $socket, AF_UNIX, SOCK_STREAM, 0) or die "socket: $!";
+connect($socket, sockaddr_un($ARGV[0])) or die "connect: $!";
+print "connected", defined(sysread($socket, my $byte, 1)) ? ", hung up" : ", broken: $!";
+"#;
+    let us = Uid::current();
+    let mut client = Command::new("perl");
+    client.args(["-e", CONNECT]);
+    // Root is admitted, and so is who runs the test but for being somebody else than the agent.
+    let bench = if us.is_root() {
+        client.uid(NOBODY).gid(NOBODY);
+        bench()
+    } else {
+        admitting(Uid::from_raw(us.as_raw() + 1))
+    };
+    for open in [bench.path.as_path(), bench.path.parent().unwrap()] {
+        fs::set_permissions(open, Permissions::from_mode(0o777)).unwrap();
+    }
+    let output = client.arg(&bench.path).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(said, "connected, hung up", "{:?}", output.stderr);
+    // Those who are admitted still are.
+    if us.is_root() {
+        bench.greeted();
+    }
 }
