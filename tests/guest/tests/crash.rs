@@ -235,12 +235,28 @@ async fn settle(guest: &mut Guest, load: &Load) -> anyhow::Result<()> {
         "left over in the store: {} volumes",
         pool.volumes
     );
-    ensure!(
-        pool.used == Some(0),
-        "left over in the pool: {:?} bytes",
-        pool.used
-    );
+    let thin = load.client.thin_devices(load.pool).await?;
+    ensure!(thin.is_empty(), "left over in the pool: {thin:?}");
+    // Backstores, targets and subsystems that no host may use are in no view; what is a volume's
+    // has its id in its name.
+    let named = guest.site.appliance.check(
+        "cd /sys/kernel/config && find target nvmet -mindepth 2 -maxdepth 3 && dmsetup ls",
+    )?;
+    let orphans: Vec<_> = named
+        .lines()
+        .filter(|line| has_id(line) && !line.contains(&load.pool.to_string()))
+        .collect();
+    ensure!(orphans.is_empty(), "left over in configfs: {orphans:?}");
     Ok(())
+}
+
+/// Whether a UUID is in it, written in either way.
+fn has_id(line: &str) -> bool {
+    let hexadecimal = |word: &str| word.len() == 12 && word.bytes().all(|b| b.is_ascii_hexdigit());
+    line.split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| {
+            hexadecimal(word) || word.len() == 32 && word.bytes().all(|b| b.is_ascii_hexdigit())
+        })
 }
 
 /// xorshift: the moments differ, the run can be repeated.
