@@ -159,12 +159,14 @@ async fn restarted_daemons_disturb_no_io(lab: &mut Lab) -> anyhow::Result<()> {
         connections.push((connection, device));
     }
     let before = lab.guest.view()?;
-    // A short timeout would turn the smallest interruption into an error.
+    initiator(&mut lab.guest).check("dmesg --clear")?;
     for (number, (_, device)) in connections.iter().enumerate() {
         initiator(&mut lab.guest).check(&format!(
-            "(for i in $(seq 400); do dd if={} of=/dev/null bs=64k count=8 iflag=direct \
-             status=none || echo failed; done > /run/io-{number} 2>&1; echo done >> /run/io-{number}) &",
-            device.node()
+            "(for i in $(seq 200); do dd if={node} of=/dev/null bs=64k count=8 iflag=direct \
+             status=none || echo not read; dd if=/dev/zero of={node} bs=64k count=8 oflag=direct \
+             conv=notrunc status=none || echo not written; done > /run/io-{number} 2>&1; \
+             echo done >> /run/io-{number}) &",
+            node = device.node()
         ))?;
     }
     let sessions = "cat /sys/class/iscsi_session/session*/recovery_tmo /sys/class/nvme/nvme*/state; \
@@ -178,6 +180,16 @@ async fn restarted_daemons_disturb_no_io(lab: &mut Lab) -> anyhow::Result<()> {
         lab.guest.kill(unit)?;
     }
     lab.guest.site.await_management()?;
+    for unit in ["ashlar-targetd.service", "ashlar-agent.service"] {
+        let log = format!(
+            "journalctl --boot --quiet --lines=1 _TRANSPORT=journal UNIT={unit} + _TRANSPORT=journal _SYSTEMD_UNIT={unit}"
+        );
+        let log = lab.guest.site.appliance.check(&log)?;
+        ensure!(
+            !log.trim().is_empty(),
+            "{unit} writes nothing to the journal"
+        );
+    }
     for number in 0..connections.len() {
         // In an emulated machine on a busy host this much I/O takes minutes.
         let log = initiator(&mut lab.guest).check_within(
@@ -193,6 +205,16 @@ async fn restarted_daemons_disturb_no_io(lab: &mut Lab) -> anyhow::Result<()> {
         initiator(&mut lab.guest).check(sessions)? == sessions_before,
         "a session changed"
     );
+    // A connection that breaks and is made again fails no I/O.
+    let said = initiator(&mut lab.guest).check("dmesg --notime")?;
+    let broken = |line: &&str| {
+        let line = line.to_lowercase();
+        ["error", "reconnect", "timeout", "timed out", "reset"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
+    let broken: Vec<_> = said.lines().filter(broken).collect();
+    ensure!(broken.is_empty(), "interruptions: {broken:?}");
     ensure!(lab.guest.view()? == before, "the kernel changed");
     for (connection, _) in &connections {
         lab.detach(connection)?;
@@ -227,8 +249,11 @@ async fn new_volumes_read_as_zeros(lab: &mut Lab) -> anyhow::Result<()> {
 
 async fn names_and_data_survive_a_power_cut(lab: &mut Lab) -> anyhow::Result<()> {
     println!("names and data survive a power cut");
-    let identity = "cat /sys/block/sd*/device/vpd_pg80 | tr -cd '[:print:]'; \
-                    cat /sys/block/nvme*n*/uuid /sys/block/nvme*n*/nguid 2>/dev/null; \
+    // The devices are asked each time: what the kernel knows of them is of when they came.
+    let identity = "set -e; for d in /sys/block/sd*; do for page in 0x80 0x83; do \
+                    /usr/lib/udev/scsi_id --whitelisted --page=$page --export /dev/${d##*/}; \
+                    done; done; \
+                    for d in /dev/nvme*n*; do nvme ns-descs $d | tail -n +2; done; \
                     ls /dev/disk/by-id";
     let mut attached = Vec::new();
     for transport in TRANSPORTS {
@@ -239,6 +264,14 @@ async fn names_and_data_survive_a_power_cut(lab: &mut Lab) -> anyhow::Result<()>
         attached.push((connection, device, hash));
     }
     let before = initiator(&mut lab.guest).check(identity)?;
+    for (connection, _, _) in &attached {
+        let promised = match (&connection.iscsi, &connection.nvme) {
+            (Some(iscsi), _) => iscsi.serial.clone(),
+            (_, Some(nvme)) => nvme.uuid.to_string(),
+            (None, None) => anyhow::bail!("no access"),
+        };
+        ensure!(before.contains(&promised), "no {promised} in {before}");
+    }
     lab.guest.power_cycle()?;
     for (connection, device, hash) in &attached {
         let now = initiator(&mut lab.guest).hash(device, 16)?;
