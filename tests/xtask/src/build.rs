@@ -62,8 +62,8 @@ pub fn check(command: &mut Command) -> anyhow::Result<()> {
 
 /// Installs what is missing, builds programs and images, and says where they are.
 pub fn parts() -> anyhow::Result<Parts> {
-    host::require_root()?;
     host::prepare()?;
+    host::require_root()?;
     let programs = programs()?;
     let cache = target().join("image");
     eprintln!("building the images (the first time takes some minutes)");
@@ -93,8 +93,8 @@ pub struct Flash {
 
 /// Builds the appliance's image, says where it is and what takes room in it.
 pub fn image(flash: Flash) -> anyhow::Result<()> {
-    host::require_root()?;
     host::prepare()?;
+    host::require_root()?;
     let programs = programs()?;
     eprintln!("building the image (the first time takes some minutes)");
     let signing = flash.sign_key.zip(flash.sign_certificate);
