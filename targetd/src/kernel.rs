@@ -1,6 +1,7 @@
 //! The kernel as this daemon sees it, real or modelled.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +37,9 @@ pub trait Modules: Send + Sync {
 
     /// Whether a module is loaded or built in.
     fn loaded(&self, module: &str) -> bool;
+
+    /// The device that the root file system is on.
+    fn root(&self) -> Option<DeviceNumber>;
 }
 
 /// The running kernel.
@@ -50,6 +54,11 @@ impl Modules for RunningKernel {
     fn loaded(&self, module: &str) -> bool {
         Path::new("/sys/module").join(module).exists()
     }
+
+    fn root(&self) -> Option<DeviceNumber> {
+        let root = fs::metadata("/").ok()?;
+        Some(DeviceNumber::from_dev(root.dev()))
+    }
 }
 
 struct Modelled(ModelKernel);
@@ -61,6 +70,10 @@ impl Modules for Modelled {
 
     fn loaded(&self, module: &str) -> bool {
         self.0.has(module)
+    }
+
+    fn root(&self) -> Option<DeviceNumber> {
+        None
     }
 }
 

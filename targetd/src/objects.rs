@@ -42,8 +42,12 @@ pub fn list(kernel: &Kernel, transports: &Transports) -> Result<Objects, KernelE
         foreign: survey.foreign,
         ..Objects::default()
     };
+    // The firmware's own: a verified root is a device of device-mapper.
+    let root = kernel.modules.root();
     for device in kernel.dm.list()? {
-        objects.note(&device.name, &device.uuid);
+        if root != Some(device.number) {
+            objects.note(&device.name, &device.uuid);
+        }
     }
     Ok(objects)
 }
@@ -62,5 +66,50 @@ impl Objects {
             // A probe of ours is gone in a moment.
             self.foreign.push(format!("device {name}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use ashlar_kernel_iface::device::DeviceNumber;
+    use ashlar_kernel_iface::dm::DeviceMapper;
+    use ashlar_kernel_iface::model::ModelKernel;
+
+    use super::*;
+    use crate::kernel::Modules;
+
+    /// A system whose root is on this device.
+    struct On(DeviceNumber);
+
+    impl Modules for On {
+        fn release(&self) -> String {
+            String::new()
+        }
+
+        fn loaded(&self, _: &str) -> bool {
+            true
+        }
+
+        fn root(&self) -> Option<DeviceNumber> {
+            Some(self.0)
+        }
+    }
+
+    #[test]
+    fn what_the_system_runs_from_is_no_stranger() {
+        let model = ModelKernel::new();
+        for name in ["root", "other"] {
+            let uuid = name.parse().unwrap();
+            model.dm().create(&name.parse().unwrap(), &uuid).unwrap();
+        }
+        let mut kernel = Kernel::model(&model);
+        let foreign = |kernel: &Kernel| list(kernel, &Transports::default()).unwrap().foreign;
+        assert_eq!(foreign(&kernel), ["device other", "device root"]);
+        let devices = kernel.dm.list().unwrap();
+        let root = devices.iter().find(|device| device.name == "root").unwrap();
+        kernel.modules = Arc::new(On(root.number));
+        assert_eq!(foreign(&kernel), ["device other"]);
     }
 }
