@@ -4,8 +4,8 @@
 //! was not synced. Names are plain file names inside one directory.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// A failed file operation; its text names verb, path and cause.
@@ -27,6 +27,8 @@ impl FileError {
         matches!(self.source.kind(), StorageFull | QuotaExceeded)
     }
 }
+
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// One directory of files that only this process touches.
 pub(super) trait Disk: Send + Sync {
@@ -63,7 +65,11 @@ pub(super) trait Disk: Send + Sync {
 pub(super) trait DiskFile: Send {
     /// Appends all of `bytes`, or fails with any part of them written.
     fn append(&mut self, bytes: &[u8]) -> Result<(), FileError>;
-    /// Cuts the file to `len` bytes.
+    /// Writes that many zeros behind what was appended, which the next appends take the place of:
+    /// a sync of what has its place already has nothing to say about the file but the bytes.
+    /// Fails with any part of them written.
+    fn reserve(&mut self, len: u64) -> Result<(), FileError>;
+    /// Cuts the file to `len` bytes, and what was reserved with them.
     fn truncate(&mut self, len: u64) -> Result<(), FileError>;
     /// Makes content and length durable.
     fn sync(&mut self) -> Result<(), FileError>;
@@ -100,12 +106,13 @@ impl Disk for RealDisk {
     fn create(&self, name: &str) -> Result<Box<dyn DiskFile>, FileError> {
         let path = self.dir.join(name);
         let file = OpenOptions::new()
-            .append(true)
+            .write(true)
             .create(true)
+            .truncate(false)
             .mode(0o600)
             .open(&path)
             .map_err(at("create", &path))?;
-        let mut file = RealFile { path, file };
+        let mut file = RealFile { path, file, end: 0 };
         file.truncate(0)?;
         Ok(Box::new(file))
     }
@@ -142,17 +149,36 @@ impl Disk for RealDisk {
 struct RealFile {
     path: PathBuf,
     file: File,
+    /// Where the next bytes go.
+    end: u64,
 }
 
 impl DiskFile for RealFile {
     fn append(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         self.file
-            .write_all(bytes)
-            .map_err(at("append to", &self.path))
+            .write_all_at(bytes, self.end)
+            .map_err(at("append to", &self.path))?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn reserve(&mut self, len: u64) -> Result<(), FileError> {
+        let mut at_byte = self.end;
+        let end = self.end + len;
+        while at_byte < end {
+            let zeros = &ZEROS[..ZEROS.len().min((end - at_byte) as usize)];
+            self.file
+                .write_all_at(zeros, at_byte)
+                .map_err(at("reserve room in", &self.path))?;
+            at_byte += zeros.len() as u64;
+        }
+        Ok(())
     }
 
     fn truncate(&mut self, len: u64) -> Result<(), FileError> {
-        self.file.set_len(len).map_err(at("truncate", &self.path))
+        self.file.set_len(len).map_err(at("truncate", &self.path))?;
+        self.end = len;
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<(), FileError> {

@@ -5,6 +5,10 @@
 //! journal-<next>    record next, …                the last: its tail may be torn
 //! ```
 //!
+//! Behind the last record are zeros, which the next records take the place of: a sync that need
+//! not say where new bytes are is one flush of the disk and no commit of the file system's
+//! journal.
+//!
 //! A record says which generation was durable when it was written. That tells a tail torn by
 //! a power cut (nobody was promised those records) from damage to a promised one.
 
@@ -21,6 +25,10 @@ pub(super) struct Segment {
     file: Box<dyn DiskFile>,
     /// Bytes of whole records and the head.
     pub(super) bytes: u64,
+    /// Bytes of zeros behind them.
+    room: u64,
+    /// How many are reserved at a time.
+    ahead: u64,
     pub(super) first: u64,
 }
 
@@ -42,11 +50,17 @@ pub(super) enum CreateError {
 
 impl Segment {
     /// Makes a durable segment that begins with the encoded `frames`.
-    pub(super) fn create(disk: &dyn Disk, first: u64, frames: &[u8]) -> Result<Self, CreateError> {
+    pub(super) fn create(
+        disk: &dyn Disk,
+        first: u64,
+        frames: &[u8],
+        ahead: u64,
+    ) -> Result<Self, CreateError> {
         let written = || -> Result<_, FileError> {
             let mut file = disk.create(TEMPORARY)?;
             file.append(&frame::file_head(MAGIC))?;
             file.append(frames)?;
+            file.reserve(ahead)?;
             file.sync()?;
             disk.rename(TEMPORARY, &name(first))?;
             Ok(file)
@@ -56,18 +70,32 @@ impl Segment {
         Ok(Self {
             file,
             bytes: (frame::FILE_HEAD + frames.len()) as u64,
+            room: ahead,
+            ahead,
             first,
         })
     }
 
     pub(super) fn append(&mut self, record: &[u8]) -> Result<(), AppendError> {
-        if let Err(error) = self.file.append(record) {
+        let length = record.len() as u64;
+        let mut room = self.room;
+        let appended = match room < length {
+            // The next sync makes this room durable, too.
+            true => {
+                room = length + self.ahead;
+                self.file.reserve(room)
+            }
+            false => Ok(()),
+        };
+        if let Err(error) = appended.and_then(|()| self.file.append(record)) {
+            self.room = 0;
             return Err(match self.file.truncate(self.bytes) {
                 Ok(()) => AppendError::Clean(error),
                 Err(_) => AppendError::Dirty(error),
             });
         }
-        self.bytes += record.len() as u64;
+        self.bytes += length;
+        self.room = room - length;
         Ok(())
     }
 
@@ -117,7 +145,7 @@ pub(super) struct Scan {
     pub(super) torn_bytes: u64,
     /// The last segment's intact frames.
     pub(super) tail: Vec<u8>,
-    /// Bytes of each segment, by first generation.
+    /// Bytes of each segment but for zeros behind its last record, by first generation.
     pub(super) segments: Vec<(u64, u64)>,
 }
 
@@ -143,8 +171,8 @@ pub(super) fn scan(disk: &dyn Disk, firsts: &[u64], base: u64) -> Result<Scan, S
         // A segment is begun only once all before it is durable.
         scan.skip_to(*first, &file, 0);
         scan.tail.clear();
-        scan.segments.push((*first, bytes.len() as u64));
-        scan.read_segment(&file, &bytes, place + 1 == firsts.len());
+        let end = scan.read_segment(&file, &bytes, place + 1 == firsts.len());
+        scan.segments.push((*first, end as u64));
     }
     Ok(scan)
 }
@@ -158,7 +186,8 @@ impl Scan {
             .eq(base + 1..=end)
     }
 
-    fn read_segment(&mut self, file: &str, bytes: &[u8], last: bool) {
+    /// Where its last record ends.
+    fn read_segment(&mut self, file: &str, bytes: &[u8], last: bool) -> usize {
         let mut offset = frame::FILE_HEAD;
         while offset < bytes.len() {
             if let Some((frame, batch)) = record_at(bytes, offset)
@@ -173,17 +202,19 @@ impl Scan {
                 }
                 continue;
             }
+            let rest = without_room(&bytes[offset..]).len();
             let Some((next, promised)) = self.resume(bytes, offset) else {
-                self.torn_bytes = if last { bytes.len() - offset } else { 0 } as u64;
-                return;
+                self.torn_bytes = if last { rest } else { 0 } as u64;
+                return offset;
             };
             if last && promised <= self.end {
-                self.torn_bytes = (bytes.len() - offset) as u64;
-                return;
+                self.torn_bytes = rest as u64;
+                return offset;
             }
             self.skip_to(next.1, file, offset as u64);
             offset = next.0;
         }
+        offset
     }
 
     /// Behind a hole: the next record's offset and generation, and the highest generation
@@ -218,6 +249,12 @@ impl Scan {
         }
         self.end = self.end.max(last);
     }
+}
+
+/// Without the zeros at the end.
+fn without_room(bytes: &[u8]) -> &[u8] {
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    &bytes[..last.map_or(0, |last| last + 1)]
 }
 
 fn record_at(bytes: &[u8], offset: usize) -> Option<(Frame<'_>, Batch)> {

@@ -29,6 +29,8 @@ pub(super) struct Bounds {
     pub(super) segment_bytes: u64,
     /// Free bytes below which nothing more is taken.
     pub(super) reserve_bytes: u64,
+    /// Bytes of zeros reserved for records at a time.
+    pub(super) ahead_bytes: u64,
 }
 
 /// The open log.
@@ -58,7 +60,7 @@ impl Log {
         survey: &Survey,
     ) -> Result<Self, OpenError> {
         let first = survey.firsts.last().copied().unwrap_or(1);
-        let active = Segment::create(&*disk, first, &survey.scan.tail)?;
+        let active = Segment::create(&*disk, first, &survey.scan.tail, bounds.ahead_bytes)?;
         put_aside(&*disk, survey.damaged.iter().map(|damaged| &damaged.0))?;
         let mut closed = survey.scan.segments.clone();
         closed.pop();
@@ -83,7 +85,7 @@ impl Log {
         entries: impl Iterator<Item = Entry>,
     ) -> Result<Self, OpenError> {
         let names = disk.list()?;
-        let active = Segment::create(&*disk, generation + 1, &[])?;
+        let active = Segment::create(&*disk, generation + 1, &[], bounds.ahead_bytes)?;
         let checkpoint = checkpoint::write(&*disk, generation, entries)?;
         let keep = [journal::name(active.first), checkpoint::name(generation)];
         let old = journal::list(&names).into_iter().map(journal::name);
@@ -174,7 +176,8 @@ impl Log {
             return Ok(None);
         }
         if self.active.first <= self.synced {
-            match Segment::create(&*self.disk, self.synced + 1, &[]) {
+            let ahead = self.bounds.ahead_bytes;
+            match Segment::create(&*self.disk, self.synced + 1, &[], ahead) {
                 Ok(next) => {
                     let closed = std::mem::replace(&mut self.active, next);
                     self.closed.push((closed.first, closed.bytes));

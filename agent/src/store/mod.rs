@@ -88,8 +88,10 @@ pub struct Store {
     dir: PathBuf,
     log: Log,
     index: Index,
-    /// Journalled, not yet committed.
+    /// Journalled, not yet synced.
     staged: Vec<Batch>,
+    /// Durable, not yet in the database copy.
+    synced: Vec<Batch>,
     checkpoint: Option<JoinHandle<Result<Checkpoint, OpenError>>>,
     /// Shared with a checkpoint under way, so that nobody opens the store beside it.
     lock: Arc<File>,
@@ -105,12 +107,12 @@ impl Store {
         open::open(dir, options)
     }
 
-    /// Every committed entry in key order.
+    /// Every entry that shows, in key order.
     pub fn load(&self) -> impl Iterator<Item = Result<(Key, Value), IndexError>> + '_ {
         self.index.scan(&[])
     }
 
-    /// Committed entries whose key begins with `prefix`, in key order.
+    /// Entries that show whose key begins with `prefix`, in key order.
     pub fn load_prefix(
         &self,
         prefix: &[u8],
@@ -118,7 +120,7 @@ impl Store {
         self.index.scan(prefix)
     }
 
-    /// The committed value of `key`.
+    /// The value of `key` that shows.
     ///
     /// # Errors
     /// When sled cannot read it.
@@ -128,7 +130,8 @@ impl Store {
 
     /// Appends `batch` to the journal and answers with its generation.
     ///
-    /// It shows and is durable after the next [`Store::commit`]; a change that nobody waits
+    /// It is durable after the next [`Store::sync`] and shows after [`Store::show`];
+    /// [`Store::commit`] is both. A change that nobody waits
     /// for can be staged and left to ride along with the next one that is.
     ///
     /// # Errors
@@ -139,23 +142,49 @@ impl Store {
         Ok(generation)
     }
 
-    /// Makes everything staged durable and visible, at the cost of one fsync, and answers
-    /// with the last generation.
+    /// Makes everything staged durable, at the cost of one fsync, and answers with the last
+    /// generation.
     ///
     /// # Errors
     /// The store is unusable from then on and the process must end: see [`CommitError`].
-    pub fn commit(&mut self) -> Result<u64, CommitError> {
+    pub fn sync(&mut self) -> Result<u64, CommitError> {
         if self.staged.is_empty() {
             return Ok(self.log.generation());
         }
         let generation = self.log.sync()?;
-        if let Err(error) = self.index.apply(generation, &self.staged) {
+        self.synced.append(&mut self.staged);
+        Ok(generation)
+    }
+
+    /// Shows reads what is durable. Nothing but reads waits for it.
+    ///
+    /// # Errors
+    /// As [`Store::sync`].
+    pub fn show(&mut self) -> Result<(), CommitError> {
+        if self.synced.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.index.apply(self.log.generation(), &self.synced) {
             self.log.poison();
             return Err(error.into());
         }
-        self.staged.clear();
-        self.advance_checkpoint()?;
+        self.synced.clear();
+        self.advance_checkpoint()
+    }
+
+    /// Makes everything staged durable and visible.
+    ///
+    /// # Errors
+    /// As [`Store::sync`].
+    pub fn commit(&mut self) -> Result<u64, CommitError> {
+        let generation = self.sync()?;
+        self.show()?;
         Ok(generation)
+    }
+
+    /// How many changes are durable and do not show yet.
+    pub fn behind(&self) -> usize {
+        self.synced.len()
     }
 
     /// The last committed generation.

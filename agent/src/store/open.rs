@@ -51,6 +51,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<(Store, OpenReport), 
         log,
         index,
         staged: Vec::new(),
+        synced: Vec::new(),
         checkpoint: None,
     };
     Ok((store, report))
@@ -150,6 +151,7 @@ impl Opening<'_> {
         Bounds {
             segment_bytes: self.options.segment_bytes,
             reserve_bytes: self.options.reserve_bytes,
+            ahead_bytes: self.options.segment_bytes / 4,
         }
     }
 }

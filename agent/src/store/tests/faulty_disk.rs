@@ -262,6 +262,7 @@ impl Disk for FaultyDisk {
             disk: self.clone(),
             name: name.to_owned(),
             inode,
+            end: 0,
         };
         file.truncate(0)?;
         Ok(Box::new(file))
@@ -302,30 +303,47 @@ struct FaultyFile {
     disk: FaultyDisk,
     name: String,
     inode: usize,
+    end: usize,
 }
 
 impl FaultyFile {
     fn is_deaf(&self) -> bool {
         matches!(self.disk.deaf, Deaf::Files(prefix) if self.name.starts_with(prefix))
     }
+
+    /// At the end; only what makes the file longer takes room.
+    fn write(&self, bytes: &[u8]) -> Result<(), FileError> {
+        let cut = self.disk.step()?;
+        let mut state = self.disk.lock();
+        let there = state.inodes[self.inode].current.len() - self.end;
+        let there = there.min(bytes.len());
+        let more = bytes.len() - there;
+        let fits = state.room.map_or(more, |room| room.min(more));
+        state.room = state.room.map(|room| room - fits);
+        let bytes_written = &bytes[..there + fits];
+        let inode = &mut state.inodes[self.inode];
+        inode.pending.push(Change::Write {
+            at: self.end,
+            bytes: bytes_written.to_vec(),
+        });
+        inode.current[self.end..self.end + there].copy_from_slice(&bytes[..there]);
+        inode.current.extend(&bytes[there..there + fits]);
+        if fits < more {
+            return Err(failed(&self.name, io::ErrorKind::StorageFull));
+        }
+        survived(cut)
+    }
 }
 
 impl DiskFile for FaultyFile {
     fn append(&mut self, bytes: &[u8]) -> Result<(), FileError> {
-        let cut = self.disk.step()?;
-        let mut state = self.disk.lock();
-        let fits = state.room.map_or(bytes.len(), |room| room.min(bytes.len()));
-        state.room = state.room.map(|room| room - fits);
-        let inode = &mut state.inodes[self.inode];
-        inode.pending.push(Change::Write {
-            at: inode.current.len(),
-            bytes: bytes[..fits].to_vec(),
-        });
-        inode.current.extend(&bytes[..fits]);
-        if fits < bytes.len() {
-            return Err(failed(&self.name, io::ErrorKind::StorageFull));
-        }
-        survived(cut)
+        self.write(bytes)?;
+        self.end += bytes.len();
+        Ok(())
+    }
+
+    fn reserve(&mut self, len: u64) -> Result<(), FileError> {
+        self.write(&vec![0; len as usize])
     }
 
     fn truncate(&mut self, len: u64) -> Result<(), FileError> {
@@ -333,6 +351,7 @@ impl DiskFile for FaultyFile {
         let inode = &mut self.disk.lock().inodes[self.inode];
         inode.current.truncate(len as usize);
         inode.pending.push(Change::Truncate(len as usize));
+        self.end = len as usize;
         survived(cut)
     }
 

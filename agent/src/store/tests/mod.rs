@@ -19,16 +19,21 @@ type Entries = BTreeMap<Key, Value>;
 const BOUNDS: Bounds = Bounds {
     segment_bytes: 500,
     reserve_bytes: 0,
+    ahead_bytes: 700,
 };
 
 /// Opens the log as [`super::Store::open`] does when there is no database copy.
 fn open(disk: &FaultyDisk) -> Result<(Log, Entries), String> {
+    open_with(disk, BOUNDS)
+}
+
+fn open_with(disk: &FaultyDisk, bounds: Bounds) -> Result<(Log, Entries), String> {
     let survey = survey(disk).map_err(|error| error.to_string())?;
     if !survey.is_empty() && !survey.is_whole() {
         return Err(format!("damaged: {:?}", survey.scan.lost));
     }
     let log =
-        Log::resume(Arc::new(disk.clone()), BOUNDS, &survey).map_err(|error| error.to_string())?;
+        Log::resume(Arc::new(disk.clone()), bounds, &survey).map_err(|error| error.to_string())?;
     let entries = survey.entries(disk).map_err(|error| error.to_string())?;
     let entries = entries.collect::<Result<_, _>>();
     Ok((log, entries.map_err(|error| error.to_string())?))

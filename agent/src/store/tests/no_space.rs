@@ -9,10 +9,14 @@ use crate::store::error::StageError;
 fn a_record_that_does_not_fit_leaves_the_journal_as_it_was() {
     let mut random = Random(7);
     let batches: Vec<_> = (0..4).map(|_| random_batch(&mut random)).collect();
-    for room in 0..60 {
+    for (room, ahead_bytes) in (0..60).flat_map(|room| [(room, 0), (room, 30)]) {
         let disk = FaultyDisk::new(Deaf::Nothing);
         let mut model = Model::default();
-        let (mut log, _) = open(&disk).unwrap();
+        let bounds = Bounds {
+            ahead_bytes,
+            ..BOUNDS
+        };
+        let (mut log, _) = open_with(&disk, bounds).unwrap();
         log.stage(&batches[0]).unwrap();
         disk.set_room(Some(room));
         let refused = log.stage(&batches[1]).unwrap_err();
@@ -28,6 +32,20 @@ fn a_record_that_does_not_fit_leaves_the_journal_as_it_was() {
         let (log, entries) = open(&disk.after(Cut::Nothing)).unwrap();
         model.check(&log, &entries).unwrap();
     }
+}
+
+#[test]
+fn room_that_was_reserved_is_there_on_a_full_disk() {
+    let disk = FaultyDisk::new(Deaf::Nothing);
+    let mut model = Model::default();
+    let (mut log, _) = open(&disk).unwrap();
+    disk.set_room(Some(0));
+    let batch = random_batch(&mut Random(7));
+    model.batches.push(batch.clone());
+    log.stage(&batch).unwrap();
+    model.promised = log.sync().unwrap();
+    let (log, entries) = open(&disk.after(Cut::Nothing)).unwrap();
+    model.check(&log, &entries).unwrap();
 }
 
 #[test]

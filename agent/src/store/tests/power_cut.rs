@@ -190,8 +190,13 @@ fn a_closed_segment_cut_short_is_damage_even_when_nothing_follows_it() {
     }
     let closed = crate::store::journal::name(1);
     let bytes = disk.read(&closed).unwrap();
+    let whole = survey(&disk).unwrap();
+    assert!(whole.is_whole());
+    // Behind its last record it has only zeros.
+    let (_, end) = whole.scan.segments[0];
+    assert!(bytes[end as usize..].iter().all(|byte| *byte == 0));
     let mut file = disk.create(&closed).unwrap();
-    file.append(&bytes[..bytes.len() - 1]).unwrap();
+    file.append(&bytes[..end as usize - 1]).unwrap();
     let survey = survey(&disk).unwrap();
     assert!(!survey.is_whole());
     assert_eq!(survey.scan.lost[0].last, log.generation());
