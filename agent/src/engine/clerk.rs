@@ -5,6 +5,7 @@
 //!                                                 commit: one fsync      (once)
 //!                                                 ledger.want            (each)
 //!                                   unlock ─────► answer                 (each)
+//!                                   inbox empty ► catch up: the database copy
 //! ```
 //!
 //! What only follows from the kernel's state (`settle`) is staged and rides along with the
@@ -96,6 +97,7 @@ impl Clerk {
             if stop {
                 break;
             }
+            self.keeper.catch_up(messages.is_empty());
         }
         drop(messages);
         if let Err(error) = self.keeper.close() {

@@ -16,6 +16,9 @@ use crate::store::{Batch, CommitError, StageError, Store};
 /// Free bytes on the state disk below which it is reported.
 const LOW: u64 = 64 << 20;
 
+/// Changes that may be missing in the copy.
+const MOST_BEHIND: usize = 512;
+
 /// How the store is; `trouble` is a sentence when it is not well.
 pub(super) struct StoreHealth {
     pub(super) trouble: Option<String>,
@@ -65,11 +68,23 @@ impl Keeper {
 
     /// Makes all that was staged durable.
     pub(super) fn commit(&mut self) {
-        if let Err(error) = self.store.commit() {
+        if let Err(error) = self.store.sync() {
             give_up(&error);
         }
         if !self.unseen.is_empty() {
             self.events.publish(self.unseen.drain(..));
+        }
+    }
+
+    /// Takes what is durable into the copy that answers are read from, which nobody waits for:
+    /// all of it when there is nothing else to do, and some of it when there has been none for
+    /// long.
+    pub(super) fn catch_up(&mut self, idle: bool) {
+        if !idle && self.store.behind() < MOST_BEHIND {
+            return;
+        }
+        if let Err(error) = self.store.show() {
+            give_up(&error);
         }
     }
 
@@ -81,7 +96,8 @@ impl Keeper {
     }
 
     /// What a request was answered with, as far as it is committed.
-    pub(super) fn answer(&self, id: Uuid) -> Option<Box<Outcome>> {
+    pub(super) fn answer(&mut self, id: Uuid) -> Option<Box<Outcome>> {
+        self.catch_up(true);
         let key = Key::Answer(id).bytes();
         let value = match self.store.get(&key) {
             Ok(value) => value?,
@@ -116,6 +132,7 @@ impl Keeper {
     /// Commits what is staged, and marks the store as closed well.
     pub(super) fn close(mut self) -> Result<(), CommitError> {
         self.commit();
+        self.catch_up(true);
         self.store.close()
     }
 }
