@@ -214,20 +214,27 @@ async fn imported(arguments: &Arguments, bench: &product::Bench) -> anyhow::Resu
     Ok(Import::new(&image, written, imported, peak))
 }
 
-/// The same cycle with few and with many volumes present.
+/// The same cycle with few and with many volumes present, none of them connected; each time by
+/// turns with the bare calls, so that what a slow minute costs counts for neither.
 async fn scale(arguments: &Arguments, bench: &product::Bench) -> anyhow::Result<Scale> {
     let few = bench.fill(FEW).await?;
-    let with_few = bench.serial(Transport::Iscsi, arguments.cycles).await?;
+    let with_few = by_turns(arguments, bench).await?;
     let many = bench.fill(arguments.many.saturating_sub(FEW)).await?;
-    let with_many = bench.serial(Transport::Iscsi, arguments.cycles).await?;
+    let with_many = by_turns(arguments, bench).await?;
     let memory = daemons::memory()?;
     bench.clear(few.into_iter().chain(many).collect()).await?;
-    let per_volume = |total: Duration| total.as_secs_f64() * 1000.0 / f64::from(arguments.cycles);
-    Ok(Scale::new(
-        FEW,
-        arguments.many,
-        per_volume(with_few),
-        per_volume(with_many),
-        memory,
-    ))
+    Ok(Scale::new(FEW, arguments.many, with_few, with_many, memory))
+}
+
+/// Milliseconds of the bare calls and of the product for a volume's cycle.
+async fn by_turns(arguments: &Arguments, bench: &product::Bench) -> anyhow::Result<(f64, f64)> {
+    let floor = floor::Floor::open(arguments.pool, Transport::Iscsi)?;
+    let (mut bare, mut product) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..arguments.cycles {
+        bare += floor.serial(1)?;
+        product += bench.serial(Transport::Iscsi, 1).await?;
+    }
+    floor.close()?;
+    let each = |total: Duration| total.as_secs_f64() * 1000.0 / f64::from(arguments.cycles);
+    Ok((each(bare), each(product)))
 }

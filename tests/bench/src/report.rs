@@ -140,8 +140,11 @@ impl Pause {
 pub struct Scale {
     few: u32,
     many: u32,
+    floor_with_few_ms: f64,
     serial_with_few_ms: f64,
+    floor_with_many_ms: f64,
     serial_with_many_ms: f64,
+    /// Of the two ratios to the floor.
     ratio: f64,
     memory_with_many: BTreeMap<String, u64>,
 }
@@ -150,16 +153,18 @@ impl Scale {
     pub fn new(
         few: u32,
         many: u32,
-        with_few: f64,
-        with_many: f64,
+        (floor_with_few, with_few): (f64, f64),
+        (floor_with_many, with_many): (f64, f64),
         memory: BTreeMap<String, u64>,
     ) -> Self {
         Scale {
             few,
             many,
+            floor_with_few_ms: floor_with_few,
             serial_with_few_ms: with_few,
+            floor_with_many_ms: floor_with_many,
             serial_with_many_ms: with_many,
-            ratio: with_many / with_few,
+            ratio: (with_many / floor_with_many) / (with_few / floor_with_few),
             memory_with_many: memory,
         }
     }
