@@ -439,7 +439,7 @@ impl Clerk {
         if let Some(problem) = &record.failed {
             return Err((**problem).clone());
         }
-        // What was staged shows in the store once it is committed.
+        // What was staged can be read once it is committed.
         self.keeper.commit();
         let wait = record.unit.map(|unit| (unit, record.generation));
         let reply = record.reply();

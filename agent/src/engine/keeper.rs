@@ -16,8 +16,8 @@ use crate::store::{Batch, CommitError, StageError, Store};
 /// Free bytes on the state disk below which it is reported.
 const LOW: u64 = 64 << 20;
 
-/// Changes that may be missing in the copy.
-const MOST_BEHIND: usize = 512;
+/// Bytes of changes that may be missing in the copy while there is other work.
+const MOST_BEHIND: u64 = 256 << 10;
 
 /// How the store is; `trouble` is a sentence when it is not well.
 pub(super) struct StoreHealth {
@@ -77,8 +77,7 @@ impl Keeper {
     }
 
     /// Takes what is durable into the copy that answers are read from, which nobody waits for:
-    /// all of it when there is nothing else to do, and some of it when there has been none for
-    /// long.
+    /// when there is nothing else to do, or has not been for long.
     pub(super) fn catch_up(&mut self, idle: bool) {
         if !idle && self.store.behind() < MOST_BEHIND {
             return;

@@ -57,37 +57,38 @@ impl Segment {
         ahead: u64,
     ) -> Result<Self, CreateError> {
         let written = || -> Result<_, FileError> {
-            let mut file = disk.create(TEMPORARY)?;
-            file.append(&frame::file_head(MAGIC))?;
-            file.append(frames)?;
-            file.reserve(ahead)?;
-            file.sync()?;
+            let mut segment = Self {
+                file: disk.create(TEMPORARY)?,
+                bytes: (frame::FILE_HEAD + frames.len()) as u64,
+                room: 0,
+                ahead,
+                first,
+            };
+            segment.file.append(&frame::file_head(MAGIC))?;
+            segment.file.append(frames)?;
+            segment.reserve(ahead)?;
+            segment.file.sync()?;
             disk.rename(TEMPORARY, &name(first))?;
-            Ok(file)
+            Ok(segment)
         };
-        let file = written().map_err(CreateError::Clean)?;
+        let segment = written().map_err(|error| {
+            // What is half written takes room that may be what was missing; the next one
+            // takes its place if it stays.
+            let _ = disk.remove(TEMPORARY);
+            CreateError::Clean(error)
+        })?;
         disk.sync_names().map_err(CreateError::Dirty)?;
-        Ok(Self {
-            file,
-            bytes: (frame::FILE_HEAD + frames.len()) as u64,
-            room: ahead,
-            ahead,
-            first,
-        })
+        Ok(segment)
     }
 
     pub(super) fn append(&mut self, record: &[u8]) -> Result<(), AppendError> {
         let length = record.len() as u64;
-        let mut room = self.room;
-        let appended = match room < length {
+        if self.room < length {
             // The next sync makes this room durable, too.
-            true => {
-                room = length + self.ahead;
-                self.file.reserve(room)
-            }
-            false => Ok(()),
-        };
-        if let Err(error) = appended.and_then(|()| self.file.append(record)) {
+            self.reserve(length + self.ahead)
+                .map_err(AppendError::Dirty)?;
+        }
+        if let Err(error) = self.file.append(record) {
             self.room = 0;
             return Err(match self.file.truncate(self.bytes) {
                 Ok(()) => AppendError::Clean(error),
@@ -95,7 +96,19 @@ impl Segment {
             });
         }
         self.bytes += length;
-        self.room = room - length;
+        self.room = self.room.saturating_sub(length);
+        Ok(())
+    }
+
+    /// Makes room, or does without it: that costs time and nothing else. Fails when the segment
+    /// may not end where it did.
+    fn reserve(&mut self, room: u64) -> Result<(), FileError> {
+        self.room = room;
+        if let Err(error) = self.file.reserve(room) {
+            tracing::debug!(%error, "the journal goes on without room ahead");
+            self.room = 0;
+            self.file.truncate(self.bytes)?;
+        }
         Ok(())
     }
 

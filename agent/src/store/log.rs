@@ -33,6 +33,13 @@ pub(super) struct Bounds {
     pub(super) ahead_bytes: u64,
 }
 
+/// A record that was appended.
+#[derive(Debug)]
+pub(super) struct Staged {
+    pub(super) generation: u64,
+    pub(super) bytes: u64,
+}
+
 /// The open log.
 pub(super) struct Log {
     disk: Arc<dyn Disk>,
@@ -118,7 +125,7 @@ impl Log {
     }
 
     /// Appends one record; durable after [`Log::sync`].
-    pub(super) fn stage(&mut self, batch: &Batch) -> Result<u64, StageError> {
+    pub(super) fn stage(&mut self, batch: &Batch) -> Result<Staged, StageError> {
         if self.poisoned {
             return Err(StageError::Poisoned);
         }
@@ -146,7 +153,10 @@ impl Log {
                 return Err(self.refused(error));
             }
         }
-        Ok(self.staged)
+        Ok(Staged {
+            generation: self.staged,
+            bytes: record.len() as u64,
+        })
     }
 
     /// Makes everything staged durable.
@@ -169,10 +179,13 @@ impl Log {
 
     /// Begins a new segment and hands out the job to checkpoint the ones before it, if the
     /// journal has grown to its bound. One job at a time; its end goes to [`Log::adopt`].
+    /// Not while anything is staged and not synced.
     pub(super) fn begin_checkpoint(&mut self) -> Result<Option<CheckpointJob>, CommitError> {
+        if self.poisoned {
+            return Err(CommitError::Poisoned);
+        }
         let base = self.checkpoints.last().copied();
-        let bound = self.checkpoint_bound();
-        if self.staged != self.synced || self.journal_bytes() < bound.max(self.retry_at) {
+        if self.staged != self.synced || !self.checkpoint_is_due() {
             return Ok(None);
         }
         if self.active.first <= self.synced {
@@ -200,6 +213,11 @@ impl Log {
             firsts: firsts.filter(|first| *first > floor).collect(),
             target: self.synced,
         }))
+    }
+
+    /// Whether the journal has grown to its bound.
+    pub(super) fn checkpoint_is_due(&self) -> bool {
+        self.journal_bytes() >= self.checkpoint_bound().max(self.retry_at)
     }
 
     /// Takes over a job's checkpoint and lets go of what it replaces.

@@ -1,14 +1,16 @@
 //! A durable key-value store that knows nothing of what it keeps.
 //!
 //! ```text
-//! stage(batch) ─► journal record      ┐
-//! stage(batch) ─► journal record      ├ one thread owns the store
-//! commit()     ─► fsync, then one sled transaction ─► the caller may tell its clients
-//!                       │ journal over its bound
-//!                       └► a background thread writes a checkpoint from closed files
+//! stage(batch) ─► journal record  ┐
+//! stage(batch) ─► journal record  ├ one thread owns the store
+//! sync()       ─► one fsync ──────┼──► the caller may tell its clients
+//! show()       ─► the sled copy   ┘
+//!                   │ journal over its bound
+//!                   └► a background thread writes a checkpoint from closed files
 //! ```
 //!
-//! A batch is durable when `commit` returns, and not before; every batch is one generation.
+//! A batch is durable when `sync` returns, and not before, and shows in reads after `show`;
+//! `commit` is both. Every batch is one generation.
 //! Journal and checkpoints are the truth. The sled copy answers reads, is compared with them
 //! at every start, and is rebuilt from them when it disagrees.
 //!
@@ -80,6 +82,9 @@ pub struct Health {
     pub free_bytes: u64,
 }
 
+/// Batches shown in one transaction: what sled takes at once it needs memory for.
+const AT_ONCE: usize = 32;
+
 /// An open store. One thread owns it; a second process cannot open it.
 ///
 /// Dropping it is safe at any moment, but only [`Store::close`] spares the next start the
@@ -92,6 +97,8 @@ pub struct Store {
     staged: Vec<Batch>,
     /// Durable, not yet in the database copy.
     synced: Vec<Batch>,
+    /// Bytes of journal that the two have.
+    behind: u64,
     checkpoint: Option<JoinHandle<Result<Checkpoint, OpenError>>>,
     /// Shared with a checkpoint under way, so that nobody opens the store beside it.
     lock: Arc<File>,
@@ -137,9 +144,10 @@ impl Store {
     /// # Errors
     /// The batch is not taken; earlier ones are unharmed.
     pub fn stage(&mut self, batch: Batch) -> Result<u64, StageError> {
-        let generation = self.log.stage(&batch)?;
+        let staged = self.log.stage(&batch)?;
         self.staged.push(batch);
-        Ok(generation)
+        self.behind += staged.bytes;
+        Ok(staged.generation)
     }
 
     /// Makes everything staged durable, at the cost of one fsync, and answers with the last
@@ -161,14 +169,23 @@ impl Store {
     /// # Errors
     /// As [`Store::sync`].
     pub fn show(&mut self) -> Result<(), CommitError> {
+        if self.log.checkpoint_is_due() {
+            // A checkpoint is of what is durable, and there may always be something that is not.
+            self.sync()?;
+        }
         if self.synced.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.index.apply(self.log.generation(), &self.synced) {
-            self.log.poison();
-            return Err(error.into());
+        let mut generation = self.log.generation() - self.synced.len() as u64;
+        for batches in self.synced.chunks(AT_ONCE) {
+            generation += batches.len() as u64;
+            if let Err(error) = self.index.apply(generation, batches) {
+                self.log.poison();
+                return Err(error.into());
+            }
         }
         self.synced.clear();
+        self.behind = 0;
         self.advance_checkpoint()
     }
 
@@ -182,9 +199,9 @@ impl Store {
         Ok(generation)
     }
 
-    /// How many changes are durable and do not show yet.
-    pub fn behind(&self) -> usize {
-        self.synced.len()
+    /// How many bytes of changes do not show yet, but for those of a moment.
+    pub fn behind(&self) -> u64 {
+        self.behind
     }
 
     /// The last committed generation.

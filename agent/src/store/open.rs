@@ -52,6 +52,7 @@ pub(super) fn open(dir: &Path, options: Options) -> Result<(Store, OpenReport), 
         index,
         staged: Vec::new(),
         synced: Vec::new(),
+        behind: 0,
         checkpoint: None,
     };
     Ok((store, report))

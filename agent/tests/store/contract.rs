@@ -67,6 +67,47 @@ fn staged_batches_show_with_the_commit_and_not_before() {
 }
 
 #[test]
+fn what_is_durable_shows_when_it_is_asked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    let mut batch = Batch::new();
+    batch.put("a", "1");
+    store.stage(batch).unwrap();
+    assert_eq!(store.sync().unwrap(), 1);
+    assert_eq!(store.get(b"a").unwrap(), None);
+    assert!(store.behind() > 0);
+    let (killed, report) = open(copied(dir.path()).path());
+    assert_eq!(report.generation, 1);
+    assert_eq!(killed.get(b"a").unwrap(), Some(b"1".to_vec()));
+    // What is staged meanwhile is neither durable nor shown.
+    let mut batch = Batch::new();
+    batch.put("b", "2");
+    store.stage(batch).unwrap();
+    store.show().unwrap();
+    assert_eq!(store.get(b"a").unwrap(), Some(b"1".to_vec()));
+    assert_eq!(store.get(b"b").unwrap(), None);
+    store.close().unwrap();
+    let (store, report) = open(dir.path());
+    assert_eq!(report.database, DatabaseOutcome::Verified);
+    assert_eq!(store.get(b"b").unwrap(), Some(b"2".to_vec()));
+}
+
+#[test]
+fn a_checkpoint_is_not_put_off_by_what_is_staged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    let mut number = 0;
+    while store.health().unwrap().checkpoint == 0 {
+        assert!(number < 2000, "no checkpoint");
+        put(&mut store, number);
+        store.sync().unwrap();
+        put(&mut store, number + 1);
+        store.show().unwrap();
+        number += 2;
+    }
+}
+
+#[test]
 fn a_batch_over_the_limit_is_refused_and_harms_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());

@@ -20,15 +20,23 @@ enum Damage {
 
 impl Damage {
     /// Of every kind, at places all over a file of `length` bytes.
-    fn all(length: u64) -> Vec<Self> {
+    fn all(path: &Path) -> Vec<Self> {
+        let bytes = fs::read(path).unwrap();
+        let length = bytes.len() as u64;
         let places = 12.min(length);
         let mut all = vec![Self::Remove];
         for place in 0..places {
             let at = place * length / places;
             all.extend([Self::Flip(at), Self::Truncate(at), Self::Zero(at)]);
         }
-        if length > 0 {
-            all.extend([Self::Flip(length - 1), Self::Truncate(length - 1)]);
+        // The last byte, and the last before the room of a journal.
+        let last = bytes.iter().rposition(|byte| *byte != 0);
+        for at in last
+            .map(|at| at as u64)
+            .into_iter()
+            .chain(length.checked_sub(1))
+        {
+            all.extend([Self::Flip(at), Self::Truncate(at), Self::Zero(at)]);
         }
         all
     }
@@ -60,8 +68,7 @@ fn for_each_damage(
     let damaged = files(prepared, prefix);
     assert!(!damaged.is_empty(), "no file begins with {prefix}");
     for file in damaged {
-        let length = fs::metadata(prepared.join(&file)).unwrap().len();
-        for damage in Damage::all(length) {
+        for damage in Damage::all(&prepared.join(&file)) {
             let dir = copied(prepared);
             damage.inflict(&dir.path().join(&file));
             let what = format!("{damage:?} of {}", file.display());

@@ -74,6 +74,7 @@ struct State {
     operations: u64,
     cut_at: Option<u64>,
     fail_sync: bool,
+    fail_write: Option<usize>,
     room: Option<usize>,
 }
 
@@ -106,6 +107,11 @@ impl FaultyDisk {
     /// The next content sync fails, and as in Linux its pages count as clean afterwards.
     pub(super) fn fail_next_sync(&self) {
         self.lock().fail_sync = true;
+    }
+
+    /// The next write fails with so many of its bytes written.
+    pub(super) fn fail_next_write(&self, after: usize) {
+        self.lock().fail_write = Some(after);
     }
 
     /// Bytes that can still be appended; `None` for any number.
@@ -320,14 +326,19 @@ impl FaultyFile {
         let more = bytes.len() - there;
         let fits = state.room.map_or(more, |room| room.min(more));
         state.room = state.room.map(|room| room - fits);
-        let bytes_written = &bytes[..there + fits];
+        let broken = state.fail_write.take();
+        let written = broken.unwrap_or(usize::MAX).min(there + fits);
         let inode = &mut state.inodes[self.inode];
         inode.pending.push(Change::Write {
             at: self.end,
-            bytes: bytes_written.to_vec(),
+            bytes: bytes[..written].to_vec(),
         });
-        inode.current[self.end..self.end + there].copy_from_slice(&bytes[..there]);
-        inode.current.extend(&bytes[there..there + fits]);
+        let over = there.min(written);
+        inode.current[self.end..self.end + over].copy_from_slice(&bytes[..over]);
+        inode.current.extend(&bytes[over..written]);
+        if broken.is_some() {
+            return Err(failed(&self.name, io::ErrorKind::Other));
+        }
         if fits < more {
             return Err(failed(&self.name, io::ErrorKind::StorageFull));
         }
