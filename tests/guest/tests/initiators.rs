@@ -181,9 +181,8 @@ async fn restarted_daemons_disturb_no_io(lab: &mut Lab) -> anyhow::Result<()> {
     }
     lab.guest.site.await_management()?;
     for unit in ["ashlar-targetd.service", "ashlar-agent.service"] {
-        let log = format!(
-            "journalctl --boot --quiet --lines=1 _TRANSPORT=journal UNIT={unit} + _TRANSPORT=journal _SYSTEMD_UNIT={unit}"
-        );
+        let log =
+            format!("journalctl --boot --quiet --lines=1 _TRANSPORT=journal _SYSTEMD_UNIT={unit}");
         let log = lab.guest.site.appliance.check(&log)?;
         ensure!(
             !log.trim().is_empty(),
