@@ -13,8 +13,11 @@ from cinder.tests.unit import test as cinder_test
 from cinder.tests.unit import utils as cinder_utils
 from cinder.volume import configuration
 from cinder.volume import driver as cinder_driver
+from cinder.volume import manager as volume_manager
+from cinder.volume.manager import VolumeManager
 from oslo_config import cfg
 
+from ashlar_cinder import options
 from ashlar_cinder.base import AshlarDriver
 from ashlar_cinder.client import Client
 from ashlar_cinder.client.transport import Transport
@@ -22,6 +25,13 @@ from ashlar_cinder.iscsi import AshlarISCSIDriver
 from ashlar_cinder.nvme import AshlarNVMeDriver
 from tests import contract
 from tests.appliance import Appliance
+from tests.between import Between
+
+#: What Cinder knows of any backend.
+CINDER_S = [
+    getattr(cinder_driver, f"{name}_opts")
+    for name in ("volume", "iser", "nvmeof", "nvmet", "scst", "backup", "image", "fqdn")
+]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -89,6 +99,7 @@ class World:
 
     def __init__(self, appliance: Appliance, case: Any) -> None:
         self.appliance = appliance
+        self.endpoint = appliance.endpoint
         self.case = case
         self.context = cinder_utils.get_test_admin_context()
         self._count = itertools.count()
@@ -97,12 +108,12 @@ class World:
         """A backend's section of cinder.conf, and what stands in it."""
         group = f"ashlar{next(self._count)}"
         identity = self.appliance.identity()
-        section = configuration.Configuration(cinder_driver.volume_opts, config_group=group)
-        for kind in (AshlarISCSIDriver, AshlarNVMeDriver):
-            section.append_config_values(kind.get_driver_options())
+        section = configuration.Configuration(volume_manager.volume_backend_opts, group)
+        for known in (*CINDER_S, options.OLDER_OPTIONS, AshlarNVMeDriver.get_driver_options()):
+            section.append_config_values(known)
         settings = {
             "volume_backend_name": "ashlar",
-            "ashlar_endpoint": self.appliance.endpoint,
+            "ashlar_endpoint": self.endpoint,
             "driver_client_cert": identity.certificate,
             "driver_client_cert_key": identity.key,
             "driver_ssl_cert_path": identity.authority,
@@ -133,6 +144,19 @@ class World:
         one = kind(host="h@ashlar", configuration=section)
         # A driver takes back where options were set, which a file would say again.
         self._set(section.config_group, settings)
+        return one
+
+    def manager(
+        self, kind: type[AshlarDriver] = AshlarISCSIDriver, **settings: Any
+    ) -> VolumeManager:
+        """Cinder's volume service upon a driver, without its messages."""
+        section, settings = self.configuration(
+            volume_driver=f"{kind.__module__}.{kind.__name__}", **settings
+        )
+        group = section.config_group
+        one = VolumeManager(host=f"h@{group}", service_name=group)
+        self._set(group, settings)
+        one.init_host(added_to_cluster=False, service_id=1)
         return one
 
     def volume(self, pool: str = "tank", **settings: Any) -> Any:
@@ -174,6 +198,15 @@ def _tidy(client: Client) -> None:
         client.delete_volume(uuid.UUID(bytes=volume["id"]))
     for host in list(client.hosts()):
         client.delete_host(uuid.UUID(bytes=host["id"]))
+
+
+@pytest.fixture
+def between(world: World) -> Iterator[Between]:
+    """What drivers talk to instead of the appliance."""
+    one = Between(world.appliance)
+    world.endpoint = one.endpoint
+    yield one
+    one.close()
 
 
 @pytest.fixture(params=[AshlarISCSIDriver, AshlarNVMeDriver], ids=["iscsi", "nvme"])

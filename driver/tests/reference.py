@@ -1,4 +1,4 @@
-"""The options' reference in README.md, made from the options: ``python -m tests.reference``."""
+"""The tables of options in README.md and SUPPORT.md: ``python -m tests.reference`` makes them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 from ashlar_cinder.iscsi import AshlarISCSIDriver
 from ashlar_cinder.nvme import AshlarNVMeDriver
+from tests import generic
 
 README = Path(__file__).parents[1] / "README.md"
+SUPPORT = README.with_name("SUPPORT.md")
 BEGIN, END = "<!-- options: begin -->\n", "<!-- options: end -->\n"
 
 #: What Cinder's options are to us, where its own words are too general.
@@ -25,11 +27,13 @@ OURS = {
     "use_chap_auth": "Whether iSCSI hosts prove who they are. See below.",
     "chap_username": "The name that they do it under; each its IQN when empty.",
     "chap_password": "The secret of all hosts; each has its own when empty. 12 to 16 characters.",
+    "target_protocol": "`iscsi`; for the NVMe driver `nvmet_tcp`, or `nvmet_rdma` where the "
+    "appliance serves that. Others are refused. Cinder's default is for LVM.",
     "nvmeof_conn_info_version": "Which of two forms os-brick is told; 2 for several portals.",
 }
 
 #: Options whose defaults are not taken.
-NO_DEFAULT = {"volume_clear"}
+NO_DEFAULT = {"volume_clear", "target_protocol"}
 
 
 def options() -> list[tuple[str, Any]]:
@@ -37,7 +41,7 @@ def options() -> list[tuple[str, Any]]:
     iscsi, nvme = AshlarISCSIDriver.get_driver_options(), AshlarNVMeDriver.get_driver_options()
     found: dict[str, tuple[str, Any]] = {}
     for option in [*iscsi, *nvme]:
-        whose = {(True, True): "both", (True, False): "iSCSI", (False, True): "NVMe/TCP"}
+        whose = {(True, True): "both", (True, False): "iSCSI", (False, True): "NVMe"}
         in_iscsi, in_nvme = option in iscsi, option in nvme
         found[option.name] = (whose[in_iscsi, in_nvme], option)
     return list(found.values())
@@ -55,13 +59,14 @@ def reference() -> str:
     return "\n".join(lines) + "\n"
 
 
-def parts() -> tuple[str, str, str]:
-    """The page before the table, the table, and the page behind it."""
-    before, rest = README.read_text().split(BEGIN)
+def parts(page: Path = README) -> tuple[str, str, str]:
+    """A page before its table, the table, and the page behind it."""
+    before, rest = page.read_text().split(BEGIN)
     table, after = rest.split(END)
     return before, table, after
 
 
 if __name__ == "__main__":
-    head, _, tail = parts()
-    README.write_text(head + BEGIN + reference() + END + tail)
+    for page, made in ((README, reference()), (SUPPORT, generic.table())):
+        head, _, tail = parts(page)
+        page.write_text(head + BEGIN + made + END + tail)

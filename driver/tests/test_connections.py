@@ -20,6 +20,7 @@ from ashlar_cinder.client import Client
 from ashlar_cinder.client.objects import Connection
 from ashlar_cinder.iscsi import AshlarISCSIDriver
 from ashlar_cinder.nvme import AshlarNVMeDriver
+from tests.between import Between, over_rdma, with_portals
 from tests.conftest import World
 
 
@@ -247,12 +248,43 @@ def test_a_host_that_an_operator_forgot_is_made_again(
     driver.delete_volume(volume)
 
 
+def brick_connects(info: dict[str, Any]) -> list[str]:
+    """What os-brick would have nvme-cli connect to, on every path."""
+    ran: list[str] = []
+
+    class Connector(brick_nvme.NVMeOFConnector):
+        native_multipath_supported = True
+
+        def run_nvme_cli(self, command: list[str], **_kwargs: Any) -> tuple[str, str]:
+            ran.append(" ".join(command))
+            return "", ""
+
+    targets = brick_nvme.NVMeOFConnProps(copy.deepcopy(info["data"])).targets
+    for target in targets:
+        # What it would ask the host for.
+        target.host_nqn = "nqn.2026-11.org.example:alpha"
+        target._device = "/dev/nvme0n1"
+        Connector(None, use_multipath=True)._connect_target(target)
+    return ran
+
+
+#: What os-brick calls each fabric in the older form, in the newer, and by itself.
+NVME = {"nvmet_tcp": ("tcp", "tcp", "tcp"), "nvmet_rdma": ("rdma", "RoCEv2", "rdma")}
+
+
 @pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("protocol", NVME)
 def test_nvme_as_os_brick_takes_it(
-    world: World, client: Client, connector: Any, version: int
+    world: World, client: Client, connector: Any, between: Between, protocol: str, version: int
 ) -> None:
+    old_name, new_name, cli_name = NVME[protocol]
+    if protocol == "nvmet_rdma":
+        over_rdma(between)
     driver = world.driver(
-        AshlarNVMeDriver, nvmeof_conn_info_version=version, ashlar_nvme_authentication="none"
+        AshlarNVMeDriver,
+        target_protocol=protocol,
+        nvmeof_conn_info_version=version,
+        ashlar_nvme_authentication="none",
     )
     volume = world.volume()
     driver.create_volume(volume)
@@ -265,14 +297,14 @@ def test_nvme_as_os_brick_takes_it(
         "target_portal": address,
         "target_port": port,
         "nqn": access["subsystem"],
-        "transport_type": "tcp",
+        "transport_type": old_name,
         "ns_id": 1,
         "volume_id": volume.id,
     }
     newer = {
         "target_nqn": access["subsystem"],
         "vol_uuid": volume.id,
-        "portals": [(address, port, "tcp")],
+        "portals": [(address, port, new_name)],
         "ns_id": 1,
         "volume_id": volume.id,
     }
@@ -280,12 +312,37 @@ def test_nvme_as_os_brick_takes_it(
     assert info == {"driver_volume_type": "nvmeof", "data": wanted}
     [target] = brick_nvme.NVMeOFConnProps(copy.deepcopy(info["data"])).targets
     assert target.nqn == access["subsystem"]
-    [portal] = target.portals
-    assert (portal.address, portal.port, portal.transport) == (address, port, "tcp")
     if version == 2:
         assert str(target.uuid) == volume.id
+    [command] = brick_connects(info)
+    assert command.startswith(f"connect -a {address} -s {port} -t {cli_name} -n {target.nqn} ")
     driver.terminate_connection(volume, connector("alpha"))
+    assert not list(client.connections())
     driver.delete_volume(volume)
+
+
+def test_what_is_reached_over_rdma_is_told_to_the_scheduler(world: World, between: Between) -> None:
+    over_rdma(between)
+    driver = world.driver(AshlarNVMeDriver, target_protocol="nvmet_rdma")
+    assert driver.get_volume_stats(refresh=True)["storage_protocol"] == "NVMe-RoCE"
+
+
+def test_a_host_is_detached_from_what_it_was_attached_over(
+    world: World, client: Client, connector: Any, between: Between
+) -> None:
+    """The operator has gone over to RDMA, or back, while volumes were attached."""
+    tcp = world.driver(AshlarNVMeDriver, ashlar_nvme_authentication="none")
+    volume = world.volume()
+    tcp.create_volume(volume)
+    tcp.initialize_connection(volume, connector("alpha"))
+    over_rdma(between)
+    rdma = world.driver(AshlarNVMeDriver, target_protocol="nvmet_rdma")
+    assert len(list(client.connections())) == 1
+    assert rdma.terminate_connection(volume, connector("alpha")) is False
+    assert not list(client.connections())
+    # And once more, with nothing left.
+    assert rdma.terminate_connection(volume, connector("alpha")) is False
+    rdma.delete_volume(volume)
 
 
 def test_nvme_hosts_have_keys_that_cinder_never_sees(
@@ -311,38 +368,55 @@ def test_nvme_hosts_have_keys_that_cinder_never_sees(
 PATHS = {
     "v4": ["192.0.2.1:3260", "198.51.100.1:3260"],
     "v6": ["[2001:db8::1]:3260", "[2001:db8::2]:3260"],
+    "both": ["192.0.2.1:3260", "[2001:db8::1]:3260"],
 }
 
 
 @pytest.mark.parametrize("portals", PATHS.values(), ids=PATHS)
-def test_several_iscsi_paths(world: World, portals: list[str]) -> None:
-    driver = world.driver(AshlarISCSIDriver)
-    connection: Any = {
-        "iscsi": {"target": "iqn.2026-11.org.example:t", "lun": 0, "portals": portals}
-    }
-    data = driver._connection_info("an-id", connection, None)["data"]
+def test_several_iscsi_paths(
+    world: World, connector: Any, between: Between, portals: list[str]
+) -> None:
+    with_portals(between, *portals)
+    driver = world.driver(AshlarISCSIDriver, use_chap_auth=True)
+    volume = world.volume()
+    driver.create_volume(volume)
+    data = driver.initialize_connection(volume, connector("alpha"))["data"]
     assert data["target_portals"] == portals
-    assert data["target_iqns"] == ["iqn.2026-11.org.example:t"] * 2
-    assert data["target_luns"] == [0, 0]
+    assert data["target_iqns"] == [data["target_iqn"]] * 2
+    assert data["target_luns"] == [data["target_lun"]] * 2
     assert data["target_portal"] == portals[0]
     ran = brick_commands(data)
     for portal in portals:
         assert any(f"-p {portal} --login" in command for command in ran)
+    driver.terminate_connection(volume, connector("alpha"))
+    driver.delete_volume(volume)
 
 
 @pytest.mark.parametrize("portals", PATHS.values(), ids=PATHS)
-def test_several_nvme_paths(world: World, portals: list[str]) -> None:
-    driver = world.driver(AshlarNVMeDriver)
-    access = {"subsystem": "nqn.2026-11.org.example:t", "nsid": 1, "portals": portals}
-    connection: Any = {"nvme": access | {"uuid": uuid.uuid4().bytes}}
-    data = driver._connection_info("an-id", connection, None)["data"]
-    assert "target_nqn" in data
-    [target] = brick_nvme.NVMeOFConnProps(copy.deepcopy(data)).targets
-    found = [
-        f"[{p.address}]:{p.port}" if ":" in p.address else f"{p.address}:{p.port}"
-        for p in (target.portals)
+@pytest.mark.parametrize("protocol", NVME)
+def test_several_nvme_paths(
+    world: World, connector: Any, between: Between, protocol: str, portals: list[str]
+) -> None:
+    if protocol == "nvmet_rdma":
+        over_rdma(between)
+    with_portals(between, *portals)
+    # The older form has room for one, so it is the newer.
+    driver = world.driver(
+        AshlarNVMeDriver, target_protocol=protocol, ashlar_nvme_authentication="none"
+    )
+    volume = world.volume()
+    driver.create_volume(volume)
+    info = driver.initialize_connection(volume, connector("alpha"))
+    there = [tuple(portal.replace("[", "").replace("]", "").rsplit(":", 1)) for portal in portals]
+    _, newer, cli_name = NVME[protocol]
+    assert info["data"]["portals"] == [(*portal, newer) for portal in there]
+    ran = brick_connects(info)
+    nqn = info["data"]["target_nqn"]
+    assert [command.split(" -Q")[0] for command in ran] == [
+        f"connect -a {address} -s {port} -t {cli_name} -n {nqn}" for address, port in there
     ]
-    assert found == portals
+    driver.terminate_connection(volume, connector("alpha"))
+    driver.delete_volume(volume)
 
 
 def test_an_appliance_without_portals_is_an_error(world: World) -> None:

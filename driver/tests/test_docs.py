@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ashlar_cinder import options, specs
 from ashlar_cinder.iscsi import AshlarISCSIDriver
-from tests import reference
+from tests import generic, reference
 from tests.test_interface import ABSENT, INHERITED, OLDER, OWN
 
 SUPPORT = Path(__file__).parents[1] / "SUPPORT.md"
@@ -17,6 +17,8 @@ SUPPORT = Path(__file__).parents[1] / "SUPPORT.md"
 def test_the_reference_is_of_the_options() -> None:
     _, table, _ = reference.parts()
     assert table == reference.reference(), "python -m tests.reference makes it anew"
+    _, table, _ = reference.parts(reference.SUPPORT)
+    assert table == generic.table(), "python -m tests.reference makes it anew"
 
 
 def test_the_example_has_options_that_are_there_and_ten_lines() -> None:
@@ -72,8 +74,3 @@ def test_what_the_support_page_names_is_a_test() -> None:
             assert shown or row[-1].startswith("not tested"), row
             for file, name in shown:
                 assert f"\ndef {name}(" in (tests / file).read_text(), f"{file}: {name}"
-
-
-def test_ignored_options_are_in_the_support_page() -> None:
-    named = " ".join(row[0] for row in rows("Cinder's options") if "ignored" in row[1])
-    assert set(named.replace("`", "").split()) == set(options.NOT_OURS)

@@ -9,8 +9,8 @@ from cinder import exception
 from oslo_config import cfg
 
 from ashlar_cinder import options, specs, stats
-from ashlar_cinder.base import AshlarDriver
-from ashlar_cinder.client import Clear, Patience
+from ashlar_cinder.base import AshlarDriver, Protocol
+from ashlar_cinder.client import Clear, Client, Patience
 from ashlar_cinder.iscsi import AshlarISCSIDriver
 from ashlar_cinder.nvme import AshlarNVMeDriver
 from tests.conftest import World
@@ -24,7 +24,6 @@ from tests.conftest import World
         ({"driver_client_cert": None}, "driver_client_cert"),
         ({"driver_client_cert_key": None}, "driver_client_cert_key"),
         ({"driver_ssl_cert_path": None}, "driver_ssl_cert_path"),
-        ({"target_protocol": "iser"}, "target_protocol"),
         ({"use_chap_auth": True, "chap_password": "short"}, "chap_password"),
         ({"use_chap_auth": True, "chap_username": "two words"}, "chap_username"),
     ],
@@ -34,41 +33,6 @@ def test_what_cannot_be_is_refused(world: World, settings: dict[str, Any], optio
     with pytest.raises(exception.InvalidConfigurationValue, match=option) as caught:
         driver.do_setup(world.context)
     assert "short" not in str(caught.value)
-
-
-def test_each_driver_takes_its_own_protocol(world: World) -> None:
-    world.driver(AshlarISCSIDriver, target_protocol="iscsi")
-    world.driver(AshlarNVMeDriver, target_protocol="nvmet_tcp")
-    for kind, other in ((AshlarISCSIDriver, "nvmet_tcp"), (AshlarNVMeDriver, "nvmet_rdma")):
-        with pytest.raises(exception.InvalidConfigurationValue):
-            world.driver(kind, target_protocol=other)
-
-
-IGNORED: dict[str, Any] = {
-    "target_helper": "lioadm",
-    "target_prefix": "iqn.2026-11.org.example:",
-    "target_ip_address": "192.0.2.1",
-    "target_secondary_ip_addresses": ["192.0.2.2"],
-    "target_port": 3261,
-    "nvmet_port_id": 2,
-    "nvmet_ns_id": 11,
-    "iscsi_write_cache": "off",
-    "iscsi_target_flags": "flag",
-    "volume_clear_ionice": "-c3",
-    "driver_use_ssl": False,
-    "driver_ssl_cert_verify": False,
-    "replication_device": [{"backend_id": "other"}],
-}
-
-
-@pytest.mark.parametrize("name", [None, *options.NOT_OURS])
-def test_what_is_ignored_is_said(
-    world: World, caplog: pytest.LogCaptureFixture, name: str | None
-) -> None:
-    # It reaches the appliance all the same, which speaks TLS alone.
-    world.driver(use_chap_auth=True, **({name: IGNORED[name]} if name else {}))
-    for one in options.NOT_OURS:
-        assert (f"{one} is ignored" in caplog.text) == (one == name), one
 
 
 def test_hosts_without_secrets_are_warned_of(
@@ -86,9 +50,19 @@ def test_a_pool_that_is_not_there(world: World) -> None:
 
 
 def test_a_transport_that_is_not_there(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AshlarISCSIDriver, "TRANSPORT", "carrier-pigeon")
-    with pytest.raises(exception.VolumeBackendAPIException, match="not carrier-pigeon"):
+    other = Protocol("carrier-pigeon", "RFC 1149", "a loft")
+    monkeypatch.setattr(AshlarISCSIDriver, "PROTOCOLS", {"iscsi": other})
+    with pytest.raises(exception.VolumeBackendAPIException, match=r"not carrier-pigeon: .*loft"):
         world.driver()
+
+
+def test_an_appliance_without_rdma_is_refused(world: World, client: Client) -> None:
+    # That of the tests has no address for it.
+    assert "nvme-rdma" not in client.system()["capabilities"]["transports"]
+    with pytest.raises(
+        exception.VolumeBackendAPIException, match=r"not nvme-rdma: .* \[nvme-rdma\]"
+    ):
+        world.driver(AshlarNVMeDriver, target_protocol="nvmet_rdma")
 
 
 def test_nobody_there(world: World) -> None:

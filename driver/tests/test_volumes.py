@@ -373,7 +373,7 @@ def test_statistics_take_one_request(
     assert traffic == ["GET /v1/pools?limit=1000"]
     assert stats["volume_backend_name"] == "ashlar"
     assert stats["vendor_name"] == "Ashlar"
-    assert stats["storage_protocol"] == driver.STORAGE_PROTOCOL
+    assert stats["storage_protocol"] == driver._protocol.storage_protocol
     assert stats["replication_enabled"] is False
     assert {pool["pool_name"] for pool in stats["pools"]} == {"tank", "second"}
     [tank] = [pool for pool in stats["pools"] if pool["pool_name"] == "tank"]
@@ -428,7 +428,7 @@ def test_many_at_once(world: World, driver: AshlarDriver, connector: Any) -> Non
 
     def life(volume: Any) -> None:
         driver.create_volume(volume)
-        if driver.TRANSPORT == "nvme-tcp":
+        if driver.HOST_KEY == "nqn":
             driver.initialize_connection(volume, host)
             driver.terminate_connection(volume, host)
         driver.extend_volume(volume, 2)

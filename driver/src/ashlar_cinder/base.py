@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from cinder import context as cinder_context
 from cinder import exception
@@ -24,7 +26,8 @@ from ashlar_cinder.stats import GIB
 
 LOG = logging.getLogger(__name__)
 
-cfg.CONF.register_opts(options.OPTIONS, group=configuration.SHARED_CONF_GROUP)
+for known in (options.OPTIONS, options.OLDER_OPTIONS):
+    cfg.CONF.register_opts(known, group=configuration.SHARED_CONF_GROUP)
 
 #: The version of the protocol that is spoken.
 PROTOCOL = 1
@@ -38,6 +41,18 @@ _NOT_CLONED = (exception.VolumeNotFound, exception.VolumeIsBusy, exception.Inval
 _MOVES = 3
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """How hosts reach volumes."""
+
+    #: What the appliance calls it.
+    transport: str
+    #: What Cinder's scheduler calls it.
+    storage_protocol: str
+    #: What has to be so on an appliance that does not serve it.
+    needs: str
+
+
 class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
     """Volumes of an Ashlar appliance; a transport's driver says how hosts reach them.
 
@@ -48,12 +63,8 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
     VERSION = ashlar_cinder.__version__
     SUPPORTS_ACTIVE_ACTIVE = True
 
-    #: What Cinder calls the transport.
-    STORAGE_PROTOCOL = ""
-    #: What the appliance calls it.
-    TRANSPORT = ""
-    #: What ``target_protocol`` would say.
-    TARGET_PROTOCOL = ""
+    #: By what ``target_protocol`` says; the first unless that is set.
+    PROTOCOLS: ClassVar[Mapping[str, Protocol]]
     #: What a connector has the host's name under.
     HOST_KEY = ""
     #: Whether hosts can be kept from writing to what they are attached to.
@@ -64,6 +75,8 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.configuration.append_config_values(options.OPTIONS)
+        self.configuration.append_config_values(options.OLDER_OPTIONS)
+        self._protocol = next(iter(self.PROTOCOLS.values()))
 
     # ---- Setting up ----------------------------------------------------------------------------
 
@@ -75,7 +88,9 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
 
     def do_setup(self, context: Any) -> None:
         """Reads the configuration; nothing is asked of the appliance yet."""
-        options.check_target_protocol(self.configuration, self.TARGET_PROTOCOL)
+        spoken = options.target_protocol(self.configuration, list(self.PROTOCOLS))
+        self._protocol = self.PROTOCOLS[spoken]
+        options.check_storage_protocol(self.configuration, self._protocol.storage_protocol)
         options.say_what_is_ignored(self.configuration)
         self._connect_to_appliance()
         options.say_what_waits(self._clear)
@@ -91,10 +106,10 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
                 f"protocol, this driver version {PROTOCOL}"
             )
         transports = system["capabilities"]["transports"]
-        if self.TRANSPORT not in transports:
+        if self._protocol.transport not in transports:
             raise exception.VolumeBackendAPIException(
                 data=f"{self._client.endpoint} serves {', '.join(transports) or 'nothing'}, not "
-                f"{self.TRANSPORT}"
+                f"{self._protocol.transport}: that takes {self._protocol.needs}"
             )
         missing = set(self.configuration.ashlar_pools) - {pool["name"] for pool in pools}
         if missing:
@@ -142,7 +157,7 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
             self.configuration,
             self._system,
             pools,
-            storage_protocol=self.STORAGE_PROTOCOL,
+            storage_protocol=self._protocol.storage_protocol,
             functions=functions,
             version=self.VERSION,
         )
@@ -416,18 +431,19 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         self.validate_connector(connector)
         name = connector[self.HOST_KEY]
         access, secrets = self._host_access(connector)
-        connection_id = ids.connection_id(wanted, name, self.TRANSPORT)
+        transport = self._protocol.transport
+        connection_id = ids.connection_id(wanted, name, transport)
         attach = (
             self._client.create_snapshot_connection if snapshot else self._client.create_connection
         )
         with errors.told():
             try:
-                connection = attach(connection_id, wanted, access, self.TRANSPORT)
+                connection = attach(connection_id, wanted, access, transport)
             except Problem as problem:
                 if problem.code != "not-found" or problem.kind != "host":
                     raise
                 access, secrets = self._new_host_access(connector)
-                connection = attach(connection_id, wanted, access, self.TRANSPORT)
+                connection = attach(connection_id, wanted, access, transport)
         return self._connection_info(cinder_id, connection, secrets)
 
     def _disconnect(
@@ -442,10 +458,7 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
                 if not connector:
                     self._client.detach_all(wanted)
                 elif connector.get(self.HOST_KEY):
-                    name = connector[self.HOST_KEY]
-                    self._disconnect_host(
-                        ids.connection_id(wanted, name, self.TRANSPORT), name, force=force
-                    )
+                    self._disconnect_host(wanted, connector[self.HOST_KEY], force=force)
                 else:
                     # Such a host was never connected.
                     LOG.warning("A connector without %s was never connected", self.HOST_KEY)
@@ -464,7 +477,22 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
                 if problem.code != "not-found":
                     raise
 
-    def _disconnect_host(self, connection: uuid.UUID, name: str, *, force: bool) -> None:
+    def _disconnect_host(self, wanted: uuid.UUID, name: str, *, force: bool) -> None:
+        """By whichever protocol: ``target_protocol`` may have been changed since."""
+        missing: Problem | None = None
+        for protocol in sorted(self.PROTOCOLS.values(), key=lambda one: one != self._protocol):
+            connection = ids.connection_id(wanted, name, protocol.transport)
+            try:
+                self._delete_connection(connection, name, force=force)
+                return
+            except Problem as problem:
+                if problem.code != "not-found":
+                    raise
+                missing = missing or problem
+        if missing is not None:
+            raise missing
+
+    def _delete_connection(self, connection: uuid.UUID, name: str, *, force: bool) -> None:
         try:
             self._client.delete_connection(connection, force=force)
         except Problem as problem:

@@ -21,8 +21,8 @@ def host_id(name: str) -> uuid.UUID:
     return _of("host", name)
 
 
-def connection_id(wanted: uuid.UUID, host: uuid.UUID, transport: str) -> uuid.UUID:
-    """The one connection of a volume or a snapshot, a host and a transport."""
+def connection_id(wanted: uuid.UUID, host: str, transport: str) -> uuid.UUID:
+    """The one connection of a volume or a snapshot, a host by its name, and a transport."""
     return _of("connection", wanted, host, transport)
 
 

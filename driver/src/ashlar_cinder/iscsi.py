@@ -6,7 +6,7 @@ import secrets as random
 import string
 import threading
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from cinder import exception, interface
 from cinder.common import constants
@@ -14,7 +14,7 @@ from cinder.volume import driver_utils
 from oslo_log import log as logging
 
 from ashlar_cinder import errors, ids, options
-from ashlar_cinder.base import AshlarDriver
+from ashlar_cinder.base import AshlarDriver, Protocol
 from ashlar_cinder.client import Problem
 from ashlar_cinder.client.objects import Connection
 
@@ -33,9 +33,9 @@ class AshlarISCSIDriver(AshlarDriver):
     initiator data, or all have ``chap_password``.
     """
 
-    STORAGE_PROTOCOL = constants.ISCSI
-    TRANSPORT = "iscsi"
-    TARGET_PROTOCOL = "iscsi"
+    PROTOCOLS: ClassVar[dict[str, Protocol]] = {
+        "iscsi": Protocol("iscsi", constants.ISCSI, "an address under [iscsi] in its agent.toml")
+    }
     HOST_KEY = "initiator"
     ONLY_READS = True
 

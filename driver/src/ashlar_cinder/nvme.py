@@ -1,11 +1,11 @@
-"""The NVMe/TCP driver."""
+"""The NVMe driver, over TCP or RDMA."""
 
 from __future__ import annotations
 
 import re
 import threading
 import uuid
-from typing import Any
+from typing import Any, ClassVar
 
 from cinder import exception, interface
 from cinder.common import constants
@@ -13,7 +13,7 @@ from cinder.volume import configuration
 from oslo_config import cfg
 
 from ashlar_cinder import ids, options
-from ashlar_cinder.base import AshlarDriver
+from ashlar_cinder.base import AshlarDriver, Protocol
 from ashlar_cinder.client.objects import Connection
 
 cfg.CONF.register_opts(options.NVME_OPTIONS, group=configuration.SHARED_CONF_GROUP)
@@ -21,19 +21,28 @@ cfg.CONF.register_opts(options.NVME_OPTIONS, group=configuration.SHARED_CONF_GRO
 _PORTAL = re.compile(r"\[?(?P<address>[^\]]+)\]?:(?P<port>\d+)")
 #: The newer of the two forms that os-brick knows.
 _NEWER = 2
+#: What os-brick calls each transport in the older form, and in the newer.
+_BRICK = {"nvme-tcp": ("tcp", "tcp"), "nvme-rdma": ("rdma", "RoCEv2")}
 
 
 @interface.volumedriver
 class AshlarNVMeDriver(AshlarDriver):
-    """Volumes of an Ashlar appliance over NVMe/TCP.
+    """Volumes of an Ashlar appliance over NVMe/TCP, or NVMe/RDMA by ``target_protocol``.
 
     os-brick cannot be given keys for DH-HMAC-CHAP. Hosts are made known to the appliance by an
     operator, with their keys, and are found by their NQNs.
     """
 
-    STORAGE_PROTOCOL = constants.NVMEOF_TCP
-    TRANSPORT = "nvme-tcp"
-    TARGET_PROTOCOL = "nvmet_tcp"
+    PROTOCOLS: ClassVar[dict[str, Protocol]] = {
+        "nvmet_tcp": Protocol(
+            "nvme-tcp", constants.NVMEOF_TCP, "an address under [nvme] in its agent.toml"
+        ),
+        "nvmet_rdma": Protocol(
+            "nvme-rdma",
+            constants.NVMEOF_ROCE,
+            "an address under [nvme-rdma] in its agent.toml, and a device for RDMA there",
+        ),
+    }
     HOST_KEY = "nqn"
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -85,12 +94,13 @@ class AshlarNVMeDriver(AshlarDriver):
             raise exception.VolumeBackendAPIException(
                 data="the appliance did not say where the subsystem is"
             )
+        older, newer = _BRICK[self._protocol.transport]
         portals = [_address_and_port(portal) for portal in access["portals"]]
         if len(portals) > 1 or self.configuration.nvmeof_conn_info_version == _NEWER:
             data: dict[str, Any] = {
                 "target_nqn": access["subsystem"],
                 "vol_uuid": str(uuid.UUID(bytes=access["uuid"])),
-                "portals": [(address, port, "tcp") for address, port in portals],
+                "portals": [(address, port, newer) for address, port in portals],
                 "ns_id": access["nsid"],
             }
         else:
@@ -99,7 +109,7 @@ class AshlarNVMeDriver(AshlarDriver):
                 "target_portal": address,
                 "target_port": port,
                 "nqn": access["subsystem"],
-                "transport_type": "tcp",
+                "transport_type": older,
                 "ns_id": access["nsid"],
             }
         return {"driver_volume_type": "nvmeof", "data": data | {"volume_id": cinder_id}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,23 +81,59 @@ GENERIC = (
     "volume_copy_bps_limit",
     "volume_clear",
     "volume_clear_size",
+    "target_protocol",
 )
 
 #: Fewest bytes a second that the appliance keeps to.
 LEAST_BANDWIDTH = 64 << 10
 MIB = 1 << 20
 
+_HERE = "the appliance has its own targets"
+_TOLD = "the appliance says where its targets are"
+_NAMED = "the appliance names its targets itself"
+
+#: Options that Cinder had under these names, and would not look at. They are known here only so
+#: that whoever still sets them is told.
+OLDER_OPTIONS = [
+    cfg.StrOpt(name, help="Not used.")
+    for name in (
+        "iscsi_helper",
+        "iscsi_iotype",
+        "iscsi_ip_address",
+        "iscsi_port",
+        "iscsi_protocol",
+        "iscsi_target_prefix",
+    )
+]
+
 #: Cinder's own options that are the appliance's to decide, or of no meaning to it.
 NOT_OURS = {
-    "target_helper": "the appliance has its own targets",
-    "target_prefix": "the appliance names its targets itself",
-    "target_ip_address": "the appliance says where its targets are",
-    "target_secondary_ip_addresses": "the appliance says where its targets are",
-    "target_port": "the appliance says where its targets are",
+    "target_helper": _HERE,
+    "target_prefix": _NAMED,
+    "target_ip_address": _TOLD,
+    "target_secondary_ip_addresses": _TOLD,
+    "target_port": _TOLD,
     "nvmet_port_id": "the appliance has its own ports",
     "nvmet_ns_id": "the appliance numbers its namespaces itself",
     "iscsi_write_cache": "the appliance acknowledges what is durable, and flushes when told",
-    "iscsi_target_flags": "the appliance has its own targets",
+    "iscsi_target_flags": _HERE,
+    "iscsi_helper": _HERE,
+    "iscsi_iotype": "the appliance serves block devices, never files",
+    "iscsi_ip_address": _TOLD,
+    "iscsi_port": _TOLD,
+    "iscsi_target_prefix": _NAMED,
+    "iser_helper": _HERE,
+    "iser_ip_address": _TOLD,
+    "iser_port": _TOLD,
+    "iser_target_prefix": _NAMED,
+    "num_iser_scan_tries": "nothing reads it",
+    "scst_target_driver": _HERE,
+    "scst_target_iqn_name": _NAMED,
+    "chiscsi_conf": _HERE,
+    "volumes_dir": _HERE,
+    "num_shell_tries": "no commands are run to make volumes",
+    "driver_data_namespace": "what is kept of a host is that of its appliance, for all backends",
+    "unique_fqdn_network": "hosts are known by their IQN or NQN",
     "volume_clear_ionice": "hosts go before what the appliance does by itself",
     "driver_use_ssl": "TLS is always used",
     "driver_ssl_cert_verify": "the appliance's certificate is always verified",
@@ -176,11 +213,29 @@ def chap(configuration: Any) -> Chap | None:
     return Chap(name, secret)
 
 
-def check_target_protocol(configuration: Any, own: str) -> None:
-    """Refuses a protocol that this driver does not speak."""
-    asked = configuration.target_protocol
-    if set_by_operator(configuration, "target_protocol") and asked != own:
-        raise _invalid("target_protocol", asked)
+def target_protocol(configuration: Any, spoken: Sequence[str]) -> str:
+    """The protocol that is asked for: of those that a driver speaks the first, unless one is set.
+
+    Cinder's default is for LVM. Its older name is refused, too, as it would be without effect.
+    """
+    for name in ("iscsi_protocol", "target_protocol"):
+        if not set_by_operator(configuration, name):
+            continue
+        asked = str(configuration.safe_get(name))
+        if asked == "iser":
+            raise _invalid(name, asked, "the appliance does not serve iSER")
+        if asked not in spoken:
+            raise _invalid(name, asked, f"this driver speaks {' and '.join(spoken)}")
+        if name == "target_protocol":
+            return asked
+    return spoken[0]
+
+
+def check_storage_protocol(configuration: Any, spoken: str) -> None:
+    """Refuses another protocol in the option that some drivers choose theirs by."""
+    asked = configuration.safe_get("storage_protocol")
+    if set_by_operator(configuration, "storage_protocol") and asked != spoken:
+        raise _invalid("storage_protocol", asked, f"this driver speaks {spoken}")
 
 
 def say_what_is_ignored(configuration: Any) -> None:
@@ -221,5 +276,8 @@ def _required(configuration: Any, name: str) -> str:
     return str(value)
 
 
-def _invalid(name: str, value: str) -> Exception:
-    return exception.InvalidConfigurationValue(option=name, value=value)
+def _invalid(name: str, value: str, why: str = "") -> Exception:
+    invalid = exception.InvalidConfigurationValue
+    if why:
+        return invalid(f"{name} = {value} cannot be: {why}")
+    return invalid(option=name, value=value)
