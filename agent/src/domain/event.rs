@@ -244,6 +244,12 @@ impl Scribe<'_> {
         if volume.pool != before.pool {
             self.of(kind, id, "moved", *generation, name);
         }
+        if volume.owner != before.owner
+            && let Some(owner) = &volume.owner
+        {
+            let detail = format!("{name}: to {owner}");
+            self.of(kind, id, "transferred", *generation, &detail);
+        }
         if volumes_differ(before, volume) {
             self.of(kind, id, "updated", *generation, name);
         }
@@ -435,6 +441,7 @@ fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
 /// Besides what has events of its own, and what only says how far the volume is.
 fn volumes_differ(before: &VolumeRecord, after: &VolumeRecord) -> bool {
     let after = VolumeRecord {
+        owner: before.owner.clone(),
         pool: before.pool,
         thin_id: before.thin_id,
         size: before.size,

@@ -224,3 +224,21 @@ fn other_changes_of_a_volume_are_updates() {
     let same = Edit::put(Record::Volume(VOLUME, record));
     assert_eq!(told(&world.intent, &[same]), [""; 0]);
 }
+
+#[test]
+fn a_volume_that_goes_to_another_owner_says_to_whom_and_is_no_update() {
+    let world = &mut World::furnished();
+    let connected = transfer(VOLUME, "billing", true);
+    let Ok(Decision::Change(change, _)) = world.decide(&connected) else {
+        panic!("nobody forbids it")
+    };
+    let detail = events(&world.intent, &change.edits, 7).remove(0).detail;
+    let detail = detail.unwrap();
+    assert!(detail.ends_with(": to billing"), "{detail}");
+    let told = applied(world, &change.edits);
+    assert_eq!(told, ["volume.transferred c0 by f006"]);
+    // Whoever reached it through the owner before does so no longer.
+    let cut = settled(world, Unit::Volume(VOLUME));
+    assert_eq!(cut, ["connection.deleted d0 by f006"]);
+    assert_eq!(does(world, &transfer(VOLUME, "billing", true)), [""; 0]);
+}
