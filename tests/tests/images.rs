@@ -288,6 +288,93 @@ async fn an_image_that_is_not_wanted_any_more_leaves_nothing() {
     done(&world.import(TWO, "", RAW, &sample()).await);
 }
 
+/// Tables may be wrong at their end, or data not be there, when some of the disk is written.
+#[tokio::test]
+async fn an_image_that_is_damaged_leaves_nothing_of_itself() {
+    let mut world = World::new().await;
+    done(&world.import(ONE, "", RAW, &sample()).await);
+    let sound = world.image(ONE, "qcow2").await;
+    let vhdx = world.image(ONE, "vhdx").await;
+    let mut damaged = sound.clone();
+    let last = last_cluster(&sound);
+    damaged[last..last + 8].copy_from_slice(&(1_u64 << 63 | 1 << 50).to_be_bytes());
+    for (image, words) in [
+        (&damaged[..], "a cluster lies at"),
+        (&vhdx[..vhdx.len() - MIB], "cut short"),
+    ] {
+        done(&world.import(TWO, "", RAW, &vec![9; 12 * MIB]).await);
+        let refused = problem(&world.import(TWO, "", IMAGE, image).await);
+        assert_eq!(refused.code, ProblemCode::MalformedRequest, "{refused}");
+        assert!(refused.detail.contains(words), "{refused}");
+        assert!(world.content(TWO).await == vec![0; 12 * MIB], "{refused}");
+        // Nor does it take room.
+        let path = format!("/v1/volumes/{TWO}/usage");
+        let usage = world.ask("GET", path, None).await.body;
+        assert_eq!(usage["used"], 0, "{words}: {usage:?}");
+    }
+    // Refused before anything is written, it has left the volume as it was.
+    done(&world.import(TWO, "", RAW, &vec![9; 12 * MIB]).await);
+    for (query, image) in [
+        ("?format=vhdx", &sound[..]),
+        // Without its tables, which come last.
+        ("", &sound[..sound.len() - MIB]),
+    ] {
+        let refused = problem(&world.import(TWO, query, IMAGE, image).await);
+        assert_eq!(refused.code, ProblemCode::MalformedRequest, "{refused}");
+        assert!(world.content(TWO).await == vec![9; 12 * MIB], "{refused}");
+    }
+    world.check_nothing_left().await;
+}
+
+/// Where a qcow2 of a disk of 8 MiB says where the last of it is.
+fn last_cluster(image: &[u8]) -> usize {
+    let long = |at: usize| u64::from_be_bytes(image[at..at + 8].try_into().unwrap());
+    let place = |entry: u64| (entry & 0x00ff_ffff_ffff_fe00) as usize;
+    let cluster = 1 << u32::from_be_bytes(image[20..24].try_into().unwrap());
+    let table = place(long(place(long(40))));
+    let last = table + (8 * MIB / cluster - 1) * 8;
+    assert_ne!(long(last), 0, "there is data");
+    last
+}
+
+#[tokio::test]
+async fn an_image_that_is_cancelled_while_it_is_read_leaves_nothing_of_itself() {
+    let mut world = World::new().await;
+    done(&world.import(ONE, "", RAW, &sample()).await);
+    let image = world.image(ONE, "qcow2").await;
+    done(&world.import(TWO, "", RAW, &vec![9; 12 * MIB]).await);
+    let job = Uuid::from_u128(0x70c);
+    // So slow that it takes seconds from its first bytes on the disk to its last.
+    let path = format!("/v1/volumes/{TWO}/data?bandwidth={}", 512 << 10);
+    let import = Request {
+        request_id: Some(job),
+        ..Request::new("PUT", path, None)
+    };
+    let shown = Request::new("GET", format!("/v1/jobs/{job}"), None);
+    let cancel = Request::new("DELETE", format!("/v1/jobs/{job}"), None);
+    let begun = (image.len() + 8192) as u64;
+    let cancelled = async {
+        let wire = world.0.wire("admin");
+        loop {
+            let seen = wire.exchange(&shown).await.unwrap();
+            if seen.body["progress"]["done"].as_u64() >= Some(begun) {
+                assert_eq!(seen.body["state"], "running", "{:?}", seen.body);
+                return wire.exchange(&cancel).await.unwrap().status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let wire = world.0.wire("operator");
+    let sending = wire.send(&import, IMAGE, Bytes::from(image.clone()));
+    let (reply, status) = tokio::join!(sending, cancelled);
+    assert!(matches!(status, 202 | 204), "{status}");
+    assert_eq!(problem(&reply.unwrap()).code, ProblemCode::Cancelled);
+    assert!(world.content(TWO).await == vec![0; 12 * MIB]);
+    world.check_nothing_left().await;
+    done(&world.import(TWO, "", IMAGE, &image).await);
+    assert!(world.content(TWO).await[..8 * MIB] == sample());
+}
+
 #[tokio::test]
 async fn an_image_that_is_not_had_leaves_no_file() {
     let mut world = World::new().await;

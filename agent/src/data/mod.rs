@@ -25,7 +25,7 @@ pub use copy::{Copier, CopyError};
 pub use image::ImageWriter;
 pub use read::{Make, ReadError, Reader, Segment, Whole};
 pub use turn::{Device, Lane, Turn};
-pub use write::{Step, WriteError, Writer, write_problem};
+pub use write::{Step, WriteError, Writer, wipe, write_problem};
 
 /// How a body says what a volume holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -126,6 +126,42 @@ fn what_does_not_fit_or_is_not_sound_is_refused() {
     assert!(matches!(small, ExtentsError::TooLarge { .. }), "{small}");
 }
 
+/// A device that is cleared behind the end of what it is given stops there, too, and what is left
+/// of the work then is cleared with the rest.
+#[test]
+fn what_is_not_wanted_is_cleared_whatever_was_there() {
+    let (bytes, _) = body(&sample(), Format::Extents, &[mapped(0, 4 * MIB)], 4 * MIB);
+    let file = device(6 * MIB + 8192);
+    let size = 6 * MIB + 8192;
+    file.write_all_at(&vec![9; size as usize], 0).unwrap();
+    let stops = |reached| reached < size;
+    let mut writer = Writer::new(&file, size, (Format::Extents, 0), &stops);
+    assert!(!writer.has_begun());
+    writer.take(&bytes).unwrap();
+    assert!(writer.has_begun());
+    let stopped = writer.clear_behind();
+    assert!(matches!(stopped, Err(WriteError::Stopped)), "{stopped:?}");
+    drop(writer);
+    assert!(content(&file, size)[..4 << 20] == content(&sample(), 4 * MIB));
+    wipe(Device::from(&file), size, 64 << 10).unwrap();
+    assert!(content(&file, size).iter().all(|byte| *byte == 0));
+}
+
+/// Whatever does not take discards is overwritten, and only where there is something.
+#[test]
+fn what_cannot_be_discarded_is_overwritten() {
+    let file = device(4 * MIB);
+    file.write_all_at(&[9; 4096], MIB - 4096).unwrap();
+    let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file));
+    let read_only = File::open(path).unwrap();
+    let refused = wipe(Device::from(&read_only), 4 * MIB, 64 << 10);
+    let Err(WriteError::Device { action, offset, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!((action, offset), ("clear", 0));
+    assert_eq!(content(&file, MIB)[MIB as usize - 1], 9);
+}
+
 #[test]
 fn both_stop_when_told() {
     let file = sample();

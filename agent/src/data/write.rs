@@ -9,6 +9,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use sha2::{Digest, Sha256};
 
 use super::buffer::Buffer;
+use super::clear::Eraser;
 use super::turn::Device;
 use super::{BLOCK, CHUNK, Format, all_zero};
 
@@ -169,10 +170,32 @@ impl<'f> Writer<'f> {
         })
     }
 
+    /// Whether anything of the device may not be what it was.
+    pub fn has_begun(&self) -> bool {
+        self.target.begun
+    }
+
     /// The body has broken off; makes durable what has come of it.
     pub fn abandon(mut self) -> Result<(), WriteError> {
         self.target.settle()
     }
+}
+
+/// Has all of a device of `size` bytes read as zeros, and durably: what was written to it is nothing
+/// that anybody could go on with. What it takes in a pool of blocks of `block` bytes is given back if
+/// that can be.
+///
+/// # Errors
+/// When the device refuses; then some of it may be left.
+pub fn wipe(device: Device<'_>, size: u64, block: u64) -> Result<(), WriteError> {
+    // What is not discarded, for whatever reason, is found and overwritten below.
+    let given_back = Eraser::new(device).discard((0, size), block, || Ok(()), |_| true);
+    if let Err(error) = given_back {
+        tracing::warn!(%error, "failed to give back what is to be cleared");
+    }
+    let mut target = Target::new(device, size, 0, &|_| true);
+    target.overwrite(0, size)?;
+    target.settle()
 }
 
 /// A device, and what is gathered to be written to it.
@@ -184,6 +207,7 @@ pub(super) struct Target<'f> {
     at: u64,
     filled: usize,
     reached: u64,
+    begun: bool,
     pub(super) written: u64,
     pub(super) zeroed: u64,
     step: Step<'f>,
@@ -198,6 +222,7 @@ impl<'f> Target<'f> {
             at: offset,
             filled: 0,
             reached: offset,
+            begun: false,
             written: 0,
             zeroed: 0,
             step,
@@ -229,6 +254,7 @@ impl<'f> Target<'f> {
             return Ok(());
         }
         let (at, end) = (self.at, self.at + filled as u64);
+        self.begun = true;
         if filled.is_multiple_of(BLOCK) && all_zero(&self.buffer[..filled]) {
             self.clear(at, filled as u64)?;
         } else {
@@ -258,6 +284,7 @@ impl<'f> Target<'f> {
 
     pub(super) fn zeros(&mut self, offset: u64, length: u64) -> Result<(), WriteError> {
         self.flush()?;
+        self.begun = true;
         self.clear(offset, length)?;
         self.reach(offset + length)
     }
@@ -294,15 +321,17 @@ impl<'f> Target<'f> {
         for at in (begin..end).step_by(CHUNK) {
             let length = (end - at).min(CHUNK as u64);
             let chunk = &mut self.buffer[..length as usize];
+            // What takes no room is not at the disks, and nothing to be paced; what is there is
+            // accounted for as it is overwritten.
             let read = |file: &File| file.read_exact_at(chunk, at);
-            let outcome = self.device.io(length, read);
+            let outcome = self.device.io(0, read);
             outcome.map_err(refused("read", at, length))?;
             if all_zero(chunk) {
                 self.zeroed += length;
             } else {
                 chunk.fill(0);
                 let write = |file: &File| file.write_all_at(chunk, at);
-                let outcome = self.device.io(length, write);
+                let outcome = self.device.io(2 * length, write);
                 outcome.map_err(refused("clear", at, length))?;
                 self.written += length;
             }

@@ -3,6 +3,9 @@
 //! The body goes onto a volume that the job has for itself, since what it holds is not in order.
 //! From there a process that is shut in reads it, and what that says of the disk is taken like an
 //! upload of extents.
+//!
+//! When the image turns out to be damaged, or nobody wants it any more, there is nothing to go on
+//! from: whoever tries again sends all of it. So what was written of its disk does not stay.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -16,8 +19,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::import::{Import, Pieces, Upload, Uploading, failed, keep, reach, write};
-use crate::data::{Device, Format, ImageFormat, Turn, WriteError, Writer, write_problem};
+use super::import::{Import, Pieces, Upload, Uploading, failed, reach, write};
+use crate::data::{Device, Format, ImageFormat, Turn, WriteError, Writer, wipe, write_problem};
 use crate::domain::Undertaking;
 use crate::domain::decide::data::{ImageRoom, import_image};
 use crate::domain::record::Unit;
@@ -59,10 +62,12 @@ impl Engine {
             meter.expect(length + target.device.size);
         }
         let turn = self.turn(object, what.bandwidth, &meter).await;
+        let block = self.pool_block(volume).await;
         let conversion = Taking {
             engine: self.clone(),
             object,
             turn,
+            block,
             scratch,
             format,
             meter,
@@ -86,6 +91,15 @@ impl Engine {
         let kept = self.open(OpenObject::Volume(room.scratch), true).await;
         let kept = kept.map_err(|problem| no_room(object, &problem))?;
         Ok((target, kept))
+    }
+
+    /// The size of a volume's pool's blocks.
+    async fn pool_block(&self, volume: Uuid) -> u64 {
+        let intent = self.shared.intent.read().await;
+        let pool = intent.volume(volume).map(|entry| entry.record.pool);
+        let pool = pool.and_then(|pool| intent.pool(pool));
+        // Whatever it is of what is gone: nothing is written there.
+        pool.map_or(1, |pool| pool.record.block_size)
     }
 
     /// Whether the pool has so many bytes left, as far as it tells.
@@ -132,6 +146,8 @@ struct Taking {
     engine: Engine,
     object: ObjectRef,
     turn: Turn,
+    /// Of the pool, in bytes.
+    block: u64,
     scratch: Uuid,
     format: Option<ImageFormat>,
     meter: Meter,
@@ -203,18 +219,36 @@ impl Taking {
         let step = |reached| reach(&self.meter, length + reached);
         let behind = Device::behind(&device.file, &self.turn);
         let mut writer = Writer::new(behind, device.size, (Format::Extents, 0), &step);
-        let copied = copy(conversion.frames(), &mut writer);
-        let outcome = match copied {
+        let taken = match copy(conversion.frames(), &mut writer) {
             Ok(()) => conversion.finish().map_err(refused),
             Err(error) => Err(self.not_copied(error)),
         };
-        if let Err(problem) = outcome {
-            keep(self.object, writer);
-            return Err(problem);
+        let taken = taken.and_then(|()| {
+            let behind = writer.clear_behind();
+            behind.map_err(|error| write_problem(self.object, error))
+        });
+        // What is gathered and not written yet is written at the end.
+        let begun = taken.is_ok() || writer.has_begun();
+        let written = taken.and_then(|()| {
+            let finished = writer.finish();
+            finished.map_err(|error| write_problem(self.object, error))
+        });
+        written.map_err(|problem| match begun {
+            true => self.wiped(target, problem),
+            false => problem,
+        })
+    }
+
+    /// Has the volume hold nothing. `problem` is why; it says so if that failed, too.
+    fn wiped(&self, target: &Opened, mut problem: Problem) -> Problem {
+        let device = &target.device;
+        let behind = Device::behind(&device.file, &self.turn);
+        if let Err(error) = wipe(behind, device.size, self.block) {
+            let left = write_problem(self.object, error).detail;
+            tracing::error!(object = %self.object, error = left, "failed to clear what was written");
+            problem.detail += &format!("; what was written until then is left: {left}");
         }
-        let behind = writer.clear_behind();
-        let result = behind.and_then(|()| writer.finish());
-        result.map_err(|error| write_problem(self.object, error))
+        problem
     }
 
     fn start(&self, order: &Order, image: &File) -> Result<Conversion, Problem> {
