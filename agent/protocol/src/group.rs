@@ -94,6 +94,15 @@ pub struct GroupSnapshotSpec {
     pub snapshots: Vec<MemberSnapshot>,
 }
 
+/// What is to change of a group snapshot. What is absent stays, and so do its snapshots.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupSnapshotUpdate {
+    /// Another label; the snapshots keep theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+}
+
 /// A snapshot that is to be taken of a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

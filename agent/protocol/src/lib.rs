@@ -61,8 +61,8 @@ pub use connection::{
 };
 pub use event::{Event, EventKind, KEPT_EVENTS, NotAKind};
 pub use group::{
-    Group, GroupSnapshot, GroupSnapshotSpec, GroupSource, GroupSpec, GroupState, GroupUpdate,
-    MemberCopy, MemberSnapshot,
+    Group, GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSource, GroupSpec,
+    GroupState, GroupUpdate, MemberCopy, MemberSnapshot,
 };
 pub use host::{Authentication, Host, HostCreated, HostRotation, HostSecrets, HostSpec};
 pub use job::{Job, JobResult, JobState, ObjectKind, ObjectRef, Progress, Sha256};
@@ -74,7 +74,7 @@ pub use problem::{Problem, ProblemCode};
 pub use qos::Qos;
 pub use role::{ROLE_URI_PREFIX, Role, UnknownRole};
 pub use route::{Method, Operation, ROUTES, Route};
-pub use snapshot::{AdoptSnapshotSpec, Snapshot, SnapshotSpec, SnapshotState};
+pub use snapshot::{AdoptSnapshotSpec, Snapshot, SnapshotSpec, SnapshotState, SnapshotUpdate};
 pub use statistics::{IoCounters, IoTotals, PoolStatistics, VolumeStatistics};
 pub use system::{
     Capabilities, Check, Disk, FreezeSpec, Frozen, Health, HealthStatus, System, ThawSpec,

@@ -115,6 +115,7 @@ routes! {
     Get    "/v1/snapshots/{id}"            SnapshotShow        Reader   "Show a snapshot.";
     Put    "/v1/snapshots/{id}"            SnapshotCreate      Operator "Take a snapshot of a volume.";
     Post   "/v1/snapshots/{id}/adopt"      SnapshotAdopt       Operator "Make a snapshot of a thin device that is there.";
+    Post   "/v1/snapshots/{id}/update"     SnapshotUpdate      Operator "Rename a snapshot, or change its labels.";
     Post   "/v1/snapshots/{id}/release"    SnapshotRelease     Operator "Let go of a snapshot; its thin device stays as it is.";
     Delete "/v1/snapshots/{id}"            SnapshotDelete      Operator "Destroy a snapshot.";
     Get    "/v1/volumes/{id}/usage"        VolumeUsage         Reader   "Show what a volume takes of its pool.";
@@ -129,6 +130,7 @@ routes! {
     Get    "/v1/group-snapshots"           GroupSnapshotList   Reader   "List group snapshots.";
     Get    "/v1/group-snapshots/{id}"      GroupSnapshotShow   Reader   "Show a group snapshot.";
     Put    "/v1/group-snapshots/{id}"      GroupSnapshotCreate Operator "Take a snapshot of every member of a group, at one instant.";
+    Post   "/v1/group-snapshots/{id}/update" GroupSnapshotUpdate Operator "Rename a group snapshot.";
     Delete "/v1/group-snapshots/{id}"      GroupSnapshotDelete Operator "Destroy a group snapshot with its snapshots.";
     Get    "/v1/volumes/{id}/data"         VolumeExport        Operator "Read what a volume holds, as a stream.";
     Put    "/v1/volumes/{id}/data"         VolumeImport        Operator "Write to a volume what comes as a stream.";

@@ -20,6 +20,18 @@ pub struct SnapshotSpec {
     pub labels: Labels,
 }
 
+/// What is to change of a snapshot; what is absent stays. What it holds never changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotUpdate {
+    /// Another label for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Name>,
+    /// All that is to be noted beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
+}
+
 /// A thin device that a snapshot is to be, with all that it holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +50,7 @@ pub struct AdoptSnapshotSpec {
     pub labels: Labels,
 }
 
-/// A snapshot. It never changes, and outlives its volume.
+/// A snapshot. What it holds never changes, and it outlives its volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Snapshot {

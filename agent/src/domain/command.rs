@@ -2,8 +2,9 @@
 
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec,
-    GroupSpec, GroupUpdate, HostRotation, HostSpec, ObjectKind, ObjectRef, Operation, PoolGrowth,
-    PoolSpec, PoolUpdate, RevertSpec, SnapshotSpec, TransferSpec, VolumeSpec, VolumeUpdate,
+    GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostRotation, HostSpec, ObjectKind, ObjectRef,
+    Operation, PoolGrowth, PoolSpec, PoolUpdate, RevertSpec, SnapshotSpec, SnapshotUpdate,
+    TransferSpec, VolumeSpec, VolumeUpdate,
 };
 use uuid::Uuid;
 
@@ -130,6 +131,13 @@ pub enum Command {
         /// As asked.
         spec: Box<AdoptSnapshotSpec>,
     },
+    /// Change what is known of a snapshot.
+    SnapshotUpdate {
+        /// The snapshot.
+        id: Uuid,
+        /// As asked.
+        spec: SnapshotUpdate,
+    },
     /// Forget a snapshot, and leave its thin device as it is.
     SnapshotRelease {
         /// The snapshot.
@@ -165,6 +173,13 @@ pub enum Command {
         id: Uuid,
         /// As asked.
         spec: GroupSnapshotSpec,
+    },
+    /// Change what is known of a group snapshot.
+    GroupSnapshotUpdate {
+        /// The group snapshot.
+        id: Uuid,
+        /// As asked.
+        spec: GroupSnapshotUpdate,
     },
     /// Destroy a group snapshot.
     GroupSnapshotDelete {
@@ -227,12 +242,14 @@ impl Command {
             Command::VolumeDetachAll { .. } => Operation::VolumeDetachAll,
             Command::SnapshotCreate { .. } => Operation::SnapshotCreate,
             Command::SnapshotAdopt { .. } => Operation::SnapshotAdopt,
+            Command::SnapshotUpdate { .. } => Operation::SnapshotUpdate,
             Command::SnapshotRelease { .. } => Operation::SnapshotRelease,
             Command::SnapshotDelete { .. } => Operation::SnapshotDelete,
             Command::GroupCreate { .. } => Operation::GroupCreate,
             Command::GroupUpdate { .. } => Operation::GroupUpdate,
             Command::GroupDelete { .. } => Operation::GroupDelete,
             Command::GroupSnapshotCreate { .. } => Operation::GroupSnapshotCreate,
+            Command::GroupSnapshotUpdate { .. } => Operation::GroupSnapshotUpdate,
             Command::GroupSnapshotDelete { .. } => Operation::GroupSnapshotDelete,
             Command::HostCreate { .. } => Operation::HostCreate,
             Command::HostRotate { .. } => Operation::HostRotate,
@@ -264,14 +281,15 @@ impl Command {
             | Command::VolumeDetachAll { id } => (ObjectKind::Volume, *id),
             Command::SnapshotCreate { id, .. }
             | Command::SnapshotAdopt { id, .. }
+            | Command::SnapshotUpdate { id, .. }
             | Command::SnapshotRelease { id }
             | Command::SnapshotDelete { id } => (ObjectKind::Snapshot, *id),
             Command::GroupCreate { id, .. }
             | Command::GroupUpdate { id, .. }
             | Command::GroupDelete { id } => (ObjectKind::Group, *id),
-            Command::GroupSnapshotCreate { id, .. } | Command::GroupSnapshotDelete { id } => {
-                (ObjectKind::GroupSnapshot, *id)
-            }
+            Command::GroupSnapshotCreate { id, .. }
+            | Command::GroupSnapshotUpdate { id, .. }
+            | Command::GroupSnapshotDelete { id } => (ObjectKind::GroupSnapshot, *id),
             Command::HostCreate { id, .. }
             | Command::HostRotate { id, .. }
             | Command::HostDelete { id } => (ObjectKind::Host, *id),

@@ -272,10 +272,13 @@ impl Scribe<'_> {
         whole: &GroupSnapshotRecord,
     ) {
         let made = before.is_none_or(|before| before.phase == GroupPhase::Creating);
-        if made && whole.phase == GroupPhase::Present {
-            let kind = ObjectKind::GroupSnapshot;
-            self.of(kind, id, "created", whole.generation, &whole.name);
-        }
+        let what = match whole.phase {
+            GroupPhase::Present if made => "created",
+            GroupPhase::Present if before.is_some_and(|b| b.name != whole.name) => "updated",
+            GroupPhase::Creating | GroupPhase::Present | GroupPhase::Deleting => return,
+        };
+        let kind = ObjectKind::GroupSnapshot;
+        self.of(kind, id, what, whole.generation, &whole.name);
     }
 
     fn snapshot(&mut self, id: Uuid, before: Option<&SnapshotRecord>, snapshot: &SnapshotRecord) {

@@ -118,13 +118,13 @@ pub fn outcome(
             let created = made && makes;
             Ok(Outcome::Volume { volume, created })
         }
-        Operation::SnapshotCreate | Operation::SnapshotAdopt => {
+        Operation::SnapshotCreate | Operation::SnapshotAdopt | Operation::SnapshotUpdate => {
             let record = intent
                 .snapshot(id)
                 .ok_or_else(|| missing(ObjectKind::Snapshot, id))?;
             Ok(Outcome::Snapshot {
                 snapshot: view::snapshot(id, record),
-                created: made,
+                created: made && operation != Operation::SnapshotUpdate,
             })
         }
         Operation::GroupCreate | Operation::GroupUpdate => {
@@ -135,14 +135,14 @@ pub fn outcome(
             let created = made && operation == Operation::GroupCreate;
             Ok(Outcome::Group { group, created })
         }
-        Operation::GroupSnapshotCreate => {
+        Operation::GroupSnapshotCreate | Operation::GroupSnapshotUpdate => {
             let record = intent
                 .group_snapshot(id)
                 .ok_or_else(|| missing(ObjectKind::GroupSnapshot, id))?;
             let group_snapshot = view::group_snapshot(intent, id, record);
             Ok(Outcome::GroupSnapshot {
                 group_snapshot,
-                created: made,
+                created: made && operation == Operation::GroupSnapshotCreate,
             })
         }
         Operation::HostCreate | Operation::HostRotate => {

@@ -156,12 +156,14 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         | Op::VolumeDetachAll
         | Op::SnapshotCreate
         | Op::SnapshotAdopt
+        | Op::SnapshotUpdate
         | Op::SnapshotRelease
         | Op::SnapshotDelete
         | Op::GroupCreate
         | Op::GroupUpdate
         | Op::GroupDelete
         | Op::GroupSnapshotCreate
+        | Op::GroupSnapshotUpdate
         | Op::GroupSnapshotDelete
         | Op::HostCreate
         | Op::HostRotate
@@ -247,6 +249,10 @@ fn command(call: &Call) -> Result<Command, Problem> {
             id,
             spec: Box::new(decode(&call.body)?),
         },
+        Op::SnapshotUpdate => Command::SnapshotUpdate {
+            id,
+            spec: decode(&call.body)?,
+        },
         Op::SnapshotRelease => {
             let ReleaseSpec {} = decode(&call.body)?;
             Command::SnapshotRelease { id }
@@ -264,6 +270,10 @@ fn command(call: &Call) -> Result<Command, Problem> {
             update: decode(&call.body)?,
         },
         Op::GroupSnapshotCreate => Command::GroupSnapshotCreate {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::GroupSnapshotUpdate => Command::GroupSnapshotUpdate {
             id,
             spec: decode(&call.body)?,
         },

@@ -3,9 +3,9 @@
 use ashlar_codec::{DecodeError, Limits};
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, BulkItem, BulkMethod, BulkSpec, ConnectionSpec, ExtendSpec,
-    FreezeSpec, GroupSnapshotSpec, GroupSpec, GroupUpdate, HostRotation, HostSpec, MAX_BODY,
-    MAX_DEPTH, MoveSpec, PoolGrowth, PoolSpec, PoolUpdate, ReleaseSpec, RevertSpec, SnapshotSpec,
-    ThawSpec, TransferSpec, VolumeSpec, VolumeUpdate,
+    FreezeSpec, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostRotation,
+    HostSpec, MAX_BODY, MAX_DEPTH, MoveSpec, PoolGrowth, PoolSpec, PoolUpdate, ReleaseSpec,
+    RevertSpec, SnapshotSpec, SnapshotUpdate, ThawSpec, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 
 use crate::round_trip::round_trip;
@@ -34,9 +34,11 @@ pub fn run(data: &[u8]) {
     round_trip::<ReleaseSpec>(data, &LIMITS);
     round_trip::<MoveSpec>(data, &LIMITS);
     round_trip::<SnapshotSpec>(data, &LIMITS);
+    round_trip::<SnapshotUpdate>(data, &LIMITS);
     round_trip::<GroupSpec>(data, &LIMITS);
     round_trip::<GroupUpdate>(data, &LIMITS);
     round_trip::<GroupSnapshotSpec>(data, &LIMITS);
+    round_trip::<GroupSnapshotUpdate>(data, &LIMITS);
     round_trip::<HostSpec>(data, &LIMITS);
     round_trip::<HostRotation>(data, &LIMITS);
     round_trip::<ConnectionSpec>(data, &LIMITS);
@@ -80,6 +82,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed::cbor(&seed::adopt()),
         seed::cbor(&seed::moving()),
         seed::cbor(&seed::snapshot()),
+        seed::cbor(&seed::snapshot_update()),
         seed::cbor(&seed::group()),
         seed::cbor(&seed::group_update()),
         seed::cbor(&seed::group_snapshot()),

@@ -4,7 +4,8 @@ use ashlar_protocol::{
     Access, AdoptSpec, Authentication, Connected, ConnectionSpec, ExtendSpec, GroupSnapshotSpec,
     GroupSource, GroupSpec, GroupUpdate, HostRotation, HostSecrets, HostSpec, Labels, MemberCopy,
     MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolGrowth, PoolSpec, PoolUpdate,
-    Provisioning, Qos, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
+    Provisioning, Qos, RevertSpec, SnapshotSpec, SnapshotUpdate, TransferSpec, Transport,
+    VolumeSpec, VolumeUpdate,
 };
 use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
@@ -160,6 +161,14 @@ pub fn volume_update() -> VolumeUpdate {
         labels: Some(labels),
         qos,
         provisioning: Some(provisioning),
+    }
+}
+
+/// A request to change a snapshot. One to change a group snapshot has less of the same.
+pub fn snapshot_update() -> SnapshotUpdate {
+    SnapshotUpdate {
+        name: Some(word("after")),
+        labels: Some(volume().labels),
     }
 }
 

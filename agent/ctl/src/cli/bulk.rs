@@ -14,10 +14,11 @@ use ashlar_codec::Limits;
 use ashlar_protocol::bulk::MAX_ITEMS;
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkSpec, Connection,
-    ConnectionSpec, ExtendSpec, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSpec,
-    GroupUpdate, HostCreated, HostRotation, HostSpec, Job, JobState, MoveSpec, Operation, Pool,
-    PoolGrowth, PoolSpec, PoolUpdate, Problem, ROUTES, ReleaseSpec, RevertSpec, Snapshot,
-    SnapshotSpec, System, ThawSpec, TransferSpec, Volume, VolumeSpec, VolumeUpdate,
+    ConnectionSpec, ExtendSpec, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec,
+    GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostCreated, HostRotation, HostSpec, Job,
+    JobState, MoveSpec, Operation, Pool, PoolGrowth, PoolSpec, PoolUpdate, Problem, ROUTES,
+    ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec,
+    TransferSpec, Volume, VolumeSpec, VolumeUpdate,
 };
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -194,9 +195,11 @@ fn words(operation: Operation) -> Option<Words> {
         Op::VolumeTransfer => both::<TransferSpec, Volume>(),
         Op::VolumeMove => both::<MoveSpec, Volume>(),
         Op::SnapshotCreate => both::<SnapshotSpec, Snapshot>(),
+        Op::SnapshotUpdate => both::<SnapshotUpdate, Snapshot>(),
         Op::GroupCreate => both::<GroupSpec, Group>(),
         Op::GroupUpdate => both::<GroupUpdate, Group>(),
         Op::GroupSnapshotCreate => both::<GroupSnapshotSpec, GroupSnapshot>(),
+        Op::GroupSnapshotUpdate => both::<GroupSnapshotUpdate, GroupSnapshot>(),
         Op::HostCreate => both::<HostSpec, HostCreated>(),
         Op::HostRotate => both::<HostRotation, HostCreated>(),
         Op::ConnectionCreate => both::<ConnectionSpec, Connection>(),

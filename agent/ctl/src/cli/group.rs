@@ -1,8 +1,8 @@
 //! `ashlarctl group …` and `ashlarctl group-snapshot …`
 
 use ashlar_protocol::{
-    Group, GroupSnapshot, GroupSnapshotSpec, GroupSource, GroupSpec, GroupUpdate, MemberCopy,
-    MemberSnapshot, Name,
+    Group, GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSource, GroupSpec,
+    GroupUpdate, MemberCopy, MemberSnapshot, Name,
 };
 use clap::Subcommand;
 use uuid::Uuid;
@@ -78,6 +78,14 @@ pub enum SnapshotVerb {
     },
     /// List group snapshots
     List,
+    /// Rename a group snapshot; its snapshots keep their names
+    Update {
+        /// Its id or name
+        group_snapshot: String,
+        /// Another name
+        #[arg(long)]
+        name: Name,
+    },
     /// Destroy a group snapshot with its snapshots
     Delete {
         /// Its id or name
@@ -154,6 +162,16 @@ pub async fn run_snapshot(session: &Session, verb: SnapshotVerb) -> anyhow::Resu
             output::one(session.format, &client.group_snapshot_show(id).await?)
         }
         SnapshotVerb::List => output::many(session.format, &client.group_snapshot_list().await?),
+        SnapshotVerb::Update {
+            group_snapshot,
+            name,
+        } => {
+            let id = snapshot_id(session, &group_snapshot).await?;
+            let spec = GroupSnapshotUpdate { name: Some(name) };
+            let shown = async || client.under_new_ids().group_snapshot_show(id).await;
+            let change = client.group_snapshot_update(id, &spec);
+            session.change(change, shown).await
+        }
         SnapshotVerb::Delete { group_snapshot } => {
             let id = snapshot_id(session, &group_snapshot).await?;
             let text = format!("group snapshot {id} is deleted");

@@ -2,7 +2,7 @@
 
 use ashlar_protocol::{
     AdoptSnapshotSpec, Connected, ConnectionSpec, Name, ObjectKind, ObjectRef, Snapshot,
-    SnapshotSpec, ThinId, Transport,
+    SnapshotSpec, SnapshotUpdate, ThinId, Transport,
 };
 use clap::Subcommand;
 use uuid::Uuid;
@@ -56,6 +56,20 @@ pub enum Verb {
     Release {
         /// Its id or name
         snapshot: String,
+    },
+    /// Rename a snapshot, or change its labels
+    Update {
+        /// Its id or name
+        snapshot: String,
+        /// A new label for people
+        #[arg(long)]
+        name: Option<Name>,
+        /// What to note beside it, in place of all that is noted; may be given again
+        #[arg(long, value_name = "NAME=TEXT")]
+        label: Vec<Label>,
+        /// Note nothing beside it
+        #[arg(long, conflicts_with = "label")]
+        no_labels: bool,
     },
     /// Show a snapshot
     Show {
@@ -163,6 +177,25 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let id = self::id(session, &snapshot).await?;
             let text = format!("snapshot {id} is released");
             session.removal(client.snapshot_release(id), &text).await
+        }
+        Verb::Update {
+            snapshot,
+            name,
+            label,
+            no_labels,
+        } => {
+            let id = self::id(session, &snapshot).await?;
+            let spec = SnapshotUpdate {
+                name,
+                labels: match label.is_empty() && !no_labels {
+                    true => None,
+                    false => Some(labels(label)?),
+                },
+            };
+            let shown = async || client.under_new_ids().snapshot_show(id).await;
+            session
+                .change(client.snapshot_update(id, &spec), shown)
+                .await
         }
         Verb::Show { snapshot } => {
             let id = self::id(session, &snapshot).await?;

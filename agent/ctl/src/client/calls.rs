@@ -2,10 +2,11 @@
 
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, Clear, Connection, ConnectionSpec, Disk, Event, ExtendSpec,
-    Extent, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSpec, GroupUpdate, Health,
-    Host, HostCreated, HostRotation, HostSpec, Job, MoveSpec, Operation, Page, Pool, PoolGrowth,
-    PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, System,
-    ThawSpec, ThinDevice, TransferSpec, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
+    Extent, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec,
+    GroupUpdate, Health, Host, HostCreated, HostRotation, HostSpec, Job, MoveSpec, Operation, Page,
+    Pool, PoolGrowth, PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, RevertSpec, Snapshot,
+    SnapshotSpec, SnapshotUpdate, System, ThawSpec, ThinDevice, TransferSpec, Usage, Volume,
+    VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -160,9 +161,11 @@ creations! {
     "Grows a volume." volume_extend(ExtendSpec) -> Volume = VolumeExtend;
     "Makes a snapshot of a thin device that is there." snapshot_adopt(AdoptSnapshotSpec) -> Snapshot = SnapshotAdopt;
     "Takes a snapshot of a volume." snapshot_create(SnapshotSpec) -> Snapshot = SnapshotCreate;
+    "Renames a snapshot, or changes its labels." snapshot_update(SnapshotUpdate) -> Snapshot = SnapshotUpdate;
     "Creates a group." group_create(GroupSpec) -> Group = GroupCreate;
     "Renames a group, adds and removes members." group_update(GroupUpdate) -> Group = GroupUpdate;
     "Takes a snapshot of every member of a group." group_snapshot_create(GroupSnapshotSpec) -> GroupSnapshot = GroupSnapshotCreate;
+    "Renames a group snapshot." group_snapshot_update(GroupSnapshotUpdate) -> GroupSnapshot = GroupSnapshotUpdate;
     "Gives a host new secrets, told this once." host_rotate(HostRotation) -> HostCreated = HostRotate;
     "Creates a host; its secrets are told this once." host_create(HostSpec) -> HostCreated = HostCreate;
     "Attaches a volume or a snapshot to a host." connection_create(ConnectionSpec) -> Connection = ConnectionCreate;

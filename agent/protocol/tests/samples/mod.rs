@@ -473,6 +473,10 @@ fn snapshots() -> Vec<Sample> {
         labels: labels(),
         ..spec.clone()
     };
+    let update = SnapshotUpdate {
+        name: Some(name("after")),
+        labels: Some(labels()),
+    };
     let snapshot = |state| Snapshot {
         id: id(7),
         name: name("before"),
@@ -503,6 +507,9 @@ fn snapshots() -> Vec<Sample> {
         ..adopt.clone()
     };
     let mut all = vec![
+        sample("snapshot-update-request", SnapshotUpdate::default()),
+        sample("snapshot-update-request", update),
+        sample("snapshot-update-reply", snapshot(SnapshotState::Available)),
         sample("snapshot-adopt-request", adopt),
         sample("snapshot-adopt-request", adopt_with_all),
         sample("snapshot-adopt-reply", snapshot(SnapshotState::Adopting)),
@@ -569,6 +576,9 @@ fn groups() -> Vec<Sample> {
             snapshot: id(35),
         }],
     };
+    let snapshot_update = GroupSnapshotUpdate {
+        name: Some(name("kept")),
+    };
     let snapshot = GroupSnapshot {
         id: id(36),
         name: name("nightly"),
@@ -593,6 +603,12 @@ fn groups() -> Vec<Sample> {
         sample("group-create-reply", group.clone()),
         sample("group-update-reply", group.clone()),
         sample("group-show-reply", group.clone()),
+        sample(
+            "group-snapshot-update-request",
+            GroupSnapshotUpdate::default(),
+        ),
+        sample("group-snapshot-update-request", snapshot_update),
+        sample("group-snapshot-update-reply", snapshot.clone()),
         sample("group-snapshot-create-request", snapshot_spec),
         sample("group-snapshot-create-reply", snapshot.clone()),
         sample("group-snapshot-show-reply", snapshot.clone()),

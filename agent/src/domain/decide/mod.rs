@@ -123,6 +123,7 @@ pub fn decide(
         Command::SnapshotAdopt { id, spec } => {
             adopt::adopt_snapshot(intent, *id, spec, generation, facts)
         }
+        Command::SnapshotUpdate { id, spec } => update::snapshot(intent, *id, spec, generation),
         Command::SnapshotRelease { id } => adopt::release_snapshot(intent, *id, generation),
         Command::SnapshotDelete { id } => snapshot::delete(intent, *id, generation),
         Command::GroupCreate { id, spec } => group::create(intent, *id, spec, generation, facts),
@@ -130,6 +131,9 @@ pub fn decide(
         Command::GroupDelete { id } => group::delete(intent, *id),
         Command::GroupSnapshotCreate { id, spec } => {
             group_snapshot::create(intent, *id, spec, generation, facts)
+        }
+        Command::GroupSnapshotUpdate { id, spec } => {
+            update::group_snapshot(intent, *id, spec, generation)
         }
         Command::GroupSnapshotDelete { id } => group_snapshot::delete(intent, *id, generation),
         Command::HostCreate { id, spec } => host::create(intent, *id, spec, generation, random),

@@ -1,18 +1,21 @@
 //! Rules for changing what is there without making or destroying anything.
 
 use ashlar_protocol::{
-    ObjectRef, PoolUpdate, Problem, ProblemCode, Provisioning, Qos, VolumeUpdate,
+    GroupSnapshotUpdate, ObjectRef, PoolUpdate, Problem, ProblemCode, Provisioning, Qos,
+    SnapshotUpdate, VolumeUpdate,
 };
 use uuid::Uuid;
 
 use super::data::check_idle;
 use super::room::{Promise, check_room};
 use super::volume::{check_present, find};
-use super::{Facts, Verdict, pool, refuse};
+use super::{Facts, Verdict, check_taken, group_snapshot, pool, refuse, snapshot};
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
 use crate::domain::qos;
-use crate::domain::record::{PoolRecord, Record, Unit, VolumeRecord};
+use crate::domain::record::{
+    GroupSnapshotRecord, PoolRecord, Record, SnapshotRecord, Unit, VolumeRecord,
+};
 
 pub(super) fn volume(
     intent: &Intent,
@@ -100,6 +103,50 @@ fn check_provisioning(
         size: there.size,
     };
     check_room(intent, object, &promise)
+}
+
+/// The kernel has nothing of this.
+pub(super) fn snapshot(
+    intent: &Intent,
+    id: Uuid,
+    spec: &SnapshotUpdate,
+    generation: u64,
+) -> Result<Verdict, Problem> {
+    let there = snapshot::find(intent, id)?;
+    check_taken(id, there)?;
+    let name = spec.name.as_ref().unwrap_or(&there.name);
+    let labels = spec.labels.as_ref().unwrap_or(&there.labels);
+    if (name, labels) == (&there.name, &there.labels) {
+        return Ok(Verdict::Already(None));
+    }
+    let record = SnapshotRecord {
+        name: name.clone(),
+        labels: labels.clone(),
+        generation,
+        ..there.clone()
+    };
+    let edits = vec![Edit::put(Record::Snapshot(id, record))];
+    Ok(Verdict::Changed(edits, None))
+}
+
+/// Nor of this.
+pub(super) fn group_snapshot(
+    intent: &Intent,
+    id: Uuid,
+    spec: &GroupSnapshotUpdate,
+    generation: u64,
+) -> Result<Verdict, Problem> {
+    let there = group_snapshot::find_present(intent, id)?;
+    let Some(name) = spec.name.as_ref().filter(|name| **name != there.name) else {
+        return Ok(Verdict::Already(None));
+    };
+    let record = GroupSnapshotRecord {
+        name: name.clone(),
+        generation,
+        ..there.clone()
+    };
+    let edits = vec![Edit::put(Record::GroupSnapshot(id, record))];
+    Ok(Verdict::Changed(edits, None))
 }
 
 pub(super) fn pool(

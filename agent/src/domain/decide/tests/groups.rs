@@ -1,7 +1,8 @@
 //! Groups and group snapshots.
 
 use ashlar_protocol::{
-    GroupSnapshotSpec, GroupSource, GroupSpec, GroupUpdate, MemberCopy, MemberSnapshot, Parent,
+    GroupSnapshotSpec, GroupSnapshotUpdate, GroupSource, GroupSpec, GroupUpdate, MemberCopy,
+    MemberSnapshot, Parent,
 };
 
 use super::*;
@@ -153,6 +154,28 @@ fn a_volume_is_a_member_of_one_group_at_most() {
     refuses(world, group(id(1), &[id(5)]), Busy, "being created");
     world.settle(Unit::Volume(id(5)));
     refuses(world, group(id(1), &[id(5), id(5)]), InvalidField, "twice");
+}
+
+#[test]
+fn a_group_snapshot_is_renamed_and_its_snapshots_are_not() {
+    let rename = |id: Uuid, name: Option<&str>| {
+        let name = name.map(|name| name.parse().unwrap());
+        let spec = GroupSnapshotUpdate { name };
+        Command::GroupSnapshotUpdate { id, spec }
+    };
+    let world = &mut with_group();
+    refuses(world, rename(WHOLE, Some("kept")), NotFound, "not exist");
+    world.does(whole(WHOLE, &[(VOLUME, 1), (SECOND, 2)]));
+    refuses(world, rename(WHOLE, Some("kept")), Busy, "being created");
+    world.settle(Unit::GroupSnapshot(WHOLE));
+    assert_eq!(world.does(rename(WHOLE, Some("kept"))), None);
+    let record = world.intent.group_snapshot(WHOLE).unwrap();
+    assert_eq!(record.name.as_str(), "kept");
+    for (_, snapshot) in world.intent.snapshots_of_group(WHOLE) {
+        assert_eq!(snapshot.name.as_str(), "before");
+    }
+    unchanged(world, rename(WHOLE, Some("kept")));
+    unchanged(world, rename(WHOLE, None));
 }
 
 #[test]

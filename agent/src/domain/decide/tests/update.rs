@@ -1,6 +1,8 @@
 //! Updates, limits, and what pools may be promised.
 
-use ashlar_protocol::{Labels, PoolUpdate, Provisioning, Qos, VolumeSpec, VolumeUpdate};
+use ashlar_protocol::{
+    Labels, PoolUpdate, Provisioning, Qos, SnapshotUpdate, VolumeSpec, VolumeUpdate,
+};
 
 use super::*;
 use crate::domain::settle::settle;
@@ -84,6 +86,33 @@ fn names_and_labels_change_without_the_kernel() {
     assert_eq!(record.generation, world.intent.generation());
     unchanged(world, update(VOLUME, spec));
     unchanged(world, update(VOLUME, VolumeUpdate::default()));
+}
+
+#[test]
+fn a_snapshot_is_renamed_and_labelled_once_it_is_there() {
+    let world = &mut World::furnished();
+    let change = |name: Option<&str>, labels: Option<Labels>| Command::SnapshotUpdate {
+        id: id(1),
+        spec: SnapshotUpdate {
+            name: name.map(|name| name.parse().unwrap()),
+            labels,
+        },
+    };
+    let labels = [("why".to_owned(), "upgrade".to_owned())];
+    let labels: Labels = std::collections::BTreeMap::from(labels).try_into().unwrap();
+    refuses(world, change(Some("x"), None), NotFound, "does not exist");
+    world.does(snapshot(id(1), VOLUME));
+    refuses(world, change(Some("x"), None), Busy, "is being created");
+    world.settle(Unit::Snapshot(id(1)));
+    world.kernel = false;
+    assert_eq!(world.does(change(None, Some(labels.clone()))), None);
+    assert_eq!(world.does(change(Some("kept"), None)), None);
+    let record = world.intent.snapshot(id(1)).unwrap();
+    assert_eq!(record.name.as_str(), "kept");
+    assert_eq!(record.labels, labels);
+    assert_eq!(record.generation, world.intent.generation());
+    unchanged(world, change(Some("kept"), Some(labels)));
+    unchanged(world, change(None, None));
 }
 
 #[test]
