@@ -1,6 +1,6 @@
 //! `ashlarctl` against an agent.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use ashlar_inprocess::{Appliance, DISKS};
@@ -656,5 +656,205 @@ async fn a_host_can_be_cut_off() {
         assert_eq!(shell.json("connection list"), Value::Array(Vec::new()));
     }
     shell.failed("volume delete db1 --force", 2);
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_of_things_is_changed() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.done("volume create db1 --pool pool --size 1GiB --label owner=web");
+    let line = "volume update db1 --name db --provisioning thick";
+    let volume = shell.json(line);
+    assert_eq!(
+        (&volume["name"], &volume["provisioning"]),
+        (&"db".into(), &"thick".into())
+    );
+    assert_eq!(volume["labels"]["owner"], "web");
+    assert_eq!(volume["qos"], Value::Null);
+    let volume = shell.json("volume update db --label tier=gold --qos-write-iops 500");
+    assert_eq!(volume["labels"], serde_json::json!({"tier": "gold"}));
+    assert_eq!(volume["qos"]["write_iops"], 500);
+    let volume = shell.json("volume update db --no-labels --no-qos");
+    assert_eq!(
+        (&volume["labels"], &volume["qos"]),
+        (&Value::Null, &Value::Null)
+    );
+    let pool = shell.json("pool update pool --name tank --reserved 10 --over-subscription 200");
+    assert_eq!(
+        (&pool["name"], &pool["reserved"], &pool["over_subscription"]),
+        (&"tank".into(), &10.into(), &200.into())
+    );
+
+    shell.done("snapshot create before --volume db --label why=upgrade");
+    let snapshot = shell.json("snapshot update before --name kept");
+    assert_eq!(
+        (&snapshot["name"], &snapshot["labels"]["why"]),
+        (&"kept".into(), &"upgrade".into())
+    );
+    let snapshot = shell.json("snapshot update kept --label for=ever");
+    assert_eq!(snapshot["labels"], serde_json::json!({"for": "ever"}));
+    let snapshot = shell.json("snapshot update kept --no-labels");
+    assert_eq!(snapshot["labels"], Value::Null);
+    for (line, code, word) in [
+        ("volume update db --provisioning fat", 2, "thin"),
+        ("volume update db --label a=b --no-labels", 2, "no-labels"),
+        (
+            "snapshot update kept --label a=b --no-labels",
+            2,
+            "no-labels",
+        ),
+        (
+            "snapshot update nobody --name x",
+            1,
+            "no snapshot is called",
+        ),
+        ("volume update db --qos-write-iops 1", 1, "out-of-range"),
+        ("pool update tank --reserved 100", 1, "out-of-range"),
+    ] {
+        let told = shell.failed(line, code);
+        assert!(told.contains(word), "{line}: {told}");
+    }
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_given_to_another_owner() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.done("volume create db1 --pool pool --size 1GiB");
+    shell.done("host create web --iqn iqn.2026-11.io.example:web");
+    let volume = shell.json("volume transfer db1 --owner web");
+    assert_eq!(volume["owner"], "web");
+    shell.done("volume attach db1 web --transport iscsi");
+    let told = shell.failed("volume transfer db1 --owner billing", 1);
+    assert!(told.contains("in-use"), "{told}");
+    let volume = shell.json("volume transfer db1 --owner billing --interrupt");
+    assert_eq!(
+        (&volume["owner"], &volume["connections"]),
+        (&"billing".into(), &0.into())
+    );
+    assert_eq!(shell.json("connection list"), Value::Array(Vec::new()));
+    shell.failed("volume transfer db1", 2);
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_and_their_snapshots_have_members_and_names() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    let mut ids = Vec::new();
+    for name in ["a", "b", "c"] {
+        let volume = shell.json(&format!("volume create {name} --pool pool --size 1GiB"));
+        ids.push(volume["id"].clone());
+    }
+    let members = |group: &Value| {
+        let members = group["volumes"].as_array().unwrap();
+        ids.iter()
+            .map(|id| members.contains(id))
+            .collect::<Vec<_>>()
+    };
+    let group = shell.json("group create app --volume a --volume b");
+    assert_eq!(members(&group), [true, true, false]);
+    let group = shell.json("group update app --name web --add c --remove a");
+    assert_eq!(group["name"], "web");
+    assert_eq!(members(&group), [false, true, true]);
+    let told = shell.failed("group update web --remove a", 1);
+    assert!(told.contains("is no member of"), "{told}");
+    let told = shell.failed("group update web --add nobody", 1);
+    assert!(told.contains("no volume is called"), "{told}");
+
+    let whole = shell.json("group-snapshot create nightly --group web");
+    assert_eq!(whole["snapshots"].as_array().unwrap().len(), 2);
+    let renamed = shell.json("group-snapshot update nightly --name kept");
+    assert_eq!(renamed["name"], "kept");
+    assert_eq!(shell.json("group-snapshot show kept")["id"], whole["id"]);
+    // Its snapshots keep theirs.
+    for snapshot in shell.json("snapshot list").as_array().unwrap() {
+        assert_eq!(snapshot["name"], "nightly");
+    }
+    shell.failed("group-snapshot update kept", 2);
+    shell.done("group-snapshot delete kept");
+    shell.done("group delete web");
+    assert_eq!(shell.json("group list"), Value::Array(Vec::new()));
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_cancelled_or_it_is_said_why_not() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    shell.appliance.kernel.hold();
+    let job = shell.json("volume create db1 --pool pool --size 1GiB --no-wait");
+    let id = job["id"].as_str().unwrap();
+    // Taken back at once; what the kernel has of it goes when it can.
+    let told = shell.done(&format!("job cancel {id}"));
+    assert!(told.contains("is cancelled"), "{told}");
+    assert_eq!(shell.json(&format!("job show {id}"))["state"], "cancelled");
+    shell.appliance.kernel.release();
+    let job = shell.json("volume create db2 --pool pool --size 1GiB --no-wait");
+    let id = job["id"].as_str().unwrap();
+    shell.done(&format!("job wait {id}"));
+    let told = shell.failed(&format!("job cancel {id}"), 1);
+    assert!(told.contains("has ended"), "{told}");
+    let told = shell.failed(&format!("job cancel {}", uuid::Uuid::new_v4()), 1);
+    assert!(told.contains("not-found"), "{told}");
+    shell.failed("job cancel everything", 2);
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_box_takes_no_changes_until_it_is_thawed() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    let frozen = shell.json("system freeze --reason moving");
+    assert_eq!(frozen["frozen"]["reason"], "moving");
+    let told = shell.failed("volume create db1 --pool pool --size 1GiB", 1);
+    assert!(told.contains("frozen") && told.contains("moving"), "{told}");
+    let shown = shell.done("system show");
+    assert!(shown.contains("moving"), "{shown}");
+    assert_eq!(shell.json("system thaw")["frozen"], Value::Null);
+    shell.done("volume create db1 --pool pool --size 1GiB");
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_listed_from_anywhere_and_watched_as_they_happen() {
+    let shell = Shell::new().await;
+    shell.appliance.pool().await;
+    let volume = shell.json("volume create db1 --pool pool --size 1GiB");
+    // Durable a moment after the answer, in that order.
+    let last = loop {
+        let events = shell.json("event list");
+        let last = events.as_array().unwrap().last().unwrap().clone();
+        if last["kind"] == "volume.created" {
+            break last;
+        }
+    };
+    assert_eq!(last["object"]["id"], volume["id"]);
+    assert_eq!(last["detail"], "db1");
+    let id = last["id"].as_u64().unwrap();
+    let none = shell.json(&format!("event list --after {id}"));
+    assert_eq!(none, Value::Array(Vec::new()));
+    let table = shell.done(&format!("event list --after {}", id - 1));
+    assert!(table.contains("volume.created"), "{table}");
+    let told = shell.failed(&format!("event list --after {}", id + 7), 1);
+    assert!(told.contains("events-lost"), "{told}");
+
+    // It goes on until it is ended: a line for what was before, and one for what comes.
+    let line = format!("event watch --after {} -o json", id - 1);
+    let mut command = shell.command(&line);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next(), last);
+    shell.done("volume update db1 --name db2");
+    let update = next();
+    assert_eq!(
+        (&update["kind"], &update["detail"]),
+        (&"volume.updated".into(), &"db2".into())
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
     shell.appliance.stop().await;
 }
