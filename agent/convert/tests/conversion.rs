@@ -160,6 +160,175 @@ fn damage_found_on_the_way_is_a_refusal_too() {
     assert!(error.to_string().contains("cut short"), "{error}");
 }
 
+/// A qcow2 of a few clusters of 4 KiB, whose disk of so many MiB is told by one L2 table again and
+/// again: its entries, by turns.
+fn repeated(dir: &TempDir, mib: u64, entries: [u64; 2]) -> PathBuf {
+    const CLUSTER: usize = 4096;
+    // One table is of 2 MiB of the disk.
+    let tables = mib / 2;
+    let l1_clusters = (tables as usize * 8).div_ceil(CLUSTER);
+    let (l1, l2) = (CLUSTER, (1 + l1_clusters) * CLUSTER);
+    let mut image = vec![0; l2 + 2 * CLUSTER];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"QFI\xfb\0\0\0\x03");
+    put(20, &12_u32.to_be_bytes());
+    put(24, &(mib << 20).to_be_bytes());
+    put(36, &(tables as u32).to_be_bytes());
+    put(40, &(l1 as u64).to_be_bytes());
+    put(96, &4_u32.to_be_bytes());
+    put(100, &104_u32.to_be_bytes());
+    for table in 0..tables as usize {
+        put(l1 + table * 8, &(l2 as u64).to_be_bytes());
+    }
+    let data = (l2 + CLUSTER) as u64;
+    for entry in 0..CLUSTER / 8 {
+        // Whatever is no place is itself.
+        let told = match entries[entry % 2] {
+            DATA => data,
+            other => other,
+        };
+        put(l2 + entry * 8, &told.to_be_bytes());
+    }
+    put(data as usize, &[7; CLUSTER]);
+    let path = dir.path().join("image");
+    fs::write(&path, image).unwrap();
+    path
+}
+
+/// In [`repeated`]: the cluster that has data, one that is zeros, and none.
+const DATA: u64 = u64::MAX;
+const ZERO: u64 = 1;
+const HOLE: u64 = 0;
+
+/// What comes of an image without ever being held at once: how often each kind of frame came, and
+/// how much of the disk they are.
+#[derive(Debug, Default, PartialEq)]
+struct Counted {
+    data: u64,
+    zeros: u64,
+    holes: u64,
+    size: u64,
+}
+
+/// Reads the frames one by one; `each` looks at those of data.
+fn counted(frames: &mut impl Read, mut each: impl FnMut(u64, &[u8])) -> Counted {
+    let (mut counted, mut bytes) = (Counted::default(), Vec::new());
+    loop {
+        let mut head = [0; 24];
+        frames.read_exact(&mut head).unwrap();
+        let long = |at: usize| u64::from_be_bytes(head[at..at + 8].try_into().unwrap());
+        let (offset, length) = (long(8), long(16));
+        assert_eq!(offset, counted.size);
+        match head[0] {
+            0 => {
+                assert!(length as usize <= ashlar_convert::MOST_DATA);
+                bytes.resize(length as usize, 0);
+                frames.read_exact(&mut bytes).unwrap();
+                each(offset, &bytes);
+                counted.data += 1;
+            }
+            1 => counted.zeros += 1,
+            2 => counted.holes += 1,
+            3 => {
+                frames.read_exact(&mut [0; 32]).unwrap();
+                assert_eq!(frames.read(&mut [0]).unwrap(), 0);
+                return counted;
+            }
+            kind => panic!("no kind {kind}"),
+        }
+        counted.size += length;
+    }
+}
+
+/// The process has 128 MiB of addresses in all, its program and stack included, so whatever it comes
+/// to the end of it has done in less: pieces are handed on as they come, and never gathered.
+#[test]
+fn a_disk_in_as_many_pieces_as_can_be_is_handed_on_piece_by_piece() {
+    for (mib, entries, expected) in [
+        // Each cluster of data stands alone.
+        (
+            16,
+            [DATA, HOLE],
+            Counted {
+                data: 16 * 128,
+                holes: 16 * 128,
+                zeros: 0,
+                size: 16 << 20,
+            },
+        ),
+        // Nothing but where nothing is, told 65,536 times, from a table of 4 KiB.
+        (
+            256,
+            [HOLE, ZERO],
+            Counted {
+                data: 0,
+                holes: 256 * 128,
+                zeros: 256 * 128,
+                size: 256 << 20,
+            },
+        ),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let image = repeated(&dir, mib, entries);
+        assert!(fs::metadata(&image).unwrap().len() <= 20 << 10);
+        let mut conversion = start(&real(), &image);
+        assert_eq!(conversion.opened().unwrap().size, mib << 20);
+        let seen = counted(conversion.frames(), |_, bytes| assert_eq!(bytes, [7; 4096]));
+        conversion.finish().unwrap();
+        assert_eq!(seen, expected);
+    }
+}
+
+/// A small image of a large disk: every entry names the one compressed cluster that there is. It is
+/// unpacked each time and never for more than a cluster, and the disk is no larger than it says.
+#[test]
+fn entries_that_name_one_compressed_cluster_are_worth_a_cluster_each() {
+    const CLUSTER: usize = 64 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let (raw, path) = (dir.path().join("raw"), dir.path().join("image"));
+    let cluster: Vec<u8> = (0..CLUSTER).map(|at| (at / 11 % 247) as u8).collect();
+    fs::write(&raw, &cluster).unwrap();
+    let file = File::options().write(true).open(&raw).unwrap();
+    let size = 32 << 20;
+    file.set_len(size).unwrap();
+    let status = Command::new("qemu-img")
+        .args(["convert", "-f", "raw", "-O", "qcow2", "-c"])
+        .args([&raw, &path])
+        .status()
+        .expect("QEMU's tools are installed");
+    assert!(status.success());
+    let mut image = fs::read(&path).unwrap();
+    let long = |at: usize| u64::from_be_bytes(image[at..at + 8].try_into().unwrap());
+    let place = |at: usize| (long(at) & 0x00ff_ffff_ffff_fe00) as usize;
+    let table = place(place(40));
+    let entry = long(table);
+    assert_eq!(entry >> 62, 1, "it is compressed");
+    let entries = size as usize / CLUSTER;
+    for at in 0..entries {
+        image[table + at * 8..][..8].copy_from_slice(&entry.to_be_bytes());
+    }
+    assert!(image.len() < 512 << 10, "{}", image.len());
+    fs::write(&path, image).unwrap();
+
+    let mut conversion = start(&real(), &path);
+    assert_eq!(conversion.opened().unwrap().size, size);
+    let mut bytes = 0;
+    let seen = counted(conversion.frames(), |_, data| {
+        assert!(data.chunks(CLUSTER).all(|part| part == cluster));
+        bytes += data.len() as u64;
+    });
+    conversion.finish().unwrap();
+    assert_eq!((bytes, seen.size), (size, size));
+
+    // Where there is room for less, it is refused before any of it is unpacked.
+    let mut order = order(&real(), &path);
+    order.limit = size - 1;
+    let file = File::open(&path).unwrap();
+    let mut conversion = Conversion::spawn(&order, file.into()).unwrap();
+    let error = conversion.opened().unwrap_err();
+    assert!(matches!(error, ConvertError::TooLarge(_)), "{error:?}");
+}
+
 /// A program that does as the shell says.
 fn misbehaving(dir: &TempDir, script: &str) -> PathBuf {
     let path = dir.path().join("program");
