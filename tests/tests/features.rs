@@ -1,6 +1,6 @@
-//! `docs/features.md` names tests that exist, and leaves none out.
+//! `docs/features.md` names tests that exist and are run, and leaves none out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,9 @@ const NO_FEATURE: [&str; 2] = [
     // It runs the scenarios.
     "tests/guest/tests/scenarios.rs",
 ];
+
+/// What a row says that is shown by nothing that runs by itself.
+const BY_HAND: &str = "by hand";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -30,22 +33,184 @@ fn page() -> String {
     fs::read_to_string(root().join("docs/features.md")).unwrap()
 }
 
+fn read(file: &str) -> String {
+    let text = fs::read_to_string(root().join(file));
+    text.unwrap_or_else(|error| panic!("{file}: {error}"))
+}
+
+fn rows(page: &str) -> impl Iterator<Item = &str> {
+    let rows = page.lines().filter(|line| line.starts_with("| "));
+    rows.filter(|row| !row.starts_with("| what ") && !row.starts_with("| **"))
+}
+
 #[test]
 fn each_row_names_tests_that_exist() {
-    for row in page().lines().filter(|line| line.starts_with("| ")) {
-        let heading = row.starts_with("| what ") || row.starts_with("| **");
-        assert!(heading || !proofs(row).is_empty(), "{row}");
-    }
-    for proof in proofs(&page()) {
-        let (file, test) = match proof.split_once(": ") {
-            Some((file, test)) => (file, Some(test)),
-            None => (&*proof, None),
-        };
-        let text = fs::read_to_string(root().join(file));
-        let text = text.unwrap_or_else(|error| panic!("{file}: {error}"));
-        if let Some(test) = test {
-            assert!(text.contains(&format!("fn {test}(")), "{proof}");
+    for row in rows(&page()) {
+        assert!(!proofs(row).is_empty(), "{row}");
+        for proof in proofs(row) {
+            match proof.split_once(": ") {
+                Some((file, test)) => check_run(row, file, test),
+                None => drop(read(&proof)),
+            }
         }
+    }
+}
+
+/// A test that nothing runs shows nothing, and one that is run by hand only is said to be.
+fn check_run(row: &str, file: &str, test: &str) {
+    let text = read(file);
+    if !file.ends_with(".rs") {
+        assert!(text.contains(&format!("def {test}(")), "{file}: {test}");
+        return;
+    }
+    let mut names = text.lines().filter_map(|line| declared(line.trim_start()));
+    assert!(names.any(|name| name == test), "{file}: {test}");
+    let run = Tests::of(file).run(test);
+    let said = row.contains(BY_HAND);
+    match run {
+        Run::Always => {}
+        Run::ByHand => assert!(
+            said,
+            "{test} is ignored, and {row:?} does not say {BY_HAND:?}"
+        ),
+        Run::Never => panic!("{file}: no test runs {test}"),
+    }
+}
+
+/// When a function of tests is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Run {
+    Always,
+    /// By a test that is ignored unless it is asked for.
+    ByHand,
+    Never,
+}
+
+/// The functions that are compiled together with a file's, by name.
+struct Tests(BTreeMap<String, Function>);
+
+#[derive(Default)]
+struct Function {
+    test: bool,
+    ignored: bool,
+    body: String,
+}
+
+impl Tests {
+    /// Of a file, and of what it is a module of or has modules in: `tests/x.rs` and `tests/x/`.
+    fn of(file: &str) -> Tests {
+        let own = Path::new(file);
+        let folder = own.parent().unwrap();
+        let above = folder.with_extension("rs");
+        let mut files = vec![own.to_owned(), above];
+        for folder in [own.with_extension(""), folder.to_owned()] {
+            // Beside it, there are modules only if there is something that they are modules of.
+            if folder == own.parent().unwrap() && !root().join(&files[1]).exists() {
+                continue;
+            }
+            let there = fs::read_dir(root().join(&folder)).into_iter().flatten();
+            files.extend(there.map(|entry| folder.join(entry.unwrap().file_name())));
+        }
+        let texts = files
+            .iter()
+            .filter(|file| file.extension() == Some("rs".as_ref()));
+        let texts = texts.filter_map(|file| fs::read_to_string(root().join(file)).ok());
+        let mut tests = Tests(BTreeMap::new());
+        for text in texts {
+            tests.take(&text);
+        }
+        tests
+    }
+
+    fn take(&mut self, text: &str) {
+        let (mut attributes, mut last) = (Vec::new(), None);
+        for line in text.lines().map(str::trim_start) {
+            if line.starts_with("#[") {
+                attributes.push(line);
+            } else if let Some(name) = declared(line) {
+                let function = self.0.entry(name.to_owned()).or_default();
+                function.test |= attributes.iter().any(|word| is_test(word));
+                function.ignored |= attributes.iter().any(|word| word.starts_with("#[ignore"));
+                attributes.clear();
+                last = Some(name.to_owned());
+            } else if !line.starts_with("//") {
+                attributes.clear();
+                if let Some(function) = last.as_ref().and_then(|last| self.0.get_mut(last)) {
+                    function.body += line;
+                    function.body.push('\n');
+                }
+            }
+        }
+    }
+
+    fn run(&self, name: &str) -> Run {
+        let begin = |ignored| {
+            let tests = self.0.iter().filter(|(_, function)| function.test);
+            let tests = tests.filter(|(_, function)| function.ignored == ignored);
+            self.reached(tests.map(|(name, _)| &**name).collect())
+        };
+        match (begin(false).contains(name), begin(true).contains(name)) {
+            (true, _) => Run::Always,
+            (false, true) => Run::ByHand,
+            (false, false) => Run::Never,
+        }
+    }
+
+    /// Those functions, and what they call.
+    fn reached<'t>(&'t self, mut reached: BTreeSet<&'t str>) -> BTreeSet<&'t str> {
+        loop {
+            let bodies: Vec<_> = reached.iter().map(|name| &self.0[*name].body).collect();
+            let called = self.0.keys().filter(|name| {
+                let call = format!("{name}(");
+                bodies
+                    .iter()
+                    .any(|body| body.split(&call).skip(1).count() > 0)
+            });
+            let before = reached.len();
+            reached.extend(called.map(String::as_str));
+            if reached.len() == before {
+                return reached;
+            }
+        }
+    }
+}
+
+/// `#[test]`, `#[tokio::test]`, with arguments or not.
+fn is_test(attribute: &str) -> bool {
+    let path = attribute.trim_start_matches("#[");
+    let path = path.split([']', '(']).next().unwrap_or_default();
+    path == "test" || path.ends_with("::test")
+}
+
+/// The name of the function that a line declares.
+fn declared(line: &str) -> Option<&str> {
+    let words = ["pub(super) ", "pub(crate) ", "pub ", "async "];
+    let mut rest = line;
+    for word in words {
+        rest = rest.strip_prefix(word).unwrap_or(rest);
+    }
+    let name = rest.strip_prefix("fn ")?;
+    name.split(['(', '<']).next()
+}
+
+#[test]
+fn what_is_ignored_or_called_by_nobody_is_told_from_what_is_run() {
+    let mut tests = Tests(BTreeMap::new());
+    tests.take(
+        "#[tokio::test(flavor = \"multi_thread\")]\nasync fn all() {\n    m::some().await;\n}\n\
+         #[test]\n#[ignore = \"slow\"]\nfn slow() {\n    slowly();\n    both();\n}\n\
+         pub async fn some() {\n    both();\n}\n\
+         fn slowly() {}\nfn both() {}\n/// Nobody calls nobody().\nfn nobody() {}\n",
+    );
+    for (name, run) in [
+        ("all", Run::Always),
+        ("some", Run::Always),
+        ("both", Run::Always),
+        ("slow", Run::ByHand),
+        ("slowly", Run::ByHand),
+        ("nobody", Run::Never),
+    ] {
+        assert_eq!(tests.run(name), run, "{name}");
     }
 }
 
