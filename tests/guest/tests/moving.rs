@@ -18,6 +18,12 @@ const ROUND: u64 = 64;
 /// A little a second, so that the move is seen under way.
 const SLOW: u64 = 2 << 20;
 
+/// The sessions and controllers of the host: another number, or another state, means that one was lost
+/// and made anew.
+const SESSIONS: &str = "cd /sys/class; ls iscsi_session iscsi_connection nvme; \
+    cat iscsi_session/session*/state nvme/nvme*/state; \
+    for nvme in nvme/nvme*; do echo $(cat $nvme/cntlid) $(cat $nvme/hostnqn); done";
+
 /// Writes 1, 2, 3, … to one block after the other, and notes the last that is on the device and
 /// the longest that one took, in milliseconds.
 const WRITER: &str = r#"#!/bin/sh
@@ -51,6 +57,7 @@ async fn hosts_go_on_while_their_volumes_move() -> anyhow::Result<()> {
     for transport in TRANSPORTS {
         volumes.push(used(&mut lab, transport).await?);
     }
+    let sessions = initiator(&mut lab.guest).check(SESSIONS)?;
     a_killed_agent_leaves_them_where_they_are(&mut lab, other, &volumes).await?;
 
     println!("volumes move");
@@ -71,6 +78,8 @@ async fn hosts_go_on_while_their_volumes_move() -> anyhow::Result<()> {
         );
         whole(&mut lab, used)?;
     }
+    let now = initiator(&mut lab.guest).check(SESSIONS)?;
+    ensure!(now == sessions, "sessions were\n{sessions}and are\n{now}");
     let left = lab.client.thin_devices(lab.pool).await?;
     ensure!(left.is_empty(), "left in the first pool: {left:?}");
     let there = lab.client.thin_devices(other).await?;

@@ -22,6 +22,7 @@ async fn every_block_is_whose_it_should_be() -> anyhow::Result<()> {
     for transport in TRANSPORTS {
         there_and_back(&mut lab, transport).await?;
     }
+    usage_is_what_was_written(&mut lab).await?;
     nobody_reads_what_another_wrote(&mut lab).await
 }
 
@@ -73,6 +74,60 @@ async fn there_and_back(lab: &mut Lab, transport: Transport) -> anyhow::Result<(
     for volume in [adopted, copy, again] {
         done(lab.client.volume_delete(volume).await?)?;
     }
+    Ok(())
+}
+
+/// What is used and what of it is shared, to the block, as hosts write.
+async fn usage_is_what_was_written(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("usage is what was written");
+    let volume = lab.volume((2 * SIZE).into()).await?;
+    let (connection, device) = attached(lab, volume, Transport::Iscsi).await?;
+    initiator(&mut lab.guest).write_random(&device, SIZE)?;
+    let written = u64::from(SIZE) * MIB;
+    is_used(lab, volume, None, (written, 0)).await?;
+    let snapshot = taken(lab, volume).await?;
+    is_used(lab, volume, None, (written, written)).await?;
+    is_used(lab, volume, Some(snapshot), (written, written)).await?;
+
+    // 3 MiB anew, and one where nothing was.
+    let node = device.node().to_owned();
+    for (at, mib) in [(2, 3), (12, 1)] {
+        initiator(&mut lab.guest).check(&format!(
+            "head -c {mib}M /dev/urandom | dd of={node} bs=1M seek={at} iflag=fullblock \
+             oflag=direct conv=fsync status=none"
+        ))?;
+    }
+    is_used(lab, volume, None, (written + MIB, written - 3 * MIB)).await?;
+    is_used(lab, volume, Some(snapshot), (written, written - 3 * MIB)).await?;
+    // A clone has the snapshot's blocks, too, and what the volume wrote anew is its own still.
+    let clone = cloned(lab, Parent::Snapshot(snapshot), None).await?;
+    is_used(lab, clone, None, (written, written)).await?;
+    is_used(lab, volume, Some(snapshot), (written, written)).await?;
+    done(lab.client.volume_delete(clone).await?)?;
+    // Of what it discards it has nothing any more, and the snapshot all.
+    initiator(&mut lab.guest).discard(&device)?;
+    is_used(lab, volume, None, (0, 0)).await?;
+    is_used(lab, volume, Some(snapshot), (written, 0)).await?;
+    detached(lab, &connection).await?;
+    done(lab.client.snapshot_delete(snapshot).await?)?;
+    done(lab.client.volume_delete(volume).await?)
+}
+
+/// Of a volume, or of a snapshot of it, so many bytes are used and so many of them shared.
+async fn is_used(
+    lab: &Lab,
+    volume: Uuid,
+    snapshot: Option<Uuid>,
+    (used, shared): (u64, u64),
+) -> anyhow::Result<()> {
+    let usage = match snapshot {
+        None => lab.client.volume_usage(volume).await?,
+        Some(snapshot) => lab.client.snapshot_usage(snapshot).await?,
+    };
+    ensure!(
+        (usage.used, usage.shared) == (used, Some(shared)),
+        "{usage:?}, not {used} used and {shared} shared"
+    );
     Ok(())
 }
 

@@ -7,18 +7,21 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use ashlar_ctl::Client;
 use ashlar_ctl::backup::{self, Backup, Plan, Restored};
+use ashlar_ctl::client::ImageFormat;
 use ashlar_ctl::transfer::{
-    Export, Form, Source, Target, TransferError, export, import, unwatched,
+    Export, Form, Source, Target, TransferError, export, export_image, import, import_image,
+    unwatched,
 };
 use ashlar_guest_tests::Guest;
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
 use ashlar_protocol::{
-    Job, JobState, ObjectKind, ObjectRef, ProblemCode, Progress, Provisioning, SnapshotSpec,
-    Transport,
+    Extent, ExtentKind, Job, JobState, ObjectKind, ObjectRef, ProblemCode, Progress, Provisioning,
+    SnapshotSpec, Transport,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -36,8 +39,11 @@ async fn what_goes_in_comes_out_and_nothing_else() -> anyhow::Result<()> {
     let files = lab.guest.site.folder().join("files");
     fs::create_dir_all(&files)?;
     let volume = there_and_back(&mut lab, &files).await?;
+    changes_are_told_exactly(&mut lab, volume).await?;
     backups(&mut lab, &files, volume).await?;
+    images(&mut lab, &files).await?;
     cancelled(&mut lab, &files).await?;
+    cancelled_behind(&mut lab, &files).await?;
     agent_killed(&mut lab, &files).await
 }
 
@@ -74,6 +80,67 @@ async fn there_and_back(lab: &mut Lab, files: &Path) -> anyhow::Result<Uuid> {
     ensure!(hash(&back)? == hash(&image)?, "another file came out");
     done(lab.client.snapshot_delete(snapshot).await?)?;
     Ok(volume)
+}
+
+/// What a host has written and discarded since a snapshot, to the block of the pool, while it is
+/// attached; and between two snapshots, whatever comes later.
+async fn changes_are_told_exactly(lab: &mut Lab, volume: Uuid) -> anyhow::Result<()> {
+    println!("changes are told exactly");
+    let block = lab.client.pool_show(lab.pool).await?.block_size;
+    let connection = lab.connect(volume, Transport::Iscsi).await?;
+    let device = lab.attach(&connection)?;
+    let node = device.node().to_owned();
+    let before = taken(lab, volume).await?;
+    ensure!(
+        lab.client
+            .volume_extents(volume, Some(before))
+            .await?
+            .is_empty(),
+        "nothing has changed"
+    );
+    // There is data in the first 4 MiB, in 20 and in 40. Written: a little where there was
+    // something, a little where there was nothing, and all around the border of two MiB. Discarded:
+    // where there was data, and where there was none.
+    initiator(&mut lab.guest).check(&format!(
+        "set -e; write() {{ head -c $2 /dev/urandom | dd of={node} bs=4k seek=$(($1 / 4096)) \
+         iflag=fullblock oflag=direct conv=notrunc,fsync status=none; }}; \
+         write {} 4096; write {} 4096; write {} {}; \
+         blkdiscard -o {} -l {MIB} {node}; blkdiscard -o {} -l {MIB} {node}; sync",
+        MIB + 8192,
+        10 * MIB + block - 4096,
+        3 * MIB - block,
+        2 * block,
+        20 * MIB,
+        30 * MIB,
+    ))?;
+    let extent = |offset, length, kind| Extent {
+        offset,
+        length,
+        kind,
+    };
+    let expected = [
+        extent(MIB, block, ExtentKind::Data),
+        extent(3 * MIB - block, 2 * block, ExtentKind::Data),
+        extent(10 * MIB, block, ExtentKind::Data),
+        extent(20 * MIB, MIB, ExtentKind::Hole),
+    ];
+    let changed = lab.client.volume_extents(volume, Some(before)).await?;
+    ensure!(changed == expected, "{changed:?}, not {expected:?}");
+    let after = taken(lab, volume).await?;
+    initiator(&mut lab.guest).check(&format!(
+        "dd if=/dev/urandom of={node} bs=1M seek=50 count=1 oflag=direct conv=fsync status=none"
+    ))?;
+    let changed = lab.client.snapshot_extents(after, Some(before)).await?;
+    ensure!(changed == expected, "{changed:?}, not {expected:?}");
+    let changed = lab.client.volume_extents(volume, Some(after)).await?;
+    let latest = [extent(50 * MIB, MIB, ExtentKind::Data)];
+    ensure!(changed == latest, "{changed:?}, not {latest:?}");
+    lab.detach(&connection)?;
+    done(lab.client.volume_detach_all(volume).await?)?;
+    for snapshot in [before, after] {
+        done(lab.client.snapshot_delete(snapshot).await?)?;
+    }
+    Ok(())
 }
 
 /// A full backup and increments of an attached volume, and a volume made of them.
@@ -136,7 +203,11 @@ async fn backups(lab: &mut Lab, files: &Path, volume: Uuid) -> anyhow::Result<()
         pool: lab.pool,
         provisioning: Provisioning::Thin,
     };
-    backup::restore(&lab.client, &restored, &chain, unwatched()).await?;
+    let client = lab.client.clone();
+    modest(&mut lab.guest, "restore", async {
+        Ok(backup::restore(&client, &restored, &chain, unwatched()).await?)
+    })
+    .await?;
     reads(lab, restored.id, Transport::NvmeTcp, &expected).await?;
     let gap = backup::chain(&[chain[0].file.clone(), chain[2].file.clone()], None);
     ensure!(gap.is_err(), "a chain with a gap");
@@ -145,6 +216,95 @@ async fn backups(lab: &mut Lab, files: &Path, volume: Uuid) -> anyhow::Result<()
         done(lab.client.volume_delete(volume).await?)?;
     }
     Ok(())
+}
+
+/// The reader of images is a process of its own, which is not in what the agent takes.
+async fn images(lab: &mut Lab, files: &Path) -> anyhow::Result<()> {
+    println!("images are imported and exported");
+    let raw = image(&files.join("image"), &[0, 5, 6, 7, 30, 62])?;
+    let (packed, back) = (files.join("packed"), files.join("back.vhdx"));
+    qemu_img(
+        &["convert", "-f", "raw", "-O", "qcow2", "-c"],
+        [&raw, &packed],
+    )?;
+    let volume = lab.volume(SIZE).await?;
+    let client = lab.client.clone();
+    let source = (Source::open(&packed, Form::Raw)?, ImageFormat::Qcow2);
+    modest(&mut lab.guest, "import of an image", async {
+        Ok(import_image(&client, volume, source, unwatched()).await?)
+    })
+    .await?;
+    reads(lab, volume, Transport::NvmeTcp, &hash(&raw)?).await?;
+    let what = Export {
+        object: ObjectRef {
+            kind: ObjectKind::Volume,
+            id: volume,
+        },
+        since: None,
+    };
+    let target = (Target::create(&back, Form::Raw)?, ImageFormat::Vhdx);
+    modest(&mut lab.guest, "export of an image", async {
+        Ok(export_image(&client, what, target, unwatched()).await?)
+    })
+    .await?;
+    qemu_img(&["compare", "-f", "vhdx", "-F", "raw"], [&back, &raw])?;
+    done(lab.client.volume_delete(volume).await?)
+}
+
+fn qemu_img(arguments: &[&str], files: [&Path; 2]) -> anyhow::Result<()> {
+    let output = Command::new("qemu-img")
+        .args(arguments)
+        .args(files)
+        .output();
+    let output = output.context("failed to start qemu-img")?;
+    ensure!(
+        output.status.success(),
+        "qemu-img {arguments:?}: {output:?}"
+    );
+    Ok(())
+}
+
+/// Cancelled when all of an image is written and what was in the volume behind it is being cleared,
+/// it leaves neither.
+async fn cancelled_behind(lab: &mut Lab, files: &Path) -> anyhow::Result<()> {
+    println!("cancelled behind the end of an image");
+    let before = image(&files.join("image"), &(0..SIZE).collect::<Vec<_>>())?;
+    let volume = lab.volume(SIZE).await?;
+    let source = Source::open(&before, Form::Raw)?;
+    import(&lab.client, volume, source, unwatched()).await?;
+    let small = files.join("small");
+    fs::write(&small, vec![7; 2 << 20])?;
+    // Both it and its disk are of 2 MiB; behind them there are 62, at 2 MiB a second.
+    let job = Uuid::new_v4();
+    let client = lab.client.limited(Some(2 * MIB)).under(job);
+    let source = Source::open(&small, Form::Raw)?;
+    let importing = tokio::spawn(async move {
+        let image = (source, ImageFormat::Auto);
+        import_image(&client, volume, image, unwatched()).await
+    });
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        ensure!(!importing.is_finished(), "it ended by itself");
+        let shown = lab.client.job_show(job).await;
+        let progress = shown.ok().and_then(|job| job.progress);
+        if progress.is_some_and(|progress| progress.done >= 5 * MIB) {
+            break;
+        }
+    }
+    lab.client.job_cancel(job).await?;
+    match importing.await? {
+        Err(TransferError::Call(error)) => {
+            let code = error.problem().map(|problem| problem.code);
+            ensure!(code == Some(ProblemCode::Cancelled), "it ended as {error}");
+        }
+        other => bail!("it ended as {other:?}"),
+    }
+    let zeros = files.join("zeros");
+    File::create(&zeros)?.set_len(SIZE * MIB)?;
+    reads(lab, volume, Transport::Iscsi, &hash(&zeros)?).await?;
+    let usage = lab.client.volume_usage(volume).await?;
+    ensure!(usage.used == 0, "it takes room: {usage:?}");
+    done(lab.client.volume_delete(volume).await?)
 }
 
 /// Cancelled in the middle, nothing is at work on the volume any more.

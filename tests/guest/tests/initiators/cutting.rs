@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use ashlar_protocol::{
     Authentication, Connected, Connection, ConnectionSpec, HostSecrets, HostSpec, Iqn, ProblemCode,
-    Transport,
+    TransferSpec, Transport,
 };
 use uuid::Uuid;
 
@@ -20,6 +20,57 @@ pub async fn force_cuts_off_one_host_only(lab: &mut Lab) -> anyhow::Result<()> {
     over_iscsi(lab, second).await?;
     over_nvme(lab, second).await?;
     done(lab.client.host_delete(second).await?)
+}
+
+/// Whoever had a volume before it was given to another owner neither keeps it nor gets it back,
+/// secrets or not; the new owner's host has it, with all that was in it.
+pub async fn what_was_transferred_is_out_of_reach(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("what was transferred is out of reach");
+    let second = second_host(lab).await?;
+    let volume = lab.volume(16).await?;
+    let iscsi = lab.connect(volume, Transport::Iscsi).await?;
+    let nvme = lab.connect(volume, Transport::NvmeTcp).await?;
+    let device = lab.attach(&iscsi)?;
+    let hash = initiator(&mut lab.guest).write_random(&device, 8)?;
+    let spec = TransferSpec {
+        owner: "other".parse()?,
+        interrupt: true,
+    };
+    done(lab.client.volume_transfer(volume, &spec).await?)?;
+    // The session it had is over, and there is no other.
+    lab.detach(&iscsi)?;
+    for before in [&iscsi, &nvme] {
+        let refused = lab.attach(before).is_err();
+        ensure!(refused, "the old host came back by {}", before.transport);
+    }
+    // Nor does the one that is there for somebody else let it in.
+    let connection = connect(lab, volume, second, Transport::Iscsi).await?;
+    let refused = lab.attach(&iscsi).is_err();
+    ensure!(refused, "the old host came back beside the new one");
+    let target = connection.iscsi.context("no iSCSI access")?.target;
+    check(
+        lab,
+        &format!("iscsiadm -m node -T {target} -o delete || true"),
+    )?;
+    login_second(lab, &target)?;
+    let disk = format!("/dev/disk/by-path/ip-{PORTAL}:3260-iscsi-{target}-lun-0");
+    let seen = check(
+        lab,
+        &format!(
+            "udevadm wait --settle --timeout=60 {disk}; \
+             dd if={disk} bs=1M count=8 iflag=direct status=none | sha256sum | cut -d ' ' -f 1"
+        ),
+    )?;
+    ensure!(seen == hash, "the new host reads {seen}, not {hash}");
+    logout_second(lab, &target)?;
+    check(
+        lab,
+        &format!("iscsiadm -m node -T {target} -o delete || true"),
+    )?;
+    check(lab, "iscsiadm -m iface -I second -o delete")?;
+    done(lab.client.volume_detach_all(volume).await?)?;
+    done(lab.client.host_delete(second).await?)?;
+    done(lab.client.volume_delete(volume).await?)
 }
 
 /// Another host on the same machine; it proves nothing.
