@@ -92,7 +92,7 @@ fn check_transport(
         let detail = format!("{} is only read", spec.of);
         return Err(refuse(ProblemCode::InvalidField, object, detail));
     }
-    if (spec.transport, spec.access) == (Transport::NvmeTcp, Access::ReadOnly) {
+    if spec.transport.is_nvme() && spec.access == Access::ReadOnly {
         // nvmet knows who may connect, and nothing of what each may do (Linux 6.12).
         let detail = format!("{} has no read-only access; iscsi does", spec.transport);
         return Err(refuse(ProblemCode::Unsupported, object, detail));

@@ -345,8 +345,11 @@ fn read_only_is_a_part_of_what_was_asked_for_and_takes_iscsi() {
     unchanged(world, reading(id(1), OTHER_HOST, Transport::Iscsi));
     let writing = attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi);
     refuses(world, writing, AlreadyExists, "is not as asked for");
-    let nvme = reading(id(2), HOST, Transport::NvmeTcp);
-    refuses(world, nvme, Unsupported, "no read-only access");
+    world.transports.insert(Transport::NvmeRdma);
+    for transport in [Transport::NvmeTcp, Transport::NvmeRdma] {
+        let nvme = reading(id(2), HOST, transport);
+        refuses(world, nvme, Unsupported, "no read-only access");
+    }
 }
 
 #[test]
