@@ -144,8 +144,10 @@ impl Turn {
         if looked.is_some_and(|looked| looked.elapsed() < LOOK) {
             return self.lane.state().hosts;
         }
-        let seen = self.wait(timeout(LOOKING, (self.look)())).await;
-        let hosts = seen.and_then(Result::ok).unwrap_or(false);
+        let Some(seen) = self.wait(timeout(LOOKING, (self.look)())).await else {
+            return false;
+        };
+        let hosts = seen.unwrap_or(false);
         let mut state = self.lane.state();
         (state.looked, state.hosts) = (Some(Instant::now()), hosts);
         hosts

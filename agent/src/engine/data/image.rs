@@ -62,11 +62,15 @@ impl Engine {
             meter.expect(length + target.device.size);
         }
         let turn = self.turn(object, what.bandwidth, &meter).await;
-        let block = self.pool_block(volume).await;
+        let (pool, block) = self.pool_and_block(volume).await;
+        // What a client is to be paced at, or gives up, is not this.
+        let lanes = &self.shared.lanes;
+        let clearing = lanes.turn_for_room(pool, None, CancellationToken::new());
         let conversion = Taking {
             engine: self.clone(),
             object,
             turn,
+            clearing,
             block,
             scratch,
             format,
@@ -93,13 +97,14 @@ impl Engine {
         Ok((target, kept))
     }
 
-    /// The size of a volume's pool's blocks.
-    async fn pool_block(&self, volume: Uuid) -> u64 {
+    /// A volume's pool, and the size of its blocks.
+    async fn pool_and_block(&self, volume: Uuid) -> (Uuid, u64) {
         let intent = self.shared.intent.read().await;
-        let pool = intent.volume(volume).map(|entry| entry.record.pool);
-        let pool = pool.and_then(|pool| intent.pool(pool));
+        let id = intent.volume(volume).map(|entry| entry.record.pool);
+        let pool = id.and_then(|pool| intent.pool(pool));
         // Whatever it is of what is gone: nothing is written there.
-        pool.map_or(1, |pool| pool.record.block_size)
+        let block = pool.map_or(1, |pool| pool.record.block_size);
+        (id.unwrap_or_default(), block)
     }
 
     /// Whether the pool has so many bytes left, as far as it tells.
@@ -146,6 +151,8 @@ struct Taking {
     engine: Engine,
     object: ObjectRef,
     turn: Turn,
+    /// For what is written to be cleared again.
+    clearing: Turn,
     /// Of the pool, in bytes.
     block: u64,
     scratch: Uuid,
@@ -242,7 +249,7 @@ impl Taking {
     /// Has the volume hold nothing. `problem` is why; it says so if that failed, too.
     fn wiped(&self, target: &Opened, mut problem: Problem) -> Problem {
         let device = &target.device;
-        let behind = Device::behind(&device.file, &self.turn);
+        let behind = Device::behind(&device.file, &self.clearing);
         if let Err(error) = wipe(behind, device.size, self.block) {
             let left = write_problem(self.object, error).detail;
             tracing::error!(object = %self.object, error = left, "failed to clear what was written");
