@@ -6,6 +6,7 @@ import copy
 import itertools
 import re
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,10 +273,34 @@ def brick_connects(info: dict[str, Any]) -> list[str]:
 NVME = {"nvmet_tcp": ("tcp", "tcp", "tcp"), "nvmet_rdma": ("rdma", "RoCEv2", "rdma")}
 
 
+def brick_finds(info: dict[str, Any], sysfs: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The device that os-brick takes for the volume, among those that sysfs shows."""
+    controller = sysfs / "nvme0"
+    for number, identity in (("1", info["data"]["volume_id"]), ("2", str(uuid.uuid4()))):
+        namespace = controller / f"nvme0n{number}"
+        namespace.mkdir(parents=True)
+        (namespace / "nsid").write_text(f"{number}\n")
+        (namespace / "uuid").write_text(f"{identity}\n")
+    (controller / "state").write_text("live\n")
+    monkeypatch.setattr(brick_nvme, "NVME_CTRL_SYSFS_PATH", f"{sysfs}/")
+    [target] = brick_nvme.NVMeOFConnProps(copy.deepcopy(info["data"])).targets
+    for portal in target.portals:
+        portal.controller = "nvme0"
+    [device] = target.get_devices()
+    return str(device)
+
+
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("protocol", NVME)
 def test_nvme_as_os_brick_takes_it(
-    world: World, client: Client, connector: Any, between: Between, protocol: str, version: int
+    world: World,
+    client: Client,
+    connector: Any,
+    between: Between,
+    protocol: str,
+    version: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     old_name, new_name, cli_name = NVME[protocol]
     if protocol == "nvmet_rdma":
@@ -298,14 +323,14 @@ def test_nvme_as_os_brick_takes_it(
         "target_port": port,
         "nqn": access["subsystem"],
         "transport_type": old_name,
-        "ns_id": 1,
+        "ns_id": "1",
         "volume_id": volume.id,
     }
     newer = {
         "target_nqn": access["subsystem"],
         "vol_uuid": volume.id,
         "portals": [(address, port, new_name)],
-        "ns_id": 1,
+        "ns_id": "1",
         "volume_id": volume.id,
     }
     wanted = older if version == 1 else newer
@@ -316,6 +341,7 @@ def test_nvme_as_os_brick_takes_it(
         assert str(target.uuid) == volume.id
     [command] = brick_connects(info)
     assert command.startswith(f"connect -a {address} -s {port} -t {cli_name} -n {target.nqn} ")
+    assert brick_finds(info, tmp_path, monkeypatch) == "/dev/nvme0n1"
     driver.terminate_connection(volume, connector("alpha"))
     assert not list(client.connections())
     driver.delete_volume(volume)

@@ -101,7 +101,7 @@ class AshlarNVMeDriver(AshlarDriver):
                 "target_nqn": access["subsystem"],
                 "vol_uuid": str(uuid.UUID(bytes=access["uuid"])),
                 "portals": [(address, port, newer) for address, port in portals],
-                "ns_id": access["nsid"],
+                "ns_id": str(access["nsid"]),
             }
         else:
             [(address, port)] = portals
@@ -110,7 +110,8 @@ class AshlarNVMeDriver(AshlarDriver):
                 "target_port": port,
                 "nqn": access["subsystem"],
                 "transport_type": older,
-                "ns_id": access["nsid"],
+                # os-brick compares it with the text that sysfs has.
+                "ns_id": str(access["nsid"]),
             }
         return {"driver_volume_type": "nvmeof", "data": data | {"volume_id": cinder_id}}
 
