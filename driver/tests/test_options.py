@@ -89,6 +89,7 @@ def _iscsi_protocol(stage: Stage) -> None:
 @of("storage_protocol")
 def _storage_protocol(stage: Stage) -> None:
     stage.world.driver(storage_protocol="iSCSI")
+    stage.world.driver(storage_protocol="iscsi")
     stage.refuses(
         "storage_protocol = FC cannot be: this driver speaks iSCSI", storage_protocol="FC"
     )

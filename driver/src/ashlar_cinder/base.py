@@ -478,18 +478,30 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
                     raise
 
     def _disconnect_host(self, wanted: uuid.UUID, name: str, *, force: bool) -> None:
-        """By whichever protocol: ``target_protocol`` may have been changed since."""
+        """By every protocol: ``target_protocol`` may have been changed since.
+
+        The present one comes last: a host cannot be forced off one while it keeps another.
+        """
         missing: Problem | None = None
-        for protocol in sorted(self.PROTOCOLS.values(), key=lambda one: one != self._protocol):
+        found = False
+        served = self._known["capabilities"]["transports"] if self._known else []
+        others = [one for one in self.PROTOCOLS.values() if one != self._protocol]
+        there = [one for one in others if one.transport in served]
+        # What the appliance serves no more is asked for only when there is nothing else.
+        gone = [one for one in others if one.transport not in served]
+        for protocol in [*there, self._protocol, *gone]:
+            if found and protocol in gone:
+                break
             connection = ids.connection_id(wanted, name, protocol.transport)
             try:
-                self._delete_connection(connection, name, force=force)
-                return
+                own = protocol == self._protocol
+                self._delete_connection(connection, name, force=force and own)
+                found = True
             except Problem as problem:
                 if problem.code != "not-found":
                     raise
                 missing = missing or problem
-        if missing is not None:
+        if missing is not None and not found:
             raise missing
 
     def _delete_connection(self, connection: uuid.UUID, name: str, *, force: bool) -> None:

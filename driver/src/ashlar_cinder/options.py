@@ -222,20 +222,32 @@ def target_protocol(configuration: Any, spoken: Sequence[str]) -> str:
         if not set_by_operator(configuration, name):
             continue
         asked = str(configuration.safe_get(name))
-        if asked == "iser":
-            raise _invalid(name, asked, "the appliance does not serve iSER")
         if asked not in spoken:
-            raise _invalid(name, asked, f"this driver speaks {' and '.join(spoken)}")
-        if name == "target_protocol":
+            why = f"this driver speaks {' and '.join(spoken)}"
+            if asked == "iser":
+                why = "the appliance does not serve iSER"
+            _refuse(configuration, name, asked, why)
+        elif name == "target_protocol":
             return asked
     return spoken[0]
 
 
 def check_storage_protocol(configuration: Any, spoken: str) -> None:
     """Refuses another protocol in the option that some drivers choose theirs by."""
-    asked = configuration.safe_get("storage_protocol")
-    if set_by_operator(configuration, "storage_protocol") and asked != spoken:
-        raise _invalid("storage_protocol", asked, f"this driver speaks {spoken}")
+    name = "storage_protocol"
+    asked = str(configuration.safe_get(name))
+    if set_by_operator(configuration, name) and asked.casefold() != spoken.casefold():
+        _refuse(configuration, name, asked, f"this driver speaks {spoken}")
+
+
+def _refuse(configuration: Any, name: str, asked: str, why: str) -> None:
+    """What is said of this backend; what is said of all of them may be meant for others."""
+    if set_by_operator(configuration, name, shared=False):
+        raise _invalid(name, asked, why)
+    LOG.warning(
+        "%(name)s = %(asked)s of all backends is ignored: %(why)s",
+        {"name": name, "asked": asked, "why": why},
+    )
 
 
 def say_what_is_ignored(configuration: Any) -> None:
@@ -256,10 +268,10 @@ def say_what_waits(how: Clear | None) -> None:
     )
 
 
-def set_by_operator(configuration: Any, name: str) -> bool:
+def set_by_operator(configuration: Any, name: str, *, shared: bool = True) -> bool:
     """Whether an option is set for the backend, or all backends, rather than having its default."""
     defaults = (cfg.Locations.opt_default, cfg.Locations.set_default)
-    for group in (configuration.config_group, SHARED_CONF_GROUP):
+    for group in (configuration.config_group, SHARED_CONF_GROUP)[: 2 if shared else 1]:
         try:
             found = cfg.CONF.get_location(name, group)
         except (cfg.NoSuchOptError, cfg.NoSuchGroupError):
