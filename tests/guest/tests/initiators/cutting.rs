@@ -27,6 +27,10 @@ pub async fn force_cuts_off_one_host_only(lab: &mut Lab) -> anyhow::Result<()> {
 pub async fn what_was_transferred_is_out_of_reach(lab: &mut Lab) -> anyhow::Result<()> {
     println!("what was transferred is out of reach");
     let second = second_host(lab).await?;
+    // Keeps the address listened on, so that whoever comes is refused and does not try again.
+    let other = lab.volume(16).await?;
+    let beside = lab.connect(other, Transport::Iscsi).await?;
+    lab.attach(&beside)?;
     let volume = lab.volume(16).await?;
     let iscsi = lab.connect(volume, Transport::Iscsi).await?;
     let nvme = lab.connect(volume, Transport::NvmeTcp).await?;
@@ -37,16 +41,19 @@ pub async fn what_was_transferred_is_out_of_reach(lab: &mut Lab) -> anyhow::Resu
         interrupt: true,
     };
     done(lab.client.volume_transfer(volume, &spec).await?)?;
-    // The session it had is over, and there is no other.
-    lab.detach(&iscsi)?;
+    // The session it had is over, if it has not noticed itself, and there is no other.
+    let gone = iscsi.iscsi.as_ref().context("no iSCSI access")?;
+    let forget = format!(
+        "iscsiadm -m node -T {target} --logout; iscsiadm -m node -T {target} -o delete; true",
+        target = gone.target
+    );
+    check(lab, &forget)?;
     for before in [&iscsi, &nvme] {
-        let refused = lab.attach(before).is_err();
-        ensure!(refused, "the old host came back by {}", before.transport);
+        refused(lab, before)?;
     }
     // Nor does the one that is there for somebody else let it in.
     let connection = connect(lab, volume, second, Transport::Iscsi).await?;
-    let refused = lab.attach(&iscsi).is_err();
-    ensure!(refused, "the old host came back beside the new one");
+    refused(lab, &iscsi)?;
     let target = connection.iscsi.context("no iSCSI access")?.target;
     check(
         lab,
@@ -70,7 +77,22 @@ pub async fn what_was_transferred_is_out_of_reach(lab: &mut Lab) -> anyhow::Resu
     check(lab, "iscsiadm -m iface -I second -o delete")?;
     done(lab.client.volume_detach_all(volume).await?)?;
     done(lab.client.host_delete(second).await?)?;
-    done(lab.client.volume_delete(volume).await?)
+    done(lab.client.volume_delete(volume).await?)?;
+    lab.detach(&beside)?;
+    done(lab.client.volume_detach_all(other).await?)?;
+    done(lab.client.volume_delete(other).await?)
+}
+
+/// The box does not let the host in; that it says nothing would not do.
+fn refused(lab: &mut Lab, connection: &Connection) -> anyhow::Result<()> {
+    match lab.attach(connection) {
+        Ok(_) => anyhow::bail!("the old host came back by {}", connection.transport),
+        Err(error) => {
+            let said = format!("{error:#}");
+            ensure!(!said.contains("no answer"), "{said}");
+            Ok(())
+        }
+    }
 }
 
 /// Another host on the same machine; it proves nothing.
