@@ -1,7 +1,4 @@
 # A pool that grows beneath its volumes. Needs disks /dev/vda and /dev/vdb of 256 MiB without use.
-#
-# Not yet recorded: the answers were written down from the kernel's source (Linux 6.12, dm-thin.c and
-# dm-thin-metadata.c), and only the model has been held against them.
 
 create meta ASHLAR-meta = ok
 load meta 0 8192 linear @/vda 2048 = ok
@@ -25,7 +22,7 @@ scribble @vol = ok
 # longer devices below change nothing
 load data 0 131072 linear @/vda 16384; 131072 65536 linear @/vdb 16384 = ok
 resume data = ok
-load meta 0 8192 linear @/vda 2048; 8192 2048 linear @/vdb 4096 = ok
+load meta 0 8192 linear @/vda 2048; 8192 2048 linear @/vdb 8192 = ok
 resume meta = ok
 deps data = @/vdb @/vda
 totals pool = metadata 1024 data 1024
@@ -66,7 +63,7 @@ create pool ASHLAR-pool = ok
 load pool 0 196608 thin-pool @meta @data 128 8 0 = EIO
 resume pool = ok
 remove pool = ok
-load meta 0 8192 linear @/vda 2048; 8192 2048 linear @/vdb 4096 = ok
+load meta 0 8192 linear @/vda 2048; 8192 2048 linear @/vdb 8192 = ok
 resume meta = ok
 create pool ASHLAR-pool = ok
 load pool 0 196608 thin-pool @meta @data 128 8 0 = ok
