@@ -1,6 +1,8 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::thread;
+use std::time::Duration;
 
 use ashlar_extents::{Decoder, ExtentsError, Piece};
 use ashlar_protocol::{JobResult, ObjectRef, Problem, ProblemCode};
@@ -43,6 +45,13 @@ pub enum WriteError {
     },
 }
 
+impl WriteError {
+    fn is_no_space(&self) -> bool {
+        matches!(self, WriteError::Device { source, .. }
+            if source.raw_os_error() == Some(Errno::ENOSPC as i32))
+    }
+}
+
 /// Why it was not, told of the object.
 pub fn write_problem(object: ObjectRef, error: WriteError) -> Problem {
     let code = match &error {
@@ -51,10 +60,8 @@ pub fn write_problem(object: ObjectRef, error: WriteError) -> Problem {
         }
         WriteError::Extents(_) => ProblemCode::MalformedRequest,
         WriteError::Stopped => ProblemCode::Interrupted,
-        WriteError::Device { source, .. } => match source.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOSPC) => ProblemCode::NoSpace,
-            _ => ProblemCode::KernelFailed,
-        },
+        error if error.is_no_space() => ProblemCode::NoSpace,
+        WriteError::Device { .. } => ProblemCode::KernelFailed,
     };
     let detail = match std::error::Error::source(&error) {
         Some(cause) => format!("{object}: {error}: {cause}"),
@@ -195,8 +202,21 @@ pub fn wipe(device: Device<'_>, size: u64, block: u64) -> Result<(), WriteError>
     }
     let mut target = Target::new(device, size, 0, &|_| true);
     target.overwrite(0, size)?;
+    // A pool that was full refuses even this for a volume that has nothing mapped, until it has
+    // noticed the room that was given back: with its next commit, which it makes each second.
+    for _ in 0..COMMITS {
+        match target.settle() {
+            Err(error) if error.is_no_space() => thread::sleep(COMMIT),
+            outcome => return outcome,
+        }
+    }
     target.settle()
 }
+
+/// How often a pool commits by itself.
+const COMMIT: Duration = Duration::from_secs(1);
+/// How many of them are waited for.
+const COMMITS: u32 = 10;
 
 /// A device, and what is gathered to be written to it.
 pub(super) struct Target<'f> {
