@@ -8,23 +8,23 @@ use uuid::Uuid;
 use super::cutting::{check, login_second, logout_second, second_host};
 use super::{Lab, done, initiator};
 
-/// Has the initiator's kernel not ask disks of this maker whether they can be written.
-const UNLOOKED: &str = "LIO-ORG:IBLOCK:0x4000";
-
-/// Sends a command to a disk that says of itself that it reads a block, and prints the status and
-/// the sense data.
-const SEND_AS_READ: &str = r#"
+/// Sends a command to a disk, whatever the kernel thinks of it: one that says of itself that it
+/// reads a block (-3) or that it writes one (-2). Prints the status and the sense data.
+const SEND: &str = r#"
 use strict;
-my ($node, $cdb) = @ARGV;
+my ($node, $direction, $cdb) = @ARGV;
 $cdb = pack 'H*', $cdb;
 my ($data, $sense) = ("\0" x 512, "\0" x 64);
 open my $disk, '<', $node or die "$node: $!\n";
-my $header = pack 'iiCCSIPPPIIix4QC4SSiIIx4', ord 'S', -3, length $cdb, length $sense, 0,
+my $header = pack 'iiCCSIPPPIIix4QC4SSiIIx4', ord 'S', $direction, length $cdb, length $sense, 0,
     length $data, $data, $cdb, $sense, 60000, 0, 0, 0, (0) x 9;
 ioctl $disk, 0x2285, $header or die "SG_IO: $!\n";
 my ($status, undef, undef, $length, $host) = unpack 'x64C4SSiII', $header;
 print "host $host status $status sense ", unpack('H*', substr $sense, 0, $length), "\n";
 "#;
+
+/// WRITE of the first block.
+const WRITE: &str = "2a000000000000000100";
 
 /// WRITE SAME of the first eight blocks, with 10, 16 and 32 bytes.
 const WRITE_SAME: [&str; 3] = [
@@ -33,27 +33,9 @@ const WRITE_SAME: [&str; 3] = [
     "7f00000000000018000d00000000000000000000000000000000000000000008",
 ];
 
-/// Has the initiator's kernel look no more; nothing may be attached by iSCSI.
-pub fn stop_looking(lab: &mut Lab) -> anyhow::Result<()> {
-    let script = format!(
-        "pkill iscsid; while pgrep iscsid > /dev/null; do sleep 0.1; done; \
-         users() {{ lsmod | while read -r name _ _ users; do \
-         [ $name != scsi_mod ] || echo ${{users:-}} | tr , ' '; done; }}; \
-         for round in 1 2 3 4 5; do for user in $(users); do modprobe -r $user; done; done; \
-         modprobe -r scsi_mod; \
-         set -e; ! grep '^scsi_mod ' /proc/modules; \
-         modprobe scsi_mod dev_flags={UNLOOKED}; modprobe -a iscsi_tcp dm_multipath; iscsid"
-    );
-    check(lab, &script).map(drop)
-}
-
-/// Both are refused what they may not do, the host that looks first whether it may and the one
-/// that does not.
-pub async fn one_host_only_reads_what_another_writes(
-    lab: &mut Lab,
-    looks: bool,
-) -> anyhow::Result<()> {
-    println!("one host only reads what another writes, and looks whether it may write: {looks}");
+/// A host that only reads is refused to write, whether it looks if it may or not.
+pub async fn one_host_only_reads_what_another_writes(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("one host only reads what another writes");
     let second = second_host(lab).await?;
     let volume = lab.volume(32).await?;
     let writing = lab.connect(volume, Transport::Iscsi).await?;
@@ -77,10 +59,7 @@ pub async fn one_host_only_reads_what_another_writes(
         "the writer's"
     );
     let read_only = check(lab, &format!("blockdev --getro {twin}"))?;
-    ensure!(
-        read_only == if looks { "1" } else { "0" },
-        "the reader's: {read_only}"
-    );
+    ensure!(read_only == "1", "the reader's: {read_only}");
     let hash = initiator(&mut lab.guest).write_random(&device, 4)?;
     let read = format!(
         "dd if={twin} of=/run/twin bs=1M count=4 iflag=direct status=none && \
@@ -93,7 +72,7 @@ pub async fn one_host_only_reads_what_another_writes(
     ] {
         initiator(&mut lab.guest).fails(&refused)?;
     }
-    writes_same_as_read(lab, &twin)?;
+    is_refused_to_write(lab, &twin)?;
     ensure!(
         initiator(&mut lab.guest).hash(&device, 4)? == hash,
         "a host that only reads has written"
@@ -106,10 +85,10 @@ pub async fn one_host_only_reads_what_another_writes(
     done(lab.client.host_delete(second).await?)
 }
 
-/// A host reads a snapshot of a volume that it goes on writing, and cannot write the snapshot:
-/// neither when it looks whether it may, nor when it does not.
-pub async fn a_snapshot_is_only_read(lab: &mut Lab, looks: bool) -> anyhow::Result<()> {
-    println!("a snapshot is only read, by a host that looks whether it may write: {looks}");
+/// A host reads a snapshot of a volume that it goes on writing, and cannot write the snapshot,
+/// whether it looks if it may or not.
+pub async fn a_snapshot_is_only_read(lab: &mut Lab) -> anyhow::Result<()> {
+    println!("a snapshot is only read");
     let volume = lab.volume(32).await?;
     let writing = lab.connect(volume, Transport::Iscsi).await?;
     let disk = lab.attach(&writing)?;
@@ -136,14 +115,14 @@ pub async fn a_snapshot_is_only_read(lab: &mut Lab, looks: bool) -> anyhow::Resu
         "what the volume held"
     );
     let read_only = check(lab, &format!("blockdev --getro {node}"))?;
-    ensure!(read_only == if looks { "1" } else { "0" }, "{read_only}");
+    ensure!(read_only == "1", "{read_only}");
     for refused in [
         format!("dd if=/dev/zero of={node} bs=4k count=1 oflag=direct"),
         format!("blkdiscard --offset 0 --length 1M {node}"),
     ] {
         initiator(&mut lab.guest).fails(&refused)?;
     }
-    writes_same_as_read(lab, &node)?;
+    is_refused_to_write(lab, &node)?;
     lab.detach(&reading)?;
     let copy = lab.attach(&reading)?;
     let hashes = [&copy, &disk].map(|device| initiator(&mut lab.guest).hash(device, 4));
@@ -160,21 +139,33 @@ pub async fn a_snapshot_is_only_read(lab: &mut Lab, looks: bool) -> anyhow::Resu
 
 /// The kernel looks at what a command says of itself: one that writes and says that it reads must
 /// be refused, too.
-fn writes_same_as_read(lab: &mut Lab, node: &str) -> anyhow::Result<()> {
-    check(
-        lab,
-        &format!("cat > /run/send-as-read <<'END'{SEND_AS_READ}END"),
-    )?;
+fn is_refused_to_write(lab: &mut Lab, node: &str) -> anyhow::Result<()> {
+    check(lab, &format!("cat > /run/send <<'END'{SEND}END"))?;
+    // A check condition: illegal request.
     for command in WRITE_SAME {
-        let answer = check(lab, &format!("perl /run/send-as-read {node} {command}"))?;
-        println!("{command}: {answer}");
-        // A check condition: illegal request.
-        let sense = answer.strip_prefix("host 0 status 2 sense ");
-        let refused = sense.is_some_and(|sense| {
-            matches!(sense.get(..2), Some("70")) && sense.get(5..6) == Some("5")
-        });
-        ensure!(refused, "{command} to {node}: {answer}");
+        refuses(lab, node, -3, command, "5", None)?;
     }
+    // Another: data protect, write protected.
+    refuses(lab, node, -2, WRITE, "7", Some("27"))
+}
+
+fn refuses(
+    lab: &mut Lab,
+    node: &str,
+    direction: i8,
+    command: &str,
+    key: &str,
+    code: Option<&str>,
+) -> anyhow::Result<()> {
+    let answer = check(lab, &format!("perl /run/send {node} {direction} {command}"))?;
+    println!("{command}: {answer}");
+    let sense = answer.strip_prefix("host 0 status 2 sense ");
+    let refused = sense.is_some_and(|sense| {
+        sense.get(..2) == Some("70")
+            && sense.get(5..6) == Some(key)
+            && code.is_none_or(|code| sense.get(24..26) == Some(code))
+    });
+    ensure!(refused, "{command} to {node}: {answer}");
     Ok(())
 }
 
