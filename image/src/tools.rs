@@ -79,8 +79,8 @@ mod tests {
     #[test]
     fn the_machines_files_are_below_one_directory() {
         assert_eq!(
-            Tools::file(Path::new("/work/disk.img")),
-            Path::new("/mnt/work/disk.img")
+            Tools::file(Path::new("/srv/disk.img")),
+            Path::new("/mnt/srv/disk.img")
         );
     }
 }
