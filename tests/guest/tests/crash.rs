@@ -240,13 +240,14 @@ async fn settle(guest: &mut Guest, load: &Load) -> anyhow::Result<()> {
     // Backstores, targets and subsystems that no host may use are in no view; what is a volume's
     // has its id in its name.
     let named = guest.site.appliance.check(
-        "cd /sys/kernel/config && find target nvmet -mindepth 2 -maxdepth 3 && dmsetup ls",
+        "cd /sys/kernel/config && find target nvmet -mindepth 2 -maxdepth 3; \
+         cat /sys/block/dm-*/dm/name",
     )?;
     let orphans: Vec<_> = named
         .lines()
         .filter(|line| has_id(line) && !line.contains(&load.pool.to_string()))
         .collect();
-    ensure!(orphans.is_empty(), "left over in configfs: {orphans:?}");
+    ensure!(orphans.is_empty(), "left over by name: {orphans:?}");
     Ok(())
 }
 
