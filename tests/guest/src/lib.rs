@@ -11,6 +11,7 @@ use ashlar_site::{Options, Parts, Site};
 use ashlar_tests::runner::{Answer, Appliance};
 use ashlar_tests::scenario::{Accident, Request};
 use ashlar_tests::wire::Wire;
+use uuid::Uuid;
 
 /// An appliance with a real kernel.
 pub struct Guest {
@@ -23,7 +24,7 @@ pub struct Guest {
 const PAYLOAD: &str = "/run/payload";
 
 impl Guest {
-    /// Boots a new appliance for the test called `name`, with an initiator if asked for.
+    /// A new appliance for the test called `name`, with an initiator if asked for.
     pub fn boot(name: &str, initiator: bool) -> anyhow::Result<Guest> {
         Guest::boot_on(name, initiator, Options::default().disk_size)
     }
@@ -37,9 +38,7 @@ impl Guest {
             payload: Some(payload(&parts)?),
             ..Options::default()
         };
-        let mut site = Site::create(&parts, &parts.work.join(name), &options)?;
-        site.unpack()?;
-        site.await_management()?;
+        let site = Site::booted(&parts, &parts.work.join(name), &options)?;
         let address = format!("127.0.0.1:{}", site.ports.management);
         let wires = ["admin", "operator", "reader", "roleless"]
             .into_iter()
@@ -102,11 +101,14 @@ impl Appliance for Guest {
     }
 }
 
-/// A folder with the programs that tests run in the guest.
+/// A folder with the programs that tests run in the guest. Another test may be making it, or
+/// reading it, at the same time.
 fn payload(parts: &Parts) -> anyhow::Result<PathBuf> {
     let folder = parts.work.join("payload");
     fs::create_dir_all(&folder)?;
     let program = "ashlar-kernel-view";
-    fs::copy(parts.programs.join(program), folder.join(program)).context(program)?;
+    let copy = parts.work.join(format!("{program}.{}", Uuid::new_v4()));
+    fs::copy(parts.programs.join(program), &copy).context(program)?;
+    fs::rename(copy, folder.join(program))?;
     Ok(folder)
 }

@@ -65,11 +65,20 @@ impl Parts {
         Ok(serde_json::from_slice(&text)?)
     }
 
-    /// Writes them for [`Parts::from_env`]; answers the variable to set.
+    /// Writes them for [`Parts::from_env`]; answers the variable to set. What was booted from
+    /// others goes.
     pub fn save(&self) -> anyhow::Result<(&'static str, PathBuf)> {
         let path = self.work.join("parts.json");
+        if self.booted().exists() {
+            std::fs::remove_dir_all(self.booted())?;
+        }
         std::fs::create_dir_all(&self.work)?;
         std::fs::write(&path, serde_json::to_vec_pretty(self)?)?;
         Ok((VARIABLE, path))
+    }
+
+    /// Where machines are kept that have booted once for all.
+    pub(crate) fn booted(&self) -> PathBuf {
+        self.work.join("booted")
     }
 }

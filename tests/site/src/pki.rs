@@ -37,9 +37,14 @@ impl Pki {
         for (name, role) in clients {
             directory.issue(name, &Profile::Client { role }, Validity::days(DAYS))?;
         }
-        Ok(Pki {
+        Ok(Pki::at(folder))
+    }
+
+    /// Those that were made there.
+    pub fn at(folder: &Path) -> Pki {
+        Pki {
             folder: folder.to_owned(),
-        })
+        }
     }
 
     /// The folder.

@@ -1,11 +1,13 @@
 //! One appliance and, if asked for, one initiator.
 
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use ashlar_ctl::Client;
 use ashlar_image::StateFile;
 use ashlar_vm::{
@@ -117,55 +119,28 @@ portals = ["10.77.0.1:4420"]
 impl Site {
     /// Makes a new site in `folder`, throwing away what was there, and switches it on.
     pub fn create(parts: &Parts, folder: &Path, options: &Options) -> anyhow::Result<Site> {
-        if folder.exists() {
-            Machine::end_left(&folder.join("appliance"))?;
-            fs::remove_dir_all(folder)?;
-        }
-        fs::create_dir_all(folder)?;
+        empty(folder)?;
         let pki = Pki::create(&folder.join("pki"))?;
-        let system = folder.join("system.img");
-        ashlar_image::instance(
-            &parts.appliance.image,
-            &state_files(&pki, options)?,
-            &system,
-        )
-        .context("making the appliance's disk")?;
-        let accelerator = Accelerator::probe(&parts.appliance.kernel, &parts.work)?;
-        let links = free_udp_pair()?;
-        let ports = Ports {
-            management: free_port()?,
-            iscsi: free_port()?,
-            nvme: free_port()?,
+        let images = Images::make(parts, folder, options, &pki)?;
+        let builder = Builder::new(parts, folder, options, images)?;
+        builder.site(pki, Machine::start, Machine::start)
+    }
+
+    /// The same, but the site has booted, serves and has its payload unpacked: only the first with
+    /// these options boots, the others go on from where that one was. They share its certificates.
+    pub fn booted(parts: &Parts, folder: &Path, options: &Options) -> anyhow::Result<Site> {
+        let first = boot_once(parts, options)?;
+        empty(folder)?;
+        let images = Images::copy(&first, folder, options)?;
+        let builder = Builder::new(parts, folder, options, images)?;
+        let resume = |machine| {
+            let memory = first.join(machine).with_extension("mem");
+            move |settings| Machine::resume(settings, &memory)
         };
-        let payload = match &options.payload {
-            Some(content) => {
-                let archive = folder.join("payload.tar");
-                ashlar_vm::pack(content, &archive)?;
-                Some(archive)
-            }
-            None => None,
-        };
-        let mut site = Builder {
-            parts,
-            folder,
-            options,
-            accelerator,
-            links,
-            ports,
-            payload,
-        };
-        let appliance = Machine::start(site.appliance(system)?)?;
-        let initiator = match options.initiator {
-            true => Some(Machine::start(site.initiator())?),
-            false => None,
-        };
-        Ok(Site {
-            appliance,
-            initiator,
-            ports,
-            pki,
-            folder: folder.to_owned(),
-        })
+        let pki = Pki::at(&first.join("pki"));
+        let site = builder.site(pki, resume("appliance"), resume("initiator"))?;
+        site.await_management()?;
+        Ok(site)
     }
 
     /// Waits until the agent answers a request.
@@ -238,19 +213,165 @@ fn unverified(cmdline: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
+/// The folder of a site with these options that has booted and was saved.
+fn boot_once(parts: &Parts, options: &Options) -> anyhow::Result<PathBuf> {
+    let mut hasher = DefaultHasher::new();
+    format!("{options:?}").hash(&mut hasher);
+    let folder = parts.booted().join(format!("{:016x}", hasher.finish()));
+    fs::create_dir_all(parts.booted())?;
+    // Whoever comes second waits for the first.
+    let lock = File::create(folder.with_extension("lock"))?;
+    lock.lock()?;
+    let done = folder.join("saved");
+    if !done.exists() {
+        let mut site = Site::create(parts, &folder, options)?;
+        if options.payload.is_some() {
+            site.unpack()?;
+        }
+        site.await_management()?;
+        site.appliance.save(&folder.join("appliance.mem"))?;
+        if let Some(mut initiator) = site.initiator {
+            initiator.shell()?;
+            initiator.save(&folder.join("initiator.mem"))?;
+        }
+        File::create(done)?;
+    }
+    Ok(folder)
+}
+
+/// Ends what a folder's machines are, and throws away what is in it.
+fn empty(folder: &Path) -> anyhow::Result<()> {
+    if folder.exists() {
+        Machine::end_left(&folder.join("appliance"))?;
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(fs::create_dir_all(folder)?)
+}
+
+/// The images of a site's disks.
+struct Images {
+    system: PathBuf,
+    data: Vec<PathBuf>,
+    payload: Option<PathBuf>,
+    initiator: Option<Disk>,
+}
+
+const SYSTEM: &str = "system.img";
+const PAYLOAD: &str = "payload.tar";
+const INITIATOR: &str = "initiator.img";
+
+fn data(options: &Options) -> impl Iterator<Item = String> {
+    (0..options.disks).map(|number| format!("disk{number}.img"))
+}
+
+impl Images {
+    /// New ones.
+    fn make(parts: &Parts, folder: &Path, options: &Options, pki: &Pki) -> anyhow::Result<Images> {
+        let system = folder.join(SYSTEM);
+        let state = state_files(pki, options)?;
+        ashlar_image::instance(&parts.appliance.image, &state, &system)
+            .context("making the appliance's disk")?;
+        let images = Images {
+            system,
+            data: data(options).map(|name| folder.join(name)).collect(),
+            payload: options.payload.is_some().then(|| folder.join(PAYLOAD)),
+            initiator: options
+                .initiator
+                .then(|| disk(folder.join(INITIATOR), "ROOT", false)),
+        };
+        for image in &images.data {
+            File::create(image)?.set_len(options.disk_size)?;
+        }
+        if let (Some(archive), Some(content)) = (&images.payload, &options.payload) {
+            ashlar_vm::pack(content, archive)?;
+        }
+        if let Some(root) = &images.initiator {
+            copy(&parts.initiator.image, &root.image)?;
+        }
+        Ok(images)
+    }
+
+    /// As another site has them: those that are to outlive a power cut copied, the others shared.
+    fn copy(from: &Path, folder: &Path, options: &Options) -> anyhow::Result<Images> {
+        let copied = |name: &str| {
+            let image = folder.join(name);
+            copy(&from.join(name), &image).map(|()| image)
+        };
+        Ok(Images {
+            system: copied(SYSTEM)?,
+            data: data(options)
+                .map(|name| copied(&name))
+                .collect::<anyhow::Result<_>>()?,
+            payload: options.payload.is_some().then(|| from.join(PAYLOAD)),
+            initiator: options
+                .initiator
+                .then(|| disk(from.join(INITIATOR), "ROOT", true)),
+        })
+    }
+}
+
+/// Copies a file and leaves its holes what they are.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut command = Command::new("cp");
+    command.arg("--sparse=always").arg(from).arg(to);
+    let status = command.status().context("failed to start cp")?;
+    ensure!(
+        status.success(),
+        "copying {} ended with {status}",
+        from.display()
+    );
+    Ok(())
+}
+
 struct Builder<'a> {
     parts: &'a Parts,
     folder: &'a Path,
     options: &'a Options,
+    images: Images,
     accelerator: Accelerator,
     links: (u16, u16),
     ports: Ports,
-    payload: Option<PathBuf>,
 }
 
 impl Builder<'_> {
-    fn appliance(&mut self, system: PathBuf) -> anyhow::Result<Settings> {
-        let disks = self.appliance_disks(system)?;
+    fn new<'a>(
+        parts: &'a Parts,
+        folder: &'a Path,
+        options: &'a Options,
+        images: Images,
+    ) -> anyhow::Result<Builder<'a>> {
+        Ok(Builder {
+            parts,
+            folder,
+            options,
+            images,
+            accelerator: Accelerator::probe(&parts.appliance.kernel, &parts.work)?,
+            links: free_udp_pair()?,
+            ports: Ports {
+                management: free_port()?,
+                iscsi: free_port()?,
+                nvme: free_port()?,
+            },
+        })
+    }
+
+    /// The site, its machines switched on in these ways.
+    fn site(
+        &self,
+        pki: Pki,
+        appliance: impl FnOnce(Settings) -> anyhow::Result<Machine>,
+        initiator: impl FnOnce(Settings) -> anyhow::Result<Machine>,
+    ) -> anyhow::Result<Site> {
+        Ok(Site {
+            appliance: appliance(self.appliance())?,
+            initiator: self.initiator().map(initiator).transpose()?,
+            ports: self.ports,
+            pki,
+            folder: self.folder.to_owned(),
+        })
+    }
+
+    fn appliance(&self) -> Settings {
         let built = &self.parts.appliance;
         let (boot, extra) = match self.options.start {
             Start::Firmware => (Boot::Firmware, Vec::new()),
@@ -269,14 +390,14 @@ impl Builder<'_> {
             }
         };
         let forward = |host, guest| Forward { host, guest };
-        Ok(Settings {
+        Settings {
             name: "appliance".into(),
             folder: self.folder.join("appliance"),
             accelerator: self.accelerator,
             memory: self.options.memory,
             processors: self.options.processors,
             boot,
-            disks,
+            disks: self.appliance_disks(),
             forwards: vec![
                 forward(self.ports.management, MANAGEMENT_PORT),
                 forward(self.ports.iscsi, ISCSI_PORT),
@@ -288,30 +409,28 @@ impl Builder<'_> {
                 peer: self.links.1,
             }),
             extra,
-        })
+        }
     }
 
-    fn appliance_disks(&self, system: PathBuf) -> anyhow::Result<Vec<Disk>> {
-        let mut disks = Vec::new();
-        for number in 0..self.options.disks {
-            let image = self.folder.join(format!("disk{number}.img"));
-            File::create(&image)?.set_len(self.options.disk_size)?;
-            disks.push(disk(image, &format!("DISK{number}"), false));
-        }
+    fn appliance_disks(&self) -> Vec<Disk> {
+        let data = self.images.data.iter().enumerate();
+        let mut disks: Vec<_> = data
+            .map(|(number, image)| disk(image.clone(), &format!("DISK{number}"), false))
+            .collect();
         let place = match self.options.data_disks_first {
             true => disks.len(),
             false => 0,
         };
-        disks.insert(place, disk(system, "SYSTEM", false));
-        let payload = self.payload.iter();
+        disks.insert(place, disk(self.images.system.clone(), "SYSTEM", false));
+        let payload = self.images.payload.iter();
         disks.extend(payload.map(|archive| disk(archive.clone(), "PAYLOAD", true)));
-        Ok(disks)
+        disks
     }
 
-    fn initiator(&mut self) -> Settings {
+    fn initiator(&self) -> Option<Settings> {
         let built = &self.parts.initiator;
-        let disks = vec![disk(built.image.clone(), "ROOT", true)];
-        Settings {
+        let root = self.images.initiator.clone()?;
+        Some(Settings {
             name: "initiator".into(),
             folder: self.folder.join("initiator"),
             accelerator: self.accelerator,
@@ -322,7 +441,7 @@ impl Builder<'_> {
                 initrd: built.initrd.clone(),
                 cmdline: format!("{} mitigations=off", built.cmdline),
             },
-            disks,
+            disks: vec![root],
             forwards: Vec::new(),
             address: 0x11,
             storage: Some(StorageLink {
@@ -330,7 +449,7 @@ impl Builder<'_> {
                 peer: self.links.0,
             }),
             extra: Vec::new(),
-        }
+        })
     }
 }
 

@@ -11,10 +11,12 @@
 //! ```
 //!
 //! [`Machine::cut_power`] kills the process, which is what a power cut is to a guest: what was
-//! not written to a disk is gone. [`Machine::start`] boots again from the same disks.
+//! not written to a disk is gone. [`Machine::power_on`] boots again from the same disks.
+//! [`Machine::save`] and [`Machine::resume`] spare many machines the same boot.
 
 mod accelerator;
 mod machine;
+mod monitor;
 mod payload;
 mod ports;
 mod shell;

@@ -4,13 +4,14 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::accelerator::Accelerator;
+use crate::monitor::Monitor;
 use crate::shell::{Output, Shell};
 
 /// What a machine is made of.
@@ -111,18 +112,53 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 impl Machine {
     /// Switches a machine on.
     pub fn start(settings: Settings) -> anyhow::Result<Machine> {
-        fs::create_dir_all(&settings.folder)?;
-        let mut machine = Machine {
-            settings,
-            qemu: None,
-            shell: None,
-        };
+        let mut machine = Machine::off(settings)?;
         machine.power_on()?;
         Ok(machine)
     }
 
+    /// Has a machine go on where another of the same settings was [saved](Machine::save), on disks
+    /// as they were then.
+    pub fn resume(settings: Settings, memory: &Path) -> anyhow::Result<Machine> {
+        let mut machine = Machine::off(settings)?;
+        let incoming = format!("exec:cat '{}'", memory.display());
+        machine.run_qemu(&["-incoming", &incoming])?;
+        machine.set_clock()?;
+        Ok(machine)
+    }
+
+    fn off(settings: Settings) -> anyhow::Result<Machine> {
+        fs::create_dir_all(&settings.folder)?;
+        Ok(Machine {
+            settings,
+            qemu: None,
+            shell: None,
+        })
+    }
+
+    /// Writes what is in memory to a file, and ends the machine without its noticing. It must have
+    /// no disk whose writes are thrown away.
+    pub fn save(mut self, memory: &Path) -> anyhow::Result<()> {
+        self.shell = None;
+        let name = &self.settings.name;
+        Monitor::open(&self.monitor_socket())
+            .and_then(|mut monitor| monitor.save(memory))
+            .with_context(|| format!("saving {name}"))
+    }
+
+    /// No time has passed in the guest since it was saved.
+    fn set_clock(&mut self) -> anyhow::Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        self.check(&format!("date --set=@{}", now.as_secs_f64()))
+            .map(drop)
+    }
+
     /// Switches it on again after a power cut.
     pub fn power_on(&mut self) -> anyhow::Result<()> {
+        self.run_qemu(&[])
+    }
+
+    fn run_qemu(&mut self, further: &[&str]) -> anyhow::Result<()> {
         let socket = self.shell_socket();
         let _ = fs::remove_file(&socket);
         let log = File::options()
@@ -131,6 +167,7 @@ impl Machine {
             .open(self.settings.folder.join("qemu.log"))?;
         let mut qemu = Command::new("qemu-system-x86_64")
             .args(self.arguments())
+            .args(further)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -256,6 +293,10 @@ impl Machine {
         self.settings.folder.join("shell.sock")
     }
 
+    fn monitor_socket(&self) -> PathBuf {
+        self.settings.folder.join("monitor.sock")
+    }
+
     fn arguments(&self) -> Vec<String> {
         let settings = &self.settings;
         let mut arguments: Vec<String> = settings.accelerator.arguments().map(String::from).into();
@@ -270,7 +311,15 @@ impl Machine {
         ]);
         add(&["-display", "none", "-nodefaults"]);
         add(&["-serial", &format!("file:{}", self.console().display())]);
+        let monitor = self.monitor_socket();
+        add(&[
+            "-qmp",
+            &format!("unix:{},server=on,wait=off", monitor.display()),
+        ]);
         add(&["-device", "virtio-rng-pci"]);
+        // Tells a guest that another one goes on from where it does, so that their random numbers
+        // differ.
+        add(&["-device", "vmgenid,guid=auto"]);
         add(&["-device", "virtio-serial-pci", "-chardev"]);
         add(&[&format!(
             "socket,id=shell,path={},server=on,wait=off",

@@ -1,0 +1,93 @@
+//! QEMU's monitor: one JSON object a line, each way.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+
+/// How long QEMU may take to say something. Writing a guest's memory takes it some seconds.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Bytes per second, more than any disk takes: by default, memory is written in a minute.
+const BANDWIDTH: u64 = 16 << 30;
+
+/// A conversation with one QEMU.
+pub struct Monitor {
+    stream: BufReader<UnixStream>,
+    events: VecDeque<Value>,
+}
+
+impl Monitor {
+    /// Connects.
+    pub fn open(socket: &Path) -> anyhow::Result<Monitor> {
+        let stream = UnixStream::connect(socket)
+            .with_context(|| format!("failed to connect to {}", socket.display()))?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        let mut monitor = Monitor {
+            stream: BufReader::new(stream),
+            events: VecDeque::new(),
+        };
+        monitor.message().context("no greeting")?;
+        monitor.call("qmp_capabilities", json!({}))?;
+        Ok(monitor)
+    }
+
+    /// Has the memory and the devices' state written to a file. The guest runs on until the last
+    /// of it is, and then no more; by then its disks are written as well.
+    pub fn save(&mut self, file: &Path) -> anyhow::Result<()> {
+        let capabilities = json!([{ "capability": "events", "state": true }]);
+        self.call(
+            "migrate-set-capabilities",
+            json!({ "capabilities": capabilities }),
+        )?;
+        self.call(
+            "migrate-set-parameters",
+            json!({ "max-bandwidth": BANDWIDTH }),
+        )?;
+        let uri = format!("exec:cat >'{}'", file.display());
+        self.call("migrate", json!({ "uri": uri }))?;
+        loop {
+            let event = self.event()?;
+            match event["data"]["status"].as_str() {
+                _ if event["event"] != "MIGRATION" => {}
+                Some("completed") => return Ok(()),
+                Some("failed" | "cancelled") => bail!("writing {} failed", file.display()),
+                _ => {}
+            }
+        }
+    }
+
+    fn call(&mut self, command: &str, arguments: Value) -> anyhow::Result<()> {
+        let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
+        line.push('\n');
+        self.stream.get_mut().write_all(line.as_bytes())?;
+        loop {
+            let message = self.message().with_context(|| command.to_owned())?;
+            if message.get("event").is_some() {
+                self.events.push_back(message);
+            } else if let Some(error) = message.get("error") {
+                bail!("{command}: {error}");
+            } else {
+                return Ok(());
+            }
+        }
+    }
+
+    fn event(&mut self) -> anyhow::Result<Value> {
+        match self.events.pop_front() {
+            Some(event) => Ok(event),
+            None => self.message(),
+        }
+    }
+
+    fn message(&mut self) -> anyhow::Result<Value> {
+        let mut line = String::new();
+        let count = self.stream.read_line(&mut line)?;
+        ensure!(count > 0, "QEMU has ended");
+        serde_json::from_str(&line).with_context(|| line)
+    }
+}
