@@ -60,7 +60,7 @@ pub struct Appliance {
     /// Raw disk image: GPT with ESP, two slots, state. Boots by UEFI. Shared: boot an
     /// [`instance`](crate::instance()) of it, or a snapshot.
     pub disk: PathBuf,
-    /// The kernel of both slots, for `-kernel`.
+    /// The kernel of both slots, unpacked, for `-kernel`.
     pub kernel: PathBuf,
     /// The initial file system of both slots, for `-initrd`.
     pub initrd: PathBuf,
@@ -95,7 +95,7 @@ pub fn appliance(inputs: &ApplianceInputs) -> Result<Appliance, BuildError> {
         disk: entry.join("disk.img"),
         cmdline: cmdline(&root.cmdline(Slot::A)),
         sizes: built.join(SIZES),
-        kernel: boot.kernel,
+        kernel: boot.vmlinux,
         initrd: boot.initrd,
     })
 }

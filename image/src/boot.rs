@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::BuildError;
-use crate::cache::Cache;
+use crate::cache::{Cache, Key};
 use crate::command::run;
 use crate::modules::Modules;
 use crate::recipe::{EPOCH, Recipe};
+use crate::vmlinux;
 
 const RECIPE: Recipe = Recipe {
     name: "boot",
@@ -35,6 +36,8 @@ const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 pub(crate) struct Boot {
     /// The kernel.
     pub kernel: PathBuf,
+    /// The same unpacked, for machines that are handed it.
+    pub vmlinux: PathBuf,
     /// The initial file system, good for any `root=` that [`INIT`] knows.
     pub initrd: PathBuf,
     /// The boot loader for UEFI machines.
@@ -56,10 +59,16 @@ pub(crate) fn boot(cache: &Cache) -> Result<Boot, BuildError> {
         .with(MODULES)
         .with(PACK);
     let entry = cache.entry("initrd", &key, |partial| initrd(&tree, &modules, partial))?;
+    let kernel = tree
+        .join("boot")
+        .join(format!("vmlinuz-{}", modules.version()));
+    let key = Key::default().with_file(&kernel)?;
+    let unpacked = cache.entry("vmlinux", &key, |partial| {
+        vmlinux::unpack(&kernel, &partial.join("vmlinux"))
+    })?;
     Ok(Boot {
-        kernel: tree
-            .join("boot")
-            .join(format!("vmlinuz-{}", modules.version())),
+        kernel,
+        vmlinux: unpacked.join("vmlinux"),
         initrd: entry.join("initrd"),
         loader: tree.join("usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
         stub: tree.join("usr/lib/systemd/boot/efi/linuxx64.efi.stub"),

@@ -66,7 +66,7 @@ pub fn initiator(cache: &Path) -> Result<Initiator, BuildError> {
     })?;
     Ok(Initiator {
         root: entry.join("root.img"),
-        kernel: boot.kernel,
+        kernel: boot.vmlinux,
         initrd: boot.initrd,
         cmdline: format!(
             "root=LABEL={LABEL} rw init=/usr/lib/ashlar/init console=ttyS0 quiet mitigations=off"

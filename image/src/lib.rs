@@ -38,6 +38,7 @@ mod slot;
 mod test_shell;
 mod tools;
 mod uki;
+mod vmlinux;
 
 pub use appliance::{AGENT_UID, Appliance, ApplianceInputs, appliance};
 pub use disk::ESP_OFFSET;
