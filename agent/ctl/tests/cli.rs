@@ -791,8 +791,8 @@ async fn a_job_is_cancelled_or_it_is_said_why_not() {
     let told = shell.done(&format!("job cancel {id}"));
     assert!(told.contains("is cancelled"), "{told}");
     assert_eq!(shell.json(&format!("job show {id}"))["state"], "cancelled");
-    shell.appliance.kernel.release();
     let job = shell.json("volume create db2 --pool pool --size 1GiB --no-wait");
+    shell.appliance.kernel.release();
     let id = job["id"].as_str().unwrap();
     shell.done(&format!("job wait {id}"));
     let told = shell.failed(&format!("job cancel {id}"), 1);
