@@ -207,7 +207,9 @@ impl Machine {
 
     /// Its root shell; waits for the guest to get there.
     pub fn shell(&mut self) -> anyhow::Result<&mut Shell> {
-        if self.shell.is_none() {
+        if self.shell.as_ref().is_none_or(Shell::is_out_of_step) {
+            // QEMU talks to one at a time.
+            self.shell = None;
             self.shell = Some(self.open_shell()?);
         }
         Ok(self.shell.as_mut().expect("it was set above"))

@@ -29,6 +29,8 @@ pub struct Shell {
     /// What has come of a line whose rest has not.
     partial: String,
     socket: PathBuf,
+    /// Whether a command was given up, whose answer may still come.
+    given_up: bool,
 }
 
 impl Shell {
@@ -41,6 +43,7 @@ impl Shell {
             stream: BufReader::new(stream),
             partial: String::new(),
             socket: socket.to_owned(),
+            given_up: false,
         };
         shell.greet(deadline)?;
         Ok(shell)
@@ -49,11 +52,18 @@ impl Shell {
     /// Runs a command; its status is the caller's to judge.
     pub fn run(&mut self, command: &str, limit: Duration) -> anyhow::Result<Output> {
         self.patience(limit)?;
+        self.given_up = true;
         self.send(command)?;
         let line = self
             .line()
             .with_context(|| format!("no answer on {} to {command:?}", self.socket.display()))?;
+        self.given_up = false;
         parse(&line).with_context(|| format!("answer {line:?} to {command:?}"))
+    }
+
+    /// Whether the next answer may be to another command.
+    pub(crate) fn is_out_of_step(&self) -> bool {
+        self.given_up
     }
 
     /// Runs a command that must succeed; answers its standard output.
