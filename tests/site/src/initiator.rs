@@ -59,7 +59,9 @@ impl<'m> Initiator<'m> {
             "iscsiadm -m node -T {} -p {APPLIANCE_ADDRESS}:{ISCSI_PORT}",
             access.target
         );
-        self.check(&format!("{node} -o new"))?;
+        // A target that is not there is asked for again, otherwise for two minutes.
+        let retries = "-o update -n node.session.initial_login_retry_max -v 2";
+        self.check(&format!("{node} -o new && {node} {retries}"))?;
         for (suffix, chap) in [("", &secrets.chap), ("_in", &secrets.chap_mutual)] {
             let Some(chap) = chap else { continue };
             for (field, value) in [

@@ -41,10 +41,13 @@ pub async fn what_was_transferred_is_out_of_reach(lab: &mut Lab) -> anyhow::Resu
         interrupt: true,
     };
     done(lab.client.volume_transfer(volume, &spec).await?)?;
-    // The session it had is over, if it has not noticed itself, and there is no other.
+    // The session it had is over, if it has not noticed itself, and there is no other. One that is
+    // just being made anew is not ended when that is asked for.
     let gone = iscsi.iscsi.as_ref().context("no iSCSI access")?;
     let forget = format!(
-        "iscsiadm -m node -T {target} --logout; iscsiadm -m node -T {target} -o delete; true",
+        "for i in $(seq 120); do iscsiadm -m node -T {target} --logout; \
+         iscsiadm -m session | grep -q {target} || break; sleep 0.5; done; \
+         iscsiadm -m node -T {target} -o delete",
         target = gone.target
     );
     check(lab, &forget)?;
