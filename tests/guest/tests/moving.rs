@@ -26,7 +26,7 @@ const SESSIONS: &str = "cd /sys/class; ls iscsi_session iscsi_connection nvme; \
 
 /// Writes 1, 2, 3, … to one block after the other, and notes the last that is on the device and
 /// the longest that one took, in hundredths of a second. An emulated machine takes long to start a
-/// program: there are two for each write.
+/// program: there are few for each write, and a pause, so that others get on.
 const WRITER: &str = r#"#!/bin/sh
 device=$1 name=$2 first=$3 round=$4 n=0 longest=0
 now() {
@@ -42,6 +42,7 @@ while [ ! -e "$name.stop" ]; do
     now; took=$((now - begin))
     [ $took -gt $longest ] && longest=$took
     echo "$n $longest" > "$name.new" && mv "$name.new" "$name.last"
+    sleep 0.1
 done
 touch "$name.done"
 "#;
