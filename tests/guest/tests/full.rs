@@ -1,13 +1,24 @@
 //! A pool that is full, on the real kernel: what hosts write waits or fails, nothing that was
 //! written is lost, and what needs no room goes on.
 
-use std::time::Duration;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::slice;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
+use ashlar_ctl::Change;
+use ashlar_ctl::backup::{self, Backup, Plan, Restored};
+use ashlar_ctl::client::ImageFormat;
+use ashlar_ctl::transfer::{
+    Export, Form, Source, Target, TransferError, export, import, import_image, unwatched,
+};
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
 use ashlar_protocol::{
-    ExtendSpec, Labels, Parent, PoolGrowth, PoolState, ProblemCode, RevertSpec, SnapshotSpec,
-    SnapshotState, Transport, VolumeSpec,
+    ExtendSpec, GroupSnapshotSpec, GroupSpec, GroupState, HealthStatus, JobState, Labels,
+    MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolGrowth, PoolSpec, PoolState,
+    ProblemCode, Provisioning, RevertSpec, SnapshotSpec, SnapshotState, Transport, VolumeSpec,
 };
 use ashlar_site::Device;
 use uuid::Uuid;
@@ -19,12 +30,18 @@ const FILLER: u64 = 32;
 const MORE: u64 = 16;
 /// What the volume grows by, up to all that a pool of that size can promise one volume.
 const GROWTH: u64 = 8;
-/// The pool lets writes wait for so long before it fails them.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The pool lets writes wait for so long before it fails them; twice that, unless it is told.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a host may take to fill it.
+const FILLING: Duration = Duration::from_secs(300);
+
+/// What is left of a pool for work that wants more.
+const ROOM: u64 = 16;
 
 #[tokio::test]
 async fn a_full_pool_loses_nothing() -> anyhow::Result<()> {
     let mut lab = Lab::on("full", DISK).await?;
+    patience(&mut lab, PATIENCE)?;
     let filler = lab.volume(FILLER).await?;
     let connection = lab.connect(filler, Transport::Iscsi).await?;
     let device = lab.attach(&connection)?;
@@ -135,6 +152,273 @@ async fn a_full_pool_loses_nothing() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each kind of long work runs out of room in its middle: that is told as such, whatever it was at stays
+/// as it was or as the contract says, and the room that it took is there again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn work_in_a_full_pool_fails_and_leaves_it_in_order() -> anyhow::Result<()> {
+    let mut lab = Lab::on("full-work", DISK).await?;
+    // Each of these waits in vain.
+    patience(&mut lab, Duration::from_secs(5))?;
+    let files = lab.guest.site.folder().join("files");
+    fs::create_dir_all(&files)?;
+    let mut other = pool("other")?;
+    other.disks = vec!["serial-DISK1".parse()?];
+    let elsewhere = Uuid::new_v4();
+    done(lab.client.pool_create(elsewhere, &other).await?)?;
+    let large = file(&files.join("large"), 3 * ROOM)?;
+    // What comes from elsewhere is there before there is no room any more.
+    let moving = Uuid::new_v4();
+    let spec = VolumeSpec::blank("moving".parse()?, elsewhere, 4 * ROOM * MIB);
+    done(lab.client.volume_create(moving, &spec).await?)?;
+    import(&lab.client, moving, raw(&large)?, unwatched()).await?;
+    let backup = backed_up(&lab, &files.join("backup"), moving).await?;
+
+    let filler = lab.volume(capacity(&lab).await? / MIB).await?;
+    let amount = capacity(&lab).await? / MIB - ROOM;
+    let filling = file(&files.join("filling"), amount)?;
+    import(&lab.client, filler, raw(&filling)?, unwatched()).await?;
+    let used = lab.used().await?;
+    ensure!(used == amount * MIB, "{used} bytes are used");
+
+    importing(&lab, &large).await?;
+    importing_an_image(&lab, &files, &large).await?;
+    println!("a backup is restored");
+    let volumes = lab.client.volume_list().await?.len();
+    let restored = Restored {
+        id: Uuid::new_v4(),
+        name: "restored".parse()?,
+        pool: lab.pool,
+        provisioning: Provisioning::Thin,
+    };
+    let refused = backup::restore(
+        &lab.client,
+        &restored,
+        slice::from_ref(&backup),
+        unwatched(),
+    )
+    .await;
+    let refused = refused.err().context("it was restored")?.to_string();
+    ensure!(refused.contains("no-space"), "{refused}");
+    let left = lab.client.volume_list().await?.len();
+    ensure!(left == volumes, "{left} volumes, not {volumes}");
+    emptied(&lab, used).await?;
+    moved(&lab, moving, elsewhere, &large).await?;
+    emptied(&lab, used).await?;
+    group_snapshot(&mut lab, filler, &filling).await?;
+
+    // All of the filler is what it was, and can go elsewhere where there is room.
+    compare_content(&lab, filler, &filling).await?;
+    let health = lab.client.health_show().await?;
+    ensure!(health.status != HealthStatus::Failed, "{health:?}");
+    Ok(())
+}
+
+/// A stream: what came stays, and says where to go on.
+async fn importing(lab: &Lab, large: &Path) -> anyhow::Result<()> {
+    println!("a stream is imported");
+    let (used, job) = (lab.used().await?, Uuid::new_v4());
+    let volume = lab.volume(4 * ROOM).await?;
+    let client = lab.client.under(job);
+    let refused = import(&client, volume, raw(large)?, unwatched()).await;
+    ran_out(refused.map(drop))?;
+    let shown = lab.client.job_show(job).await?;
+    ensure!(shown.state == JobState::Failed, "{shown:?}");
+    let reached = shown.progress.context("no progress")?.done;
+    ensure!((MIB..=ROOM * MIB).contains(&reached), "{shown:?}");
+    let content = content(lab, volume).await?;
+    let expected = fs::read(large)?;
+    let reached = usize::try_from(reached)?;
+    ensure!(
+        content[..reached] == expected[..reached],
+        "what it says it has written is something else"
+    );
+    done(lab.client.volume_delete(volume).await?)?;
+    emptied(lab, used).await
+}
+
+/// An image: too large, it is refused; small, its disk is not, until there is no room. Nothing of it
+/// stays.
+async fn importing_an_image(lab: &Lab, files: &Path, large: &Path) -> anyhow::Result<()> {
+    println!("an image is imported");
+    let used = lab.used().await?;
+    let volume = lab.volume(4 * ROOM).await?;
+    let image = files.join("image");
+    let command = ["convert", "-f", "raw", "-O", "qcow2", "-c"];
+    let output = Command::new("qemu-img")
+        .args(command)
+        .args([large, &image])
+        .output()?;
+    ensure!(output.status.success(), "qemu-img: {output:?}");
+    ensure!(
+        fs::metadata(&image)?.len() < ROOM * MIB / 4,
+        "it is not small"
+    );
+    for (path, format) in [(large, ImageFormat::Auto), (&image, ImageFormat::Qcow2)] {
+        let image = (raw(path)?, format);
+        let refused = import_image(&lab.client, volume, image, unwatched()).await;
+        ran_out(refused.map(drop))?;
+        let zeros = content(lab, volume).await?.iter().all(|byte| *byte == 0);
+        ensure!(zeros, "something of {} is left", path.display());
+        emptied(lab, used).await?;
+    }
+    done(lab.client.volume_delete(volume).await?)
+}
+
+/// A volume that does not fit stays where it is, with all that it holds.
+async fn moved(lab: &Lab, moving: Uuid, elsewhere: Uuid, large: &Path) -> anyhow::Result<()> {
+    println!("a volume is moved");
+    let spec = MoveSpec {
+        pool: lab.pool,
+        bandwidth: None,
+    };
+    let client = lab.client.waiting(Duration::ZERO).under(Uuid::new_v4());
+    let job = match client.volume_move(moving, &spec).await {
+        Ok(Change::Accepted(job)) => lab.client.job_wait(job, |_| ()).await.err(),
+        Ok(Change::Done { .. }) => None,
+        Err(error) => Some(error),
+    };
+    let refused = job.context("it is where there is no room")?;
+    let code = refused.problem().map(|problem| problem.code);
+    ensure!(code == Some(ProblemCode::NoSpace), "{refused}");
+    let volume = lab.client.volume_show(moving).await?;
+    ensure!(volume.pool == elsewhere, "{volume:?}");
+    compare_content(lab, moving, large).await
+}
+
+/// It takes no room, so it is taken, while what a host writes to a member waits; what waits is not in
+/// it. Then there is room for nothing, and what is in it stays.
+async fn group_snapshot(lab: &mut Lab, filler: Uuid, filling: &Path) -> anyhow::Result<()> {
+    println!("a group snapshot is taken");
+    let written = lab.volume(4 * ROOM).await?;
+    let connection = lab.connect(written, Transport::NvmeTcp).await?;
+    let device = lab.attach(&connection)?;
+    begin(lab, &device, 3 * ROOM)?;
+    full(lab).await?;
+    let group = Uuid::new_v4();
+    let spec = GroupSpec {
+        name: "both".parse()?,
+        volumes: vec![filler, written],
+        source: None,
+    };
+    done(lab.client.group_create(group, &spec).await?)?;
+    let whole = Uuid::new_v4();
+    let snapshots: Vec<_> = [filler, written]
+        .map(|volume| MemberSnapshot {
+            volume,
+            snapshot: Uuid::new_v4(),
+        })
+        .into();
+    let spec = GroupSnapshotSpec {
+        name: "full".parse()?,
+        group,
+        snapshots: snapshots.clone(),
+    };
+    let taken = done(lab.client.group_snapshot_create(whole, &spec).await?)?;
+    ensure!(taken.state == GroupState::Available, "{taken:?}");
+    ensure!(
+        finished(lab)? != "0",
+        "more was written than there is room for"
+    );
+    lab.detach(&connection)?;
+    done(lab.client.volume_detach_all(written).await?)?;
+    // Nothing can be written to a member any more without room of its own.
+    let refused = import(&lab.client, filler, raw(filling)?, unwatched()).await;
+    ran_out(refused.map(drop))?;
+    done(lab.client.group_snapshot_delete(whole).await?)?;
+    done(lab.client.group_delete(group).await?)?;
+    done(lab.client.volume_delete(written).await?)
+}
+
+fn ran_out(outcome: Result<(), TransferError>) -> anyhow::Result<()> {
+    match outcome {
+        Err(TransferError::Call(error)) => {
+            let code = error.problem().map(|problem| problem.code);
+            ensure!(code == Some(ProblemCode::NoSpace), "{error}");
+            Ok(())
+        }
+        other => bail!("it ended as {other:?}"),
+    }
+}
+
+/// Waits until no more of the pool is used than that: what was given up is gone a moment later.
+async fn emptied(lab: &Lab, used: u64) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    while lab.used().await? > used {
+        let now = lab.used().await?;
+        ensure!(
+            begin.elapsed() < 2 * PATIENCE,
+            "{now} bytes are used, not {used}"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+fn raw(path: &Path) -> Result<Source, TransferError> {
+    Source::open(path, Form::Raw)
+}
+
+async fn content(lab: &Lab, volume: Uuid) -> anyhow::Result<Vec<u8>> {
+    let path = lab.guest.site.folder().join("content");
+    let what = Export {
+        object: ObjectRef {
+            kind: ObjectKind::Volume,
+            id: volume,
+        },
+        since: None,
+    };
+    let target = Target::create(&path, Form::Raw)?;
+    export(&lab.client, what, target, unwatched()).await?;
+    let content = fs::read(&path)?;
+    fs::remove_file(path)?;
+    Ok(content)
+}
+
+/// A volume begins with what is in a file, and has nothing behind it.
+async fn compare_content(lab: &Lab, volume: Uuid, file: &Path) -> anyhow::Result<()> {
+    let (found, expected) = (content(lab, volume).await?, fs::read(file)?);
+    let (data, rest) = found.split_at(expected.len());
+    ensure!(data == expected, "volume {volume} holds something else");
+    ensure!(
+        rest.iter().all(|byte| *byte == 0),
+        "volume {volume} has a rest"
+    );
+    Ok(())
+}
+
+async fn backed_up(lab: &Lab, file: &Path, volume: Uuid) -> anyhow::Result<Backup> {
+    let plan = Plan {
+        volume,
+        file,
+        since: None,
+        snapshot: None,
+    };
+    let made = backup::backup(&lab.client, &plan, unwatched()).await?;
+    // A volume with snapshots is not moved.
+    backup::forget(&lab.client, &made).await?;
+    Ok(made)
+}
+
+/// Data that compress well, in blocks each unlike the one before.
+fn file(path: &Path, mib: u64) -> anyhow::Result<PathBuf> {
+    let block = |n: u64| [(n % 251) as u8 + 1; 4096];
+    let bytes: Vec<u8> = (0..mib * MIB / 4096).flat_map(block).collect();
+    fs::write(path, bytes)?;
+    Ok(path.to_owned())
+}
+
+fn pool(name: &str) -> anyhow::Result<PoolSpec> {
+    Ok(PoolSpec {
+        name: name.parse()?,
+        disks: Vec::new(),
+        block_size: None,
+        metadata_size: None,
+        wipe: false,
+        over_subscription: 0,
+        reserved: 0,
+    })
+}
+
 /// By the second disk.
 fn growth() -> anyhow::Result<PoolGrowth> {
     Ok(PoolGrowth {
@@ -142,6 +426,15 @@ fn growth() -> anyhow::Result<PoolGrowth> {
         metadata_size: None,
         wipe: false,
     })
+}
+
+/// How long pools let writes wait from now on.
+fn patience(lab: &mut Lab, time: Duration) -> anyhow::Result<()> {
+    let set = format!(
+        "echo {} > /sys/module/dm_thin_pool/parameters/no_space_timeout",
+        time.as_secs()
+    );
+    lab.guest.site.appliance.check(&set).map(drop)
 }
 
 async fn taken(lab: &Lab, volume: Uuid) -> anyhow::Result<Uuid> {
@@ -163,7 +456,9 @@ async fn capacity(lab: &Lab) -> anyhow::Result<u64> {
 /// Waits until every block is taken. Nothing tells a bystander.
 async fn full(lab: &Lab) -> anyhow::Result<()> {
     let capacity = capacity(lab).await?;
+    let begin = Instant::now();
     while lab.used().await? < capacity {
+        ensure!(begin.elapsed() < FILLING, "the pool does not get full");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     Ok(())
@@ -200,7 +495,7 @@ fn ended(lab: &mut Lab) -> anyhow::Result<Option<String>> {
 
 fn finished(lab: &mut Lab) -> anyhow::Result<String> {
     let wait = "while [ ! -s /run/end ]; do sleep 0.2; done; cat /run/end";
-    let text = initiator(&mut lab.guest).check_within(wait, 3 * PATIENCE)?;
+    let text = initiator(&mut lab.guest).check_within(wait, 6 * PATIENCE)?;
     Ok(text.trim().to_owned())
 }
 
