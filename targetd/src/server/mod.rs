@@ -46,7 +46,9 @@ use workers::Workers;
 
 /// The agent holds one connection, an operator's tool perhaps another.
 const MOST_CONNECTIONS: usize = 16;
-const READER_STACK: usize = 128 << 10;
+/// Requests are decoded on it, a call deeper for each part within another, which without optimisation
+/// has taken more than a quarter of this. Nothing is taken of what is not used.
+const READER_STACK: usize = 512 << 10;
 
 /// What answers the requests.
 pub trait Service: Send + Sync + 'static {
