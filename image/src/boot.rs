@@ -62,7 +62,7 @@ pub(crate) fn boot(cache: &Cache) -> Result<Boot, BuildError> {
     let kernel = tree
         .join("boot")
         .join(format!("vmlinuz-{}", modules.version()));
-    let key = Key::default().with_file(&kernel)?;
+    let key = Key::default().with(vmlinux::VERSION).with_file(&kernel)?;
     let unpacked = cache.entry("vmlinux", &key, |partial| {
         vmlinux::unpack(&kernel, &partial.join("vmlinux"))
     })?;

@@ -5,10 +5,15 @@
 //! `Documentation/arch/x86/boot.rst`.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
+use ruzstd::decoding::StreamingDecoder;
+
 use crate::BuildError;
+
+/// Of how it is unpacked; another one unpacks it anew.
+pub(crate) const VERSION: &str = "1";
 
 const SETUP_SECTORS: usize = 0x1f1;
 const PAYLOAD_OFFSET: usize = 0x248;
@@ -18,17 +23,16 @@ const SECTOR: usize = 512;
 /// Writes what is packed in the kernel image `from`, an ELF file, to `to`.
 pub(crate) fn unpack(from: &Path, to: &Path) -> Result<(), BuildError> {
     let image = fs::read(from).map_err(BuildError::io("read", from))?;
-    let missing = |what: &str| BuildError::Missing {
-        what: what.to_owned(),
+    let packed = payload(&image).ok_or_else(|| BuildError::Missing {
+        what: "kernel".to_owned(),
         tree: from.to_owned(),
-    };
-    let packed = payload(&image).ok_or_else(|| missing("payload"))?;
+    })?;
     let mut kernel = Vec::new();
-    // The payload's length stands behind it once more and is left unread.
-    ruzstd::decoding::StreamingDecoder::new(packed)
-        .ok()
-        .and_then(|mut decoder| decoder.read_to_end(&mut kernel).ok())
-        .ok_or_else(|| missing("kernel in a zstd frame"))?;
+    // What stands behind the frame, its length once more, is left unread.
+    StreamingDecoder::new(packed)
+        .map_err(io::Error::other)
+        .and_then(|mut decoder| decoder.read_to_end(&mut kernel))
+        .map_err(BuildError::io("unpack", from))?;
     fs::write(to, kernel).map_err(BuildError::io("write", to))
 }
 
