@@ -3,15 +3,14 @@
 pub mod lab;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ashlar_site::{Options, Parts, Site};
 use ashlar_tests::runner::{Answer, Appliance};
 use ashlar_tests::scenario::{Accident, Request};
 use ashlar_tests::wire::Wire;
-use uuid::Uuid;
 
 /// An appliance with a real kernel.
 pub struct Guest {
@@ -101,14 +100,18 @@ impl Appliance for Guest {
     }
 }
 
-/// A folder with the programs that tests run in the guest. Another test may be making it, or
-/// reading it, at the same time.
+/// A folder with the programs that tests run in the guest. Another test may be making it, and must
+/// not make it anew while it is read.
 fn payload(parts: &Parts) -> anyhow::Result<PathBuf> {
     let folder = parts.work.join("payload");
     fs::create_dir_all(&folder)?;
+    let lock = File::create(folder.with_extension("lock"))?;
+    lock.lock()?;
     let program = "ashlar-kernel-view";
-    let copy = parts.work.join(format!("{program}.{}", Uuid::new_v4()));
-    fs::copy(parts.programs.join(program), &copy).context(program)?;
-    fs::rename(copy, folder.join(program))?;
+    let (from, to) = (parts.programs.join(program), folder.join(program));
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified());
+    if changed(&to).ok() < Some(changed(&from).context(program)?) {
+        fs::copy(from, to).context(program)?;
+    }
     Ok(folder)
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use crate::site::end_machines;
+
 /// Files built once for all sites.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Parts {
@@ -70,6 +72,9 @@ impl Parts {
     pub fn save(&self) -> anyhow::Result<(&'static str, PathBuf)> {
         let path = self.work.join("parts.json");
         if self.booted().exists() {
+            for site in std::fs::read_dir(self.booted())? {
+                end_machines(&site?.path())?;
+            }
             std::fs::remove_dir_all(self.booted())?;
         }
         std::fs::create_dir_all(&self.work)?;

@@ -242,10 +242,18 @@ fn boot_once(parts: &Parts, options: &Options) -> anyhow::Result<PathBuf> {
 /// Ends what a folder's machines are, and throws away what is in it.
 fn empty(folder: &Path) -> anyhow::Result<()> {
     if folder.exists() {
-        Machine::end_left(&folder.join("appliance"))?;
+        end_machines(folder)?;
         fs::remove_dir_all(folder)?;
     }
     Ok(fs::create_dir_all(folder)?)
+}
+
+/// Ends the machines of a site that whoever made it has left behind.
+pub(crate) fn end_machines(folder: &Path) -> anyhow::Result<()> {
+    for machine in ["appliance", "initiator"] {
+        Machine::end_left(&folder.join(machine))?;
+    }
+    Ok(())
 }
 
 /// The images of a site's disks.

@@ -93,6 +93,8 @@ pub struct Machine {
     settings: Settings,
     qemu: Option<Child>,
     shell: Option<Shell>,
+    /// Whether it is on its way from power to its shell.
+    starts: bool,
 }
 
 /// How long a guest may take from power to its shell: an emulated one on a busy host needs most.
@@ -133,11 +135,12 @@ impl Machine {
             settings,
             qemu: None,
             shell: None,
+            starts: false,
         })
     }
 
     /// Writes what is in memory to a file, and ends the machine without its noticing. It must have
-    /// no disk whose writes are thrown away.
+    /// written to no disk whose writes are thrown away.
     pub fn save(mut self, memory: &Path) -> anyhow::Result<()> {
         self.shell = None;
         let name = &self.settings.name;
@@ -148,6 +151,7 @@ impl Machine {
 
     /// No time has passed in the guest since it was saved.
     fn set_clock(&mut self) -> anyhow::Result<()> {
+        self.shell()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
         self.check(&format!("date --set=@{}", now.as_secs_f64()))
             .map(drop)
@@ -155,6 +159,7 @@ impl Machine {
 
     /// Switches it on again after a power cut.
     pub fn power_on(&mut self) -> anyhow::Result<()> {
+        self.starts = true;
         self.run_qemu(&[])
     }
 
@@ -219,10 +224,12 @@ impl Machine {
         let mut faults = 0;
         loop {
             let shell = Shell::open(&self.shell_socket(), BOOT_LIMIT);
-            if shell.is_ok() || faults == MOST_FAULTS || !self.was_emulated_wrongly() {
-                let (name, console) = (&self.settings.name, self.console());
-                return shell
-                    .with_context(|| format!("{name} is not up; see {}", console.display()));
+            // What one that had come up, or went on from elsewhere, would be without is not for us
+            // to say.
+            let again = self.starts && faults < MOST_FAULTS && self.was_emulated_wrongly();
+            if shell.is_ok() || !again {
+                self.starts = false;
+                return shell.with_context(|| self.complaint());
             }
             faults += 1;
             let kept = self.settings.folder.join(format!("console-{faults}.log"));
@@ -234,6 +241,19 @@ impl Machine {
             );
             self.cut_power()?;
             self.power_on()?;
+        }
+    }
+
+    /// Where to look for the reason why it does not answer.
+    fn complaint(&mut self) -> String {
+        let (name, console) = (&self.settings.name, self.console());
+        let ended = self.qemu.as_mut().and_then(|qemu| qemu.try_wait().ok()?);
+        match ended {
+            None => format!("{name} is not up; see {}", console.display()),
+            Some(status) => {
+                let log = fs::read_to_string(self.settings.folder.join("qemu.log"));
+                format!("{name} ended with {status}: {}", log.unwrap_or_default())
+            }
         }
     }
 

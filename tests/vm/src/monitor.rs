@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
@@ -14,6 +14,20 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Bytes per second, more than any disk takes: by default, memory is written in a minute.
 const BANDWIDTH: u64 = 16 << 30;
+
+/// Waits for a file that somebody else makes.
+fn appears(file: &Path) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    while !file.exists() {
+        ensure!(
+            begin.elapsed() < LIMIT,
+            "{} was not written",
+            file.display()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
 
 /// A conversation with one QEMU.
 pub struct Monitor {
@@ -48,20 +62,27 @@ impl Monitor {
             "migrate-set-parameters",
             json!({ "max-bandwidth": BANDWIDTH }),
         )?;
-        let uri = format!("exec:cat >'{}'", file.display());
+        // QEMU has done its part before the other end of the pipe has.
+        let uri = format!(
+            "exec:cat >'{0}.part' && mv '{0}.part' '{0}'",
+            file.display()
+        );
         self.call("migrate", json!({ "uri": uri }))?;
         loop {
             let event = self.event()?;
             match event["data"]["status"].as_str() {
                 _ if event["event"] != "MIGRATION" => {}
-                Some("completed") => return Ok(()),
-                Some("failed" | "cancelled") => bail!("writing {} failed", file.display()),
+                Some("completed") => return appears(file),
+                Some("failed" | "cancelled") => {
+                    let state = self.call("query-migrate", json!({}))?;
+                    bail!("writing {}: {state}", file.display());
+                }
                 _ => {}
             }
         }
     }
 
-    fn call(&mut self, command: &str, arguments: Value) -> anyhow::Result<()> {
+    fn call(&mut self, command: &str, arguments: Value) -> anyhow::Result<Value> {
         let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
         line.push('\n');
         self.stream.get_mut().write_all(line.as_bytes())?;
@@ -72,7 +93,7 @@ impl Monitor {
             } else if let Some(error) = message.get("error") {
                 bail!("{command}: {error}");
             } else {
-                return Ok(());
+                return Ok(message["return"].clone());
             }
         }
     }

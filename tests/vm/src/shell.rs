@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
 use base64::Engine;
@@ -82,21 +82,28 @@ impl Shell {
     /// The guest opens its end when it gets there; until then QEMU drops what is sent, so the
     /// greeting is repeated until one is answered. A slow guest may have several to answer then:
     /// all of them are, before anything else is said.
+    ///
+    /// What answers a command that was given up before may come in between.
     fn greet(&mut self, deadline: Instant) -> anyhow::Result<()> {
         self.patience(Duration::from_millis(500))?;
+        let word = format!(
+            "greeting-{:?}",
+            SystemTime::now().duration_since(UNIX_EPOCH)?
+        );
         let (mut sent, mut answered) = (0, 0);
         while answered == 0 && Instant::now() < deadline {
             // A guest that is not there yet takes no more at some time; what it has is enough.
-            match self.send(&format!("echo {}", sent + 1)) {
+            match self.send(&format!("echo {word} {}", sent + 1)) {
                 Err(error) if is_full(&error) => {}
                 outcome => outcome.map(|()| sent += 1)?,
             }
-            answered = self.line().map_or(0, |line| greeting(&line));
+            answered = self.line().map_or(0, |line| greeting(&word, &line));
         }
         self.patience(deadline.saturating_duration_since(Instant::now()))?;
         while answered < sent {
             let line = self.line();
             answered = greeting(
+                &word,
                 &line.with_context(|| format!("no shell answered on {}", self.socket.display()))?,
             );
         }
@@ -132,11 +139,12 @@ fn is_full(error: &anyhow::Error) -> bool {
 }
 
 /// The number of the greeting that a line answers; 0 when it answers none.
-fn greeting(line: &str) -> u64 {
-    let output = parse(line).ok();
-    output
-        .and_then(|output| output.stdout.trim().parse().ok())
-        .unwrap_or(0)
+fn greeting(word: &str, line: &str) -> u64 {
+    let number = || {
+        let output = parse(line).ok()?;
+        output.stdout.trim().strip_prefix(word)?.trim().parse().ok()
+    };
+    number().unwrap_or(0)
 }
 
 fn parse(line: &str) -> anyhow::Result<Output> {
@@ -156,6 +164,14 @@ fn text(word: &str) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_its_own_word_answers_a_greeting() {
+        let answer = |text: &str| format!("0 {} \n", STANDARD.encode(text));
+        assert_eq!(greeting("greeting-7s", &answer("greeting-7s 3\n")), 3);
+        assert_eq!(greeting("greeting-8s", &answer("greeting-7s 3\n")), 0);
+        assert_eq!(greeting("greeting-7s", &answer("3\n")), 0);
+    }
 
     #[test]
     fn an_answer_has_three_words() {
