@@ -62,6 +62,9 @@ fn quick() -> anyhow::Result<()> {
         let driver = scope.spawn(driver::check_and_test);
         let workspace = check(cargo().args(["test", "--workspace"]));
         let driver = driver.join().expect("it does not panic");
-        workspace.and(driver)
+        match (workspace, driver) {
+            (Err(one), Err(other)) => anyhow::bail!("{one:#}; {other:#}"),
+            (one, other) => one.and(other),
+        }
     })
 }
