@@ -240,7 +240,7 @@ async fn settle(guest: &mut Guest, load: &Load) -> anyhow::Result<()> {
     // Backstores, targets and subsystems that no host may use are in no view; what is a volume's
     // has its id in its name.
     let named = guest.site.appliance.check(
-        "cd /sys/kernel/config && find target nvmet -mindepth 2 -maxdepth 3; \
+        "cd /sys/kernel/config && find target nvmet -mindepth 2 -maxdepth 3 && \
          cat /sys/block/dm-*/dm/name",
     )?;
     let orphans: Vec<_> = named

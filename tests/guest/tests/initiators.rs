@@ -159,16 +159,18 @@ async fn restarted_daemons_disturb_no_io(lab: &mut Lab) -> anyhow::Result<()> {
     initiator(&mut lab.guest).check("dmesg --clear")?;
     for (number, (_, device)) in connections.iter().enumerate() {
         initiator(&mut lab.guest).check(&format!(
-            "(while [ ! -e /run/io-end ]; do dd if={node} of=/dev/null bs=64k count=8 \
+            "(n=0; while [ ! -e /run/io-end ]; do dd if={node} of=/dev/null bs=64k count=8 \
              iflag=direct status=none || echo not read; dd if=/dev/zero of={node} bs=64k count=8 \
-             oflag=direct conv=notrunc status=none || echo not written; done \
-             > /run/io-{number} 2>&1; echo done >> /run/io-{number}) &",
+             oflag=direct conv=notrunc status=none || echo not written; n=$((n + 1)); \
+             echo $n > /run/rounds-{number}; done > /run/io-{number} 2>&1; \
+             echo done >> /run/io-{number}) &",
             node = device.node()
         ))?;
     }
     let sessions = "cat /sys/class/iscsi_session/session*/recovery_tmo /sys/class/nvme/nvme*/state; \
                     ls /sys/class/iscsi_session /sys/class/nvme";
     let sessions_before = initiator(&mut lab.guest).check(sessions)?;
+    another_round(lab)?;
     for unit in ["ashlar-targetd.service", "ashlar-agent.service"] {
         lab.guest
             .site
@@ -186,6 +188,7 @@ async fn restarted_daemons_disturb_no_io(lab: &mut Lab) -> anyhow::Result<()> {
             "{unit} writes nothing to the journal"
         );
     }
+    another_round(lab)?;
     for number in 0..connections.len() {
         let log = initiator(&mut lab.guest).check(&format!(
             "touch /run/io-end; for i in $(seq 600); do grep -q done /run/io-{number} && break; \
@@ -213,6 +216,16 @@ async fn restarted_daemons_disturb_no_io(lab: &mut Lab) -> anyhow::Result<()> {
     }
     done(lab.client.volume_detach_all(volume).await?)?;
     done(lab.client.volume_delete(volume).await?)
+}
+
+/// Waits until everybody who reads and writes has done so once more.
+fn another_round(lab: &mut Lab) -> anyhow::Result<()> {
+    initiator(&mut lab.guest)
+        .check(
+            "for n in 0 1; do file=/run/rounds-$n; before=$(cat $file 2>/dev/null || echo 0); \
+             while [ \"$(cat $file 2>/dev/null || echo 0)\" = \"$before\" ]; do sleep 0.2; done; done",
+        )
+        .map(drop)
 }
 
 /// What one tenant wrote, the next one never reads.

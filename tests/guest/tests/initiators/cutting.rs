@@ -88,14 +88,22 @@ pub async fn what_was_transferred_is_out_of_reach(lab: &mut Lab) -> anyhow::Resu
 
 /// The box does not let the host in; that it says nothing would not do.
 fn refused(lab: &mut Lab, connection: &Connection) -> anyhow::Result<()> {
-    match lab.attach(connection) {
-        Ok(_) => anyhow::bail!("the old host came back by {}", connection.transport),
-        Err(error) => {
-            let said = format!("{error:#}");
-            ensure!(!said.contains("no answer"), "{said}");
-            Ok(())
-        }
+    lab.guest.site.appliance.check("dmesg --clear")?;
+    let Err(error) = lab.attach(connection) else {
+        anyhow::bail!("the old host came back by {}", connection.transport)
+    };
+    let said = format!("{error:#}");
+    ensure!(!said.contains("no answer"), "{said}");
+    if connection.transport == Transport::Iscsi {
+        let kernel = lab.guest.site.appliance.check("dmesg")?;
+        ensure!(
+            ["Unable to locate Target IQN", "not authorized to access"]
+                .iter()
+                .any(|reason| kernel.contains(reason)),
+            "{said}; its kernel refused nobody: {kernel}"
+        );
     }
+    Ok(())
 }
 
 /// Another host on the same machine; it proves nothing.
