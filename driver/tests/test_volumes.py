@@ -65,7 +65,7 @@ def test_a_volume_lives(
 def jobs_of(client: Client, volume: Any) -> list[Any]:
     """What was done to a volume that is gone."""
     own_id = uuid.UUID(volume.name_id).bytes
-    found = client._get("/v1/jobs?limit=1000")["items"]
+    found = client._pages("/v1/jobs")
     return [job for job in found if job["object"]["id"] == own_id]
 
 
