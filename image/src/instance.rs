@@ -81,10 +81,15 @@ const DIRECTORIES: &[(&str, Owner)] = &[
 /// Writes the disk of one box to `out`, replacing what is there. The copy is sparse and its own:
 /// it can be written to for as long as the box lives.
 pub fn instance(disk: &Path, files: &[StateFile], out: &Path) -> Result<(), BuildError> {
+    copy(disk, out)?;
+    write_state(&Disk::existing(out), files)
+}
+
+/// Copies a disk's image, and leaves its holes what they are.
+pub fn copy(from: &Path, to: &Path) -> Result<(), BuildError> {
     let mut copy = Command::new("cp");
     copy.args(["--reflink=auto", "--sparse=auto"]);
-    run(copy.arg(disk).arg(out))?;
-    write_state(&Disk::existing(out), files)
+    run(copy.arg(from).arg(to)).map(drop)
 }
 
 /// Fills the state partition.

@@ -44,7 +44,7 @@ pub use appliance::{AGENT_UID, Appliance, ApplianceInputs, appliance};
 pub use disk::ESP_OFFSET;
 pub use error::BuildError;
 pub use initiator::{Initiator, initiator};
-pub use instance::{Owner, StateFile, instance};
+pub use instance::{Owner, StateFile, copy, instance};
 pub use slot::Slot;
 pub use test_shell::{SHELL_PORT, TEST_SHELL_CMDLINE, test_shell_qemu_args};
 pub use uki::SigningKey;

@@ -2,9 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use ashlar_image::{Appliance, ApplianceInputs, Initiator, SigningKey};
 use clap::{Args, Parser, Subcommand};
 
@@ -62,23 +61,12 @@ fn main() -> Result<()> {
                 signing: signing.map(|(key, certificate)| SigningKey { key, certificate }),
                 cache,
             })?;
-            copy(&built, &flash.out)?;
+            ashlar_image::copy(&built.disk, &flash.out)?;
             tell_appliance(&built, &flash.out)?;
         }
         Image::Initiator => tell_initiator(&ashlar_image::initiator(&cache)?),
         Image::Packages => println!("{}", ashlar_image::HOST_PACKAGES.join(" ")),
     }
-    Ok(())
-}
-
-fn copy(built: &Appliance, out: &Path) -> Result<()> {
-    let status = Command::new("cp")
-        .args(["--reflink=auto", "--sparse=auto"])
-        .arg(&built.disk)
-        .arg(out)
-        .status()
-        .context("failed to start cp")?;
-    ensure!(status.success(), "failed to write {}", out.display());
     Ok(())
 }
 

@@ -3,11 +3,10 @@
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow};
 use ashlar_ctl::Client;
 use ashlar_image::StateFile;
 use ashlar_vm::{
@@ -294,7 +293,7 @@ impl Images {
             ashlar_vm::pack(content, archive)?;
         }
         if let Some(root) = &images.initiator {
-            copy(&parts.initiator.image, &root.image)?;
+            ashlar_image::copy(&parts.initiator.image, &root.image)?;
         }
         Ok(images)
     }
@@ -303,32 +302,19 @@ impl Images {
     fn copy(from: &Path, folder: &Path, options: &Options) -> anyhow::Result<Images> {
         let copied = |name: &str| {
             let image = folder.join(name);
-            copy(&from.join(name), &image).map(|()| image)
+            ashlar_image::copy(&from.join(name), &image).map(|()| image)
         };
         Ok(Images {
             system: copied(SYSTEM)?,
             data: data(options)
                 .map(|name| copied(&name))
-                .collect::<anyhow::Result<_>>()?,
+                .collect::<Result<_, _>>()?,
             payload: options.payload.is_some().then(|| from.join(PAYLOAD)),
             initiator: options
                 .initiator
                 .then(|| disk(from.join(INITIATOR), "ROOT", true)),
         })
     }
-}
-
-/// Copies a file and leaves its holes what they are.
-fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let mut command = Command::new("cp");
-    command.arg("--sparse=always").arg(from).arg(to);
-    let status = command.status().context("failed to start cp")?;
-    ensure!(
-        status.success(),
-        "copying {} ended with {status}",
-        from.display()
-    );
-    Ok(())
 }
 
 struct Builder<'a> {

@@ -102,8 +102,7 @@ pub fn image(flash: Flash) -> anyhow::Result<()> {
     let built = appliance(&programs, &target().join("image"), signing)?;
     let place = match flash.out {
         Some(out) => {
-            let mut copy = Command::new("cp");
-            check(copy.arg("--sparse=always").arg(&built.disk).arg(&out))?;
+            ashlar_image::copy(&built.disk, &out)?;
             out
         }
         None => built.disk,
