@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::BuildError;
-use crate::cache::{Cache, Key};
+use crate::cache::Cache;
 use crate::command::run;
 use crate::modules::Modules;
 use crate::recipe::{EPOCH, Recipe};
@@ -62,7 +62,7 @@ pub(crate) fn boot(cache: &Cache) -> Result<Boot, BuildError> {
     let kernel = tree
         .join("boot")
         .join(format!("vmlinuz-{}", modules.version()));
-    let key = Key::default().with(vmlinux::VERSION).with_file(&kernel)?;
+    let key = RECIPE.key().with(modules.version()).with(vmlinux::VERSION);
     let unpacked = cache.entry("vmlinux", &key, |partial| {
         vmlinux::unpack(&kernel, &partial.join("vmlinux"))
     })?;
