@@ -1,12 +1,16 @@
 //! QEMU's monitor: one JSON object a line, each way.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::ReceiveTimeout;
+use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::{Value, json};
 
 /// How long QEMU may take to say something. Writing a guest's memory takes it some seconds.
@@ -14,20 +18,6 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Bytes per second, more than any disk takes: by default, memory is written in a minute.
 const BANDWIDTH: u64 = 16 << 30;
-
-/// Waits for a file that somebody else makes.
-fn appears(file: &Path) -> anyhow::Result<()> {
-    let begin = Instant::now();
-    while !file.exists() {
-        ensure!(
-            begin.elapsed() < LIMIT,
-            "{} was not written",
-            file.display()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
 
 /// A conversation with one QEMU.
 pub struct Monitor {
@@ -62,17 +52,26 @@ impl Monitor {
             "migrate-set-parameters",
             json!({ "max-bandwidth": BANDWIDTH }),
         )?;
-        // QEMU has done its part before the other end of the pipe has.
-        let uri = format!(
-            "exec:cat >'{0}.part' && mv '{0}.part' '{0}'",
-            file.display()
-        );
-        self.call("migrate", json!({ "uri": uri }))?;
+        let socket = file.with_extension("sock");
+        let listener = UnixListener::bind(&socket)?;
+        setsockopt(
+            &listener,
+            ReceiveTimeout,
+            &TimeVal::seconds(LIMIT.as_secs() as i64),
+        )?;
+        self.call(
+            "migrate",
+            json!({ "uri": format!("unix:{}", socket.display()) }),
+        )?;
+        let (mut memory, _) = listener.accept().context("QEMU sends no memory")?;
+        memory.set_read_timeout(Some(LIMIT))?;
+        io::copy(&mut memory, &mut File::create(file)?)?;
+        fs::remove_file(socket)?;
         loop {
             let event = self.event()?;
             match event["data"]["status"].as_str() {
                 _ if event["event"] != "MIGRATION" => {}
-                Some("completed") => return appears(file),
+                Some("completed") => return Ok(()),
                 Some("failed" | "cancelled") => {
                     let state = self.call("query-migrate", json!({}))?;
                     bail!("writing {}: {state}", file.display());
