@@ -162,9 +162,16 @@ async fn work_in_a_full_pool_fails_and_leaves_it_in_order() -> anyhow::Result<()
     patience(&mut lab, Duration::from_secs(5))?;
     let files = lab.guest.site.folder().join("files");
     fs::create_dir_all(&files)?;
-    let mut other = pool("other")?;
-    other.disks = vec!["serial-DISK1".parse()?];
     let elsewhere = Uuid::new_v4();
+    let other = PoolSpec {
+        name: "other".parse()?,
+        disks: vec!["serial-DISK1".parse()?],
+        block_size: None,
+        metadata_size: None,
+        wipe: false,
+        over_subscription: 0,
+        reserved: 0,
+    };
     done(lab.client.pool_create(elsewhere, &other).await?)?;
     let large = file(&files.join("large"), 3 * ROOM)?;
     // What comes from elsewhere is there before there is no room any more.
@@ -348,18 +355,21 @@ fn ran_out(outcome: Result<(), TransferError>) -> anyhow::Result<()> {
     }
 }
 
-/// Waits until no more of the pool is used than that: what was given up is gone a moment later.
+/// Waits until no more of the pool is used than that: what was given up is gone a moment later, and
+/// nothing tells when.
 async fn emptied(lab: &Lab, used: u64) -> anyhow::Result<()> {
     let begin = Instant::now();
-    while lab.used().await? > used {
+    loop {
         let now = lab.used().await?;
+        if now <= used {
+            return Ok(());
+        }
         ensure!(
             begin.elapsed() < PATIENCE,
             "{now} bytes are used, not {used}"
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    Ok(())
 }
 
 fn raw(path: &Path) -> Result<Source, TransferError> {
@@ -410,18 +420,6 @@ fn file(path: &Path, mib: u64) -> anyhow::Result<PathBuf> {
     let bytes: Vec<u8> = (0..mib * MIB / 4096).flat_map(block).collect();
     fs::write(path, bytes)?;
     Ok(path.to_owned())
-}
-
-fn pool(name: &str) -> anyhow::Result<PoolSpec> {
-    Ok(PoolSpec {
-        name: name.parse()?,
-        disks: Vec::new(),
-        block_size: None,
-        metadata_size: None,
-        wipe: false,
-        over_subscription: 0,
-        reserved: 0,
-    })
 }
 
 /// By the second disk.
