@@ -17,8 +17,9 @@ from os_brick.initiator.connectors import nvmeof as brick_nvme
 
 from ashlar_cinder import ids
 from ashlar_cinder.base import AshlarDriver
-from ashlar_cinder.client import Client
+from ashlar_cinder.client import Client, Problem
 from ashlar_cinder.client.objects import Connection
+from ashlar_cinder.client.transport import Request, Transport
 from ashlar_cinder.iscsi import AshlarISCSIDriver
 from ashlar_cinder.nvme import AshlarNVMeDriver
 from tests.between import Between, over_rdma, with_portals
@@ -85,6 +86,38 @@ def test_one_request_attaches_and_one_detaches(
     driver.terminate_connection(first, connector("alpha"))
     for volume in (first, second):
         driver.delete_volume(volume)
+
+
+def test_a_host_that_has_not_logged_out_is_cut_off(
+    world: World,
+    driver: AshlarDriver,
+    client: Client,
+    connector: Any,
+    traffic: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attempt = Transport._attempt
+
+    def refuse(self: Transport, request: Request, *rest: Any) -> Any:
+        # As the appliance does, of the model of which nobody logs in to anything.
+        ends = request.method == "DELETE" and "/connections/" in request.path
+        if ends and not request.path.endswith("?force=true"):
+            traffic.append(f"{request.method} {request.path}")
+            raise Problem("in-use", "it is logged in", retryable=True, kind="connection")
+        return attempt(self, request, *rest)
+
+    volume = world.volume()
+    driver.create_volume(volume)
+    driver.initialize_connection(volume, connector("alpha"))
+    [connection] = client.connections()
+    path = f"DELETE /v1/connections/{uuid.UUID(bytes=connection['id'])}"
+    traffic.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(Transport, "_attempt", refuse)
+        assert driver.terminate_connection(volume, connector("alpha")) is False
+    assert [asked for asked in traffic if asked.startswith(path)] == [path, f"{path}?force=true"]
+    assert not list(client.connections())
+    driver.delete_volume(volume)
 
 
 def test_a_connector_without_a_name_is_refused(

@@ -38,6 +38,9 @@ SILENCE = 300
 _FIRST_PAUSE = 0.1
 _LAST_PAUSE = 5.0
 _OK, _ACCEPTED, _NO_CONTENT, _REFUSED = 200, 202, 204, 400
+#: How a change that the appliance had begun may end, although it is said to succeed later: it keeps
+#: that under the request's id and answers it again, so that only another request can succeed.
+_ENDED = frozenset({"in-use", "interrupted"})
 
 _ENDPOINT = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]+))(?::(?P<port>\d+))?"
@@ -167,7 +170,7 @@ class Transport:
         """Sends a request until there is an answer to it, always under the same id.
 
         What failed on the way is repeated, since the id keeps it from being done twice, and so is
-        what the appliance says may succeed later.
+        what the appliance says may succeed later, unless it is the end of a change.
         """
         request_id = request_id or uuid.uuid4()
         deadline = time.monotonic() + (patience or self._patience).seconds
@@ -179,7 +182,7 @@ class Transport:
             except UnreachableError as error:
                 failure = error
             except Problem as error:
-                if not error.retryable:
+                if not error.retryable or error.code in _ENDED:
                     raise
                 failure = error
             # Not all at once when many were refused together.
