@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import functools
+import itertools
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import urllib3
 
-from ashlar_cinder.client import Identity, wire
-from ashlar_cinder.client.transport import MEDIA_TYPE, PROBLEM_MEDIA_TYPE
+from ashlar_cinder.client import wire
+from ashlar_cinder.client.transport import MEDIA_TYPE
 from tests.appliance import Appliance
 
-#: How long what is slow takes.
-SLOWLY = 1.5
 _PIECE = 1 << 16
 
 
 class Trouble(enum.Enum):
     """What may happen to a request."""
 
-    REFUSED = "the connection ends before anything is asked"
-    CUT = "the connection ends within the request, or within a stream"
+    GONE = "the connection ends before anything is handed on"
+    CUT = "the connection ends within a stream"
     LOST = "it is done, and the answer is lost"
-    SLOW = "it is answered late"
-    BUSY = "it may succeed later"
-    STOPPING = "the agent is being stopped"
-    KILLED = "the agent is killed while it works on it"
-    FULL = "the pool has no room"
+    LATE = "it is done, and the answer does not come"
+    KILLED = "the agent is killed while it works on it, and started again"
 
-
-_PROBLEMS = {
-    Trouble.BUSY: ("busy", 409, True),
-    Trouble.STOPPING: ("stopping", 503, True),
-    Trouble.FULL: ("no-space", 507, False),
-}
 
 Edit = Callable[[Any], Any]
 
@@ -47,18 +39,17 @@ Edit = Callable[[Any], Any]
 class Between:
     """A TLS peer with the appliance's certificate that hands on what it is asked."""
 
-    def __init__(self, appliance: Appliance, identity: Identity | None = None) -> None:
-        identity = identity or appliance.identity()
-        host, port = appliance.endpoint.rsplit(":", 1)
+    def __init__(self, appliance: Appliance, certificate: Path | None = None) -> None:
         self.appliance = appliance
-        self.pool = urllib3.HTTPSConnectionPool(
-            host, int(port), maxsize=16, ssl_context=identity.context()
-        )
+        self._identity = appliance.identity()
+        self.pool = self._new_pool()
         #: What is changed of requests and of answers that are CBOR.
         self.of_requests: Edit | None = None
         self.of_answers: Edit | None = None
-        self._troubles: list[Trouble] = []
+        self._once: Trouble | None = None
+        self._first: Trouble | None = None
         self._always: Trouble | None = None
+        self._attempts: dict[str, int] = {}
         self._lock = threading.Lock()
         between = self
 
@@ -66,31 +57,54 @@ class Between:
             stands = between
 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(appliance.pki / "server.pem", appliance.pki / "server.key")
+        own = certificate or appliance.pki / "server.pem"
+        context.load_cert_chain(own, appliance.pki / "server.key")
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.endpoint = f"127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        # Looks so often whether it is to end.
+        serve = functools.partial(self._server.serve_forever, poll_interval=0.05)
+        threading.Thread(target=serve, daemon=True).start()
 
-    def meet(self, *troubles: Trouble) -> None:
-        """What happens to the next requests, one after the other."""
-        with self._lock:
-            self._troubles = list(troubles)
+    def _new_pool(self) -> urllib3.HTTPSConnectionPool:
+        host, port = self.appliance.endpoint.rsplit(":", 1)
+        context = self._identity.context()
+        return urllib3.HTTPSConnectionPool(host, int(port), maxsize=16, ssl_context=context)
 
-    def always(self, trouble: Trouble | None) -> None:
-        """What happens to every request from now on."""
+    def meet(
+        self,
+        *,
+        once: Trouble | None = None,
+        first: Trouble | None = None,
+        always: Trouble | None = None,
+    ) -> None:
+        """What happens from now on: to the next change alone, to the first attempt of each request
+        otherwise, and to all other attempts.
+        """
         with self._lock:
-            self._always = trouble
+            self._once, self._first, self._always = once, first, always
+            self._attempts.clear()
 
-    def untroubled(self) -> bool:
-        """Whether all that was to happen has happened."""
+    def attempts(self) -> list[int]:
+        """How often each request came since, without what happened once."""
         with self._lock:
-            return not self._troubles
+            return list(self._attempts.values())
 
-    def next(self) -> Trouble | None:
+    def next(self, request_id: str, *, change: bool) -> Trouble | None:
+        """What happens to an attempt of a request."""
         with self._lock:
-            return self._troubles.pop(0) if self._troubles else self._always
+            if self._once and change:
+                once, self._once = self._once, None
+                return once
+            attempts = self._attempts.get(request_id, 0)
+            self._attempts[request_id] = attempts + 1
+            return self._always if attempts else self._first or self._always
+
+    def kill(self) -> None:
+        """Has the agent killed and started again, and lets go of what was connected to it."""
+        self.appliance.order("kill-agent")
+        self.pool = self._new_pool()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -102,20 +116,16 @@ class _Handler(BaseHTTPRequestHandler):
     stands: Between
     protocol_version = "HTTP/1.1"
     timeout = 60
+    # An answer is sent in pieces, the second of which would wait for an acknowledgement.
+    disable_nagle_algorithm = True
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name
         pass
 
     def _relay(self) -> None:
-        trouble = self.stands.next()
-        if trouble is Trouble.REFUSED:
-            self._hang_up()
-        elif trouble in _PROBLEMS:
-            for _ in self._pieces():
-                pass
-            code, status, retryable = _PROBLEMS[trouble]
-            self._say(status, PROBLEM_MEDIA_TYPE, _problem(code, status, retryable=retryable))
-        elif trouble is Trouble.CUT and self.command == "GET" and "/data" not in self.path:
+        request_id = self.headers.get("ashlar-request-id", "")
+        trouble = self.stands.next(request_id, change=self.command != "GET")
+        if trouble is Trouble.GONE:
             self._hang_up()
         else:
             self._hand_on(trouble)
@@ -126,47 +136,56 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             response = self._ask(trouble)
         except (urllib3.exceptions.HTTPError, OSError):
-            # Cut by us, or the agent was killed.
+            # By us, or the agent is being started again.
             self._hang_up()
             return
         media_type = response.headers.get("content-type", "")
         with response:
-            if trouble is Trouble.KILLED:
-                self.stands.appliance.order("kill-agent")
-                self._hang_up()
-            elif trouble is Trouble.LOST:
+            if trouble in {Trouble.KILLED, Trouble.LOST, Trouble.LATE}:
                 response.read()
+                if trouble is Trouble.KILLED:
+                    self.stands.kill()
+                elif trouble is Trouble.LATE:
+                    self._wait_for_the_end()
                 self._hang_up()
             elif media_type.endswith("cbor") or not media_type:
                 data = response.read()
                 edit = self.stands.of_answers
                 if edit and data and media_type == MEDIA_TYPE:
                     data = wire.encode(edit(wire.decode(data)))
-                if trouble is Trouble.SLOW:
-                    time.sleep(SLOWLY)
                 self._say(response.status, media_type, data)
             else:
                 self._stream(response, media_type, trouble)
+
+    def _wait_for_the_end(self) -> None:
+        """Until the driver waits no longer."""
+        with contextlib.suppress(OSError):
+            self.rfile.read(1)
 
     def _ask(self, trouble: Trouble | None) -> Any:
         kept = ("accept", "ashlar-request-id", "prefer", "content-type")
         headers = {name: self.headers[name] for name in kept if name in self.headers}
         length = self.headers.get("content-length")
-        is_stream = "/data" in self.path
-        body: Any = _cut(self._pieces()) if trouble is Trouble.CUT else self._pieces()
-        if not is_stream:
+        sends = self.command == "PUT" and "/data" in self.path
+        body: Any = self._pieces()
+        if not sends:
             body = b"".join(body)
             if self.stands.of_requests and body:
                 body = wire.encode(self.stands.of_requests(wire.decode(body)))
-        elif length:
-            headers["content-length"] = length
-        has_body = is_stream and self.command == "PUT"
+            if trouble is Trouble.KILLED:
+                # Its answer is that it is under way.
+                headers["prefer"] = "wait=0"
+        else:
+            if length:
+                headers["content-length"] = length
+            if trouble in {Trouble.CUT, Trouble.KILLED}:
+                body = self._broken(body, trouble)
         return self.stands.pool.urlopen(
             self.command,
             self.path,
-            body=body if has_body or not is_stream else None,
+            body=body,
             headers=headers,
-            chunked=has_body and not length,
+            chunked=sends and not length,
             timeout=urllib3.Timeout(connect=10, read=90),
             retries=False,
             redirect=False,
@@ -189,6 +208,13 @@ class _Handler(BaseHTTPRequestHandler):
             left -= len(piece)
             yield piece
 
+    def _broken(self, pieces: Iterator[bytes], trouble: Trouble) -> Iterator[bytes]:
+        """The beginning of a stream that is cut, or whose agent is killed."""
+        yield from itertools.islice(pieces, 2)
+        if trouble is Trouble.KILLED:
+            self.stands.kill()
+        raise OSError("it ends here")
+
     def _stream(self, response: Any, media_type: str, trouble: Trouble | None) -> None:
         self.send_response(response.status)
         self.send_header("content-type", media_type)
@@ -199,8 +225,6 @@ class _Handler(BaseHTTPRequestHandler):
             if trouble is Trouble.CUT:
                 self._hang_up()
                 return
-        if trouble is Trouble.SLOW:
-            time.sleep(SLOWLY)
         self.wfile.write(b"0\r\n\r\n")
 
     def _say(self, status: int, media_type: str, data: bytes) -> None:
@@ -231,16 +255,6 @@ class _Nowhere:
 
     def close(self) -> None:
         pass
-
-
-def _cut(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    yield from (next(pieces, b"")[:100],)
-    raise OSError("cut")
-
-
-def _problem(code: str, status: int, *, retryable: bool) -> bytes:
-    entry = {"code": code, "retryable": retryable}
-    return wire.encode({-1: code, -2: "it was made up", -4: status, "urn:ashlar:problem": entry})
 
 
 def over_rdma(between: Between) -> None:

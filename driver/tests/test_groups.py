@@ -15,6 +15,7 @@ from ashlar_cinder.base import AshlarDriver
 from ashlar_cinder.client import Client
 from ashlar_cinder.client.streams import extents_of
 from tests.conftest import World
+from tests.test_volumes import jobs_of
 
 GIB = 1 << 30
 MIB = 1 << 20
@@ -110,9 +111,7 @@ def test_members_are_cleared_with_their_group(
     model, updates = driver.delete_group(world.context, group, [volume, gone])
     assert model == {"status": "deleted"}
     assert {update["status"] for update in updates} == {"deleted"}
-    found = client._get("/v1/jobs?limit=1000")["items"]
-    own = [job for job in found if job["object"]["id"] == uuid.UUID(volume.id).bytes]
-    [deleted] = [job for job in own if job["operation"] == "volume-delete"]
+    [deleted] = [job for job in jobs_of(client, volume) if job["operation"] == "volume-delete"]
     assert deleted["result"]["written"] == MIB
 
 
