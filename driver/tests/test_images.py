@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import os
 import random
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cinder import exception
-from cinder.image import image_utils
+from cinder import exception, objects
+from cinder.image import glance, image_utils
 from cinder.volume import driver as cinder_driver
 from oslo_config import cfg
 
@@ -47,6 +48,9 @@ class ImageService:
             "container_format": "bare",
         } | meta
         self.stored = b""
+
+    def get_location(self, context: Any, image_id: str) -> tuple[None, None]:
+        return None, None
 
     def show(self, context: Any, image_id: str) -> dict[str, Any]:
         return self.meta
@@ -343,6 +347,45 @@ def test_an_image_of_somebody_else_s_volume_is_not_cloned(
     assert cloned()
     for one in (volume, kept):
         driver.delete_volume(one)
+
+
+def test_cinder_s_cache_of_images_is_of_clones(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Cinder's looks at images are those of root, which its test case does not allow.
+    looked = image_utils.qemu_img_info
+    plainly = {"run_as_root": False, "img_format": "raw"}
+    monkeypatch.setattr(image_utils, "qemu_img_info", lambda path, **_: looked(path, **plainly))
+    for whose in ("project", "user"):
+        cfg.CONF.set_override(f"cinder_internal_tenant_{whose}_id", str(uuid.uuid4()))
+    then = datetime.datetime(2026, 11, 1, tzinfo=datetime.timezone.utc)
+    images = [ImageService(sample(MIB), updated_at=then) for _ in range(2)]
+    by_id = {image.meta["id"]: image for image in images}
+    monkeypatch.setattr(
+        glance, "get_remote_image_service", lambda _, wanted: (by_id[wanted], wanted)
+    )
+    manager = world.manager(image_volume_cache_enabled=True, image_volume_cache_max_count=1)
+
+    def volume_of(image: ImageService) -> Any:
+        volume = world.volume(host=f"{manager.host}#tank", status="creating")
+        manager.create_volume(world.context, volume, {"image_id": image.meta["id"]}, {}, False)
+        return volume
+
+    def kept() -> dict[str, Any]:
+        """What is kept of images, by their ids."""
+        volumes = objects.VolumeList.get_all(world.context)
+        named = [one for one in volumes if one.display_name.startswith("image-")]
+        return {one.display_name.removeprefix("image-"): one for one in named}
+
+    first, second, third = [volume_of(image) for image in (images[0], images[0], images[1])]
+    old, new = [kept()[image.meta["id"]] for image in images]
+    for volume, parent in ((old, first), (second, old), (new, third)):
+        there = client.volume(uuid.UUID(volume.id))
+        assert there["parent"] == {"volume": uuid.UUID(parent.id).bytes}
+    # There is room for one.
+    assert (old.status, new.status) == ("deleting", "available")
+    for volume in (old, new, first, second, third):
+        manager.delete_volume(world.context, volume)
 
 
 @pytest.mark.parametrize(
