@@ -394,3 +394,42 @@ async fn an_import_goes_on_with_an_agent_that_was_killed() {
     assert_eq!(problem.code, ProblemCode::Interrupted, "{problem}");
     assert!(world.content(volume(one)).await == fs::read(&image).unwrap());
 }
+
+/// By somebody else, it was not broken, and nothing is begun in its place.
+#[tokio::test]
+async fn what_is_cancelled_is_not_taken_up_again() {
+    let world = World::new().await;
+    let one = world.volume().await;
+    let written: Vec<_> = (0..32).map(|mib| (mib, mib as u8)).collect();
+    let image = world.image("image", SIZE, &written);
+    world.import(one, &image, Form::Raw).await.unwrap();
+    let taken = world.snapshot(one).await;
+
+    let (far, mut seen) = tokio::sync::watch::channel(0);
+    let watch = move |progress: ashlar_protocol::Progress| {
+        far.send_replace(progress.done);
+    };
+    let job = Uuid::new_v4();
+    let client = world.client.limited(Some(4 * MIB)).under(job);
+    let target = Target::create(&world.path("back"), Form::Raw).unwrap();
+    let what = Export {
+        object: snapshot(taken),
+        since: None,
+    };
+    let exporting =
+        tokio::spawn(async move { export(&client, what, target, Arc::new(watch)).await });
+    seen.wait_for(|done| *done >= 4 * MIB).await.unwrap();
+    world.client.job_cancel(job).await.unwrap();
+    match exporting.await.unwrap() {
+        Err(TransferError::Call(error)) => {
+            let code = error.problem().map(|problem| problem.code);
+            assert_eq!(code, Some(ProblemCode::Cancelled), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let jobs = world.client.job_list().await.unwrap();
+    let exports = jobs
+        .iter()
+        .filter(|job| job.operation == Operation::SnapshotExport);
+    assert_eq!(exports.count(), 1);
+}

@@ -6,7 +6,7 @@ use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use super::gather::Gather;
-use super::retry::{Patience, busy, ended};
+use super::retry::{Cancelled, Patience, busy, ended};
 use super::target::{Landing, Target};
 use super::{Form, TransferError, Watch, step};
 use crate::client::{CallError, Client, ContentQuery, Download, MediaType};
@@ -75,7 +75,8 @@ pub async fn export(
             Ok(outcome) => outcome,
             Err(error) => {
                 // Whoever is told that it failed finds nobody at work on it.
-                drop(ended(&taking.client, job.unwrap_or_default()).await);
+                let mut ours = Cancelled::default();
+                drop(ended(&taking.client, job.unwrap_or_default(), &mut ours).await);
                 return Err(error);
             }
         };
@@ -109,9 +110,10 @@ pub async fn export(
         } else {
             landing.resume(reached);
         }
+        let mut ours = Cancelled::default();
         loop {
             patience.bear(error).await?;
-            match ended(&taking.client, job.unwrap_or_default()).await {
+            match ended(&taking.client, job.unwrap_or_default(), &mut ours).await {
                 Ok(_) => break,
                 Err(later) => error = later,
             }

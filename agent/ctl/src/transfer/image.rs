@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::export::{Export, Exported, UNDER_WAY};
 use super::gather::Sink;
 use super::import::{same, thread};
-use super::retry::{concluded, ended};
+use super::retry::{Cancelled, concluded, ended};
 use super::source::Source;
 use super::target::{Landing, Target};
 use super::{CHUNK, TransferError, Watch, step};
@@ -53,7 +53,7 @@ pub async fn import_image(
     match (digest, answer) {
         (Err(error), _) if !matches!(error, TransferError::Unwanted) => {
             // Whoever is told that it failed finds the volume free.
-            drop(ended(&client, job).await);
+            drop(ended(&client, job, &mut Cancelled::default()).await);
             Err(error)
         }
         (Ok(digest), Err(error)) if error.problem().is_none() => {
@@ -133,7 +133,7 @@ pub async fn export_image(
         Ok(taken) => taken,
         Err(error) => {
             // Whoever is told that it failed finds nobody at work on it.
-            drop(ended(&client, job).await);
+            drop(ended(&client, job, &mut Cancelled::default()).await);
             return Err(error);
         }
     };

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::frames::{Frames, Out};
 use super::gather::Gather;
-use super::retry::{Patience, busy, ended};
+use super::retry::{Cancelled, Patience, busy, ended};
 use super::source::Source;
 use super::{BLOCK, TransferError, Watch, step};
 use crate::client::{CallError, Change, Client, Giver, MediaType, Outgoing};
@@ -46,7 +46,7 @@ pub async fn import(
             Err(TransferError::Call(error)) if !(first && busy(&error)) => error,
             Err(error) if !matches!(error, TransferError::Call(_)) => {
                 // Whoever is told that it failed finds the volume free.
-                drop(ended(&sending.client, job).await);
+                drop(ended(&sending.client, job, &mut Cancelled::default()).await);
                 return Err(error);
             }
             outcome => return outcome,
@@ -56,9 +56,10 @@ pub async fn import(
             return Err(again(&name, error));
         }
         let mut error = error;
+        let mut ours = Cancelled::default();
         loop {
             patience.bear(error).await?;
-            match sending.look(job, &mut patience).await {
+            match sending.look(job, &mut patience, &mut ours).await {
                 Ok(Some(result)) => return Ok(result),
                 Ok(None) => break,
                 Err(later) => error = later,
@@ -140,8 +141,9 @@ impl Sending {
         &mut self,
         job: Uuid,
         patience: &mut Patience,
+        ours: &mut Cancelled,
     ) -> Result<Option<JobResult>, CallError> {
-        let Some(job) = ended(&self.client, job).await? else {
+        let Some(job) = ended(&self.client, job, ours).await? else {
             return Ok(None);
         };
         if job.state == JobState::Succeeded {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use ashlar_protocol::{Job, JobState, ProblemCode};
 use uuid::Uuid;
 
-use crate::client::{CallError, Client};
+use crate::client::{CallError, Client, Failure};
 
 /// Breaks in a row, with nothing moved between them, until there is no hope.
 const MOST: u32 = 8;
@@ -49,8 +49,20 @@ pub(super) fn busy(error: &CallError) -> bool {
     error.problem().map(|problem| problem.code) == Some(ProblemCode::Busy)
 }
 
+/// Whether it is we who have cancelled a job.
+#[derive(Default)]
+pub(super) struct Cancelled(bool);
+
 /// The job that a broken transfer has left, once it has ended; `None` if it never began.
-pub(super) async fn ended(client: &Client, job: Uuid) -> Result<Option<Job>, CallError> {
+///
+/// # Errors
+/// Its own problem when it did not end for being broken: there is nothing to go on with then.
+/// Otherwise why it cannot be looked at or ended.
+pub(super) async fn ended(
+    client: &Client,
+    job: Uuid,
+    ours: &mut Cancelled,
+) -> Result<Option<Job>, CallError> {
     let looking = client.under_new_ids();
     let job = match looking.job_show(job).await {
         Ok(job) => job,
@@ -58,9 +70,16 @@ pub(super) async fn ended(client: &Client, job: Uuid) -> Result<Option<Job>, Cal
         Err(error) => return Err(error),
     };
     if job.state != JobState::Running {
-        return Ok(Some(job));
+        return match job.problem {
+            Some(problem) if !problem.retryable && !ours.0 => Err(CallError {
+                operation: job.operation,
+                failure: Failure::Problem(problem),
+            }),
+            _ => Ok(Some(job)),
+        };
     }
     // Nobody gives to it or takes from it any more. It may end by itself meanwhile.
+    ours.0 = true;
     let cancelled = looking.job_cancel(job.id).await;
     let job = looking.job_show(job.id).await?;
     match (job.state, cancelled) {
