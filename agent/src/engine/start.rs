@@ -18,6 +18,7 @@ use crate::domain::intent::Dangling;
 use crate::domain::record::RecordError;
 use crate::domain::site::found;
 use crate::domain::{Edit, Intent, Key, OsRandom, Record, Site};
+use crate::firmware::Updater;
 use crate::lanes::Lanes;
 use crate::reconcile::{Desk, Ledger, Reconciler};
 use crate::store::{IndexError, OpenError, Options, Store};
@@ -105,6 +106,7 @@ impl Engine {
         let EngineOptions {
             targetd_socket,
             convert,
+            firmware,
             name,
             listens,
             ready_within,
@@ -163,6 +165,7 @@ impl Engine {
             reconciler,
             site,
             convert,
+            updater: Updater::new(firmware),
             works: Arc::default(),
             events,
             ready,
@@ -188,9 +191,13 @@ fn load(dir: &Path, sizes: Options) -> Result<(Store, Intent, Arc<Events>), Star
         if matches!(Key::parse(&key)?, Key::Answer(_)) {
             continue;
         }
-        match Record::parse(&key, &value)? {
-            Record::Event(id, record) => kept.push_back(event(id, record)),
-            record => intent.apply(&Edit::put(record))?,
+        match Record::parse(&key, &value) {
+            Ok(Record::Event(id, record)) => kept.push_back(event(id, record)),
+            Ok(record) => intent.apply(&Edit::put(record))?,
+            // Of the firmware that this box has left, and no concern of this one: nobody repeats
+            // it here.
+            Err(error @ RecordError::Operation { .. }) => tracing::warn!("passed over: {error}"),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok((store, intent, Arc::new(Events::new(kept))))

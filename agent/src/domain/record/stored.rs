@@ -1,5 +1,6 @@
 //! Records as bytes.
 
+use ashlar_protocol::ROUTES;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -92,6 +93,14 @@ pub enum RecordError {
         /// Why.
         #[source]
         source: ashlar_codec::DecodeError,
+    },
+    /// It is the record of a request that this version does not know how to make.
+    #[error("request {id} is {operation:?}, which this version does not know")]
+    Operation {
+        /// The request.
+        id: Uuid,
+        /// What was asked.
+        operation: String,
     },
     /// A newer version wrote it.
     #[error("record {key:?} has schema {found}, this version reads up to {SCHEMA}")]
@@ -236,7 +245,13 @@ impl Record {
             Key::Volume(id) => Record::Volume(id, decode(key, value)?),
             Key::Snapshot(id) => Record::Snapshot(id, decode(key, value)?),
             Key::Connection(id) => Record::Connection(id, decode(key, value)?),
-            Key::Request(id) => Record::Request(id, decode(key, value)?),
+            Key::Request(id) => {
+                let record = decode(key, value);
+                Record::Request(
+                    id,
+                    record.map_err(|error| unknown(id, value).unwrap_or(error))?,
+                )
+            }
             Key::Answer(id) => Record::Answer(id, decode(key, value)?),
             Key::Event(number) => Record::Event(number, decode(key, value)?),
         })
@@ -248,6 +263,22 @@ fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>, ashlar_codec::EncodeError
         v: SCHEMA,
         r: record,
     })
+}
+
+/// Whether it is for what was asked that a request's record does not decode.
+fn unknown(id: Uuid, value: &[u8]) -> Option<RecordError> {
+    #[derive(Deserialize)]
+    struct Asked {
+        operation: String,
+    }
+    let limits = ashlar_codec::Limits::default();
+    let Versioned { v, r: asked } =
+        ashlar_codec::from_slice::<Versioned<Asked>>(value, &limits).ok()?;
+    let operation = asked.operation;
+    let known = ROUTES
+        .iter()
+        .any(|route| route.operation.to_string() == operation);
+    (v <= SCHEMA && !known).then_some(RecordError::Operation { id, operation })
 }
 
 fn decode<T: DeserializeOwned>(key: Key, value: &[u8]) -> Result<T, RecordError> {

@@ -9,8 +9,9 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::rig::*;
-use crate::domain::Undertaking;
-use crate::engine::{Begun, Command, Rule, Work};
+use crate::domain::{Key, Undertaking};
+use crate::engine::{Begun, Command, PageQuery, Rule, Work};
+use crate::store::{Batch, Options, Store};
 use crate::targetd::fake::Behaviour;
 
 const MIB: u64 = 1 << 20;
@@ -180,4 +181,61 @@ async fn what_takes_something_away_is_not_cancelled() {
     assert_eq!(refused.code, ProblemCode::WrongState);
     held.notify_one();
     assert_eq!(ended(&rig).await.state, JobState::Succeeded);
+}
+
+/// What a newer firmware was asked for, before the box went back to this one.
+#[tokio::test]
+async fn a_request_that_this_version_does_not_know_is_passed_over() {
+    let rig = Rig::furnished().await;
+    let Rig {
+        dir,
+        fake,
+        engine,
+        task,
+    } = rig;
+    drop(engine);
+    task.stop().await;
+    let state = dir.path().join("state");
+    {
+        let (mut store, _) = Store::open(&state, Options::default()).unwrap();
+        let (key, value) = store
+            .load()
+            .map(Result::unwrap)
+            .find(|(key, _)| matches!(Key::parse(key), Ok(Key::Request(_))))
+            .unwrap();
+        let text = String::from_utf8_lossy(&value).into_owned();
+        assert!(
+            text.contains("host-create") || text.contains("pool-create"),
+            "{text}"
+        );
+        // Of the same length: so it is CBOR still.
+        let newer = replaced(&value, b"host-create", b"moon-create");
+        let newer = replaced(&newer, b"pool-create", b"moon-create");
+        let mut batch = Batch::default();
+        batch.put(key, newer);
+        store.stage(batch).unwrap();
+        store.commit().unwrap();
+    }
+    let (engine, task) = start(&state, &fake).await;
+    assert_eq!(
+        engine
+            .hosts(&PageQuery {
+                after: None,
+                limit: 10
+            })
+            .await
+            .unwrap()
+            .items
+            .len(),
+        2
+    );
+    task.stop().await;
+}
+
+fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    if let Some(at) = bytes.windows(from.len()).position(|window| window == from) {
+        bytes[at..at + to.len()].copy_from_slice(to);
+    }
+    bytes
 }
