@@ -10,6 +10,7 @@ use ashlar_protocol::{Name, PortalAddr};
 use serde::Deserialize;
 
 use crate::domain;
+use crate::firmware::FirmwareOptions;
 
 /// Where the file is unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/ashlar/agent.toml";
@@ -32,6 +33,8 @@ pub struct Config {
     pub targetd_socket: PathBuf,
     /// The program that reads images of disks.
     pub convert: PathBuf,
+    /// What the firmware is updated with.
+    pub firmware: Firmware,
     /// The management port.
     pub listen: Listen,
     /// Certificates of the management port.
@@ -43,6 +46,29 @@ pub struct Config {
     /// Portals of NVMe/RDMA subsystems. Absent: none, as most boxes have no RDMA.
     #[serde(rename = "nvme-rdma")]
     pub nvme_rdma: Portals,
+}
+
+/// What the firmware is updated with.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Firmware {
+    /// Where a bundle is kept until it is installed.
+    pub folder: PathBuf,
+    /// The socket of the message bus that the updater is on.
+    pub bus: PathBuf,
+    /// The socket on which whoever connects has the box started again.
+    pub restart: PathBuf,
+}
+
+impl Firmware {
+    /// For the engine.
+    pub fn options(&self) -> FirmwareOptions {
+        FirmwareOptions {
+            folder: self.folder.clone(),
+            bus: self.bus.clone(),
+            restart: self.restart.clone(),
+        }
+    }
 }
 
 /// The management port and what it bears.
@@ -169,6 +195,9 @@ impl Config {
             .or(absolute("state_dir", &self.state_dir))
             .or(absolute("targetd_socket", &self.targetd_socket))
             .or(absolute("convert", &self.convert))
+            .or(absolute("firmware.folder", &self.firmware.folder))
+            .or(absolute("firmware.bus", &self.firmware.bus))
+            .or(absolute("firmware.restart", &self.firmware.restart))
             .or(absolute("tls.certificate", &self.tls.certificate))
             .or(absolute("tls.key", &self.tls.key))
             .or(absolute("tls.client_ca", &self.tls.client_ca))
@@ -257,6 +286,7 @@ impl Default for Config {
             state_dir: "/var/lib/ashlar/store".into(),
             targetd_socket: "/run/ashlar/targetd.sock".into(),
             convert: "/usr/sbin/ashlar-convert".into(),
+            firmware: Firmware::default(),
             listen: Listen::default(),
             tls: Tls::default(),
             iscsi: Portals::default(),
@@ -265,6 +295,16 @@ impl Default for Config {
         };
         config.settle();
         config
+    }
+}
+
+impl Default for Firmware {
+    fn default() -> Self {
+        Firmware {
+            folder: "/var/lib/ashlar/update".into(),
+            bus: "/run/dbus/system_bus_socket".into(),
+            restart: "/run/ashlar-restart.sock".into(),
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`data`]      | moving what volumes hold |
 //! | [`lanes`]     | which lets hosts go first |
 //! | [`domain`]    | the rules |
+//! | [`firmware`]  | asking the updater |
 //! | [`store`]     | what is durable |
 //! | [`reconcile`] | making the kernel as intended |
 //! | [`targetd`]   | speaking to the privileged daemon |
@@ -29,6 +30,7 @@ pub mod config;
 pub mod data;
 pub mod domain;
 pub mod engine;
+pub mod firmware;
 pub mod http;
 pub mod lanes;
 pub mod notify;

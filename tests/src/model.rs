@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use ashlar_agent::config::{Config, Tls};
+use ashlar_agent::config::{Config, Firmware, Tls};
 use ashlar_agent::engine::{Engine, EngineOptions};
 use ashlar_agent::http::Server as ManagementPort;
 use ashlar_agent::tls::Material;
@@ -170,6 +170,12 @@ impl Model {
         config.state_dir = self.store();
         config.targetd_socket = self.socket();
         config.convert = self.folder.path().join(CONVERT);
+        // The machine that this runs on has an updater of its own, or none.
+        config.firmware = Firmware {
+            folder: self.folder.path().to_owned(),
+            bus: self.folder.path().join("bus.sock"),
+            restart: self.folder.path().join("restart.sock"),
+        };
         config.listen.address = self.address;
         config.tls = Tls {
             certificate: self.pki().join("server.pem"),
@@ -285,6 +291,7 @@ async fn serve(
         state_dir: config.state_dir.clone(),
         targetd_socket: config.targetd_socket.clone(),
         convert: config.convert.clone(),
+        firmware: config.firmware.options(),
         name: config.box_name(),
         listens: config.listens(),
         ready_within: Duration::from_secs(10),

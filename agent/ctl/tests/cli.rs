@@ -3,7 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 
-use ashlar_inprocess::{Appliance, DISKS};
+use ashlar_inprocess::updater::bundle;
+use ashlar_inprocess::{Appliance, DISKS, Updater};
 use serde_json::Value;
 
 /// A shell with the environment that the help text suggests.
@@ -856,5 +857,29 @@ async fn events_are_listed_from_anywhere_and_watched_as_they_happen() {
     );
     child.kill().unwrap();
     child.wait().unwrap();
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_firmware_is_shown_updated_and_gone_back_from() {
+    let shell = Shell::new().await;
+    let told = shell.failed("firmware show", 1);
+    assert!(told.contains("takes no updates"), "{told}");
+    let folder = shell.appliance.dir.clone();
+    let updater = Updater::start(folder.path()).await;
+    assert_eq!(shell.json("firmware show")["next"], "a");
+    let file = folder.path().join("update.raucb");
+    std::fs::write(&file, bundle("0.2.0", 1 << 20)).unwrap();
+    let install = format!("firmware install {}", file.display());
+    assert_eq!(shell.json(&install)["written"], 1 << 20);
+    assert_eq!(updater.version().as_deref(), Some("0.2.0"));
+    let shown = shell.done("firmware show");
+    assert!(shown.contains("0.2.0"), "{shown}");
+    assert_eq!(shell.json("firmware show")["next"], "b");
+    assert_eq!(shell.json("firmware activate a")["next"], "a");
+    shell.failed("firmware activate c", 2);
+    shell.failed("firmware install /nowhere", 1);
+    let told = shell.failed("system restart", 1);
+    assert!(told.contains("nothing starts this box again"), "{told}");
     shell.appliance.stop().await;
 }

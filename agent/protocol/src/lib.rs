@@ -8,6 +8,7 @@
 //! | module         | resource |
 //! |----------------|----------|
 //! | [`system`]     | the box: identity, version, health, capabilities; its disks |
+//! | [`firmware`]   | which firmware it runs, and updates of it |
 //! | [`pool`]       | pools on disks |
 //! | [`volume`]     | volumes in pools |
 //! | [`snapshot`]   | volumes as they were at an instant |
@@ -32,6 +33,7 @@
 pub mod bulk;
 pub mod connection;
 pub mod event;
+pub mod firmware;
 pub mod group;
 pub mod host;
 pub mod job;
@@ -60,6 +62,7 @@ pub use connection::{
     NvmeAccess,
 };
 pub use event::{Event, EventKind, KEPT_EVENTS, NotAKind};
+pub use firmware::{ActivateSpec, Firmware, FirmwareSlot, NoSlot, RestartSpec, SlotName};
 pub use group::{
     Group, GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSource, GroupSpec,
     GroupState, GroupUpdate, MemberCopy, MemberSnapshot,

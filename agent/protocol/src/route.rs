@@ -89,6 +89,10 @@ routes! {
     Get    "/v1/system/health"             HealthShow          Reader   "Show health.";
     Post   "/v1/system/freeze"             SystemFreeze        Operator "Take no changes until thawed; I/O goes on.";
     Post   "/v1/system/thaw"               SystemThaw          Operator "Take changes again.";
+    Post   "/v1/system/restart"            SystemRestart       Admin    "Start the box again; hosts wait meanwhile.";
+    Get    "/v1/firmware"                  FirmwareShow        Reader   "Show which firmware runs, and which is started next.";
+    Put    "/v1/firmware/bundle"           FirmwareInstall     Admin    "Write an update to the slot that does not run.";
+    Post   "/v1/firmware/activate"         FirmwareActivate    Admin    "Choose the slot that is started next.";
     Get    "/v1/disks"                     DiskList            Reader   "List the disks of the box.";
     Get    "/v1/pools"                     PoolList            Reader   "List pools.";
     Get    "/v1/pools/{id}"                PoolShow            Reader   "Show a pool.";

@@ -41,9 +41,9 @@ fn has_rule(rule: &str) -> bool {
         .any(|line| line.starts_with(&format!("{rule} = ")))
 }
 
-/// Whether its bytes are a volume's, and no CBOR.
+/// Whether its bytes are a volume's or a firmware's, and no CBOR.
 fn streams(route: &Route) -> bool {
-    route.path.ends_with("/data")
+    route.path.ends_with("/data") || route.path.ends_with("/bundle")
 }
 
 /// What a decoder of the sample's type makes of other bytes.
@@ -67,8 +67,10 @@ fn each_route_stands_in_the_contract_with_its_role_and_bodies() {
             Method::Delete => false,
             Method::Get => !streams(route),
             Method::Put => true,
-            // Nothing is left to show of what was let go of.
-            Method::Post => !route.path.ends_with("/release"),
+            // Nothing is left to show of what was let go of, or goes down.
+            Method::Post => !["/release", "/restart"]
+                .iter()
+                .any(|end| route.path.ends_with(end)),
         };
         assert_eq!(has_rule(&format!("{name}-reply")), gives, "{name}");
     }

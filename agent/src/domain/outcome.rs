@@ -205,6 +205,10 @@ pub fn outcome(
         | Operation::JobCancel
         | Operation::EventList
         | Operation::BulkChange
+        | Operation::SystemRestart
+        | Operation::FirmwareShow
+        | Operation::FirmwareInstall
+        | Operation::FirmwareActivate
         | Operation::VolumeImport
         | Operation::VolumeExport
         | Operation::SnapshotExport => {

@@ -16,6 +16,7 @@ mod clerk;
 mod data;
 mod desk;
 mod events;
+mod firmware;
 mod health;
 mod keeper;
 mod moving;
@@ -39,6 +40,7 @@ use uuid::Uuid;
 
 use crate::domain::view::Look;
 use crate::domain::{Intent, Site};
+use crate::firmware::Updater;
 use crate::lanes::Lanes;
 use crate::reconcile::{Ledger, Reconciler};
 use crate::targetd::{CallError, Targetd};
@@ -77,6 +79,7 @@ struct Shared {
     site: Arc<Site>,
     /// The program that reads images.
     convert: PathBuf,
+    updater: Updater,
     works: Arc<Works>,
     events: Arc<Events>,
     ready: watch::Receiver<bool>,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ashlar_protocol::Name;
 
 use crate::domain::Listens;
+use crate::firmware::FirmwareOptions;
 
 /// What an engine is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct EngineOptions {
     pub targetd_socket: PathBuf,
     /// The program that reads images of disks.
     pub convert: PathBuf,
+    /// What the firmware is updated with.
+    pub firmware: FirmwareOptions,
     /// The box's name.
     pub name: Name,
     /// Where each transport is served.

@@ -118,6 +118,8 @@ impl Engine {
         let promised = intent.generation();
         let intent = Arc::new(RwLock::new(intent));
         let (stop, stopped) = watch::channel(false);
+        let updater = Updater::new(firmware);
+        super::firmware::tidy(&updater);
         let thin = Views::new(targetd.clone());
         let lanes = Lanes::new(targetd.clone());
         let reconciler = Reconciler::new(
@@ -165,7 +167,7 @@ impl Engine {
             reconciler,
             site,
             convert,
-            updater: Updater::new(firmware),
+            updater,
             works: Arc::default(),
             events,
             ready,

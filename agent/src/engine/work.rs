@@ -43,6 +43,8 @@ struct Gauge {
     done: AtomicU64,
     total: AtomicU64,
     cancel: CancellationToken,
+    /// It is not cancelled any more.
+    settled: Mutex<bool>,
     ended: CancellationToken,
 }
 
@@ -52,6 +54,7 @@ impl Meter {
             done: AtomicU64::new(from.done),
             total: AtomicU64::new(from.total.unwrap_or(UNKNOWN)),
             cancel: CancellationToken::new(),
+            settled: Mutex::default(),
             ended: CancellationToken::new(),
         };
         Meter {
@@ -76,6 +79,27 @@ impl Meter {
             done: self.shared.done.load(Ordering::Relaxed),
             total: (total != UNKNOWN).then_some(total),
         }
+    }
+
+    /// From now on it goes on to its end, whoever cancels it; unless somebody has.
+    pub fn settle(&self) -> bool {
+        let mut settled = self.settled();
+        *settled = !self.is_cancelled();
+        *settled
+    }
+
+    /// Has it stop, unless it is too late.
+    fn cancel(&self) -> bool {
+        let settled = self.settled();
+        if !*settled {
+            self.shared.cancel.cancel();
+        }
+        !*settled
+    }
+
+    fn settled(&self) -> MutexGuard<'_, bool> {
+        let settled = self.shared.settled.lock();
+        settled.expect("no holder of this lock panics")
     }
 
     /// Whether it is to stop.
@@ -166,6 +190,12 @@ pub struct Work {
 }
 
 impl Work {
+    /// The job that it is.
+    pub fn job(&self) -> Uuid {
+        let tracked = self.tracked.as_ref();
+        tracked.expect("only its end takes it").job
+    }
+
     /// Its meter, to be told how far it is.
     pub fn meter(&self) -> Meter {
         let tracked = self.tracked.as_ref();
@@ -277,8 +307,10 @@ impl Engine {
             self.take_back(&job).await?;
             return cancelled_already(&self.job(id).await?);
         };
+        if !meter.cancel() {
+            return Err(refused(&job, "cannot be cancelled any more"));
+        }
         tracing::info!(job = %id, object = %job.object, "cancelled");
-        meter.shared.cancel.cancel();
         let ended = tokio::time::timeout(wait, meter.shared.ended.cancelled()).await;
         let job = self.job(id).await?;
         match ended {

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use ashlar_protocol::firmware::BUNDLE_MEDIA_TYPE;
 use ashlar_protocol::{JobState, ObjectKind, ObjectRef, Operation, Problem, ProblemCode};
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -40,26 +41,19 @@ pub(super) struct Transfer {
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-/// Whether an operation's body or answer is what a volume holds.
+/// Whether an operation's body or answer is what a volume holds, or a firmware.
 pub(super) fn moves(operation: Operation) -> bool {
     use Operation as Op;
     matches!(
         operation,
-        Op::VolumeImport | Op::VolumeExport | Op::SnapshotExport
+        Op::VolumeImport | Op::VolumeExport | Op::SnapshotExport | Op::FirmwareInstall
     )
 }
 
 /// What a body says it is, and what the query adds to that.
 pub(super) fn shape(headers: &HeaderMap, query: &Query) -> Result<Shape, Problem> {
     let [raw, extents, image] = Shape::MEDIA_TYPES;
-    let refused = |detail: String| Problem::new(ProblemCode::UnsupportedMediaType, detail);
-    if headers.contains_key(CONTENT_ENCODING) {
-        let detail = "header content-encoding: bodies are taken as they are";
-        return Err(refused(detail.to_owned()));
-    }
-    let text = headers.get(CONTENT_TYPE).map(|value| value.to_str());
-    let text = text.and_then(Result::ok).unwrap_or_default();
-    let media = text.split(';').next().unwrap_or_default().trim();
+    let media = media_type(headers)?;
     if media.eq_ignore_ascii_case(image) {
         return match query.shape() {
             None => Ok(Shape::Image(None)),
@@ -81,11 +75,33 @@ pub(super) fn shape(headers: &HeaderMap, query: &Query) -> Result<Shape, Problem
         .into_iter()
         .find(|format| media.eq_ignore_ascii_case(format.media_type()));
     found.map(Shape::Stream).ok_or_else(|| {
-        let seen = cut(text);
-        refused(format!(
-            "header content-type is {seen:?}, {raw}, {extents} and {image} are taken"
-        ))
+        let taken = format!("{raw}, {extents} and {image} are taken");
+        mistaken(media, &taken)
     })
+}
+
+/// Refuses a body that says it is something else than a bundle.
+pub(super) fn check_bundle(headers: &HeaderMap) -> Result<(), Problem> {
+    match media_type(headers)? {
+        media if media.eq_ignore_ascii_case(BUNDLE_MEDIA_TYPE) => Ok(()),
+        media => Err(mistaken(media, &format!("{BUNDLE_MEDIA_TYPE} is taken"))),
+    }
+}
+
+/// What a body says it is; nothing when it does not.
+fn media_type(headers: &HeaderMap) -> Result<&str, Problem> {
+    if headers.contains_key(CONTENT_ENCODING) {
+        let detail = "header content-encoding: bodies are taken as they are";
+        return Err(Problem::new(ProblemCode::UnsupportedMediaType, detail));
+    }
+    let text = headers.get(CONTENT_TYPE).map(|value| value.to_str());
+    let text = text.and_then(Result::ok).unwrap_or_default();
+    Ok(text.split(';').next().unwrap_or_default().trim())
+}
+
+fn mistaken(media: &str, taken: &str) -> Problem {
+    let detail = format!("header content-type is {:?}, {taken}", cut(media));
+    Problem::new(ProblemCode::UnsupportedMediaType, detail)
 }
 
 pub(super) async fn import(
@@ -107,10 +123,28 @@ pub(super) async fn import(
         length: body.size_hint().exact(),
         bandwidth: transfer.query.bandwidth(),
     };
-    let outcome = match engine
-        .import(what, transfer.context, transfer.closing)
-        .await
-    {
+    let upload = engine.import(what, transfer.context, transfer.closing);
+    taken(upload.await, body).await
+}
+
+/// Takes an update of the firmware.
+pub(super) async fn install(
+    engine: &Engine,
+    transfer: Transfer,
+    mut body: Incoming,
+) -> Result<Reply, Problem> {
+    let Some(length) = body.size_hint().exact() else {
+        waste(&mut body).await;
+        let detail = "header content-length is missing: there has to be room for a bundle";
+        return Err(Problem::new(ProblemCode::MalformedRequest, detail));
+    };
+    let upload = engine.install(length, transfer.context, transfer.closing);
+    taken(upload.await, body).await
+}
+
+/// Has a body taken, and tells what came of it.
+async fn taken(upload: Result<Upload, Problem>, mut body: Incoming) -> Result<Reply, Problem> {
+    let outcome = match upload {
         Ok(Upload::Begun(upload)) => {
             let whole = feed(&upload, &mut body).await;
             upload.finish(whole).await

@@ -107,6 +107,14 @@ async fn perform(
                 }
                 Some(shape?)
             }
+            Operation::FirmwareInstall => {
+                let checked = data::check_bundle(&parts.headers);
+                if checked.is_err() {
+                    data::waste(&mut incoming).await;
+                }
+                checked?;
+                None
+            }
             _ => None,
         };
         let media = shape.map_or("", Shape::media_type);
@@ -124,6 +132,9 @@ async fn perform(
             permit: shared.turns.transfer()?,
         };
         return match shape {
+            None if operation == Operation::FirmwareInstall => {
+                data::install(&shared.engine, transfer, incoming).await
+            }
             Some(shape) => data::import(&shared.engine, transfer, shape, incoming).await,
             None => data::export(&shared.engine, transfer).await,
         };

@@ -42,6 +42,7 @@ pub fn understand(head: &Parts, role: Role) -> Result<(Operation, Option<Uuid>),
     headers::wait(&head.headers)?;
     match matched.route.operation {
         Operation::VolumeImport => drop(data::shape(&head.headers, &query)?),
+        Operation::FirmwareInstall => data::check_bundle(&head.headers)?,
         operation if data::moves(operation) => {}
         _ => headers::check_content_type(&head.headers)?,
     }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ashlar_protocol::{ObjectKind, Operation, Page, Problem, ProblemCode, ReleaseSpec, ThawSpec};
+use ashlar_protocol::{
+    ObjectKind, Operation, Page, Problem, ProblemCode, ReleaseSpec, RestartSpec, ThawSpec,
+};
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -90,6 +92,20 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         Op::BulkChange => {
             let detail = "a bulk request has no place in another";
             Err(Problem::new(ProblemCode::Internal, detail))
+        }
+        Op::FirmwareShow => Reply::ok(&engine.firmware().await?),
+        Op::FirmwareActivate => {
+            let spec = decode(&call.body)?;
+            Reply::ok(&engine.activate(spec, call.context.clone()).await?)
+        }
+        Op::SystemRestart => {
+            let RestartSpec {} = decode(&call.body)?;
+            engine.restart(call.context.clone()).await?;
+            Ok(Reply::gone())
+        }
+        Op::FirmwareInstall => {
+            let detail = "a bundle has no place in a bulk request";
+            Err(Problem::new(ProblemCode::InvalidField, detail))
         }
         Op::VolumeImport | Op::VolumeExport | Op::SnapshotExport => {
             let detail = "what volumes hold has no place in a bulk request";

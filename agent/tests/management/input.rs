@@ -90,6 +90,13 @@ fn headers() -> Vec<Case> {
             "application/json",
         ),
         case(
+            "PUT /v1/firmware/bundle",
+            &[("content-type", MEDIA_TYPE)],
+            "x",
+            UnsupportedMediaType,
+            "application/octet-stream is taken",
+        ),
+        case(
             put,
             &[("content-type", MEDIA_TYPE), ("content-encoding", "gzip")],
             "x",

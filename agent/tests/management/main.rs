@@ -4,6 +4,7 @@
 mod client;
 mod daemon;
 mod events;
+mod firmware;
 mod input;
 mod limits;
 mod raw;

@@ -1,6 +1,6 @@
 //! Who may do what.
 
-use ashlar_protocol::{MEDIA_TYPE, Operation, ProblemCode, ROUTES, Role, Route};
+use ashlar_protocol::{MEDIA_TYPE, Method, Operation, ProblemCode, ROUTES, Role, Route};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Request;
@@ -51,11 +51,13 @@ async fn each_route_asks_for_its_least_role_over_the_wire() {
                 200 => assert!(!route.path.contains("{id}"), "{role} {route:?}"),
                 _ => {
                     let code = answer.problem().code;
-                    let expected = match route.method.as_str() {
-                        _ if route.operation == Operation::VolumeImport => {
+                    let expected = match (route.operation, route.method) {
+                        (Operation::VolumeImport | Operation::FirmwareInstall, _) => {
                             ProblemCode::UnsupportedMediaType
                         }
-                        "PUT" | "POST" => ProblemCode::InvalidField,
+                        // This box has no updater.
+                        (Operation::FirmwareShow, _) => ProblemCode::Unsupported,
+                        (_, Method::Put | Method::Post) => ProblemCode::InvalidField,
                         _ => ProblemCode::NotFound,
                     };
                     assert_eq!(code, expected, "{role} {route:?}");

@@ -8,6 +8,7 @@ use std::time::Duration;
 use ashlar_agent::config::{Listen, Tls};
 use ashlar_agent::domain;
 use ashlar_agent::engine::{Engine, EngineOptions, EngineTask};
+use ashlar_agent::firmware::FirmwareOptions;
 use ashlar_agent::http::Server;
 use ashlar_agent::tls::Material;
 use ashlar_ctl::client::HttpVersion;
@@ -70,6 +71,7 @@ impl Appliance {
         adjust: impl FnOnce(&mut Listen),
     ) -> Appliance {
         let (kernel, targetd) = serve(&dir.path().join("targetd.sock"));
+        std::fs::create_dir_all(dir.path().join("update")).unwrap();
         let (engine, task) = Engine::start(options(dir.path())).await.unwrap();
         engine.ready().await;
         let material = Material::load(files(&pki)).unwrap();
@@ -194,6 +196,7 @@ fn options(dir: &Path) -> EngineOptions {
         state_dir: dir.join("state"),
         targetd_socket: dir.join("targetd.sock"),
         convert: dir.join("convert"),
+        firmware: FirmwareOptions::within(dir),
         name: "box1".parse().unwrap(),
         listens: domain::Listens {
             iscsi: served("127.0.0.1:3260"),

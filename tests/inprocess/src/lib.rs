@@ -7,6 +7,8 @@
 
 mod appliance;
 mod kernel;
+pub mod updater;
 
 pub use appliance::{Appliance, pool, strangers, volume};
 pub use kernel::{DISKS, Kernel, serve};
+pub use updater::Updater;

@@ -13,12 +13,12 @@ use anyhow::{Context, anyhow, bail};
 use ashlar_codec::Limits;
 use ashlar_protocol::bulk::MAX_ITEMS;
 use ashlar_protocol::{
-    AdoptSnapshotSpec, AdoptSpec, BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkSpec, Connection,
-    ConnectionSpec, ExtendSpec, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec,
-    GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostCreated, HostRotation, HostSpec, Job,
-    JobState, MoveSpec, Operation, Pool, PoolGrowth, PoolSpec, PoolUpdate, Problem, ROUTES,
-    ReleaseSpec, RevertSpec, Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec,
-    TransferSpec, Volume, VolumeSpec, VolumeUpdate,
+    ActivateSpec, AdoptSnapshotSpec, AdoptSpec, BulkAnswer, BulkItem, BulkMethod, BulkPath,
+    BulkSpec, Connection, ConnectionSpec, ExtendSpec, Firmware, FreezeSpec, Group, GroupSnapshot,
+    GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostCreated, HostRotation,
+    HostSpec, Job, JobState, MoveSpec, Operation, Pool, PoolGrowth, PoolSpec, PoolUpdate, Problem,
+    ROUTES, ReleaseSpec, RestartSpec, RevertSpec, Snapshot, SnapshotSpec, SnapshotUpdate, System,
+    ThawSpec, TransferSpec, Volume, VolumeSpec, VolumeUpdate,
 };
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -185,6 +185,8 @@ fn words(operation: Operation) -> Option<Words> {
     match operation {
         Op::SystemFreeze => both::<FreezeSpec, System>(),
         Op::SystemThaw => both::<ThawSpec, System>(),
+        Op::SystemRestart => both::<RestartSpec, Job>(),
+        Op::FirmwareActivate => both::<ActivateSpec, Firmware>(),
         Op::PoolCreate => both::<PoolSpec, Pool>(),
         Op::PoolUpdate => both::<PoolUpdate, Pool>(),
         Op::PoolGrow => both::<PoolGrowth, Pool>(),
@@ -338,7 +340,11 @@ mod tests {
 
     #[test]
     fn every_change_can_be_said() {
-        let own = [Operation::VolumeImport, Operation::BulkChange];
+        let own = [
+            Operation::VolumeImport,
+            Operation::FirmwareInstall,
+            Operation::BulkChange,
+        ];
         for route in ROUTES.iter().filter(|route| route.method != Method::Get) {
             let said = words(route.operation).is_some();
             assert_ne!(said, own.contains(&route.operation), "{route:?}");

@@ -11,6 +11,7 @@ mod bulk;
 mod connection;
 mod disk;
 mod event;
+mod firmware;
 mod group;
 mod host;
 mod job;
@@ -68,6 +69,9 @@ enum Noun {
     /// The box: identity, version, health
     #[command(subcommand)]
     System(system::Verb),
+    /// Its firmware: which runs, and updates
+    #[command(subcommand)]
+    Firmware(firmware::Verb),
     /// Its disks
     #[command(subcommand)]
     Disk(disk::Verb),
@@ -135,6 +139,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         let session = Session::open(access)?;
         match noun {
             Noun::System(verb) => system::run(&session, verb).await,
+            Noun::Firmware(verb) => firmware::run(&session, verb).await,
             Noun::Disk(verb) => disk::run(&session, verb).await,
             Noun::Pool(verb) => pool::run(&session, verb).await,
             Noun::Volume(verb) => volume::run(&session, verb).await,

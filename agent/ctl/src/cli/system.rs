@@ -24,6 +24,8 @@ pub enum Verb {
     },
     /// Take changes again
     Thaw,
+    /// Start the box again; hosts wait meanwhile
+    Restart,
 }
 
 pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
@@ -38,6 +40,10 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
         Verb::Thaw => {
             let shown = async || session.client.under_new_ids().system_show().await;
             session.change(session.client.system_thaw(), shown).await
+        }
+        Verb::Restart => {
+            let restart = session.client.system_restart();
+            session.removal(restart, "the box starts again\n").await
         }
         Verb::Health => {
             let health = session.client.health_show().await?;

@@ -1,12 +1,12 @@
 //! One method for each route.
 
 use ashlar_protocol::{
-    AdoptSnapshotSpec, AdoptSpec, Clear, Connection, ConnectionSpec, Disk, Event, ExtendSpec,
-    Extent, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec,
-    GroupUpdate, Health, Host, HostCreated, HostRotation, HostSpec, Job, MoveSpec, Operation, Page,
-    Pool, PoolGrowth, PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, RevertSpec, Snapshot,
-    SnapshotSpec, SnapshotUpdate, System, ThawSpec, ThinDevice, TransferSpec, Usage, Volume,
-    VolumeSpec, VolumeStatistics, VolumeUpdate,
+    ActivateSpec, AdoptSnapshotSpec, AdoptSpec, Clear, Connection, ConnectionSpec, Disk, Event,
+    ExtendSpec, Extent, Firmware, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec,
+    GroupSnapshotUpdate, GroupSpec, GroupUpdate, Health, Host, HostCreated, HostRotation, HostSpec,
+    Job, MoveSpec, Operation, Page, Pool, PoolGrowth, PoolSpec, PoolStatistics, PoolUpdate,
+    ReleaseSpec, RestartSpec, RevertSpec, Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec,
+    ThinDevice, TransferSpec, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -222,6 +222,41 @@ impl Client {
     /// When the call fails.
     pub async fn system_thaw(&self) -> Result<Change<System>, CallError> {
         self.change(Operation::SystemThaw, None, &ThawSpec {}).await
+    }
+
+    /// Has the box start again. It answers before it goes down.
+    ///
+    /// # Errors
+    /// When an update is being installed, or the call fails.
+    pub async fn system_restart(&self) -> Result<Change<()>, CallError> {
+        let operation = Operation::SystemRestart;
+        self.leave_nothing(Exchange {
+            operation,
+            id: None,
+            query: String::new(),
+            body: Some(encode(operation, &RestartSpec {})?),
+        })
+        .await
+    }
+
+    /// Shows which firmware runs, and which is started next.
+    ///
+    /// # Errors
+    /// When the box has no updater, or the call fails.
+    pub async fn firmware_show(&self) -> Result<Firmware, CallError> {
+        self.look(Operation::FirmwareShow, None, String::new())
+            .await
+    }
+
+    /// Chooses the slot that is started next.
+    ///
+    /// # Errors
+    /// When it is not good, an update is being installed, or the call fails.
+    pub async fn firmware_activate(
+        &self,
+        spec: &ActivateSpec,
+    ) -> Result<Change<Firmware>, CallError> {
+        self.change(Operation::FirmwareActivate, None, spec).await
     }
 
     /// Shows health.

@@ -158,6 +158,24 @@ impl Client {
             .map_err(|failure| CallError { operation, failure })
     }
 
+    /// Sends an update of the firmware. Resolves once it is installed. It is sent once: when it
+    /// breaks off, the job under its request id says what came of it.
+    ///
+    /// # Errors
+    /// When the appliance refuses, the body breaks off, or the call fails.
+    pub async fn firmware_install(&self, body: Outgoing) -> Result<Change<JobResult>, CallError> {
+        let operation = Operation::FirmwareInstall;
+        let exchange = Exchange {
+            operation,
+            id: None,
+            query: String::new(),
+            body: None,
+        };
+        let sent = self.upload(&exchange, MediaType::Raw, body).await;
+        sent.and_then(|reply| changed(&reply))
+            .map_err(|failure| CallError { operation, failure })
+    }
+
     /// Reads what a volume holds; refused while it has connections.
     ///
     /// # Errors

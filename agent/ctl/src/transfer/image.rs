@@ -34,6 +34,20 @@ pub async fn import_image(
     (source, format): (Source, ImageFormat),
     watch: Watch,
 ) -> Result<JobResult, TransferError> {
+    let send = async |client: &Client, body| {
+        let media_type = MediaType::Image(format);
+        client.volume_import(volume, media_type, 0, body).await
+    };
+    sent_whole(client, source, watch, send).await
+}
+
+/// Sends all of a file at once, and waits for what its job comes to.
+pub(super) async fn sent_whole(
+    client: &Client,
+    source: Source,
+    watch: Watch,
+    send: impl AsyncFnOnce(&Client, Outgoing) -> Result<Change<JobResult>, CallError>,
+) -> Result<JobResult, TransferError> {
     let client = client.under(client.request_id().unwrap_or_else(Uuid::new_v4));
     let name = source.name().to_owned();
     let (giver, mut body) = Outgoing::new();
@@ -42,8 +56,7 @@ pub async fn import_image(
     }
     let lasts = source.lasts();
     let given = spawn_blocking(move || give(source, giver, &watch));
-    let media_type = MediaType::Image(format);
-    let answer = client.volume_import(volume, media_type, 0, body).await;
+    let answer = send(&client, body).await;
     if answer.is_err() && !lasts && !given.is_finished() {
         // It waits for what may never come.
         return Err(answer.map(drop).map_or_else(Into::into, |()| thread(&name)));

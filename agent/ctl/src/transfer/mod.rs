@@ -12,6 +12,7 @@
 
 mod error;
 mod export;
+mod firmware;
 mod frames;
 mod gather;
 mod image;
@@ -24,6 +25,7 @@ pub(crate) use retry::Patience;
 
 pub use error::TransferError;
 pub use export::{Export, Exported, export};
+pub use firmware::install;
 pub use image::{export_image, import_image};
 pub use import::import;
 pub use source::Source;

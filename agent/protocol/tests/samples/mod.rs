@@ -137,6 +137,19 @@ fn box_itself() -> Vec<Sample> {
         ..blank.clone()
     };
     let (freezing, thawing) = (frozen(Some("a move")), frozen(None));
+    let slot = |name, version: Option<&str>| FirmwareSlot {
+        name,
+        good: version.is_none(),
+        version: version.map(str::to_owned),
+        installed: version.map(|_| 1_800_000_000),
+    };
+    let firmware = Firmware {
+        version: "1.2.3".to_owned(),
+        running: SlotName::A,
+        next: SlotName::B,
+        installing: false,
+        slots: vec![slot(SlotName::A, None), slot(SlotName::B, Some("1.2.4"))],
+    };
     let mut all = vec![
         sample("system-show-reply", system),
         sample("system-show-reply", away),
@@ -150,6 +163,21 @@ fn box_itself() -> Vec<Sample> {
             },
         ),
         sample("system-thaw-request", ThawSpec {}),
+        sample("system-restart-request", RestartSpec {}),
+        sample(
+            "firmware-install-reply",
+            JobResult {
+                written: Some(1 << 27),
+                sha256: Some([7; 32].into()),
+                ..JobResult::default()
+            },
+        ),
+        sample("firmware-show-reply", firmware.clone()),
+        sample("firmware-activate-reply", firmware),
+        sample(
+            "firmware-activate-request",
+            ActivateSpec { slot: SlotName::B },
+        ),
         sample("health-show-reply", health),
     ];
     all.extend(listed("disk-list-reply", vec![blank, taken]));

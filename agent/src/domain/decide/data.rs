@@ -137,7 +137,7 @@ pub(super) fn check_reachable(intent: &Intent, id: Uuid) -> Result<(), Problem> 
 }
 
 /// What long work is done on is left alone.
-pub(super) fn check_idle(intent: &Intent, object: ObjectRef) -> Result<(), Problem> {
+pub fn check_idle(intent: &Intent, object: ObjectRef) -> Result<(), Problem> {
     match intent.work_on(object) {
         Some(job) => {
             let detail = format!("job {job} is at work on {object}");

@@ -137,9 +137,14 @@ pub fn interrupted(intent: &Intent) -> Vec<Edit> {
         _ => None,
     });
     let left: Vec<_> = left.collect();
-    let ended = left
-        .iter()
-        .flat_map(|(id, progress)| ended(intent, *id, *progress, Err(cut_short(*id))));
+    let ended = left.iter().flat_map(|(id, progress)| {
+        let operation = intent.request(*id).map(|record| record.operation);
+        let problem = match operation {
+            Some(Operation::FirmwareInstall) => lost_sight_of(*id),
+            _ => cut_short(*id),
+        };
+        ended(intent, *id, *progress, Err(problem))
+    });
     let jobs: Vec<_> = left.iter().map(|(id, _)| *id).collect();
     ended.chain(scratch::given_back(intent, &jobs)).collect()
 }
@@ -147,6 +152,14 @@ pub fn interrupted(intent: &Intent) -> Vec<Edit> {
 /// Why long work that nobody is at any more has failed.
 pub fn cut_short(id: Uuid) -> Problem {
     let detail = format!("job {id} was cut short; what it did until then stays");
+    about(id, ProblemCode::Interrupted, detail)
+}
+
+/// What the updater is at goes on without us.
+fn lost_sight_of(id: Uuid) -> Problem {
+    let detail = format!(
+        "job {id} was lost sight of; whether the update was installed is told by the firmware"
+    );
     about(id, ProblemCode::Interrupted, detail)
 }
 

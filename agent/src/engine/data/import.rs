@@ -144,7 +144,7 @@ impl Engine {
 }
 
 /// So much is done now; whether to go on.
-pub(super) fn reach(meter: &Meter, done: u64) -> bool {
+pub(in crate::engine) fn reach(meter: &Meter, done: u64) -> bool {
     let before = meter.progress().done;
     meter.advance(done.saturating_sub(before));
     !meter.is_cancelled()
@@ -152,7 +152,7 @@ pub(super) fn reach(meter: &Meter, done: u64) -> bool {
 
 impl Uploading {
     /// Has a thread take the body, and then ends the work with what that comes to.
-    pub(super) fn begin(
+    pub(in crate::engine) fn begin(
         object: ObjectRef,
         work: Work,
         leaving: CancellationToken,
@@ -185,11 +185,26 @@ pub(super) async fn failed(work: Work, problem: Problem) -> Problem {
 }
 
 /// A body as its thread is given it.
-pub(super) struct Pieces {
+pub(in crate::engine) struct Pieces {
     /// `None` says that it is whole.
     given: mpsc::Receiver<Option<Bytes>>,
     /// The connection is being closed from here.
     leaving: CancellationToken,
+}
+
+impl Pieces {
+    /// The next piece; `None` when it is whole.
+    ///
+    /// # Errors
+    /// When there will be no more. `left` says what becomes of what there was.
+    pub(in crate::engine) fn next(
+        &mut self,
+        object: ObjectRef,
+        left: &str,
+    ) -> Result<Option<Bytes>, Problem> {
+        let given = self.given.blocking_recv();
+        given.ok_or_else(|| broken_off(object, left, &self.leaving))
+    }
 }
 
 /// Writes all of a body.
@@ -205,18 +220,17 @@ pub(super) fn write(
     let mut writer = Writer::new(behind, device.size, how, step);
     let problem = |error| write_problem(object, error);
     loop {
-        match body.given.blocking_recv() {
-            Some(Some(piece)) => {
+        match body.next(object, "what was written until then stays") {
+            Ok(Some(piece)) => {
                 if let Err(error) = writer.take(&piece) {
                     keep(object, writer);
                     return Err(problem(error));
                 }
             }
-            Some(None) => return writer.finish().map_err(problem),
-            None => {
+            Ok(None) => return writer.finish().map_err(problem),
+            Err(problem) => {
                 keep(object, writer);
-                let what = "what was written until then stays";
-                return Err(broken_off(object, what, &body.leaving));
+                return Err(problem);
             }
         }
     }

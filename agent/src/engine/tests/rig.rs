@@ -15,6 +15,7 @@ pub(super) use crate::domain::samples::{
 };
 use crate::domain::{Listen, Listens};
 use crate::engine::{Answer, Command, Engine, EngineOptions, EngineTask, Outcome, RequestContext};
+use crate::firmware::FirmwareOptions;
 use crate::store::Options;
 use crate::targetd::fake::FakeTargetd;
 
@@ -42,6 +43,7 @@ pub(super) async fn start_on(
         state_dir: state.to_owned(),
         targetd_socket: fake.socket.clone(),
         convert: state.with_file_name("convert"),
+        firmware: FirmwareOptions::within(state),
         name: "box".parse().unwrap(),
         listens: Listens {
             iscsi: Listen {
