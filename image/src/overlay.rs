@@ -68,6 +68,14 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../appliance/etc/systemd/system/ashlar-agent.service"),
     ),
     (
+        "etc/systemd/system/ashlar-restart.socket",
+        include_str!("../appliance/etc/systemd/system/ashlar-restart.socket"),
+    ),
+    (
+        "etc/systemd/system/ashlar-restart@.service",
+        include_str!("../appliance/etc/systemd/system/ashlar-restart@.service"),
+    ),
+    (
         "etc/systemd/system/ashlar-slot.service",
         include_str!("../appliance/etc/systemd/system/ashlar-slot.service"),
     ),
@@ -196,6 +204,10 @@ const LINKS: &[(&str, &str)] = &[
     (
         "etc/systemd/system/sysinit.target.wants/ashlar-slot.service",
         "/etc/systemd/system/ashlar-slot.service",
+    ),
+    (
+        "etc/systemd/system/sockets.target.wants/ashlar-restart.socket",
+        "/etc/systemd/system/ashlar-restart.socket",
     ),
     (
         "etc/systemd/system/sysinit.target.wants/run-blkio.mount",

@@ -7,6 +7,7 @@ use std::process::Command;
 /// all, 100 is root without any limit.
 const LIMITS: &[(&str, u32)] = &[
     ("ashlar-agent.service", 12),
+    ("ashlar-restart@.service", 8),
     ("ashlar-slot.service", 17),
     ("ashlar-targetd.service", 22),
 ];
@@ -64,6 +65,7 @@ fn no_unit_takes_the_controller_of_limits() {
     let units = [
         include_str!("../appliance/etc/systemd/system/ashlar-targetd.service"),
         include_str!("../appliance/etc/systemd/system/ashlar-agent.service"),
+        include_str!("../appliance/etc/systemd/system/ashlar-restart@.service"),
         include_str!("../appliance/etc/systemd/system/ashlar-slot.service"),
     ];
     let asking = [

@@ -225,11 +225,12 @@ mod tests {
         taken.push("usr/lib/ashlar/on-system-disk".to_owned());
         for program in ["ashlar-agent", "ashlar-targetd"] {
             let units = between(&recipe(program), "SYSTEMD_SERVICE:${PN} = \"", "\"");
-            taken.extend(
-                units
-                    .iter()
-                    .map(|unit| format!("etc/systemd/system/{unit}")),
-            );
+            // The class takes what a socket starts with it.
+            let started = units
+                .iter()
+                .filter_map(|unit| Some(format!("{}@.service", unit.strip_suffix(".socket")?)));
+            let all = started.chain(units.iter().cloned());
+            taken.extend(all.map(|unit| format!("etc/systemd/system/{unit}")));
         }
         taken
     }

@@ -9,11 +9,14 @@ inherit features_check systemd
 
 REQUIRED_DISTRO_FEATURES = "systemd usrmerge"
 
-SYSTEMD_SERVICE:${PN} = "ashlar-agent.service"
+SYSTEMD_SERVICE:${PN} = "ashlar-agent.service ashlar-restart.socket"
 
 do_install:append() {
-    install -D -m 0644 ${S}/image/appliance/etc/systemd/system/ashlar-agent.service \
-        ${D}${systemd_system_unitdir}/ashlar-agent.service
+    install -d ${D}${systemd_system_unitdir}
+    install -m 0644 ${S}/image/appliance/etc/systemd/system/ashlar-agent.service \
+        ${S}/image/appliance/etc/systemd/system/ashlar-restart.socket \
+        ${S}/image/appliance/etc/systemd/system/ashlar-restart@.service \
+        ${D}${systemd_system_unitdir}
 }
 
 RDEPENDS:${PN} = "\
