@@ -343,6 +343,127 @@ fn a_daemon_that_keeps_dying_is_not_well() {
     assert_eq!(settled.esp.names(), CONFIRMED);
 }
 
+/// A box that runs slot a, whose slot b is to be updated, and the pieces of a kernel image.
+fn updated(names: &[&str]) -> Started {
+    let started = Started::started_from("a", names);
+    fs::remove_file(started.esp.0.path().join("bin/dd")).unwrap();
+    for (name, content) in [("part.0", "a new "), ("part.1", "kernel image")] {
+        fs::write(started.esp.0.path().join(name), content).unwrap();
+    }
+    started
+}
+
+impl Started {
+    fn write_kernel(&self, slot: &str) -> Output {
+        let path = |name: &str| self.esp.0.path().join(name).display().to_string();
+        self.run(&format!(
+            "write-kernel {slot} {} {}",
+            path("part.0"),
+            path("part.1")
+        ))
+    }
+}
+
+/// The names of a box after an update has brought slot b a kernel image, and before it is the
+/// primary one.
+const WRITTEN: [&str; 2] = ["ashlar-1-b+0-3.efi", "ashlar-2-a+3.efi"];
+
+#[test]
+fn an_update_goes_from_one_slot_to_the_other_and_each_step_leaves_one_that_starts() {
+    let box_a = updated(&["ashlar-2-a+3.efi", "ashlar-1-b+3.efi"]);
+    let step = |words: &str, names: &[&str], primary: &str| {
+        assert!(box_a.run(words).status.success(), "{words}");
+        assert_eq!(box_a.esp.names(), names, "{words}");
+        assert_eq!(box_a.esp.slot("get-primary").as_deref(), Some(primary));
+    };
+    step("set-state b bad", &WRITTEN, "a");
+    step("remove-kernel b", &["ashlar-2-a+3.efi"], "a");
+    let output = box_a.write_kernel("b");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(box_a.esp.names(), WRITTEN);
+    assert_eq!(box_a.esp.slot("get-primary").as_deref(), Some("a"));
+    let written = fs::read_to_string(box_a.esp.entries().join(WRITTEN[0])).unwrap();
+    assert_eq!(written, "a new kernel image");
+    let names = ["ashlar-2-a+3.efi", "ashlar-3-b+3.efi"];
+    step("set-primary b", &names, "b");
+}
+
+#[test]
+fn what_an_update_left_unfinished_is_no_kernel_image_and_is_removed() {
+    for cut in ["", "half a kernel im"] {
+        let esp = Esp::with(&["ashlar-2-a+3.efi"]);
+        fs::write(esp.entries().join("ashlar-unfinished"), cut).unwrap();
+        assert_eq!(esp.slot("get-primary").as_deref(), Some("a"));
+        assert_eq!(esp.slot("get-state b").as_deref(), Some("bad"));
+        assert_eq!(esp.names(), ["ashlar-2-a+3.efi"]);
+        assert!(esp.complaint("set-primary b").contains("no kernel image"));
+    }
+}
+
+/// The check of the file system leaves one of the two names empty, whichever.
+#[test]
+fn a_cut_while_a_kernel_image_gets_its_name_leaves_it_or_none() {
+    let names = ["ashlar-2-a+3.efi", "ashlar-unfinished", WRITTEN[0]];
+    for (emptied, left) in [(names[1], &WRITTEN[..]), (names[2], &names[..1])] {
+        let cut = updated(&names);
+        fs::write(cut.esp.entries().join(emptied), "").unwrap();
+        assert_eq!(cut.esp.slot("get-primary").as_deref(), Some("a"));
+        assert_eq!(cut.esp.names(), left);
+        assert!(cut.write_kernel("b").status.success());
+        assert_eq!(cut.esp.names(), WRITTEN);
+    }
+}
+
+#[test]
+fn a_kernel_image_that_is_not_on_the_disk_as_it_was_gets_no_name() {
+    for (program, does) in [
+        ("dd", "echo something else"),
+        ("dd", "exit 1"),
+        ("sync", "exit 1"),
+    ] {
+        let failing = updated(&["ashlar-2-a+3.efi", "ashlar-1-b+0-3.efi"]);
+        failing.answers(program, does);
+        let output = failing.write_kernel("b");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(complaint.contains("cannot be written"), "{complaint}");
+        assert_eq!(failing.esp.names(), ["ashlar-2-a+3.efi"]);
+    }
+}
+
+#[test]
+fn the_slot_that_runs_keeps_its_kernel_image() {
+    let running = updated(&COUNTED);
+    for output in [running.run("remove-kernel a"), running.write_kernel("a")] {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            complaint.contains("the one that was started"),
+            "{complaint}"
+        );
+        assert_eq!(running.esp.names(), COUNTED);
+    }
+}
+
+#[test]
+fn a_kernel_image_is_of_files_that_are_there() {
+    let missing = updated(&COUNTED);
+    let output = missing.run("write-kernel b /nowhere/kernel.efi");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains("no file /nowhere"), "{complaint}");
+    fs::write(missing.esp.0.path().join("part.0"), "").unwrap();
+    fs::write(missing.esp.0.path().join("part.1"), "").unwrap();
+    assert_eq!(missing.esp.names(), COUNTED);
+    assert!(!missing.write_kernel("b").status.success());
+    assert_eq!(missing.esp.names(), ["ashlar-2-a+2-1.efi"]);
+}
+
+#[test]
+fn of_two_slots_of_one_order_the_one_made_primary_comes_first() {
+    let esp = Esp::with(&["ashlar-1-a+3.efi", "ashlar-1-b+0-3.efi"]);
+    esp.slot("set-primary b").unwrap();
+    assert_eq!(esp.names(), ["ashlar-1-a+3.efi", "ashlar-2-b+3.efi"]);
+    assert_eq!(esp.slot("get-primary").as_deref(), Some("b"));
+}
+
 #[test]
 fn a_partition_is_the_systems_by_the_disk_that_the_root_is_on() {
     let directory = tempfile::tempdir().unwrap();
