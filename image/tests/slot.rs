@@ -457,6 +457,19 @@ fn a_kernel_image_is_of_files_that_are_there() {
 }
 
 #[test]
+fn what_there_is_to_fall_back_to_is_kept_until_the_slot_that_runs_is_good() {
+    let unconfirmed = updated(&["ashlar-2-a+2-1.efi", "ashlar-1-b+3.efi"]);
+    let output = unconfirmed.run("set-state b bad");
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains("not known to be good"), "{complaint}");
+    assert_eq!(unconfirmed.esp.names(), COUNTED);
+    // A slot that is bad already is nothing to fall back to, and an update may be what helps.
+    let last = updated(&["ashlar-2-a+0-3.efi", "ashlar-1-b+0-3.efi"]);
+    assert!(last.run("set-state b bad").status.success());
+    assert!(last.run("set-state a bad").status.success());
+}
+
+#[test]
 fn of_two_slots_of_one_order_the_one_made_primary_comes_first() {
     let esp = Esp::with(&["ashlar-1-a+3.efi", "ashlar-1-b+0-3.efi"]);
     esp.slot("set-primary b").unwrap();
