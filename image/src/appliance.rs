@@ -12,15 +12,19 @@ use crate::recipe::Recipe;
 use crate::slot::{Root, Slot};
 use crate::tools::Tools;
 use crate::uki::SigningKey;
+use crate::update::{self, UpdateSigner};
 use crate::{BuildError, overlay, sizes};
 
 const RECIPE: Recipe = Recipe {
     name: "appliance",
     variant: "essential",
     packages: &[
+        "dbus",
         "dosfstools",
         "iproute2",
         "kmod",
+        "rauc",
+        "rauc-service",
         "systemd-sysv",
         "thin-provisioning-tools",
         "udev",
@@ -39,6 +43,9 @@ pub const AGENT_UID: u32 = 990;
 
 const MODULES: &str = include_str!("../appliance/modules.txt");
 
+/// The version of the firmware, where nobody says another.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// What an appliance is made of.
 #[derive(Clone, Debug)]
 pub struct ApplianceInputs {
@@ -48,8 +55,15 @@ pub struct ApplianceInputs {
     pub targetd: PathBuf,
     /// What the agent starts to read a disk image of a stranger's.
     pub convert: PathBuf,
+    /// What the firmware says that it is: three numbers, as in [`VERSION`].
+    pub version: String,
     /// What signs all that the machine's firmware starts, or nothing does.
     pub signing: Option<SigningKey>,
+    /// The authority, in PEM, of those who sign updates. Without one there are none. A list of
+    /// revoked certificates in the same file is heeded.
+    pub update_certificate: Option<PathBuf>,
+    /// The lowest version that the firmware accepts as an update.
+    pub security_floor: Option<String>,
     /// Where builds are kept; made if missing.
     pub cache: PathBuf,
 }
@@ -72,7 +86,74 @@ pub struct Appliance {
 
 /// Builds the appliance, or finds it in the cache.
 pub fn appliance(inputs: &ApplianceInputs) -> Result<Appliance, BuildError> {
+    with_parts(inputs, |cache, parts| {
+        let key = parts.root_key()?;
+        let built = cache.entry(ROOT, &key, |partial| parts.build_root(partial))?;
+        let root = Root::read(&built)?;
+        let key = parts.disk_key(&key)?;
+        let entry = cache.entry("appliance-disk", &key, |partial| {
+            parts.build_disk(&root, partial)
+        })?;
+        Ok(Appliance {
+            disk: entry.join("disk.img"),
+            cmdline: cmdline(&root.cmdline(Slot::A)),
+            sizes: built.join(SIZES),
+            kernel: parts.boot.vmlinux.clone(),
+            initrd: parts.boot.initrd.clone(),
+        })
+    })
+}
+
+/// Builds a bundle that updates boxes to the same firmware, or finds it in the cache.
+pub fn bundle(inputs: &ApplianceInputs, signer: &UpdateSigner) -> Result<PathBuf, BuildError> {
+    let signer = signer.found()?;
+    with_parts(inputs, |cache, parts| {
+        let root_key = parts.root_key()?;
+        let mut key = parts
+            .kernel_key(&root_key)?
+            .with(update::parts(&inputs.version));
+        for file in signer.files() {
+            key = key.with_file(file)?;
+        }
+        let entry = cache.entry("bundle", &key, |partial| {
+            // A disk's root may be another: it is not to be built again each time.
+            let built = match cache.find(ROOT, &root_key) {
+                Some(built) => built,
+                None => cache.entry("bundle-root", &root_key, |partial| {
+                    parts.build_root(partial)
+                })?,
+            };
+            let root = Root::read(&built)?;
+            update::pack(
+                parts.tools,
+                &inputs.version,
+                &root.image,
+                &signer,
+                partial,
+                |slot, out| {
+                    let cmdline = esp_cmdline(&root.cmdline(slot));
+                    parts.esp().kernel(slot, &cmdline, out)
+                },
+            )
+        })?;
+        Ok(entry.join(update::BUNDLE))
+    })
+}
+
+/// Has what everything is made of at hand.
+fn with_parts<T>(
+    inputs: &ApplianceInputs,
+    build: impl FnOnce(&Cache, &Parts<'_>) -> Result<T, BuildError>,
+) -> Result<T, BuildError> {
+    for version in [&inputs.version].into_iter().chain(&inputs.security_floor) {
+        update::checked(version)?;
+    }
     let signing = inputs.signing.as_ref().map(SigningKey::found).transpose()?;
+    let trusted = inputs
+        .update_certificate
+        .as_ref()
+        .map(|path| fs::read_to_string(path).map_err(BuildError::io("read", path)))
+        .transpose()?;
     let cache = Cache::open(&inputs.cache)?;
     let boot = boot(&cache)?;
     let tools = Tools::unpack(&cache)?;
@@ -83,23 +164,13 @@ pub fn appliance(inputs: &ApplianceInputs) -> Result<Appliance, BuildError> {
         tools: &tools,
         inputs,
         signing: signing.as_ref(),
+        trusted: trusted.as_deref(),
     };
-    let key = parts.root_key()?;
-    let built = cache.entry("appliance-root", &key, |partial| parts.build_root(partial))?;
-    let root = Root::read(&built)?;
-    let key = parts.disk_key(&key)?;
-    let entry = cache.entry("appliance-disk", &key, |partial| {
-        parts.build_disk(&root, partial)
-    })?;
-    Ok(Appliance {
-        disk: entry.join("disk.img"),
-        cmdline: cmdline(&root.cmdline(Slot::A)),
-        sizes: built.join(SIZES),
-        kernel: boot.vmlinux,
-        initrd: boot.initrd,
-    })
+    build(&cache, &parts)
 }
 
+/// The kind of what [`Parts::build_root`] makes, in the cache.
+const ROOT: &str = "appliance-root";
 const SIZES: &str = "sizes";
 
 /// A kernel that panics starts the machine again, which takes a try off the slot.
@@ -124,6 +195,8 @@ struct Parts<'a> {
     tools: &'a Tools,
     inputs: &'a ApplianceInputs,
     signing: Option<&'a SigningKey>,
+    /// The content of what updates are verified with.
+    trusted: Option<&'a str>,
 }
 
 impl Parts<'_> {
@@ -132,6 +205,9 @@ impl Parts<'_> {
             .fold(RECIPE.key().with(Tools::key().digest()), Key::with)
             .with(MODULES)
             .with(self.boot.modules.version())
+            .with(update::os_release(&self.inputs.version))
+            .with(self.system_conf())
+            .with(self.trusted.unwrap_or_default())
             .with_file(&self.boot.initrd)?
             .with_file(&self.inputs.agent)?
             .with_file(&self.inputs.targetd)?
@@ -148,11 +224,15 @@ impl Parts<'_> {
     }
 
     fn disk_key(&self, root: &Key) -> Result<Key, BuildError> {
+        let kernel = self.kernel_key(root)?;
+        Ok(kernel.with(LOADER_CONF).with(disk::layout()))
+    }
+
+    /// Identifies a root with its kernel images.
+    fn kernel_key(&self, root: &Key) -> Result<Key, BuildError> {
         let key = Key::default()
             .with(root.digest())
             .with(esp_cmdline(""))
-            .with(LOADER_CONF)
-            .with(disk::layout())
             .with_file(&self.boot.kernel)?;
         match self.signing {
             Some(signing) => key.with_file(&signing.key)?.with_file(&signing.certificate),
@@ -162,12 +242,8 @@ impl Parts<'_> {
 
     fn build_disk(&self, root: &Root, partial: &Path) -> Result<(), BuildError> {
         let content = partial.join("esp");
-        let esp = Esp {
-            tools: self.tools,
-            boot: self.boot,
-            signing: self.signing,
-        };
-        esp.fill(&content, |slot| esp_cmdline(&root.cmdline(slot)))?;
+        self.esp()
+            .fill(&content, |slot| esp_cmdline(&root.cmdline(slot)))?;
         let path = partial.join("disk.img");
         let disk = Disk::create(&path)?;
         disk.write_esp(&content)?;
@@ -179,12 +255,34 @@ impl Parts<'_> {
         fs::remove_dir_all(&content).map_err(BuildError::io("remove", &content))
     }
 
+    fn esp(&self) -> Esp<'_> {
+        Esp {
+            tools: self.tools,
+            boot: self.boot,
+            version: &self.inputs.version,
+            signing: self.signing,
+        }
+    }
+
+    fn system_conf(&self) -> String {
+        update::system_conf(self.inputs.security_floor.as_deref(), self.trusted)
+    }
+
     fn stage(&self, place: PathBuf) -> Result<Stage, BuildError> {
         let stage = Stage::copy(self.tree, place)?;
         overlay::apply(&stage)?;
         stage.add("usr/sbin/ashlar-agent", 0o755, &self.inputs.agent)?;
         stage.add("usr/sbin/ashlar-targetd", 0o755, &self.inputs.targetd)?;
         stage.add("usr/sbin/ashlar-convert", 0o755, &self.inputs.convert)?;
+        stage.write(
+            "usr/lib/os-release",
+            0o644,
+            update::os_release(&self.inputs.version),
+        )?;
+        stage.write("etc/rauc/system.conf", 0o644, self.system_conf())?;
+        if let Some(trusted) = self.trusted {
+            stage.write(update::KEYRING, 0o644, trusted)?;
+        }
         let modules = self.boot.modules.closure(MODULES)?;
         self.boot.modules.install(&modules, stage.root())?;
         Ok(stage)

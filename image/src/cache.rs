@@ -71,16 +71,22 @@ impl Cache {
         key: &Key,
         build: impl FnOnce(&Path) -> Result<(), BuildError>,
     ) -> Result<PathBuf, BuildError> {
-        let path = self.directory.join(key.name(kind));
-        if path.is_dir() {
+        if let Some(path) = self.find(kind, key) {
             return Ok(path);
         }
+        let path = self.directory.join(key.name(kind));
         self.remove_kind(kind)?;
         let partial = self.directory.join(format!("{kind}-partial"));
         fs::create_dir(&partial).map_err(BuildError::io("create", &partial))?;
         build(&partial)?;
         fs::rename(&partial, &path).map_err(BuildError::io("rename", &partial))?;
         Ok(path)
+    }
+
+    /// The directory built under this key, if it is there.
+    pub(crate) fn find(&self, kind: &str, key: &Key) -> Option<PathBuf> {
+        let path = self.directory.join(key.name(kind));
+        path.is_dir().then_some(path)
     }
 
     fn remove_kind(&self, kind: &str) -> Result<(), BuildError> {

@@ -81,6 +81,12 @@ pub enum BuildError {
         /// The partition's size in bytes.
         room: u64,
     },
+    /// Nobody can say which of two such versions is the newer.
+    #[error("{version} is no version of three numbers, such as 1.2.3")]
+    Version {
+        /// What was to be one.
+        version: String,
+    },
     /// A state file's path leads out of the state partition.
     #[error("{} is no plain relative path", path.display())]
     StatePath {

@@ -26,6 +26,7 @@ pub(crate) const LOADER_CONF: &str = "timeout menu-disabled\neditor no\nauto-ent
 pub(crate) struct Esp<'a> {
     pub tools: &'a Tools,
     pub boot: &'a Boot,
+    pub version: &'a str,
     pub signing: Option<&'a SigningKey>,
 }
 
@@ -45,16 +46,22 @@ impl Esp<'_> {
         self.loader(&directory.join("EFI/BOOT/BOOTX64.EFI"))?;
         for slot in Slot::ALL {
             let out = directory.join("EFI/Linux").join(slot.entry());
-            uki(
-                self.tools,
-                self.boot,
-                slot,
-                &cmdline(slot),
-                self.signing,
-                &out,
-            )?;
+            self.kernel(slot, &cmdline(slot), &out)?;
         }
         Ok(())
+    }
+
+    /// Makes the kernel image of a slot.
+    pub(crate) fn kernel(&self, slot: Slot, cmdline: &str, out: &Path) -> Result<(), BuildError> {
+        uki(
+            self.tools,
+            self.boot,
+            slot,
+            self.version,
+            cmdline,
+            self.signing,
+            out,
+        )
     }
 
     fn loader(&self, out: &Path) -> Result<(), BuildError> {

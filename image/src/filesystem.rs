@@ -71,7 +71,8 @@ impl Stage {
     }
 }
 
-fn restrict(path: &Path, mode: u32) -> Result<(), BuildError> {
+/// Sets a file's permissions.
+pub(crate) fn restrict(path: &Path, mode: u32) -> Result<(), BuildError> {
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
         .map_err(BuildError::io("restrict", path))
 }

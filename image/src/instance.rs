@@ -73,9 +73,11 @@ impl fmt::Debug for StateFile {
 
 /// What the daemons keep on the state partition, and whose it is.
 const DIRECTORIES: &[(&str, Owner)] = &[
+    ("rauc", Owner::Root),
     ("store", Owner::Agent),
     ("targetd", Owner::Root),
     ("tls", Owner::Agent),
+    ("update", Owner::Agent),
 ];
 
 /// Writes the disk of one box to `out`, replacing what is there. The copy is sparse and its own:

@@ -38,9 +38,10 @@ mod slot;
 mod test_shell;
 mod tools;
 mod uki;
+mod update;
 mod vmlinux;
 
-pub use appliance::{AGENT_UID, Appliance, ApplianceInputs, appliance};
+pub use appliance::{AGENT_UID, Appliance, ApplianceInputs, VERSION, appliance, bundle};
 pub use disk::ESP_OFFSET;
 pub use error::BuildError;
 pub use initiator::{Initiator, initiator};
@@ -48,6 +49,7 @@ pub use instance::{Owner, StateFile, copy, instance};
 pub use slot::Slot;
 pub use test_shell::{SHELL_PORT, TEST_SHELL_CMDLINE, test_shell_qemu_args};
 pub use uki::SigningKey;
+pub use update::UpdateSigner;
 
 /// The Debian packages that building needs on the machine itself.
 pub const HOST_PACKAGES: &[&str] = &[

@@ -20,7 +20,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Image {
     /// The appliance's disk, to be flashed or booted
-    Appliance(Flash),
+    Appliance(Box<Flash>),
     /// A machine that uses what an appliance serves
     Initiator,
     /// The Debian packages that building needs
@@ -44,6 +44,15 @@ struct Flash {
     /// Its certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "sign_key")]
     sign_certificate: Option<PathBuf>,
+    /// What the firmware says that it is
+    #[arg(long, default_value = ashlar_image::VERSION)]
+    version: String,
+    /// The authority, in PEM, of those who sign updates; without one there are none
+    #[arg(long, value_name = "FILE")]
+    update_certificate: Option<PathBuf>,
+    /// The lowest version that is accepted as an update
+    #[arg(long, value_name = "VERSION")]
+    security_floor: Option<String>,
     /// Where to write the disk
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -58,7 +67,10 @@ fn main() -> Result<()> {
                 agent: flash.agent,
                 targetd: flash.targetd,
                 convert: flash.convert,
+                version: flash.version,
                 signing: signing.map(|(key, certificate)| SigningKey { key, certificate }),
+                update_certificate: flash.update_certificate,
+                security_floor: flash.security_floor,
                 cache,
             })?;
             ashlar_image::copy(&built.disk, &flash.out)?;

@@ -56,6 +56,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../appliance/etc/systemd/system/emergency.service.d/ashlar.conf"),
     ),
     (
+        "etc/systemd/system/rauc.service",
+        include_str!("../appliance/etc/systemd/system/rauc.service"),
+    ),
+    (
         "etc/systemd/system/run-blkio.mount",
         include_str!("../appliance/etc/systemd/system/run-blkio.mount"),
     ),
@@ -79,10 +83,22 @@ const FILES: &[(&str, &str)] = &[
         "etc/systemd/system/ashlar-slot.service",
         include_str!("../appliance/etc/systemd/system/ashlar-slot.service"),
     ),
+    (
+        "etc/systemd/system/systemd-networkd.service.d/ashlar.conf",
+        include_str!("../appliance/etc/systemd/system/systemd-networkd.service.d/ashlar.conf"),
+    ),
+    (
+        "usr/share/dbus-1/system.d/de.pengutronix.rauc.conf",
+        include_str!("../appliance/usr/share/dbus-1/system.d/de.pengutronix.rauc.conf"),
+    ),
 ];
 
 /// Programs with their text, for everybody to run.
 const PROGRAMS: &[(&str, &str)] = &[
+    (
+        "usr/lib/ashlar/accept",
+        include_str!("../appliance/usr/lib/ashlar/accept"),
+    ),
     (
         "usr/lib/ashlar/on-system-disk",
         include_str!("../appliance/usr/lib/ashlar/on-system-disk"),
@@ -123,11 +139,13 @@ const MASKED: &[&str] = &[
     "systemd-creds.socket",
     "systemd-firstboot.service",
     "systemd-hibernate-clear.service",
+    "systemd-hostnamed.service",
     "systemd-hostnamed.socket",
     "systemd-hwdb-update.service",
     "systemd-initctl.socket",
     "systemd-journal-catalog-update.service",
     "systemd-journal-flush.service",
+    "systemd-localed.service",
     "systemd-logind.service",
     "systemd-machine-id-commit.service",
     "systemd-networkd-persistent-storage.service",
@@ -143,6 +161,7 @@ const MASKED: &[&str] = &[
     "systemd-rfkill.socket",
     "systemd-sysext.socket",
     "systemd-sysusers.service",
+    "systemd-timedated.service",
     "systemd-tmpfiles-clean.timer",
     "systemd-tmpfiles-setup-dev-early.service",
     "systemd-tpm2-setup-early.service",
@@ -197,6 +216,11 @@ const NO_RULES: &[&str] = &[
 ];
 
 const LINKS: &[(&str, &str)] = &[
+    // Only the socket is there from the start: the bus is for whoever calls the updater.
+    (
+        "etc/systemd/system/multi-user.target.wants/dbus.service",
+        "/dev/null",
+    ),
     (
         "etc/systemd/system/multi-user.target.wants/systemd-networkd.service",
         "/usr/lib/systemd/system/systemd-networkd.service",

@@ -126,7 +126,7 @@ impl Root {
     /// verifies and mounts this.
     pub(crate) fn cmdline(&self, slot: Slot) -> String {
         format!(
-            "ashlar.slot={slot} root=PARTLABEL={} rootfstype=erofs ashlar.verity={}:{} ro",
+            "ashlar.slot={slot} rauc.slot={slot} root=PARTLABEL={} rootfstype=erofs ashlar.verity={}:{} ro",
             slot.partition(),
             self.blocks,
             self.hash

@@ -35,6 +35,7 @@ pub(crate) fn uki(
     tools: &Tools,
     boot: &Boot,
     slot: Slot,
+    version: &str,
     cmdline: &str,
     signing: Option<&SigningKey>,
     out: &Path,
@@ -49,7 +50,7 @@ pub(crate) fn uki(
         .arg(file("output", out))
         .arg(format!("--uname={}", boot.modules.version()))
         .arg(format!("--cmdline={cmdline}"))
-        .arg(format!("--os-release={}", release(slot)));
+        .arg(format!("--os-release={}", release(slot, version)));
     if let Some(signing) = signing {
         build
             .arg("--signtool=sbsign")
@@ -79,8 +80,7 @@ pub(crate) fn sign(
 
 /// What the loader shows. No `ID`: with one it would order slots by their versions, and a box
 /// could never go back to an older one; without, their names alone decide.
-fn release(slot: Slot) -> String {
-    let version = env!("CARGO_PKG_VERSION");
+fn release(slot: Slot, version: &str) -> String {
     format!("PRETTY_NAME=\"Ashlar {version}, slot {slot}\"\nVERSION_ID={version}\n")
 }
 
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn the_loader_orders_slots_by_their_names_alone() {
         for slot in Slot::ALL {
-            let release = release(slot);
+            let release = release(slot, "1.2.3");
             assert!(release.contains(&format!("slot {slot}")));
             for key in ["ID=", "IMAGE_ID=", "IMAGE_VERSION="] {
                 assert!(

@@ -10,6 +10,7 @@ const LIMITS: &[(&str, u32)] = &[
     ("ashlar-restart@.service", 8),
     ("ashlar-slot.service", 17),
     ("ashlar-targetd.service", 22),
+    ("rauc.service", 16),
 ];
 
 #[test]

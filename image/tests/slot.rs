@@ -477,6 +477,49 @@ fn of_two_slots_of_one_order_the_one_made_primary_comes_first() {
     assert_eq!(esp.slot("get-primary").as_deref(), Some("b"));
 }
 
+/// Whether a box takes a bundle: its status.
+fn accepts(floor: &str, manifest: &str) -> Option<i32> {
+    let directory = tempfile::tempdir().unwrap();
+    let conf = directory.path().join("system.conf");
+    fs::write(&conf, format!("[system]\ncompatible=box-1\n{floor}\n")).unwrap();
+    let manifest = format!("[update]\n{manifest}\n[bundle]\nformat=verity\n");
+    fs::write(directory.path().join("manifest.raucm"), manifest).unwrap();
+    let output = Command::new(program("accept"))
+        .env("ACCEPT_CONF", conf)
+        .env("RAUC_BUNDLE_MOUNT_POINT", directory.path())
+        .output()
+        .unwrap();
+    output.status.code()
+}
+
+#[test]
+fn a_bundle_for_other_boxes_is_not_accepted_whatever_the_caller_asked_for() {
+    assert_eq!(accepts("", "compatible=box-1\nversion=1.0.0"), Some(0));
+    for other in [
+        "compatible=box-2",
+        "compatible=",
+        "",
+        "compatible=box-1\ncompatible=box-2",
+    ] {
+        assert_eq!(accepts("", other), Some(10), "{other}");
+    }
+}
+
+#[test]
+fn a_bundle_older_than_the_floor_is_not_accepted_whatever_the_caller_asked_for() {
+    let status = |version: &str| {
+        let manifest = format!("compatible=box-1\n{version}");
+        accepts("min-bundle-version=1.10.0", &manifest)
+    };
+    for good in ["1.10.0", "1.10.1-rc.1", "1.10.0+1", "2.0.0", "10.0.0"] {
+        assert_eq!(status(&format!("version={good}")), Some(0), "{good}");
+    }
+    for bad in ["1.9.9", "1.10.0-rc.1", "0.99.99", ""] {
+        assert_eq!(status(&format!("version={bad}")), Some(11), "{bad}");
+    }
+    assert_eq!(status(""), Some(11));
+}
+
 #[test]
 fn a_partition_is_the_systems_by_the_disk_that_the_root_is_on() {
     let directory = tempfile::tempdir().unwrap();

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use ashlar_image::ApplianceInputs;
 use serde::{Deserialize, Serialize};
 
+use crate::Updates;
 use crate::site::end_machines;
 
 /// Files built once for all sites.
@@ -16,6 +18,10 @@ pub struct Parts {
     pub initiator: Bootable,
     /// Static programs for use in guests, by folder.
     pub programs: PathBuf,
+    /// Where images were built.
+    pub cache: PathBuf,
+    /// Who signs updates.
+    pub updates: Updates,
     /// Where sites and answers to probes are kept.
     pub work: PathBuf,
 }
@@ -80,6 +86,31 @@ impl Parts {
         std::fs::create_dir_all(&self.work)?;
         std::fs::write(&path, serde_json::to_vec_pretty(self)?)?;
         Ok((VARIABLE, path))
+    }
+
+    /// What appliances are made of: programs by folder, and updates by these.
+    pub fn inputs(programs: &Path, cache: &Path, updates: Option<&Updates>) -> ApplianceInputs {
+        ApplianceInputs {
+            agent: programs.join("ashlar-agent"),
+            targetd: programs.join("ashlar-targetd"),
+            convert: programs.join("ashlar-convert"),
+            version: ashlar_image::VERSION.to_owned(),
+            signing: None,
+            update_certificate: updates.map(Updates::authority),
+            security_floor: None,
+            cache: cache.to_owned(),
+        }
+    }
+
+    /// Builds a bundle that updates a site's appliance to the same firmware under another version,
+    /// signed by one of [`Updates::signer`]. It is there until another one is built.
+    pub fn bundle(&self, version: &str, signer: &str) -> anyhow::Result<PathBuf> {
+        let inputs = ApplianceInputs {
+            version: version.to_owned(),
+            ..Parts::inputs(&self.programs, &self.cache, Some(&self.updates))
+        };
+        let built = ashlar_image::bundle(&inputs, &self.updates.signer(signer));
+        built.context("building a bundle")
     }
 
     /// Where machines are kept that have booted once for all.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use ashlar_image::{Appliance, ApplianceInputs, SigningKey};
-use ashlar_site::Parts;
+use ashlar_image::{ApplianceInputs, SigningKey, UpdateSigner};
+use ashlar_site::{Parts, Updates};
 
 use crate::host;
 
@@ -67,22 +67,33 @@ pub fn parts() -> anyhow::Result<Parts> {
     let programs = programs()?;
     let cache = target().join("image");
     eprintln!("building the images (the first time takes some minutes)");
-    let appliance = appliance(&programs, &cache, None)?;
+    let updates = Updates::at(&target().join("update"))?;
+    let inputs = Parts::inputs(&programs, &cache, Some(&updates));
+    let appliance = ashlar_image::appliance(&inputs)?;
     let initiator = ashlar_image::initiator(&cache)?;
     Ok(Parts {
         appliance: appliance.into(),
         initiator: initiator.into(),
         programs,
+        cache,
+        updates,
         work: target().join("vm"),
     })
 }
 
-/// What the flashable image is to be like.
+/// What is the same of an image and of a bundle that updates a box to it.
 #[derive(clap::Args)]
-pub struct Flash {
-    /// Where to copy it; it stays among what was built otherwise.
+struct Firmware {
+    /// What the firmware says that it is.
+    #[arg(long, default_value = ashlar_image::VERSION)]
+    version: String,
+    /// The authority, in PEM, of those who sign updates of this firmware; without one it takes
+    /// none. Lists of revoked certificates behind it are heeded.
     #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    update_certificate: Option<PathBuf>,
+    /// The lowest version that this firmware accepts as an update.
+    #[arg(long, value_name = "VERSION")]
+    security_floor: Option<String>,
     /// The private key, in PEM, that signs what the machine's firmware starts.
     #[arg(long, value_name = "FILE", requires = "sign_certificate")]
     sign_key: Option<PathBuf>,
@@ -91,15 +102,37 @@ pub struct Flash {
     sign_certificate: Option<PathBuf>,
 }
 
+impl Firmware {
+    fn inputs(self) -> anyhow::Result<ApplianceInputs> {
+        host::prepare()?;
+        host::require_root()?;
+        let programs = programs()?;
+        let signing = self.sign_key.zip(self.sign_certificate);
+        Ok(ApplianceInputs {
+            version: self.version,
+            signing: signing.map(|(key, certificate)| SigningKey { key, certificate }),
+            update_certificate: self.update_certificate,
+            security_floor: self.security_floor,
+            ..Parts::inputs(&programs, &target().join("image"), None)
+        })
+    }
+}
+
+/// What the flashable image is to be like.
+#[derive(clap::Args)]
+pub struct Flash {
+    #[command(flatten)]
+    firmware: Firmware,
+    /// Where to copy it; it stays among what was built otherwise.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
 /// Builds the appliance's image, says where it is and what takes room in it.
 pub fn image(flash: Flash) -> anyhow::Result<()> {
-    host::prepare()?;
-    host::require_root()?;
-    let programs = programs()?;
+    let inputs = flash.firmware.inputs()?;
     eprintln!("building the image (the first time takes some minutes)");
-    let signing = flash.sign_key.zip(flash.sign_certificate);
-    let signing = signing.map(|(key, certificate)| SigningKey { key, certificate });
-    let built = appliance(&programs, &target().join("image"), signing)?;
+    let built = ashlar_image::appliance(&inputs)?;
     let place = match flash.out {
         Some(out) => {
             ashlar_image::copy(&built.disk, &out)?;
@@ -112,18 +145,38 @@ pub fn image(flash: Flash) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn appliance(
-    programs: &Path,
-    cache: &Path,
-    signing: Option<SigningKey>,
-) -> anyhow::Result<Appliance> {
-    Ok(ashlar_image::appliance(&ApplianceInputs {
-        agent: programs.join("ashlar-agent"),
-        targetd: programs.join("ashlar-targetd"),
-        convert: programs.join("ashlar-convert"),
-        signing,
-        cache: cache.to_owned(),
-    })?)
+/// What an update is to be like.
+#[derive(clap::Args)]
+pub struct Update {
+    #[command(flatten)]
+    firmware: Firmware,
+    /// The private key, in PEM, that signs the bundle.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// Its certificate, in PEM, for the signing of code.
+    #[arg(long, value_name = "FILE")]
+    certificate: PathBuf,
+    /// A certificate between that and the one that boxes have.
+    #[arg(long, value_name = "FILE")]
+    intermediate: Vec<PathBuf>,
+    /// Where to copy the bundle.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Builds a bundle that updates boxes, and says how large it is.
+pub fn bundle(update: Update) -> anyhow::Result<()> {
+    let signer = UpdateSigner {
+        key: update.key,
+        certificate: update.certificate,
+        intermediates: update.intermediate,
+    };
+    let inputs = update.firmware.inputs()?;
+    eprintln!("building the bundle (the first time takes some minutes)");
+    let built = ashlar_image::bundle(&inputs, &signer)?;
+    let bytes = fs::copy(&built, &update.out).context("copying the bundle")?;
+    println!("{} has {bytes} bytes", update.out.display());
+    Ok(())
 }
 
 fn programs() -> anyhow::Result<PathBuf> {

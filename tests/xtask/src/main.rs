@@ -44,6 +44,8 @@ enum Command {
     },
     /// Build the appliance's flashable image, say where it is and what takes room in it.
     Image(build::Flash),
+    /// Build a bundle that updates boxes to the firmware.
+    Bundle(build::Update),
     /// Write the list of crates that the Yocto recipes fetch, from Cargo.lock.
     YoctoCrates,
 }
@@ -56,6 +58,7 @@ fn main() -> anyhow::Result<()> {
         Command::Test(arguments) => test::run(&arguments),
         Command::Bench { json, many } => bench::run(&json, many),
         Command::Image(flash) => build::image(flash),
+        Command::Bundle(update) => build::bundle(update),
         Command::YoctoCrates => yocto::write_crates(),
     }
 }

@@ -269,9 +269,14 @@ mod tests {
             "modules.txt",
             "etc/fstab",
             // The recipes' disk has no verified root and nothing that counts tries yet.
+            "etc/rauc/system.conf",
             "etc/systemd/system/ashlar-slot.service",
             "etc/systemd/system/emergency.service.d/ashlar.conf",
+            "etc/systemd/system/rauc.service",
+            "etc/systemd/system/systemd-networkd.service.d/ashlar.conf",
+            "usr/lib/ashlar/accept",
             "usr/lib/ashlar/slot",
+            "usr/share/dbus-1/system.d/de.pengutronix.rauc.conf",
         ];
         for apart in apart {
             assert!(there.iter().any(|file| file == apart), "{apart}");
