@@ -1,5 +1,6 @@
 //! The appliance in a virtual machine, as scenarios and tests see it.
 
+pub mod firmware;
 pub mod lab;
 
 use std::collections::BTreeMap;

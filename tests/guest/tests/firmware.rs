@@ -2,22 +2,17 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use ashlar_image::{ESP_OFFSET, Slot};
+use ashlar_guest_tests::firmware::{await_entries, slots_started};
+use ashlar_image::Slot;
 use ashlar_protocol::{PoolSpec, PoolState};
 use ashlar_site::{Options, Parts, Site, Start};
 use uuid::Uuid;
 
 const BLOCK: u64 = 4096;
-
-/// From power to a loader that has counted, three starts of a damaged slot included; and from an
-/// agent that answers to a confirmed boot.
-const PATIENCE: Duration = Duration::from_secs(240);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
@@ -92,42 +87,4 @@ fn blocks(cmdline: &str) -> anyhow::Result<u64> {
     let verity = words.find_map(|word| word.strip_prefix("ashlar.verity="));
     let blocks = verity.and_then(|verity| verity.split(':').next());
     Ok(blocks.context("nothing to verify")?.parse()?)
-}
-
-/// The slots that were started since the machine was switched on.
-fn slots_started(site: &Site) -> anyhow::Result<Vec<String>> {
-    let console = std::fs::read(site.appliance.console())?;
-    let text = String::from_utf8_lossy(&console);
-    let started = text.lines().filter_map(|line| {
-        let slot = line.split_once("starting slot ")?.1;
-        Some(slot.trim().to_owned())
-    });
-    Ok(started.collect())
-}
-
-/// Waits for these to be the kernel images on the ESP, whose names are the loader's counts.
-fn await_entries(disk: &Path, expected: [&str; 2]) -> anyhow::Result<()> {
-    let begin = Instant::now();
-    loop {
-        let names = entries(disk)?;
-        if names == expected {
-            return Ok(());
-        }
-        ensure!(begin.elapsed() < PATIENCE, "on the ESP is {names:?}");
-        sleep(Duration::from_millis(200));
-    }
-}
-
-fn entries(disk: &Path) -> anyhow::Result<Vec<String>> {
-    let output = Command::new("mdir")
-        .args(["-b", "-i"])
-        .arg(format!("{}@@{ESP_OFFSET}", disk.display()))
-        .arg("::/EFI/Linux")
-        .output()
-        .context("failed to start mdir")?;
-    let listed = String::from_utf8_lossy(&output.stdout);
-    let name = |line: &str| Some(PathBuf::from(line).file_name()?.to_str()?.to_owned());
-    let mut names: Vec<_> = listed.lines().filter_map(name).collect();
-    names.sort();
-    Ok(names)
 }

@@ -142,6 +142,16 @@ impl Site {
         Ok(site)
     }
 
+    /// Cuts the power of the whole site and switches it on again, on the same disks but in the way
+    /// that these options say. Which disks there are they must say as before.
+    pub fn again(self, parts: &Parts, options: &Options) -> anyhow::Result<Site> {
+        let (folder, pki) = (self.folder.clone(), self.pki.clone());
+        drop(self);
+        let images = Images::there(&folder, options);
+        let builder = Builder::new(parts, &folder, options, images)?;
+        builder.site(pki, Machine::start, Machine::start)
+    }
+
     /// Waits until the agent answers a request.
     pub fn await_management(&self) -> anyhow::Result<()> {
         let client = self.client("admin")?;
@@ -296,6 +306,18 @@ impl Images {
             ashlar_image::copy(&parts.initiator.image, &root.image)?;
         }
         Ok(images)
+    }
+
+    /// Those that a folder has.
+    fn there(folder: &Path, options: &Options) -> Images {
+        Images {
+            system: folder.join(SYSTEM),
+            data: data(options).map(|name| folder.join(name)).collect(),
+            payload: options.payload.is_some().then(|| folder.join(PAYLOAD)),
+            initiator: options
+                .initiator
+                .then(|| disk(folder.join(INITIATOR), "ROOT", false)),
+        }
     }
 
     /// As another site has them: those that are to outlive a power cut copied, the others shared.
