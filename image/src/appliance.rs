@@ -140,6 +140,20 @@ pub fn bundle(inputs: &ApplianceInputs, signer: &UpdateSigner) -> Result<PathBuf
     })
 }
 
+/// Writes a bundle to another file, which must not be there, signed by somebody else.
+pub fn resign(
+    bundle: &Path,
+    signer: &UpdateSigner,
+    out: &Path,
+    cache: &Path,
+) -> Result<(), BuildError> {
+    let signer = signer.found()?;
+    let bundle = fs::canonicalize(bundle).map_err(BuildError::io("find", bundle))?;
+    let out = std::path::absolute(out).map_err(BuildError::io("find", out))?;
+    let tools = Tools::unpack(&Cache::open(cache)?)?;
+    update::resign(&tools, &bundle, &signer, &out)
+}
+
 /// Has what everything is made of at hand.
 fn with_parts<T>(
     inputs: &ApplianceInputs,

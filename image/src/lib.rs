@@ -41,7 +41,7 @@ mod uki;
 mod update;
 mod vmlinux;
 
-pub use appliance::{AGENT_UID, Appliance, ApplianceInputs, VERSION, appliance, bundle};
+pub use appliance::{AGENT_UID, Appliance, ApplianceInputs, VERSION, appliance, bundle, resign};
 pub use disk::ESP_OFFSET;
 pub use error::BuildError;
 pub use initiator::{Initiator, initiator};

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::BuildError;
 use crate::command::run;
@@ -155,23 +156,41 @@ pub(crate) fn pack(
         }
         fs::remove_file(&image).map_err(BuildError::io("remove", &image))?;
     }
-    let mut bundle = tools.command("rauc");
-    let file = |option: &str, path: &Path| format!("--{option}={}", Tools::file(path).display());
+    let mut bundle = signed(tools, "bundle", signer);
     bundle
-        .arg("bundle")
-        .arg(file("key", &signer.key))
-        .arg(file("cert", &signer.certificate))
-        .args(
-            signer
-                .intermediates
-                .iter()
-                .map(|path| file("intermediate", path)),
-        )
         .arg(format!("--mksquashfs-args={SQUASHFS}"))
         .arg(Tools::file(&content))
         .arg(Tools::file(&directory.join(BUNDLE)));
     run(&mut bundle)?;
     fs::remove_dir_all(&content).map_err(BuildError::io("remove", &content))
+}
+
+/// Writes a bundle to another file, signed by somebody else.
+pub(crate) fn resign(
+    tools: &Tools,
+    bundle: &Path,
+    signer: &UpdateSigner,
+    out: &Path,
+) -> Result<(), BuildError> {
+    let mut resign = signed(tools, "resign", signer);
+    // Nobody says here whom a box trusts.
+    resign
+        .arg("--no-verify")
+        .arg(Tools::file(bundle))
+        .arg(Tools::file(out));
+    run(&mut resign).map(drop)
+}
+
+fn signed(tools: &Tools, word: &str, signer: &UpdateSigner) -> Command {
+    let file = |option: &str, path: &Path| format!("--{option}={}", Tools::file(path).display());
+    let between = signer.intermediates.iter();
+    let mut command = tools.command("rauc");
+    command
+        .arg(word)
+        .arg(file("key", &signer.key))
+        .arg(file("cert", &signer.certificate))
+        .args(between.map(|path| file("intermediate", path)));
+    command
 }
 
 /// The file that [`pack`] makes.

@@ -99,11 +99,16 @@ fn an_update_is_started_when_it_is_whole_and_by_the_right_hand() -> anyhow::Resu
 /// A folder with the same update by everybody who signs.
 fn bundles(parts: &Parts) -> anyhow::Result<PathBuf> {
     let folder = parts.work.join("updates-payload");
-    fs::create_dir_all(&folder)?;
-    for signer in ["stranger", "server", "signer"] {
-        let built = parts.bundle(VERSION, signer)?;
-        fs::copy(built, folder.join(signer))?;
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
     }
+    fs::create_dir_all(&folder)?;
+    let built = parts.bundle(VERSION)?;
+    for name in ["stranger", "server"] {
+        let signer = parts.updates.signer(name);
+        ashlar_image::resign(&built, &signer, &folder.join(name), &parts.cache)?;
+    }
+    fs::copy(built, folder.join("signer"))?;
     Ok(folder)
 }
 

@@ -102,14 +102,14 @@ impl Parts {
         }
     }
 
-    /// Builds a bundle that updates a site's appliance to the same firmware under another version,
-    /// signed by one of [`Updates::signer`]. It is there until another one is built.
-    pub fn bundle(&self, version: &str, signer: &str) -> anyhow::Result<PathBuf> {
+    /// Builds a bundle that updates a site's appliance to the same firmware under another version.
+    /// It is there until another one is built.
+    pub fn bundle(&self, version: &str) -> anyhow::Result<PathBuf> {
         let inputs = ApplianceInputs {
             version: version.to_owned(),
             ..Parts::inputs(&self.programs, &self.cache, Some(&self.updates))
         };
-        let built = ashlar_image::bundle(&inputs, &self.updates.signer(signer));
+        let built = ashlar_image::bundle(&inputs, &self.updates.signer("signer"));
         built.context("building a bundle")
     }
 
