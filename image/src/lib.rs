@@ -3,6 +3,7 @@
 //! | module        | what |
 //! |---------------|------|
 //! | [`appliance`] | the disk that is flashed: ESP, two slots, state |
+//! | [`bundle()`]  | what updates a box to the same firmware, and [`resign`] for other hands |
 //! | [`instance`]  | a copy of that disk for one box, with its configuration and certificates |
 //! | [`initiator`] | a small machine that logs in to the appliance's targets |
 //! | [`test_shell`]| how a test gets a root shell in a guest, without one being in the image |
