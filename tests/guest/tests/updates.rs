@@ -1,86 +1,73 @@
-//! Updates of the firmware: written by the slot that runs, started by the machine's own firmware.
+//! Updates of the firmware: taken over the management port, written by the slot that runs, started
+//! by the machine's own firmware.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, bail, ensure};
+use ashlar_ctl::Client;
+use ashlar_ctl::transfer::{Form, Source, TransferError, install, unwatched};
 use ashlar_guest_tests::firmware::{await_entries, entries, kernel_image, slots_started};
+use ashlar_protocol::{
+    ActivateSpec, Firmware, JobResult, Problem, ProblemCode, Progress, SlotName,
+};
 use ashlar_site::{Options, Parts, Site, Start};
+use tokio::sync::watch;
+use uuid::Uuid;
 
 /// Other than the one that runs.
 const VERSION: &str = "1000.2.3";
 
-const BUNDLE: &str = "/var/lib/ashlar/update/bundle.raucb";
+/// The last that a kernel says when its machine is started again in order.
+const RESTARTS: &[u8] = b"reboot: Restarting system";
 
-/// As whom the agent runs, and what it calls.
-const AS_AGENT: &str = "setpriv --reuid=ashlar --regid=ashlar --clear-groups busctl";
-const INSTALLER: &str = "de.pengutronix.rauc / de.pengutronix.rauc.Installer";
-
-/// From the call to a slot that is written, emulated.
+/// From a request to start again to a kernel that does.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-#[test]
-fn an_update_is_started_when_it_is_whole_and_by_the_right_hand() -> anyhow::Result<()> {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_update_is_started_when_it_is_whole_and_by_the_right_hand() -> anyhow::Result<()> {
     let parts = Parts::from_env()?;
-    let options = Options {
-        payload: Some(bundles(&parts)?),
-        ..Options::default()
-    };
+    let options = Options::default();
     let mut site = Site::create(&parts, &parts.work.join("updates"), &options)?;
+    site.await_management()?;
+    let client = site.client("admin")?;
+    let shown = client.firmware_show().await?;
+    ensure!(shown.version == ashlar_image::VERSION, "{shown:?}");
+    ensure!((shown.running, shown.next) == (SlotName::A, SlotName::A));
+    ensure!(
+        shown
+            .slots
+            .iter()
+            .all(|slot| slot.good && slot.version.is_none())
+    );
 
-    let stranger = site.appliance.run(&format!(
-        "setpriv --reuid=nobody busctl call {INSTALLER} GetPrimary"
-    ))?;
+    let stranger = site.appliance.run(
+        "setpriv --reuid=nobody busctl call de.pengutronix.rauc / \
+         de.pengutronix.rauc.Installer GetPrimary",
+    )?;
     ensure!(stranger.stderr.contains("denied"), "{stranger:?}");
-    for (bundle, tamper, complaint) in [
-        ("stranger", "", "unable to get local issuer certificate"),
-        ("server", "", "unsuitable certificate purpose"),
-        ("signer", "truncate -s -1M", "Invalid bundle format"),
-        (
-            "signer",
-            "dd if=/dev/zero bs=1 count=64 seek=20M conv=notrunc status=none of=",
-            "Input/output error",
-        ),
-    ] {
-        lay(&mut site, bundle)?;
-        if !tamper.is_empty() {
-            let space = if tamper.ends_with('=') { "" } else { " " };
-            site.appliance.check(&format!("{tamper}{space}{BUNDLE}"))?;
-        }
-        let told = install(&mut site)?;
-        ensure!(told.contains(complaint), "{bundle} {tamper}: {told:?}");
-        ensure!(primary(&mut site)? == "a");
-        println!("refused: {told}");
-    }
+    let good = bad_bundles(&parts, &client, site.folder()).await?;
+    ensure!(kept(&mut site)?.is_empty(), "a bundle is kept");
 
-    lay(&mut site, "signer")?;
-    call(&mut site)?;
-    await_step(&mut site, "kernel.1")?;
-    // Somewhere in the middle of what takes some seconds.
-    sleep(Duration::from_secs(2));
-    site.appliance.cut_power()?;
+    cut_off(&mut site, &client, &good).await?;
     let disk = site.folder().join("system.img");
-    println!("cut with {:?}", entries(&disk)?);
-    site.appliance.power_on()?;
-    ensure!(primary(&mut site)? == "a");
-    ensure!(slot(&mut site, "get-state b")? == "bad");
-
     let begin = Instant::now();
-    let told = install(&mut site)?;
-    ensure!(told.is_empty(), "{told}");
-    ensure!(primary(&mut site)? == "b");
+    let done = installed(&client, &good).await.context("a whole one")?;
+    ensure!(done.written == Some(fs::metadata(&good)?.len()), "{done:?}");
     println!("installed in {} s", begin.elapsed().as_secs());
+    let shown = client.firmware_show().await?;
+    ensure!((shown.running, shown.next) == (SlotName::A, SlotName::B));
+    ensure!(b(&shown)?.1.as_deref() == Some(VERSION), "{shown:?}");
     site.appliance.cut_power()?;
     await_entries(&disk, ["ashlar-2-a+3.efi", "ashlar-3-b+3.efi"])?;
     let kernel = kernel_image(&disk, "ashlar-3-b+3.efi")?;
     let release = format!("\"Ashlar {VERSION}, slot b\"");
-    ensure!(
-        kernel
-            .windows(release.len())
-            .any(|there| there == release.as_bytes())
-    );
+    let mut windows = kernel.windows(release.len());
+    ensure!(windows.any(|there| there == release.as_bytes()));
 
     let by_firmware = Options {
         start: Start::Firmware,
@@ -88,86 +75,147 @@ fn an_update_is_started_when_it_is_whole_and_by_the_right_hand() -> anyhow::Resu
         processors: 1,
         ..options
     };
-    let site = site.again(&parts, &by_firmware)?;
+    let mut site = site.again(&parts, &by_firmware)?;
     site.await_management()?;
     ensure!(slots_started(&site)? == ["b"]);
     await_entries(&disk, ["ashlar-2-a+3.efi", "ashlar-3-b+3.efi"])?;
+    let client = site.client("admin")?;
+    let shown = client.firmware_show().await?;
+    ensure!((shown.running, shown.next) == (SlotName::B, SlotName::B));
+    ensure!(shown.version == VERSION, "{shown:?}");
     println!("slot b came up, and was confirmed");
+    back(&mut site, &client).await
+}
+
+/// Each is refused for what it is, and slot a is started next. Answers a good one.
+async fn bad_bundles(parts: &Parts, client: &Client, folder: &Path) -> anyhow::Result<PathBuf> {
+    let built = parts.bundle(VERSION)?;
+    let good = folder.join("good.raucb");
+    fs::copy(&built, &good)?;
+    for (signer, complaint) in [
+        ("stranger", "unable to get local issuer certificate"),
+        ("server", "unsuitable certificate purpose"),
+    ] {
+        let file = folder.join(signer);
+        ashlar_image::resign(&built, &parts.updates.signer(signer), &file, &parts.cache)?;
+        refused(client, &file, ProblemCode::MalformedRequest, complaint).await?;
+    }
+    let short = folder.join("short.raucb");
+    fs::copy(&good, &short)?;
+    let file = File::options().write(true).open(&short)?;
+    file.set_len(file.metadata()?.len() - (1 << 20))?;
+    let complaint = "Invalid bundle format";
+    refused(client, &short, ProblemCode::MalformedRequest, complaint).await?;
+    ensure!(b(&client.firmware_show().await?)?.0, "slot b was touched");
+
+    let damaged = folder.join("damaged.raucb");
+    fs::copy(&good, &damaged)?;
+    let file = File::options().write(true).open(&damaged)?;
+    file.write_all_at(&[0; 64], 20 << 20)?;
+    let complaint = "Input/output error";
+    refused(client, &damaged, ProblemCode::KernelFailed, complaint).await?;
+    ensure!(!b(&client.firmware_show().await?)?.0, "slot b is not whole");
+    Ok(good)
+}
+
+async fn refused(
+    client: &Client,
+    bundle: &Path,
+    code: ProblemCode,
+    complaint: &str,
+) -> anyhow::Result<()> {
+    let problem: Problem = match installed(client, bundle).await {
+        Err(TransferError::Call(error)) => error.problem().cloned().context(error)?,
+        other => bail!("{}: {other:?}", bundle.display()),
+    };
+    ensure!(problem.code == code, "{}: {problem}", bundle.display());
+    ensure!(problem.detail.contains(complaint), "{problem}");
+    ensure!(client.firmware_show().await?.next == SlotName::A);
+    println!("refused: {problem}");
     Ok(())
 }
 
-/// A folder with the same update by everybody who signs.
-fn bundles(parts: &Parts) -> anyhow::Result<PathBuf> {
-    let folder = parts.work.join("updates-payload");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
-    fs::create_dir_all(&folder)?;
-    let built = parts.bundle(VERSION)?;
-    for name in ["stranger", "server"] {
-        let signer = parts.updates.signer(name);
-        ashlar_image::resign(&built, &signer, &folder.join(name), &parts.cache)?;
-    }
-    fs::copy(built, folder.join("signer"))?;
-    Ok(folder)
-}
-
-/// Has a bundle where the agent would put it.
-fn lay(site: &mut Site, name: &str) -> anyhow::Result<()> {
-    let lay = format!(
-        "umask 077 && rm -f {BUNDLE} && \
-         tar -xOf /dev/disk/by-id/virtio-PAYLOAD ./{name} >{BUNDLE} && \
-         chown ashlar:ashlar {BUNDLE} && sync {BUNDLE}"
-    );
-    site.appliance.check(&lay).map(drop)
-}
-
-fn call(site: &mut Site) -> anyhow::Result<()> {
-    let call = format!("{AS_AGENT} call {INSTALLER} InstallBundle 'sa{{sv}}' {BUNDLE} 0");
-    site.appliance.check(&call).map(drop)
-}
-
-/// Installs what lies there; answers what was told of the end, which is nothing when it is good.
-fn install(site: &mut Site) -> anyhow::Result<String> {
-    call(site)?;
-    let begin = Instant::now();
-    while property(site, "Operation")? != "s \"idle\"" {
-        ensure!(
-            begin.elapsed() < PATIENCE,
-            "{}",
-            property(site, "Progress")?
-        );
-        sleep(Duration::from_millis(200));
-    }
-    let told = property(site, "LastError")?;
-    Ok(told.trim_start_matches("s ").trim_matches('"').to_owned())
-}
-
-/// Waits until an installation is at this.
-fn await_step(site: &mut Site, step: &str) -> anyhow::Result<()> {
+/// The power goes while a slot is written.
+async fn cut_off(site: &mut Site, client: &Client, bundle: &Path) -> anyhow::Result<()> {
+    let length = fs::metadata(bundle)?.len();
+    let (sent, mut seen) = watch::channel(0);
+    let tell = Arc::new(move |progress: Progress| {
+        sent.send_replace(progress.done);
+    });
+    let job = Uuid::new_v4();
+    let source = Source::open(bundle, Form::Raw)?;
+    let installing = tokio::spawn({
+        let client = client.under(job);
+        async move { install(&client, source, tell).await }
+    });
+    seen.wait_for(|sent| *sent == length).await?;
     let begin = Instant::now();
     loop {
-        let progress = property(site, "Progress")?;
-        if progress.contains(step) {
-            return Ok(());
+        let shown = client.job_show(job).await?;
+        let done = shown.progress.unwrap_or_default().done;
+        // The first 40 hundredths are checks, those to 70 the root.
+        if done >= length + length * 45 / 100 {
+            println!("cut at {done} of {length} and as many");
+            break;
         }
-        ensure!(begin.elapsed() < PATIENCE, "{progress}");
+        ensure!(begin.elapsed() < PATIENCE, "{shown:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    site.appliance.cut_power()?;
+    installing.abort();
+    let left = entries(&site.folder().join("system.img"))?;
+    ensure!(left == ["ashlar-2-a+3.efi"], "{left:?}");
+    site.appliance.power_on()?;
+    site.await_management()?;
+    let shown = client.firmware_show().await?;
+    ensure!((shown.running, shown.next) == (SlotName::A, SlotName::A));
+    ensure!(!b(&shown)?.0, "{shown:?}");
+    let problem = client.job_show(job).await?.problem;
+    let code = problem.map(|problem| problem.code);
+    ensure!(code == Some(ProblemCode::Interrupted), "{code:?}");
+    ensure!(kept(site)?.is_empty(), "a bundle is kept");
+    Ok(())
+}
+
+/// The firmware before, by a restart that is asked for.
+async fn back(site: &mut Site, client: &Client) -> anyhow::Result<()> {
+    let spec = ActivateSpec { slot: SlotName::A };
+    let shown = client.firmware_activate(&spec).await?;
+    ensure!(shown.done().is_some_and(|shown| shown.next == SlotName::A));
+    client.system_restart().await?;
+    let begin = Instant::now();
+    while !fs::read(site.appliance.console())?
+        .windows(RESTARTS.len())
+        .any(|there| there == RESTARTS)
+    {
+        ensure!(begin.elapsed() < PATIENCE, "it was not started again");
         sleep(Duration::from_millis(200));
     }
+    // An emulated machine does not always come back from a reset.
+    site.appliance.cut_power()?;
+    site.appliance.power_on()?;
+    site.await_management()?;
+    ensure!(slots_started(site)? == ["a"]);
+    let shown = client.firmware_show().await?;
+    ensure!((shown.running, shown.next) == (SlotName::A, SlotName::A));
+    ensure!(shown.version == ashlar_image::VERSION, "{shown:?}");
+    println!("slot a came up when that was asked for");
+    Ok(())
 }
 
-fn property(site: &mut Site, name: &str) -> anyhow::Result<String> {
-    let get = format!("{AS_AGENT} get-property {INSTALLER} {name}");
-    Ok(site.appliance.check(&get)?.trim().to_owned())
+async fn installed(client: &Client, bundle: &Path) -> Result<JobResult, TransferError> {
+    install(client, Source::open(bundle, Form::Raw)?, unwatched()).await
 }
 
-fn primary(site: &mut Site) -> anyhow::Result<String> {
-    slot(site, "get-primary")
+/// Whether slot b is good, and its version.
+fn b(shown: &Firmware) -> anyhow::Result<(bool, Option<String>)> {
+    let mut slots = shown.slots.iter();
+    let slot = slots.find(|slot| slot.name == SlotName::B);
+    let slot = slot.context("there is no slot b")?;
+    Ok((slot.good, slot.version.clone()))
 }
 
-fn slot(site: &mut Site, words: &str) -> anyhow::Result<String> {
-    let told = site
-        .appliance
-        .check(&format!("/usr/lib/ashlar/slot {words}"))?;
-    Ok(told.trim().to_owned())
+/// What is where the agent keeps bundles.
+fn kept(site: &mut Site) -> anyhow::Result<String> {
+    site.appliance.check("ls /var/lib/ashlar/update")
 }
