@@ -525,7 +525,7 @@ fn fields(value: &OwnedVariant) -> HashMap<String, OwnedVariant> {
 }
 
 /// The version of the firmware that runs; of this program, when that does not say.
-fn version() -> String {
+pub(crate) fn version() -> String {
     let release = std::fs::read_to_string(RELEASE).unwrap_or_default();
     let version = release
         .lines()

@@ -167,7 +167,16 @@ impl Scribe<'_> {
     }
 
     fn site(&mut self, site: &BoxRecord) {
-        let before = self.intent.site().and_then(|before| before.frozen.as_ref());
+        let before = self.intent.site();
+        let ran = before.and_then(|before| before.firmware.as_ref());
+        if let (Some(ran), Some(runs)) = (ran, &site.firmware)
+            && ran != runs
+        {
+            let detail = Some(format!("from {ran} to {runs}"));
+            let kind = ObjectKind::System;
+            self.write(kind, site.id, "firmware-changed", None, detail);
+        }
+        let before = before.and_then(|before| before.frozen.as_ref());
         let what = match (before, &site.frozen) {
             (None, Some(_)) => "frozen",
             (Some(_), None) => "thawed",

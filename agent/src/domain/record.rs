@@ -36,6 +36,9 @@ pub struct BoxRecord {
     /// Present while it takes no changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,
+    /// The version of the firmware that its agent was started by last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<String>,
 }
 
 /// A pool.

@@ -107,7 +107,8 @@ impl Site {
     }
 }
 
-/// The box record with an nvmet port number for every address; an edit when that is news.
+/// The box record with an nvmet port number for every address, and the version of the firmware
+/// that runs; an edit when that is news.
 ///
 /// Numbers of addresses that are no longer configured stay theirs: the kernel may still have
 /// the port, and they may come back.
@@ -115,6 +116,7 @@ pub fn found(
     intent: &Intent,
     nvme: &BTreeSet<PortalAddr>,
     rdma: &BTreeSet<PortalAddr>,
+    version: &str,
     random: &mut dyn Random,
 ) -> (BoxRecord, Option<Edit>) {
     let mut record = intent.site().cloned().unwrap_or_else(|| {
@@ -126,8 +128,10 @@ pub fn found(
             nvme_ports: BTreeMap::new(),
             rdma_ports: BTreeMap::new(),
             frozen: None,
+            firmware: None,
         }
     });
+    record.firmware = Some(version.to_owned());
     let given = record.nvme_ports.values().chain(record.rdma_ports.values());
     let mut used: BTreeSet<u64> = given.map(|port| u64::from(*port)).collect();
     for (portals, ports) in [
@@ -156,6 +160,7 @@ pub fn found(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::event::events;
     use crate::domain::secrets::OsRandom;
 
     fn portals(all: &[&str]) -> BTreeSet<PortalAddr> {
@@ -166,7 +171,7 @@ mod tests {
     fn an_address_keeps_its_port_number_when_others_come_and_go() {
         let mut intent = Intent::default();
         let both = portals(&["10.0.0.1:4420", "10.0.0.2:4420"]);
-        let (first, edit) = found(&intent, &both, &both, &mut OsRandom);
+        let (first, edit) = found(&intent, &both, &both, "1.0.0", &mut OsRandom);
         intent.apply(&edit.unwrap()).unwrap();
         let kept = first.nvme_ports[&"10.0.0.2:4420".parse().unwrap()];
 
@@ -174,6 +179,7 @@ mod tests {
             &intent,
             &portals(&["10.0.0.0:4420", "10.0.0.2:4420"]),
             &portals(&["10.0.0.3:4420"]),
+            "1.0.0",
             &mut OsRandom,
         );
         assert!(edit.is_some());
@@ -188,8 +194,35 @@ mod tests {
         let mut intent = Intent::default();
         let one = portals(&["[::]:4420"]);
         intent
-            .apply(&found(&intent, &one, &one, &mut OsRandom).1.unwrap())
+            .apply(
+                &found(&intent, &one, &one, "1.0.0", &mut OsRandom)
+                    .1
+                    .unwrap(),
+            )
             .unwrap();
-        assert_eq!(found(&intent, &one, &one, &mut OsRandom).1, None);
+        assert_eq!(found(&intent, &one, &one, "1.0.0", &mut OsRandom).1, None);
+        // Another firmware is news, also to those who watch: they are not told of the first.
+        let edit = found(&intent, &one, &one, "1.1.0", &mut OsRandom)
+            .1
+            .unwrap();
+        let told = events(&intent, &[edit], 0);
+        let told: Vec<_> = told
+            .iter()
+            .map(|event| (event.kind.as_str(), &event.detail))
+            .collect();
+        let detail = Some("from 1.0.0 to 1.1.0".to_owned());
+        assert_eq!(told, [("system.firmware-changed", &detail)]);
+        assert_eq!(
+            events(
+                &Intent::default(),
+                &[
+                    found(&Intent::default(), &one, &one, "1.0.0", &mut OsRandom)
+                        .1
+                        .unwrap()
+                ],
+                0
+            ),
+            []
+        );
     }
 }

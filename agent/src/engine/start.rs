@@ -18,7 +18,7 @@ use crate::domain::intent::Dangling;
 use crate::domain::record::RecordError;
 use crate::domain::site::found;
 use crate::domain::{Edit, Intent, Key, OsRandom, Record, Site};
-use crate::firmware::Updater;
+use crate::firmware::{Updater, version};
 use crate::lanes::Lanes;
 use crate::reconcile::{Desk, Ledger, Reconciler};
 use crate::store::{IndexError, OpenError, Options, Store};
@@ -94,7 +94,7 @@ impl Engine {
         let opened = tokio::task::spawn_blocking(move || {
             let (store, mut intent, events) = load(&dir, sizes)?;
             let mut keeper = Keeper::new(store, Arc::clone(&events));
-            let (record, news) = found(&intent, &nvme, &rdma, &mut OsRandom);
+            let (record, news) = found(&intent, &nvme, &rdma, &version(), &mut OsRandom);
             let edits: Vec<Edit> = news.into_iter().chain(interrupted(&intent)).collect();
             keeper
                 .stage(&mut intent, &edits)

@@ -83,6 +83,15 @@ async fn an_update_is_started_when_it_is_whole_and_by_the_right_hand() -> anyhow
     let shown = client.firmware_show().await?;
     ensure!((shown.running, shown.next) == (SlotName::B, SlotName::B));
     ensure!(shown.version == VERSION, "{shown:?}");
+    let changed = format!("from {} to {VERSION}", ashlar_image::VERSION);
+    let events = client.event_list().await?;
+    let mut kinds = events
+        .iter()
+        .filter(|event| event.kind.as_str() == "system.firmware-changed");
+    ensure!(
+        kinds.next().and_then(|event| event.detail.as_deref()) == Some(&*changed),
+        "{events:?}"
+    );
     println!("slot b came up, and was confirmed");
     back(&mut site, &client).await
 }

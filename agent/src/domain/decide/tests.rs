@@ -832,6 +832,7 @@ fn frozen() -> World {
         nvme_ports: Default::default(),
         rdma_ports: Default::default(),
         frozen: None,
+        firmware: None,
     };
     world.intent.apply(&Edit::put(Record::Box(site))).unwrap();
     let spec = FreezeSpec {

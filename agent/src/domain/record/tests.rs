@@ -333,6 +333,7 @@ fn samples() -> Vec<(Record, &'static str)> {
         nvme_ports: ports.into(),
         rdma_ports: Default::default(),
         frozen: None,
+        firmware: None,
     };
     let frozen = BoxRecord {
         frozen: Some(Frozen {
@@ -603,6 +604,7 @@ fn ports_of_rdma_are_kept() {
         nvme_ports: [("[::]:4420".parse().unwrap(), port(1))].into(),
         rdma_ports: [("[::]:4420".parse().unwrap(), port(2))].into(),
         frozen: None,
+        firmware: None,
     };
     let record = Record::Box(site);
     let read = Record::parse(&record.key().bytes(), &record.value().unwrap()).unwrap();
