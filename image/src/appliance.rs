@@ -109,9 +109,14 @@ pub fn bundle(inputs: &ApplianceInputs, signer: &UpdateSigner) -> Result<PathBuf
     let signer = signer.found()?;
     with_parts(inputs, |cache, parts| {
         let root_key = parts.root_key()?;
+        let authorities = inputs.update_certificate.as_deref();
+        let authorities = authorities.ok_or(BuildError::LastUpdate)?;
+        let authorities =
+            fs::canonicalize(authorities).map_err(BuildError::io("find", authorities))?;
+        let compatible = &parts.compatible;
         let mut key = parts
             .kernel_key(&root_key)?
-            .with(update::parts(&inputs.version));
+            .with(update::parts(compatible, &inputs.version));
         for file in signer.files() {
             key = key.with_file(file)?;
         }
@@ -126,9 +131,9 @@ pub fn bundle(inputs: &ApplianceInputs, signer: &UpdateSigner) -> Result<PathBuf
             let root = Root::read(&built)?;
             update::pack(
                 parts.tools,
-                &inputs.version,
+                &update::manifest(compatible, &inputs.version),
                 &root.image,
-                &signer,
+                (&signer, &authorities),
                 partial,
                 |slot, out| {
                     let cmdline = esp_cmdline(&root.cmdline(slot));
@@ -163,9 +168,10 @@ fn with_parts<T>(
         update::checked(version)?;
     }
     let signing = inputs.signing.as_ref().map(SigningKey::found).transpose()?;
-    let trusted = inputs
-        .update_certificate
-        .as_ref()
+    let trusted = inputs.update_certificate.as_deref();
+    let trusted = trusted.map(update::authorities).transpose()?;
+    let certificate = signing.as_ref().map(|signing| &signing.certificate);
+    let certificate = certificate
         .map(|path| fs::read_to_string(path).map_err(BuildError::io("read", path)))
         .transpose()?;
     let cache = Cache::open(&inputs.cache)?;
@@ -179,6 +185,7 @@ fn with_parts<T>(
         inputs,
         signing: signing.as_ref(),
         trusted: trusted.as_deref(),
+        compatible: update::compatible(certificate.as_deref()),
     };
     build(&cache, &parts)
 }
@@ -211,6 +218,8 @@ struct Parts<'a> {
     signing: Option<&'a SigningKey>,
     /// The content of what updates are verified with.
     trusted: Option<&'a str>,
+    /// What updates of it must be for.
+    compatible: String,
 }
 
 impl Parts<'_> {
@@ -279,7 +288,8 @@ impl Parts<'_> {
     }
 
     fn system_conf(&self) -> String {
-        update::system_conf(self.inputs.security_floor.as_deref(), self.trusted)
+        let floor = self.inputs.security_floor.as_deref();
+        update::system_conf(&self.compatible, floor, self.trusted)
     }
 
     fn stage(&self, place: PathBuf) -> Result<Stage, BuildError> {

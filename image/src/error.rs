@@ -81,8 +81,17 @@ pub enum BuildError {
         /// The partition's size in bytes.
         room: u64,
     },
+    /// What updates are verified with goes into each image, for everybody to read.
+    #[error("{} is not certificates, and lists of revoked ones, in PEM and nothing else", path.display())]
+    Authorities {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A box that had it would never take another update.
+    #[error("a bundle takes the authority of those who sign the updates after it")]
+    LastUpdate,
     /// Nobody can say which of two such versions is the newer.
-    #[error("{version} is no version of three numbers, such as 1.2.3")]
+    #[error("{version} is no version such as 1.2.3 or 1.2.3-rc.1")]
     Version {
         /// What was to be one.
         version: String,

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::BuildError;
+use crate::cache::Key;
 use crate::command::run;
 use crate::slot::Slot;
 use crate::tools::Tools;
 
-/// What a bundle must be for. Boxes with other processors have other bundles.
+/// What a bundle must be for: boxes with other processors have other bundles. Those whose
+/// machine starts only what is signed have one more word behind it.
 const COMPATIBLE: &str = "ashlar-x86-64";
 
 const SYSTEM_CONF: &str = include_str!("../appliance/etc/rauc/system.conf");
@@ -58,9 +60,38 @@ impl UpdateSigner {
     }
 }
 
+/// What a bundle must be for, where `certificate`, in PEM, is of what signs what is started.
+/// A kernel image that is not signed by it would be installed and never start.
+pub(crate) fn compatible(certificate: Option<&str>) -> String {
+    let Some(certificate) = certificate else {
+        return COMPATIBLE.to_owned();
+    };
+    // Of what the file says, not how.
+    let words = certificate.split_ascii_whitespace();
+    let digest = words.fold(Key::default(), Key::with).digest();
+    let [a, b, c, d, ..] = digest;
+    format!("{COMPATIBLE}-{a:02x}{b:02x}{c:02x}{d:02x}")
+}
+
+/// Refuses what is to go into every image unless it is certificates, and lists of revoked ones.
+pub(crate) fn authorities(path: &Path) -> Result<String, BuildError> {
+    let text = fs::read_to_string(path).map_err(BuildError::io("read", path))?;
+    let begun = |line: &str| Some(line.trim().strip_prefix("-----BEGIN ")?.to_owned());
+    let labels: Vec<_> = text.lines().filter_map(begun).collect();
+    let public = |label: &String| ["CERTIFICATE-----", "X509 CRL-----"].contains(&label.as_str());
+    let any = labels.iter().any(|label| label == "CERTIFICATE-----");
+    match any && labels.iter().all(public) {
+        true => Ok(text),
+        false => Err(BuildError::Authorities {
+            path: path.to_owned(),
+        }),
+    }
+}
+
 /// What the updater of a box is told. `trusted` is what bundles are verified with.
-pub(crate) fn system_conf(floor: Option<&str>, trusted: Option<&str>) -> String {
-    let mut conf = SYSTEM_CONF.to_owned();
+pub(crate) fn system_conf(compatible: &str, floor: Option<&str>, trusted: Option<&str>) -> String {
+    let line = |kind: &str| format!("\ncompatible={kind}\n");
+    let mut conf = SYSTEM_CONF.replace(&line(COMPATIBLE), &line(compatible));
     if let Some(floor) = floor {
         conf = conf.replace(
             "\n\n# Without",
@@ -86,11 +117,11 @@ pub(crate) fn os_release(version: &str) -> String {
     )
 }
 
-/// A version that the updater can compare: three numbers, and behind them what semantic versioning
-/// has.
+/// A version that all who compare it, the updater and `accept`, find the same of: three numbers,
+/// behind them `-rc.1` or another word and number, and behind that `+` and what is not compared.
 pub(crate) fn checked(version: &str) -> Result<&str, BuildError> {
     let (before, build) = version.split_once('+').unwrap_or((version, "0"));
-    let (core, pre) = before.split_once('-').unwrap_or((before, "0"));
+    let (core, pre) = before.split_once('-').unwrap_or((before, "rc.0"));
     let word = |word: &str| {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         !word.is_empty() && word.bytes().all(plain)
@@ -105,7 +136,11 @@ pub(crate) fn checked(version: &str) -> Result<&str, BuildError> {
     let numbers: Vec<_> = core.split('.').collect();
     let good = numbers.len() == 3
         && numbers.iter().all(|one| number(one))
-        && [pre, build].iter().all(|part| part.split('.').all(word));
+        && build.split('.').all(word)
+        && pre.split_once('.').is_some_and(|(name, count)| {
+            let letters = name.bytes().all(|byte| byte.is_ascii_lowercase());
+            !name.is_empty() && letters && number(count)
+        });
     good.then_some(version).ok_or_else(|| BuildError::Version {
         version: version.to_owned(),
     })
@@ -113,9 +148,9 @@ pub(crate) fn checked(version: &str) -> Result<&str, BuildError> {
 
 /// The root first, whose hook takes the slot's kernel image away: one that starts a root which it
 /// was not made with must never be there.
-pub(crate) fn manifest(version: &str) -> String {
+pub(crate) fn manifest(compatible: &str, version: &str) -> String {
     format!(
-        "[update]\ncompatible={COMPATIBLE}\nversion={version}\n\n\
+        "[update]\ncompatible={compatible}\nversion={version}\n\n\
          [bundle]\nformat=verity\n\n\
          [hooks]\nfilename=hook\n\n\
          [image.rootfs]\nfilename=root.img\nhooks=pre-install\n\n\
@@ -124,16 +159,22 @@ pub(crate) fn manifest(version: &str) -> String {
 }
 
 /// Everything that goes into a bundle besides roots, kernel images and keys, for the cache's key.
-pub(crate) fn parts(version: &str) -> String {
-    [&manifest(version), HOOK, SQUASHFS, &PIECE.to_string()].join("\n")
+pub(crate) fn parts(compatible: &str, version: &str) -> String {
+    [
+        &manifest(compatible, version),
+        HOOK,
+        SQUASHFS,
+        &PIECE.to_string(),
+    ]
+    .join("\n")
 }
 
 /// Packs a bundle in a directory: a root, and the kernel images that `uki` makes.
 pub(crate) fn pack(
     tools: &Tools,
-    version: &str,
+    manifest: &str,
     root: &Path,
-    signer: &UpdateSigner,
+    (signer, authorities): (&UpdateSigner, &Path),
     directory: &Path,
     uki: impl Fn(Slot, &Path) -> Result<(), BuildError>,
 ) -> Result<(), BuildError> {
@@ -143,7 +184,7 @@ pub(crate) fn pack(
         let path = content.join(name);
         fs::write(&path, bytes).map_err(BuildError::io("write", &path))
     };
-    write("manifest.raucm", manifest(version).as_bytes())?;
+    write("manifest.raucm", manifest.as_bytes())?;
     write("hook", HOOK.as_bytes())?;
     crate::filesystem::restrict(&content.join("hook"), 0o755)?;
     fs::hard_link(root, content.join("root.img")).map_err(BuildError::io("link", root))?;
@@ -157,7 +198,16 @@ pub(crate) fn pack(
         fs::remove_file(&image).map_err(BuildError::io("remove", &image))?;
     }
     let mut bundle = signed(tools, "bundle", signer);
+    // What the box would refuse for its signature, it refuses.
+    let conf = directory.join("rauc.conf");
+    let checks = format!(
+        "[system]\ncompatible={COMPATIBLE}\nbootloader=noop\n\
+         [keyring]\npath={}\ncheck-purpose=codesign\n",
+        Tools::file(authorities).display()
+    );
+    fs::write(&conf, checks).map_err(BuildError::io("write", &conf))?;
     bundle
+        .arg(format!("--conf={}", Tools::file(&conf).display()))
         .arg(format!("--mksquashfs-args={SQUASHFS}"))
         .arg(Tools::file(&content))
         .arg(Tools::file(&directory.join(BUNDLE)));
@@ -202,15 +252,41 @@ mod tests {
 
     #[test]
     fn a_bundle_is_for_the_boxes_that_are_built() {
-        let line = format!("compatible={COMPATIBLE}");
-        assert!(SYSTEM_CONF.lines().any(|there| there == line));
-        assert!(manifest("1.2.3").lines().any(|there| there == line));
+        let signed = compatible(Some("-----BEGIN CERTIFICATE-----\nAAAA\n"));
+        let other = compatible(Some("-----BEGIN CERTIFICATE-----\nAAAB\n"));
+        let same = compatible(Some("-----BEGIN CERTIFICATE-----\r\nAAAA"));
+        assert_eq!(signed, same);
+        assert_ne!(signed, other);
+        for kind in [compatible(None), signed, other] {
+            let line = format!("compatible={kind}");
+            let conf = system_conf(&kind, None, None);
+            assert!(conf.lines().any(|there| there == line));
+            assert!(manifest(&kind, "1.2.3").lines().any(|there| there == line));
+        }
+    }
+
+    #[test]
+    fn no_key_gets_into_an_image() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ca.pem");
+        let block = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        let [certificate, crl, key] = ["CERTIFICATE", "X509 CRL", "PRIVATE KEY"].map(block);
+        for (text, good) in [
+            (certificate.clone(), true),
+            (format!("{certificate}{crl}"), true),
+            (format!("{certificate}{key}"), false),
+            (crl, false),
+            (String::new(), false),
+        ] {
+            fs::write(&path, &text).unwrap();
+            assert_eq!(authorities(&path).is_ok(), good, "{text}");
+        }
     }
 
     #[test]
     fn a_floor_is_among_what_is_said_of_the_system() {
-        assert_eq!(system_conf(None, None), SYSTEM_CONF);
-        let conf = system_conf(Some("1.2.3"), None);
+        assert_eq!(system_conf(COMPATIBLE, None, None), SYSTEM_CONF);
+        let conf = system_conf(COMPATIBLE, Some("1.2.3"), None);
         let (system, rest) = conf.split_once("[keyring]").unwrap();
         assert!(system.contains("\nmin-bundle-version=1.2.3\n"), "{conf}");
         assert!(!rest.contains("min-bundle-version"), "{conf}");
@@ -221,8 +297,8 @@ mod tests {
         let crl = "-----BEGIN X509 CRL-----\n";
         let certificate = "-----BEGIN CERTIFICATE-----\n";
         let line = "\ncheck-crl=true\n";
-        assert!(!system_conf(None, Some(certificate)).contains(line));
-        let conf = system_conf(None, Some(&format!("{certificate}{crl}")));
+        assert!(!system_conf(COMPATIBLE, None, Some(certificate)).contains(line));
+        let conf = system_conf(COMPATIBLE, None, Some(&format!("{certificate}{crl}")));
         let (_, keyring) = conf.split_once("[keyring]").unwrap();
         let (keyring, _) = keyring.split_once("\n[").unwrap();
         assert!(keyring.contains(line), "{conf}");
@@ -249,6 +325,10 @@ mod tests {
             "1.2.3-",
             "1.2.3\"",
             "1.2.3-a b",
+            "1.2.3-rc1",
+            "1.2.3-rc-1",
+            "1.2.3-4-gabc",
+            "1.2.3-rc.1.2",
         ] {
             assert!(checked(bad).is_err(), "{bad}");
         }

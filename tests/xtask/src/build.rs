@@ -171,6 +171,11 @@ pub fn bundle(update: Update) -> anyhow::Result<()> {
         certificate: update.certificate,
         intermediates: update.intermediate,
     };
+    ensure!(
+        update.firmware.update_certificate.is_some(),
+        "--update-certificate FILE is missing: a box with this firmware would never take another \
+         update"
+    );
     let inputs = update.firmware.inputs()?;
     eprintln!("building the bundle (the first time takes some minutes)");
     let built = ashlar_image::bundle(&inputs, &signer)?;
