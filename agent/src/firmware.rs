@@ -194,8 +194,8 @@ impl Updater {
     /// `begin` is asked before anything is written.
     ///
     /// # Errors
-    /// When the bundle is refused, of which nothing is changed then; or it cannot be written,
-    /// which leaves the slot that does not run without a firmware.
+    /// When the bundle is refused, of which nothing is changed then; or it cannot be written, which
+    /// may leave the slot that does not run without a firmware.
     pub async fn install(
         &self,
         (id, bundle): (Uuid, &Path),

@@ -445,15 +445,15 @@ fn the_slot_that_runs_keeps_its_kernel_image() {
 
 #[test]
 fn a_kernel_image_is_of_files_that_are_there() {
-    let missing = updated(&COUNTED);
+    let missing = updated(&CONFIRMED);
     let output = missing.run("write-kernel b /nowhere/kernel.efi");
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(complaint.contains("no file /nowhere"), "{complaint}");
     fs::write(missing.esp.0.path().join("part.0"), "").unwrap();
     fs::write(missing.esp.0.path().join("part.1"), "").unwrap();
-    assert_eq!(missing.esp.names(), COUNTED);
+    assert_eq!(missing.esp.names(), CONFIRMED);
     assert!(!missing.write_kernel("b").status.success());
-    assert_eq!(missing.esp.names(), ["ashlar-2-a+2-1.efi"]);
+    assert_eq!(missing.esp.names(), ["ashlar-2-a+3.efi"]);
 }
 
 #[test]
@@ -470,6 +470,31 @@ fn what_there_is_to_fall_back_to_is_kept_until_the_slot_that_runs_is_good() {
 }
 
 #[test]
+fn a_slot_that_lost_its_kernel_image_while_it_runs_has_the_other_to_fall_back_to() {
+    for words in ["set-state b bad", "remove-kernel b"] {
+        let lost = updated(&["ashlar-1-b+3.efi"]);
+        assert!(!lost.run(words).status.success(), "{words}");
+        assert_eq!(lost.esp.names(), ["ashlar-1-b+3.efi"], "{words}");
+    }
+}
+
+#[test]
+fn the_slot_that_runs_is_confirmed_by_its_start_alone() {
+    let names = ["ashlar-1-b+3.efi", "ashlar-2-a+2-1.efi"];
+    let unconfirmed = updated(&names);
+    assert!(!unconfirmed.run("set-state a good").status.success());
+    assert!(unconfirmed.run("set-primary a").status.success());
+    assert_eq!(unconfirmed.esp.names(), names);
+    // It comes first, and is no better for that.
+    let second = updated(&["ashlar-1-a+2-1.efi", "ashlar-2-b+0-3.efi"]);
+    assert!(second.run("set-primary a").status.success());
+    assert_eq!(
+        second.esp.names(),
+        ["ashlar-2-b+0-3.efi", "ashlar-3-a+2-1.efi"]
+    );
+}
+
+#[test]
 fn of_two_slots_of_one_order_the_one_made_primary_comes_first() {
     let esp = Esp::with(&["ashlar-1-a+3.efi", "ashlar-1-b+0-3.efi"]);
     esp.slot("set-primary b").unwrap();
@@ -479,10 +504,19 @@ fn of_two_slots_of_one_order_the_one_made_primary_comes_first() {
 
 /// Whether a box takes a bundle: its status.
 fn accepts(floor: &str, manifest: &str) -> Option<i32> {
+    accepts_images(floor, manifest, IMAGES)
+}
+
+/// What is in a bundle, and what is done with it, as RAUC writes it.
+const IMAGES: &str = "\n[bundle]\nformat=verity\n\n[hooks]\nfilename=hook\n\n\
+                      [image.rootfs]\nsha256=00\nsize=4096\nfilename=root.img\n\
+                      hooks=pre-install;\n\n[image.kernel]\nhooks=install;\n";
+
+fn accepts_images(floor: &str, manifest: &str, images: &str) -> Option<i32> {
     let directory = tempfile::tempdir().unwrap();
     let conf = directory.path().join("system.conf");
     fs::write(&conf, format!("[system]\ncompatible=box-1\n{floor}\n")).unwrap();
-    let manifest = format!("[update]\n{manifest}\n[bundle]\nformat=verity\n");
+    let manifest = format!("[update]\n{manifest}\n{images}");
     fs::write(directory.path().join("manifest.raucm"), manifest).unwrap();
     let output = Command::new(program("accept"))
         .env("ACCEPT_CONF", conf)
@@ -502,6 +536,27 @@ fn a_bundle_for_other_boxes_is_not_accepted_whatever_the_caller_asked_for() {
         "compatible=box-1\ncompatible=box-2",
     ] {
         assert_eq!(accepts("", other), Some(10), "{other}");
+    }
+}
+
+#[test]
+fn a_bundle_that_would_leave_a_kernel_image_of_another_root_is_not_accepted() {
+    let good = "compatible=box-1\nversion=1.0.0";
+    for with in [
+        IMAGES.replace("pre-install;", "pre-install"),
+        IMAGES.replace("pre-install;", "pre-install;post-install;"),
+        IMAGES.replace("=install;", "=post-install;install;"),
+    ] {
+        assert_eq!(accepts_images("", good, &with), Some(0), "{with}");
+    }
+    for without in [
+        IMAGES.replace("hooks=pre-install;", "hooks=post-install;"),
+        IMAGES.replace("hooks=install;\n", ""),
+        IMAGES.replace("=install;", "=pre-install;"),
+        IMAGES.replace("[image.kernel]\nhooks=install;\n", ""),
+        IMAGES.replace("[image.rootfs]", "[image.other]"),
+    ] {
+        assert_eq!(accepts_images("", good, &without), Some(12), "{without}");
     }
 }
 
