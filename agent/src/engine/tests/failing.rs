@@ -425,14 +425,7 @@ async fn a_targetd_that_dies_in_the_middle_is_asked_again() {
 async fn a_full_state_disk_refuses_the_change_and_keeps_nothing_of_it() {
     let rig = Rig::furnished().await;
     rig.outcome(volume(id(1), MIB)).await;
-    let Rig {
-        dir,
-        fake,
-        engine,
-        task,
-    } = rig;
-    drop(engine);
-    task.stop().await;
+    let (dir, fake) = rig.stop().await;
     // No disk has this much room.
     let full = Options {
         reserve_bytes: u64::MAX,

@@ -108,8 +108,8 @@ impl Rig {
         }
     }
 
-    /// The engine of the same state after a clean stop.
-    pub(super) async fn restart(self) -> Rig {
+    /// What is left after a clean stop.
+    pub(super) async fn stop(self) -> (TempDir, FakeTargetd) {
         let Rig {
             dir,
             fake,
@@ -118,6 +118,12 @@ impl Rig {
         } = self;
         drop(engine);
         task.stop().await;
+        (dir, fake)
+    }
+
+    /// The engine of the same state after a clean stop.
+    pub(super) async fn restart(self) -> Rig {
+        let (dir, fake) = self.stop().await;
         let (engine, task) = start(&dir.path().join("state"), &fake).await;
         Rig {
             dir,

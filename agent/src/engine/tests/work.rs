@@ -187,14 +187,7 @@ async fn what_takes_something_away_is_not_cancelled() {
 #[tokio::test]
 async fn a_request_that_this_version_does_not_know_is_passed_over() {
     let rig = Rig::furnished().await;
-    let Rig {
-        dir,
-        fake,
-        engine,
-        task,
-    } = rig;
-    drop(engine);
-    task.stop().await;
+    let (dir, fake) = rig.stop().await;
     let state = dir.path().join("state");
     {
         let (mut store, _) = Store::open(&state, Options::default()).unwrap();
