@@ -34,7 +34,7 @@ pub struct Config {
     /// The program that reads images of disks.
     pub convert: PathBuf,
     /// What the firmware is updated with.
-    pub firmware: Firmware,
+    pub firmware: FirmwareOptions,
     /// The management port.
     pub listen: Listen,
     /// Certificates of the management port.
@@ -46,29 +46,6 @@ pub struct Config {
     /// Portals of NVMe/RDMA subsystems. Absent: none, as most boxes have no RDMA.
     #[serde(rename = "nvme-rdma")]
     pub nvme_rdma: Portals,
-}
-
-/// What the firmware is updated with.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Firmware {
-    /// Where a bundle is kept until it is installed.
-    pub folder: PathBuf,
-    /// The socket of the message bus that the updater is on.
-    pub bus: PathBuf,
-    /// The socket on which whoever connects has the box started again.
-    pub restart: PathBuf,
-}
-
-impl Firmware {
-    /// For the engine.
-    pub fn options(&self) -> FirmwareOptions {
-        FirmwareOptions {
-            folder: self.folder.clone(),
-            bus: self.bus.clone(),
-            restart: self.restart.clone(),
-        }
-    }
 }
 
 /// The management port and what it bears.
@@ -286,7 +263,7 @@ impl Default for Config {
             state_dir: "/var/lib/ashlar/store".into(),
             targetd_socket: "/run/ashlar/targetd.sock".into(),
             convert: "/usr/sbin/ashlar-convert".into(),
-            firmware: Firmware::default(),
+            firmware: FirmwareOptions::default(),
             listen: Listen::default(),
             tls: Tls::default(),
             iscsi: Portals::default(),
@@ -295,16 +272,6 @@ impl Default for Config {
         };
         config.settle();
         config
-    }
-}
-
-impl Default for Firmware {
-    fn default() -> Self {
-        Firmware {
-            folder: "/var/lib/ashlar/update".into(),
-            bus: "/run/dbus/system_bus_socket".into(),
-            restart: "/run/ashlar-restart.sock".into(),
-        }
     }
 }
 

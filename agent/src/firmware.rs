@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ashlar_protocol::{Firmware, FirmwareSlot, Problem, ProblemCode, SlotName};
+use serde::Deserialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::UnixStream;
@@ -49,7 +50,8 @@ const TOO_OLD: &str = "exited with code 11";
 const ROOT: &str = "rootfs";
 
 /// Where a box keeps and finds what its firmware is updated with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct FirmwareOptions {
     /// The folder that a bundle is kept in until it is installed.
     pub folder: PathBuf,
@@ -57,6 +59,16 @@ pub struct FirmwareOptions {
     pub bus: PathBuf,
     /// The socket on which whoever connects has the box started again.
     pub restart: PathBuf,
+}
+
+impl Default for FirmwareOptions {
+    fn default() -> Self {
+        FirmwareOptions {
+            folder: "/var/lib/ashlar/update".into(),
+            bus: "/run/dbus/system_bus_socket".into(),
+            restart: "/run/ashlar-restart.sock".into(),
+        }
+    }
 }
 
 impl FirmwareOptions {

@@ -147,7 +147,7 @@ fn options(config: &Config) -> EngineOptions {
         state_dir: config.state_dir.clone(),
         targetd_socket: config.targetd_socket.clone(),
         convert: config.convert.clone(),
-        firmware: config.firmware.options(),
+        firmware: config.firmware.clone(),
         name: config.box_name(),
         listens: config.listens(),
         ready_within: READY_WITHIN,

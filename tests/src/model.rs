@@ -9,8 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
-use ashlar_agent::config::{Config, Firmware, Tls};
+use ashlar_agent::config::{Config, Tls};
 use ashlar_agent::engine::{Engine, EngineOptions};
+use ashlar_agent::firmware::FirmwareOptions;
 use ashlar_agent::http::Server as ManagementPort;
 use ashlar_agent::tls::Material;
 use ashlar_ctl::pki::{Directory, Profile, Validity};
@@ -171,11 +172,7 @@ impl Model {
         config.targetd_socket = self.socket();
         config.convert = self.folder.path().join(CONVERT);
         // The machine that this runs on has an updater of its own, or none.
-        config.firmware = Firmware {
-            folder: self.folder.path().to_owned(),
-            bus: self.folder.path().join("bus.sock"),
-            restart: self.folder.path().join("restart.sock"),
-        };
+        config.firmware = FirmwareOptions::within(self.folder.path());
         config.listen.address = self.address;
         config.tls = Tls {
             certificate: self.pki().join("server.pem"),
@@ -291,7 +288,7 @@ async fn serve(
         state_dir: config.state_dir.clone(),
         targetd_socket: config.targetd_socket.clone(),
         convert: config.convert.clone(),
-        firmware: config.firmware.options(),
+        firmware: config.firmware.clone(),
         name: config.box_name(),
         listens: config.listens(),
         ready_within: Duration::from_secs(10),

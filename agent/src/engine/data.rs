@@ -16,7 +16,7 @@ mod import;
 
 pub use export::{Broken, Download, Export};
 pub use import::{Import, Upload, Uploading};
-pub(super) use import::{Pieces, reach};
+pub(super) use import::{Pieces, failed, reach};
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::data::{Pieces, Upload, Uploading, reach};
+use super::data::{Pieces, Upload, Uploading, failed, reach};
 use super::{Begun, Engine, Meter, RequestContext, Rule, internal};
 use crate::domain::Undertaking;
 use crate::domain::decide::data::check_idle;
@@ -82,12 +82,7 @@ impl Engine {
         let bundle = match prepared {
             Ok(bundle) => bundle,
             Err(problem) => {
-                let problem = problem.about(object);
-                return Err(work
-                    .finish(Err(problem.clone()))
-                    .await
-                    .err()
-                    .unwrap_or(problem));
+                return Err(failed(work, problem.about(object)).await);
             }
         };
         let (meter, runtime) = (work.meter(), Handle::current());

@@ -138,9 +138,8 @@ impl Client {
         offset: u64,
         body: Outgoing,
     ) -> Result<Change<JobResult>, CallError> {
-        let operation = Operation::VolumeImport;
         let exchange = Exchange {
-            operation,
+            operation: Operation::VolumeImport,
             id: Some(id),
             query: match (media_type, self.options.bandwidth) {
                 (MediaType::Image(_), None) => format!("format={}", media_type.parameter()),
@@ -153,9 +152,7 @@ impl Client {
             },
             body: None,
         };
-        let sent = self.upload(&exchange, media_type, body).await;
-        sent.and_then(|reply| changed(&reply))
-            .map_err(|failure| CallError { operation, failure })
+        self.upload(&exchange, media_type, body).await
     }
 
     /// Sends an update of the firmware. Resolves once it is installed. It is sent once: when it
@@ -164,16 +161,13 @@ impl Client {
     /// # Errors
     /// When the appliance refuses, the body breaks off, or the call fails.
     pub async fn firmware_install(&self, body: Outgoing) -> Result<Change<JobResult>, CallError> {
-        let operation = Operation::FirmwareInstall;
         let exchange = Exchange {
-            operation,
+            operation: Operation::FirmwareInstall,
             id: None,
             query: String::new(),
             body: None,
         };
-        let sent = self.upload(&exchange, MediaType::Raw, body).await;
-        sent.and_then(|reply| changed(&reply))
-            .map_err(|failure| CallError { operation, failure })
+        self.upload(&exchange, MediaType::Raw, body).await
     }
 
     /// Reads what a volume holds; refused while it has connections.
@@ -198,6 +192,18 @@ impl Client {
     }
 
     async fn upload(
+        &self,
+        exchange: &Exchange,
+        media_type: MediaType,
+        body: Outgoing,
+    ) -> Result<Change<JobResult>, CallError> {
+        let operation = exchange.operation;
+        let sent = self.send_body(exchange, media_type, body).await;
+        sent.and_then(|reply| changed(&reply))
+            .map_err(|failure| CallError { operation, failure })
+    }
+
+    async fn send_body(
         &self,
         exchange: &Exchange,
         media_type: MediaType,

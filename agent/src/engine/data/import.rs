@@ -177,7 +177,7 @@ impl Uploading {
 }
 
 /// Tells the end of work that could not begin in earnest.
-pub(super) async fn failed(work: Work, problem: Problem) -> Problem {
+pub(in crate::engine) async fn failed(work: Work, problem: Problem) -> Problem {
     match work.finish(Err(problem.clone())).await {
         Err(problem) => problem,
         Ok(_) => problem,
