@@ -62,13 +62,9 @@ impl World {
 
     /// Waits until an update is being written.
     async fn writes(&self) {
-        let written = async {
-            while !self.admin.firmware_show().await.unwrap().installing {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        let within = tokio::time::timeout(PATIENCE, written).await;
-        within.expect("it begins to be written");
+        let begun = tokio::time::timeout(PATIENCE, self.updater.begun()).await;
+        begun.expect("it begins to be written");
+        assert!(self.admin.firmware_show().await.unwrap().installing);
     }
 
     fn nothing_is_kept(&self) {

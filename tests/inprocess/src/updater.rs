@@ -6,9 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, ObjectServer, OwnedVariant, Variant, connection, fdo, interface};
 
@@ -30,6 +29,7 @@ struct State {
     slots: Mutex<Slots>,
     /// Leave to write.
     leave: Semaphore,
+    begun: Notify,
 }
 
 struct Slots {
@@ -80,6 +80,7 @@ impl Updater {
                 percent: 0,
             }),
             leave: Semaphore::new(Semaphore::MAX_PERMITS / 2),
+            begun: Notify::new(),
         });
         let connection = connection::Builder::address(address.as_str())
             .serve_at("/", Installer(Arc::clone(&state)))
@@ -102,6 +103,11 @@ impl Updater {
     /// It writes again.
     pub fn release(&self) {
         self.state.leave.add_permits(1 << 20);
+    }
+
+    /// Waits until it has begun to install, since this was asked last.
+    pub async fn begun(&self) {
+        self.state.begun.notified().await;
     }
 
     /// Its process ends, in the middle of whatever it is at.
@@ -206,6 +212,7 @@ impl Installer {
         let transaction = args.get("transaction-id").expect("the agent gives one");
         slots.transaction = transaction.downcast_ref::<&str>().unwrap().to_owned();
         drop(slots);
+        self.0.begun.notify_one();
         let (state, server) = (Arc::clone(&self.0), server.clone());
         tokio::spawn(async move { write(&state, &server, &source).await });
         Ok(())
@@ -292,7 +299,6 @@ async fn write(state: &State, server: &ObjectServer, source: &str) {
         // Whoever listened may be gone.
         let _ = told.progress_changed(emitter).await;
         drop(told);
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let (version, what) = read(source).expect("it was looked at");
     let result = {
