@@ -6,7 +6,6 @@ use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -20,10 +19,10 @@ use ashlar_ctl::transfer::{
 use ashlar_guest_tests::Guest;
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
 use ashlar_protocol::{
-    Extent, ExtentKind, Job, JobState, ObjectKind, ObjectRef, ProblemCode, Progress, Provisioning,
+    Extent, ExtentKind, Job, JobState, ObjectKind, ObjectRef, ProblemCode, Provisioning,
     SnapshotSpec, Transport,
 };
-use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 /// What volumes have, in MiB.
@@ -282,15 +281,7 @@ async fn cancelled_behind(lab: &mut Lab, files: &Path) -> anyhow::Result<()> {
         let image = (source, ImageFormat::Auto);
         import_image(&client, volume, image, unwatched()).await
     });
-    loop {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        ensure!(!importing.is_finished(), "it ended by itself");
-        let shown = lab.client.job_show(job).await;
-        let progress = shown.ok().and_then(|job| job.progress);
-        if progress.is_some_and(|progress| progress.done >= 5 * MIB) {
-            break;
-        }
-    }
+    far(lab, job, 5 * MIB, &importing).await?;
     lab.client.job_cancel(job).await?;
     match importing.await? {
         Err(TransferError::Call(error)) => {
@@ -312,9 +303,9 @@ async fn cancelled(lab: &mut Lab, files: &Path) -> anyhow::Result<()> {
     println!("cancelled in the middle");
     let image = image(&files.join("image"), &(0..48).collect::<Vec<_>>())?;
     let volume = lab.volume(SIZE).await?;
-    let (job, mut far) = (Uuid::new_v4(), Far::new());
-    let importing = tokio::spawn(imported(lab.client.under(job), volume, image, &far));
-    far.reach(4 * MIB).await?;
+    let job = Uuid::new_v4();
+    let importing = tokio::spawn(imported(lab.client.under(job), volume, image));
+    far(lab, job, 4 * MIB, &importing).await?;
     lab.client.job_cancel(job).await?;
     match importing.await? {
         Err(TransferError::Call(error)) => {
@@ -336,10 +327,9 @@ async fn agent_killed(lab: &mut Lab, files: &Path) -> anyhow::Result<()> {
     println!("the agent is killed in the middle");
     let image = image(&files.join("image"), &(0..32).collect::<Vec<_>>())?;
     let volume = lab.volume(SIZE).await?;
-    let (job, mut far) = (Uuid::new_v4(), Far::new());
-    let importing = imported(lab.client.under(job), volume, image.clone(), &far);
-    let importing = tokio::spawn(importing);
-    far.reach(4 * MIB).await?;
+    let job = Uuid::new_v4();
+    let importing = tokio::spawn(imported(lab.client.under(job), volume, image.clone()));
+    far(lab, job, 4 * MIB, &importing).await?;
     tokio::task::block_in_place(|| lab.guest.kill("ashlar-agent.service"))?;
     importing.await?.context("it was not taken up")?;
     let Job { state, problem, .. } = lab.client.job_show(job).await?;
@@ -352,38 +342,31 @@ async fn agent_killed(lab: &mut Lab, files: &Path) -> anyhow::Result<()> {
     done(lab.client.volume_delete(volume).await?)
 }
 
+/// Gives an image to a volume so slowly that what is done to its job is done in the middle.
 fn imported(
     client: Client,
     volume: Uuid,
     image: PathBuf,
-    far: &Far,
 ) -> impl Future<Output = Result<(), TransferError>> + Send + use<> {
-    let far = far.tell.clone();
-    let watch = move |progress: Progress| {
-        far.send_replace(progress.done);
-    };
+    let client = client.limited(Some(8 * MIB));
     async move {
         let source = Source::open(&image, Form::Raw)?;
-        import(&client, volume, source, Arc::new(watch)).await?;
+        import(&client, volume, source, unwatched()).await?;
         Ok(())
     }
 }
 
-/// How far a transfer is.
-struct Far {
-    tell: watch::Sender<u64>,
-    told: watch::Receiver<u64>,
-}
-
-impl Far {
-    fn new() -> Far {
-        let (tell, told) = watch::channel(0);
-        Far { tell, told }
-    }
-
-    async fn reach(&mut self, bytes: u64) -> anyhow::Result<()> {
-        self.told.wait_for(|done| *done >= bytes).await?;
-        Ok(())
+/// Waits until the appliance has moved so many bytes. What a client has given away may still be
+/// in buffers on the way, before there is a job at all.
+async fn far<T>(lab: &Lab, job: Uuid, bytes: u64, moving: &JoinHandle<T>) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        ensure!(!moving.is_finished(), "it ended by itself");
+        let shown = lab.client.job_show(job).await;
+        let progress = shown.ok().and_then(|job| job.progress);
+        if progress.is_some_and(|progress| progress.done >= bytes) {
+            return Ok(());
+        }
     }
 }
 
