@@ -24,6 +24,7 @@
 //! | [`problem`]    | errors |
 //! | [`route`]      | the table of routes, and the least role for each |
 //! | [`role`]       | what a certificate's bearer may do |
+//! | [`identity`]   | who a box is |
 //! | [`page`]       | lists by cursor |
 //! | [`labels`]     | what is noted beside an object |
 //!
@@ -36,6 +37,7 @@ pub mod event;
 pub mod firmware;
 pub mod group;
 pub mod host;
+pub mod identity;
 pub mod job;
 pub mod labels;
 pub mod name;
@@ -68,6 +70,7 @@ pub use group::{
     GroupState, GroupUpdate, MemberCopy, MemberSnapshot,
 };
 pub use host::{Authentication, Host, HostCreated, HostRotation, HostSecrets, HostSpec};
+pub use identity::Serial;
 pub use job::{Job, JobResult, JobState, ObjectKind, ObjectRef, Progress, Sha256};
 pub use labels::Labels;
 pub use name::Name;

@@ -108,7 +108,7 @@ enum Noun {
     Restore(backup::Restore),
     /// Make many changes, each with an answer of its own
     Bulk(bulk::Arguments),
-    /// Make a small certificate authority and certificates for labs
+    /// Make a small certificate authority, certificates, and boxes' identities
     #[command(subcommand)]
     Pki(pki::Verb),
 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use super::usage;
-use ashlar_ctl::pki::{Directory, Paths, Profile, Validity};
-use ashlar_protocol::Role;
+use ashlar_ctl::pki::{
+    Device, Directory, Paths, Profile, Request, Token, Validity, claim_secret, write_certificate,
+};
+use ashlar_protocol::{Role, Serial};
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -34,21 +36,118 @@ pub enum Verb {
         /// Whose certificate: its file name and its common name
         name: String,
         #[command(flatten)]
-        profile: ProfileArguments,
-        /// A server's DNS name or IP address; may be given several times
-        #[arg(
-            long,
-            value_name = "NAME",
-            requires = "server",
-            required_if_eq("server", "true")
-        )]
-        san: Vec<String>,
+        purpose: Purpose,
         #[command(flatten)]
         validity: ValidityArguments,
         /// Replace NAME's certificate and key
         #[arg(long)]
         overwrite: bool,
     },
+    /// Sign a certificate for the key of a request; what else the request asks for is ignored
+    #[command(after_help = "Example:\n  \
+        ashlarctl pki sign lab box1 --request box1.csr --server --san box1.example --out box1.pem")]
+    Sign {
+        /// The authority's directory
+        dir: PathBuf,
+        /// Whose certificate: its common name
+        name: String,
+        /// The request (PKCS #10, PEM)
+        #[arg(long, value_name = "FILE")]
+        request: PathBuf,
+        #[command(flatten)]
+        purpose: Purpose,
+        #[command(flatten)]
+        validity: ValidityArguments,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// Sign the identity that a box keeps for life, where it is made
+    SignDevice {
+        /// The directory of the authority of the factory
+        dir: PathBuf,
+        #[command(flatten)]
+        proof: Proof,
+        #[command(flatten)]
+        out: Out,
+    },
+    /// Check what `sign-device` checks, for an authority that is kept elsewhere
+    CheckDevice {
+        #[command(flatten)]
+        proof: Proof,
+    },
+    /// Make a secret by which a box can be claimed, and print it
+    ClaimSecret,
+}
+
+/// What a certificate is for.
+#[derive(Debug, Args)]
+pub struct Purpose {
+    #[command(flatten)]
+    profile: ProfileArguments,
+    /// A server's DNS name or IP address; may be given several times
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "server",
+        required_if_eq("server", "true")
+    )]
+    san: Vec<String>,
+}
+
+impl Purpose {
+    fn profile(self) -> anyhow::Result<Profile> {
+        match self.profile.role {
+            Some(_) if !self.san.is_empty() => {
+                Err(usage("--san is for a server; a client has no names"))
+            }
+            None if self.san.is_empty() => Err(usage("--server needs at least one --san")),
+            Some(role) => Ok(Profile::Client { role: Some(role) }),
+            None => Ok(Profile::Server { names: self.san }),
+        }
+    }
+}
+
+/// What shows that a key is a box's own.
+#[derive(Debug, Args)]
+pub struct Proof {
+    /// The box's serial number
+    #[arg(long)]
+    serial: Serial,
+    /// Its request, from `identity request`
+    #[arg(long, value_name = "FILE")]
+    request: PathBuf,
+    /// The token that it was flashed with, 64 hex digits
+    #[arg(long, value_name = "FILE")]
+    token: PathBuf,
+    /// What `identity show` has as proof that the box made the key
+    #[arg(long, value_name = "HEX")]
+    proof: String,
+}
+
+impl Proof {
+    fn device(self) -> anyhow::Result<Device> {
+        let request = Request::read(&self.request)?;
+        let token = Token::read(&self.token)?;
+        Ok(Device::proven(self.serial, request, &token, &self.proof)?)
+    }
+}
+
+/// Where a certificate goes.
+#[derive(Debug, Args)]
+pub struct Out {
+    /// Where to put the certificate, replacing what is there [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+impl Out {
+    fn give(self, certificate: &str) -> anyhow::Result<()> {
+        match self.out {
+            Some(path) => write_certificate(&path, certificate)?,
+            None => print!("{certificate}"),
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -86,41 +185,45 @@ fn moment(text: &str) -> Result<OffsetDateTime, time::error::Parse> {
 }
 
 pub fn run(verb: Verb) -> anyhow::Result<()> {
-    let paths = match verb {
+    match verb {
         Verb::Init {
             dir,
             name,
             validity,
             overwrite,
-        } => Directory::at(dir)
-            .overwriting(overwrite)
-            .init(&name, validity.or_days(3650))?,
+        } => {
+            let dir = Directory::at(dir).overwriting(overwrite);
+            print(&dir.init(&name, validity.or_days(3650))?);
+        }
         Verb::Issue {
             dir,
             name,
-            profile,
-            san,
+            purpose,
             validity,
             overwrite,
         } => {
-            let profile = match profile.role {
-                Some(_) if !san.is_empty() => {
-                    return Err(usage("--san is for a server; a client has no names"));
-                }
-                None if san.is_empty() => {
-                    return Err(usage("--server needs at least one --san"));
-                }
-                Some(role) => Profile::Client { role: Some(role) },
-                None => Profile::Server { names: san },
-            };
-            Directory::at(dir).overwriting(overwrite).issue(
-                &name,
-                &profile,
-                validity.or_days(365),
-            )?
+            let dir = Directory::at(dir).overwriting(overwrite);
+            print(&dir.issue(&name, &purpose.profile()?, validity.or_days(365))?);
         }
-    };
-    print(&paths);
+        Verb::Sign {
+            dir,
+            name,
+            request,
+            purpose,
+            validity,
+            out,
+        } => {
+            let profile = purpose.profile()?;
+            let request = Request::read(&request)?;
+            let validity = validity.or_days(365);
+            out.give(&Directory::at(dir).sign(&name, &request, &profile, validity)?)?;
+        }
+        Verb::SignDevice { dir, proof, out } => {
+            out.give(&Directory::at(dir).sign_device(&proof.device()?)?)?;
+        }
+        Verb::CheckDevice { proof } => drop(proof.device()?),
+        Verb::ClaimSecret => println!("{}", *claim_secret()?),
+    }
     Ok(())
 }
 

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use ashlar_protocol::Role;
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
+use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
-use super::Validity;
+use super::request::serial_number;
+use super::{Device, Request, Validity};
 
 /// A certificate authority with its key.
 pub struct Authority {
@@ -124,11 +126,7 @@ impl Authority {
         profile: &Profile,
         validity: Validity,
     ) -> Result<Pair, IssueError> {
-        let mut params = params(subject, validity);
-        params.use_authority_key_identifier_extension = true;
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages = vec![usage(profile)];
-        params.subject_alt_names = alternative_names(subject, profile)?;
+        let params = leaf(subject, profile, validity)?;
         let sign = |source| sign_error(subject, source);
         let key = KeyPair::generate().map_err(sign)?;
         let certificate = params.signed_by(&key, &self.issuer).map_err(sign)?;
@@ -137,6 +135,81 @@ impl Authority {
             key: Zeroizing::new(key.serialize_pem()),
         })
     }
+
+    /// Signs a certificate (PEM) for a request's key. What else the request asks for counts for
+    /// nothing: subject, names and use are the caller's decision.
+    ///
+    /// # Errors
+    /// When the profile's names are not usable, or signing fails.
+    pub fn sign(
+        &self,
+        subject: &str,
+        request: &Request,
+        profile: &Profile,
+        validity: Validity,
+    ) -> Result<String, IssueError> {
+        let params = leaf(subject, profile, validity)?;
+        self.certify(subject, params, request)
+    }
+
+    /// Signs the identity that a box keeps for life (IEEE 802.1AR's IDevID), as PEM.
+    ///
+    /// # Errors
+    /// [`IssueError::Sign`] when signing fails.
+    pub fn sign_device(&self, device: &Device) -> Result<String, IssueError> {
+        let serial = device.serial.as_str();
+        let profile = Profile::Server {
+            names: vec![device.serial.device_name()],
+        };
+        let mut params = leaf(serial, &profile, Validity::forever())?;
+        let printable = serial
+            .try_into()
+            .map_err(|source| sign_error(serial, source))?;
+        params
+            .distinguished_name
+            .push(serial_number(), DnValue::PrintableString(printable));
+        self.certify(serial, params, &device.request)
+    }
+
+    /// Signs what was decided on, for a request's key.
+    fn certify(
+        &self,
+        subject: &str,
+        mut params: CertificateParams,
+        request: &Request,
+    ) -> Result<String, IssueError> {
+        let sign = |source| sign_error(subject, source);
+        // Without a number, all certificates of a key would have the same one.
+        params.serial_number = Some(random_number().map_err(sign)?);
+        let certificate = params
+            .signed_by(request.key(), &self.issuer)
+            .map_err(sign)?;
+        Ok(certificate.pem())
+    }
+}
+
+/// A certificate's number: positive, and nobody else's.
+fn random_number() -> Result<SerialNumber, rcgen::Error> {
+    let mut bytes = [0; 16];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| rcgen::Error::RingUnspecified)?;
+    bytes[0] = bytes[0] & 0x3f | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+/// What is in a certificate that signs no others.
+fn leaf(
+    subject: &str,
+    profile: &Profile,
+    validity: Validity,
+) -> Result<CertificateParams, IssueError> {
+    let mut params = params(subject, validity);
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![usage(profile)];
+    params.subject_alt_names = alternative_names(subject, profile)?;
+    Ok(params)
 }
 
 fn sign_error(subject: &str, source: rcgen::Error) -> IssueError {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::{Authority, IssueError, Pair, Profile, Validity};
+use super::{Authority, Device, IssueError, Pair, Profile, Request, Validity};
 
 const AUTHORITY: &str = "ca";
 
@@ -98,6 +98,30 @@ impl Directory {
         self.store(name, &pair)
     }
 
+    /// Signs a certificate (PEM) for a request's key, with the common name `name`. It is not kept
+    /// here.
+    ///
+    /// # Errors
+    /// When there is no authority here, `name` is not plain, or signing fails.
+    pub fn sign(
+        &self,
+        name: &str,
+        request: &Request,
+        profile: &Profile,
+        validity: Validity,
+    ) -> Result<String, DirectoryError> {
+        check_name(name)?;
+        Ok(self.authority()?.sign(name, request, profile, validity)?)
+    }
+
+    /// Signs a box's identity (PEM). It is not kept here.
+    ///
+    /// # Errors
+    /// When there is no authority here, or signing fails.
+    pub fn sign_device(&self, device: &Device) -> Result<String, DirectoryError> {
+        Ok(self.authority()?.sign_device(device)?)
+    }
+
     /// Reads the authority.
     ///
     /// # Errors
@@ -128,27 +152,39 @@ impl Directory {
         Ok(paths)
     }
 
-    /// Writes beside the place and moves there, so that nobody reads half a file and an old
-    /// file's wider mode does not survive.
     fn write(&self, path: &Path, text: &str, mode: u32) -> Result<(), DirectoryError> {
-        let beside = path.with_extension(format!("new-{}", std::process::id()));
-        let write = || {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(mode)
-                .open(&beside)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            if self.overwrite {
-                fs::rename(&beside, path)
-            } else {
-                // Fails when the path exists, which a rename does not.
-                fs::hard_link(&beside, path).and_then(|()| fs::remove_file(&beside))
-            }
-        };
-        write().map_err(|source| io_error("write", path, source))
+        write(path, text, mode, self.overwrite)
     }
+}
+
+/// Writes a certificate where somebody wants it, replacing what is there.
+///
+/// # Errors
+/// [`DirectoryError::Io`] with what went wrong.
+pub fn write_certificate(path: &Path, certificate: &str) -> Result<(), DirectoryError> {
+    write(path, certificate, 0o644, true)
+}
+
+/// Writes beside the place and moves there, so that nobody reads half a file and an old file's
+/// wider mode does not survive.
+fn write(path: &Path, text: &str, mode: u32, overwrite: bool) -> Result<(), DirectoryError> {
+    let beside = path.with_extension(format!("new-{}", std::process::id()));
+    let write = || {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        if overwrite {
+            fs::rename(&beside, path)
+        } else {
+            // Fails when the path exists, which a rename does not.
+            fs::hard_link(&beside, path).and_then(|()| fs::remove_file(&beside))
+        }
+    };
+    write().map_err(|source| io_error("write", path, source))
 }
 
 fn check_name(name: &str) -> Result<(), DirectoryError> {
