@@ -37,8 +37,10 @@ pub struct Config {
     pub firmware: FirmwareOptions,
     /// The management port.
     pub listen: Listen,
-    /// Certificates of the management port.
-    pub tls: Tls,
+    /// Certificates of the management port, of a box that is no appliance from a factory.
+    pub tls: Option<Tls>,
+    /// Where they are of one that is.
+    pub identity: IdentityFolders,
     /// Portals of iSCSI targets.
     pub iscsi: Portals,
     /// Portals of NVMe/TCP subsystems.
@@ -79,6 +81,16 @@ pub struct Tls {
     pub key: PathBuf,
     /// The authorities whose clients are let in.
     pub client_ca: PathBuf,
+}
+
+/// Where a box keeps who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentityFolders {
+    /// What it was given in the factory, for life.
+    pub factory: PathBuf,
+    /// What its owner has given it.
+    pub folder: PathBuf,
 }
 
 /// Where the targets of one transport are.
@@ -175,9 +187,13 @@ impl Config {
             .or(absolute("firmware.folder", &self.firmware.folder))
             .or(absolute("firmware.bus", &self.firmware.bus))
             .or(absolute("firmware.restart", &self.firmware.restart))
-            .or(absolute("tls.certificate", &self.tls.certificate))
-            .or(absolute("tls.key", &self.tls.key))
-            .or(absolute("tls.client_ca", &self.tls.client_ca))
+            .or(absolute("identity.factory", &self.identity.factory))
+            .or(absolute("identity.folder", &self.identity.folder))
+            .or(self.tls.iter().find_map(|tls| {
+                absolute("tls.certificate", &tls.certificate)
+                    .or(absolute("tls.key", &tls.key))
+                    .or(absolute("tls.client_ca", &tls.client_ca))
+            }))
             .or(self.iscsi.broken_rule("iscsi.portals", "iscsi.advertise"))
             .or(self.nvme.broken_rule("nvme.portals", "nvme.advertise"))
             .or(self
@@ -265,7 +281,8 @@ impl Default for Config {
             convert: "/usr/sbin/ashlar-convert".into(),
             firmware: FirmwareOptions::default(),
             listen: Listen::default(),
-            tls: Tls::default(),
+            tls: None,
+            identity: IdentityFolders::default(),
             iscsi: Portals::default(),
             nvme: Portals::default(),
             nvme_rdma: Portals::default(),
@@ -294,6 +311,15 @@ impl Default for Tls {
             certificate: "/etc/ashlar/tls/server.pem".into(),
             key: "/etc/ashlar/tls/server.key".into(),
             client_ca: "/etc/ashlar/tls/client-ca.pem".into(),
+        }
+    }
+}
+
+impl Default for IdentityFolders {
+    fn default() -> Self {
+        IdentityFolders {
+            factory: "/var/lib/ashlar-factory".into(),
+            folder: "/var/lib/ashlar/identity".into(),
         }
     }
 }
@@ -331,13 +357,18 @@ mod tests {
         let all: Vec<_> = text
             .lines()
             .map(|line| match line.strip_prefix("# ") {
-                Some(rest) if rest.contains(" = ") => rest,
+                Some(rest)
+                    if rest.contains(" = ") || rest.starts_with('[') && rest.ends_with(']') =>
+                {
+                    rest
+                }
                 _ => line,
             })
             .collect();
         let config = parse(&all.join("\n")).unwrap();
         assert_eq!(config.name.unwrap().as_str(), "box1");
         assert_eq!(config.nvme.advertise.len(), 1);
+        assert_eq!(config.tls, Some(Tls::default()));
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! | [`telemetry`] | log lines to the journal |
 //! | [`notify`]    | what systemd is told |
 //! | [`tls`]       | certificates, and who a peer is |
+//! | [`identity`]  | who the box is, whose it is, whom it lets in |
 //! | [`http`]      | the management port |
 //! | [`engine`]    | commands and queries |
 //! | [`data`]      | moving what volumes hold |
@@ -32,6 +33,7 @@ pub mod domain;
 pub mod engine;
 pub mod firmware;
 pub mod http;
+pub mod identity;
 pub mod lanes;
 pub mod notify;
 pub mod reconcile;

@@ -1,4 +1,4 @@
-//! `ashlar-agent [--config FILE] [--check]`
+//! `ashlar-agent [--config FILE | --config-if-any FILE] [--check]`
 //!
 //! ```text
 //! configuration ── TLS files ── store ── port bound ── first lap done, or not in time ── READY
@@ -6,15 +6,16 @@
 //!    SIGTERM, SIGINT: STOPPING ── port closed ── requests finish ── store closed
 //! ```
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use ashlar_agent::config::{self, Config};
+use ashlar_agent::config::{self, Config, ConfigError};
 use ashlar_agent::engine::{Engine, EngineOptions};
 use ashlar_agent::http::Server;
-use ashlar_agent::tls::Material;
+use ashlar_agent::identity::Identity;
 use ashlar_agent::{notify, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -29,11 +30,13 @@ const FINISH: Duration = Duration::from_secs(3);
 const USAGE: &str = "\
 ashlar-agent: the management daemon of an Ashlar appliance
 
-Usage: ashlar-agent [--config FILE] [--check]
+Usage: ashlar-agent [--config FILE | --config-if-any FILE] [--check]
 
-  --config FILE  the configuration [default: /etc/ashlar/agent.toml]
-  --check        read the configuration and the certificates, say what is wrong, and end
-  --version      print the version
+  --config FILE         the configuration [default: /etc/ashlar/agent.toml]
+  --config-if-any FILE  the same, and as if it were empty if it is not there
+  --check               read the configuration and the certificates that it names, say what is
+                        wrong, and end
+  --version             print the version
 
 ASHLAR_LOG filters what is logged, such as `debug` or `ashlar_agent=debug`.
 ";
@@ -58,6 +61,8 @@ fn main() -> ExitCode {
 
 struct Arguments {
     config: PathBuf,
+    /// Whether it may not be there.
+    if_any: bool,
     check: bool,
 }
 
@@ -67,12 +72,18 @@ impl Arguments {
         use lexopt::prelude::*;
         let mut arguments = Arguments {
             config: config::DEFAULT_PATH.into(),
+            if_any: false,
             check: false,
         };
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
-                Short('c') | Long("config") => arguments.config = parser.value()?.into(),
+                Short('c') | Long("config") => {
+                    (arguments.config, arguments.if_any) = (parser.value()?.into(), false);
+                }
+                Long("config-if-any") => {
+                    (arguments.config, arguments.if_any) = (parser.value()?.into(), true);
+                }
                 Long("check") => arguments.check = true,
                 Short('h') | Long("help") => {
                     print!("{USAGE}");
@@ -90,8 +101,19 @@ impl Arguments {
 }
 
 fn start(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = Config::read(&arguments.config)?;
-    let material = Material::load(config.tls.clone())?;
+    let config = match Config::read(&arguments.config) {
+        Err(ConfigError::Read { source, .. })
+            if arguments.if_any && source.kind() == ErrorKind::NotFound =>
+        {
+            Config::default()
+        }
+        config => config?,
+    };
+    // Of a box that keeps its own, opening them makes what is not there yet.
+    if arguments.check && config.tls.is_none() {
+        return Ok(());
+    }
+    let identity = Identity::open(&config)?;
     if arguments.check {
         return Ok(());
     }
@@ -102,18 +124,18 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("failed to start the runtime")?;
-    let outcome = runtime.block_on(serve(config, material));
+    let outcome = runtime.block_on(serve(config, identity));
     if let Err(failure) = &outcome {
         error!("{failure:#}");
     }
     outcome
 }
 
-async fn serve(config: Config, material: Material) -> anyhow::Result<()> {
+async fn serve(config: Config, identity: Identity) -> anyhow::Result<()> {
     // Before anything slow, so that no signal kills us half-way.
     let signals = Signals::install().context("failed to listen for signals")?;
     let (engine, task) = Engine::start(options(&config)).await?;
-    let server = Server::bind(config.listen, material.watch(), engine.clone()).await?;
+    let server = Server::bind(config.listen, identity.clone(), engine.clone()).await?;
     let address = server
         .address()
         .context("failed to ask for our own address")?;
@@ -125,7 +147,7 @@ async fn serve(config: Config, material: Material) -> anyhow::Result<()> {
     info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
     let watchdog = tokio::spawn(notify::watchdog(engine));
 
-    signals.until_stop(&material).await;
+    signals.until_stop(&identity).await;
     notify::stopping();
     info!("stopping");
     watchdog.abort();
@@ -171,11 +193,11 @@ impl Signals {
     }
 
     /// Reloads on each SIGHUP and returns on SIGTERM or SIGINT.
-    async fn until_stop(mut self, material: &Material) {
+    async fn until_stop(mut self, identity: &Identity) {
         loop {
             // Signals are kept until they are received, so dropping the others loses none.
             tokio::select! {
-                _ = self.hangup.recv() => reload(material),
+                _ = self.hangup.recv() => reload(identity),
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
             }
@@ -183,9 +205,9 @@ impl Signals {
     }
 }
 
-fn reload(material: &Material) {
+fn reload(identity: &Identity) {
     notify::reloading();
-    match material.reload() {
+    match identity.reload() {
         Ok(()) => info!("certificates reloaded"),
         Err(failure) => {
             let failure = anyhow::Error::from(failure);

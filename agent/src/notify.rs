@@ -47,7 +47,7 @@ pub async fn watchdog(engine: Engine) {
 }
 
 async fn alive(engine: &Engine, within: Duration) -> bool {
-    match tokio::time::timeout(within, engine.health()).await {
+    match tokio::time::timeout(within, engine.health(None)).await {
         Ok(health) => health.status != HealthStatus::Failed,
         Err(_) => false,
     }

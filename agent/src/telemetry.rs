@@ -23,6 +23,21 @@ pub enum TelemetryError {
     Init(#[source] tracing_subscriber::util::TryInitError),
 }
 
+/// An error and its causes on one line.
+pub struct Chain<'a>(pub &'a dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
 /// Sets up logging for the whole process. `ASHLAR_LOG` filters it.
 ///
 /// # Errors

@@ -161,7 +161,7 @@ impl<'a> Disk<'a> {
             uuid: uuid(0x15),
             offset: STATE.start * MIB,
             size: STATE.length * MIB,
-            journal: true,
+            journal: Some(8),
         };
         state.write(self.path, content)
     }
@@ -173,7 +173,7 @@ impl<'a> Disk<'a> {
             uuid: uuid(0x12),
             offset: FACTORY.start * MIB,
             size: FACTORY.length * MIB,
-            journal: false,
+            journal: Some(4),
         };
         factory.write(self.path, None)
     }

@@ -87,8 +87,8 @@ pub(crate) struct Ext4<'a> {
     pub offset: u64,
     /// Bytes.
     pub size: u64,
-    /// Whether it is written to in use: without a journal it must not be.
-    pub journal: bool,
+    /// MiB of a journal. Without one it must not be written to in use.
+    pub journal: Option<u32>,
 }
 
 impl Ext4<'_> {
@@ -106,10 +106,9 @@ impl Ext4<'_> {
                 "offset={},lazy_itable_init=0,lazy_journal_init=0,hash_seed={}",
                 self.offset, self.uuid
             ))
-            .args(if self.journal {
-                ["-J", "size=8"]
-            } else {
-                ["-O", "^has_journal"]
+            .args(match self.journal {
+                Some(size) => ["-J".to_owned(), format!("size={size}")],
+                None => ["-O".to_owned(), "^has_journal".to_owned()],
             });
         if let Some(content) = content {
             command.arg("-d").arg(content);

@@ -88,7 +88,7 @@ fn build(tree: &Path, boot: &Boot, partial: &Path) -> Result<(), BuildError> {
         uuid: UUID,
         offset: 0,
         size: SIZE,
-        journal: true,
+        journal: Some(8),
     };
     root.write(&path, Some(stage.root()))?;
     stage.remove()

@@ -73,6 +73,7 @@ impl fmt::Debug for StateFile {
 
 /// What the daemons keep on the state partition, and whose it is.
 const DIRECTORIES: &[(&str, Owner)] = &[
+    ("identity", Owner::Agent),
     ("rauc", Owner::Root),
     ("store", Owner::Agent),
     ("targetd", Owner::Root),

@@ -113,6 +113,7 @@ impl Started {
             .env("PATH", search)
             .env("SLOT_CMDLINE", path("cmdline"))
             .env("SLOT_STATE", path("state"))
+            .env("SLOT_FACTORY", path("factory"))
             .output()
             .unwrap()
     }
@@ -307,7 +308,7 @@ fn without_the_state_partition_no_boot_is_good() {
 }
 
 #[test]
-fn the_agent_must_serve_where_there_is_a_configuration() {
+fn the_agent_must_serve_where_there_is_one() {
     let silent = "case \"$*\" in *is-active*agent*) exit 3 ;; esac";
     let unprovisioned = Started::started_from("a", &COUNTED);
     unprovisioned.answers("systemctl", silent);
@@ -318,6 +319,19 @@ fn the_agent_must_serve_where_there_is_a_configuration() {
     dead.provisioned();
     assert!(dead.starts_again("confirm"));
     assert_eq!(dead.esp.names(), COUNTED);
+    let without = Started::started_from("a", &COUNTED);
+    without.answers("mountpoint", "case $2 in *factory) exit 1 ;; esac");
+    assert!(without.starts_again("confirm"));
+    without.provisioned();
+    assert!(without.run("confirm").status.success());
+    for file in ["seed.toml", "sealed.toml"] {
+        let dead = Started::started_from("a", &COUNTED);
+        dead.answers("systemctl", silent);
+        let factory = dead.esp.0.path().join("factory");
+        fs::create_dir(&factory).unwrap();
+        fs::write(factory.join(file), "").unwrap();
+        assert!(dead.starts_again("confirm"), "{file}");
+    }
 }
 
 #[test]

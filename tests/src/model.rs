@@ -13,7 +13,7 @@ use ashlar_agent::config::{Config, Tls};
 use ashlar_agent::engine::{Engine, EngineOptions};
 use ashlar_agent::firmware::FirmwareOptions;
 use ashlar_agent::http::Server as ManagementPort;
-use ashlar_agent::tls::Material;
+use ashlar_agent::identity;
 use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{Client, Endpoint, Identity};
 use ashlar_kernel_iface::model::{ModelDisk, ModelKernel};
@@ -174,11 +174,11 @@ impl Model {
         // The machine that this runs on has an updater of its own, or none.
         config.firmware = FirmwareOptions::within(self.folder.path());
         config.listen.address = self.address;
-        config.tls = Tls {
+        config.tls = Some(Tls {
             certificate: self.pki().join("server.pem"),
             key: self.pki().join("server.key"),
             client_ca: self.pki().join("ca.pem"),
-        };
+        });
         Ok(config)
     }
 
@@ -283,7 +283,7 @@ async fn serve(
     tell: &mpsc::Sender<anyhow::Result<SocketAddr>>,
     mut ended: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
-    let material = Material::load(config.tls.clone())?;
+    let identity = identity::Identity::open(&config)?;
     let options = EngineOptions {
         state_dir: config.state_dir.clone(),
         targetd_socket: config.targetd_socket.clone(),
@@ -294,7 +294,7 @@ async fn serve(
         ready_within: Duration::from_secs(10),
     };
     let (engine, _task) = Engine::start(options).await?;
-    let port = ManagementPort::bind(config.listen, material.watch(), engine.clone()).await?;
+    let port = ManagementPort::bind(config.listen, identity, engine.clone()).await?;
     let address = port.address()?;
     let (_never, running) = watch::channel(false);
     tokio::spawn(port.run(running));

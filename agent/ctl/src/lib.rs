@@ -4,7 +4,7 @@
 //! |------------|------|
 //! | [`client`] | typed calls over mutual TLS |
 //! | [`backup`] | backups in files, and volumes of them |
-//! | [`pki`]    | a small certificate authority for labs |
+//! | [`pki`]    | a small certificate authority, and what boxes' identities are signed by |
 //! | [`transfer`] | files into volumes, volumes and snapshots into files |
 //! | [`size`]   | sizes as people write and read them |
 

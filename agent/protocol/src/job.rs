@@ -61,9 +61,20 @@ pub struct JobResult {
 }
 
 /// A SHA-256 in lower-case hexadecimal, as sha256sum prints it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha256(String);
+
+impl Sha256 {
+    /// The digest itself.
+    pub fn bytes(&self) -> [u8; 32] {
+        let digit = |at: usize| match self.0.as_bytes()[at] {
+            letter @ b'a'..=b'f' => letter - b'a' + 10,
+            number => number - b'0',
+        };
+        std::array::from_fn(|at| digit(2 * at) << 4 | digit(2 * at + 1))
+    }
+}
 
 impl From<[u8; 32]> for Sha256 {
     fn from(digest: [u8; 32]) -> Sha256 {

@@ -9,6 +9,7 @@
 //! |----------------|----------|
 //! | [`system`]     | the box: identity, version, health, capabilities; its disks |
 //! | [`firmware`]   | which firmware it runs, and updates of it |
+//! | [`identity`]   | who the box is, whose it is, whom it lets in |
 //! | [`pool`]       | pools on disks |
 //! | [`volume`]     | volumes in pools |
 //! | [`snapshot`]   | volumes as they were at an instant |
@@ -24,7 +25,6 @@
 //! | [`problem`]    | errors |
 //! | [`route`]      | the table of routes, and the least role for each |
 //! | [`role`]       | what a certificate's bearer may do |
-//! | [`identity`]   | who a box is |
 //! | [`page`]       | lists by cursor |
 //! | [`labels`]     | what is noted beside an object |
 //!
@@ -70,7 +70,10 @@ pub use group::{
     GroupState, GroupUpdate, MemberCopy, MemberSnapshot,
 };
 pub use host::{Authentication, Host, HostCreated, HostRotation, HostSecrets, HostSpec};
-pub use identity::Serial;
+pub use identity::{
+    Certificate, ClaimSecret, ClaimSpec, Identity, InstallSpec, Pem, Phase, RequestSpec,
+    RevocationList, SealSpec, Serial, ServerName, SigningRequest, Trust, TrustUpdate, TrustUpdated,
+};
 pub use job::{Job, JobResult, JobState, ObjectKind, ObjectRef, Progress, Sha256};
 pub use labels::Labels;
 pub use name::Name;

@@ -93,6 +93,13 @@ routes! {
     Get    "/v1/firmware"                  FirmwareShow        Reader   "Show which firmware runs, and which is started next.";
     Put    "/v1/firmware/bundle"           FirmwareInstall     Admin    "Write an update to the slot that does not run.";
     Post   "/v1/firmware/activate"         FirmwareActivate    Admin    "Choose the slot that is started next.";
+    Get    "/v1/identity"                  IdentityShow        Reader   "Show who the box is; to anybody as long as it has no owner.";
+    Post   "/v1/identity/request"          IdentityRequest     Admin    "Make a key and a request for a certificate.";
+    Put    "/v1/identity/certificate"      IdentityInstall     Admin    "Take the certificate that was requested.";
+    Put    "/v1/identity/device"           IdentitySeal        Admin    "Give a new box its device certificate, and close it to the factory.";
+    Post   "/v1/identity/claim"            IdentityClaim       Admin    "Take a box that has no owner; anybody with its secret.";
+    Get    "/v1/trust"                     TrustShow           Reader   "Show whose clients are let in.";
+    Put    "/v1/trust"                     TrustUpdate         Admin    "Change whose clients are let in.";
     Get    "/v1/disks"                     DiskList            Reader   "List the disks of the box.";
     Get    "/v1/pools"                     PoolList            Reader   "List pools.";
     Get    "/v1/pools/{id}"                PoolShow            Reader   "Show a pool.";

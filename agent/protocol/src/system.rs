@@ -90,7 +90,7 @@ pub struct Health {
 #[serde(deny_unknown_fields)]
 pub struct Check {
     /// What was looked at: `store`, `targetd`, `kernel/…`, `pool/…`, `reconcile`;
-    /// `frozen` while it is.
+    /// `frozen` while it is, `certificate` when the box's own is to be renewed.
     pub name: String,
     /// How it is.
     pub status: HealthStatus,

@@ -209,6 +209,13 @@ pub fn outcome(
         | Operation::FirmwareShow
         | Operation::FirmwareInstall
         | Operation::FirmwareActivate
+        | Operation::IdentityShow
+        | Operation::IdentityRequest
+        | Operation::IdentityInstall
+        | Operation::IdentitySeal
+        | Operation::IdentityClaim
+        | Operation::TrustShow
+        | Operation::TrustUpdate
         | Operation::VolumeImport
         | Operation::VolumeExport
         | Operation::SnapshotExport => {

@@ -109,8 +109,9 @@ impl Engine {
         spec: ActivateSpec,
         context: RequestContext,
     ) -> Result<Firmware, Problem> {
-        let activate = move |updater: Updater| async move { updater.activate(spec.slot).await };
-        self.once(Operation::FirmwareActivate, context, activate)
+        let updater = self.shared.updater.clone();
+        let activate = move || async move { updater.activate(spec.slot).await };
+        self.once(Operation::FirmwareActivate, context, self.alone(), activate)
             .await?;
         self.firmware().await
     }
@@ -120,16 +121,53 @@ impl Engine {
     /// # Errors
     /// When nobody is there to do that.
     pub async fn restart(&self, context: RequestContext) -> Result<(), Problem> {
-        let restart = |updater: Updater| async move { updater.restart().await };
-        self.once(Operation::SystemRestart, context, restart).await
+        let updater = self.shared.updater.clone();
+        let restart = move || async move { updater.restart().await };
+        self.once(Operation::SystemRestart, context, self.alone(), restart)
+            .await
     }
 
-    /// Does something that is soon done, once for a request and to the end, whatever becomes of it.
+    /// That nothing was left on it by those who made it: whoever owns the box next does not know.
+    ///
+    /// # Errors
+    /// When there are pools or hosts, or it is frozen.
+    pub async fn check_unused(&self) -> Result<(), Problem> {
+        let intent = self.shared.intent.read().await;
+        let empty = intent.pools().is_empty() && intent.hosts().is_empty();
+        match empty && intent.frozen().is_none() {
+            true => Ok(()),
+            false => {
+                let detail =
+                    "it has pools or hosts, or is frozen, which its next owner would be left";
+                Err(Problem::new(ProblemCode::InUse, detail).about(self.object()))
+            }
+        }
+    }
+
+    /// Does something to the box that is soon done, whatever else is being done to it: once for a
+    /// request and to the end, whatever becomes of that.
+    ///
+    /// # Errors
+    /// As `act` has them.
+    pub async fn at_once<F>(
+        &self,
+        operation: Operation,
+        context: RequestContext,
+        act: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<(), Problem>
+    where
+        F: Future<Output = Result<(), Problem>> + Send,
+    {
+        let any: Rule = Box::new(|_, _, _| Ok(Vec::new()));
+        self.once(operation, context, any, act).await
+    }
+
     async fn once<F>(
         &self,
         operation: Operation,
         context: RequestContext,
-        act: impl FnOnce(Updater) -> F + Send + 'static,
+        rule: Rule,
+        act: impl FnOnce() -> F + Send + 'static,
     ) -> Result<(), Problem>
     where
         F: Future<Output = Result<(), Problem>> + Send,
@@ -141,13 +179,11 @@ impl Engine {
             progress: Progress::default(),
         };
         let done = tokio::spawn(async move {
-            let rule = engine.alone();
             let work = match engine.begin(undertaking, context, rule).await? {
                 Begun::Work(work) => work,
                 Begun::Before(job) => return ended(job.state, job.problem),
             };
-            let acted = act(engine.shared.updater.clone()).await;
-            let result = acted.map(|()| JobResult::default());
+            let result = act().await.map(|()| JobResult::default());
             work.finish(result).await.map(drop)
         });
         let done = done.await.map_err(|_| internal("the work has no end"));

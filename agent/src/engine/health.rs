@@ -16,14 +16,15 @@ use crate::targetd::Link;
 const LOOKS: usize = 16;
 
 impl Engine {
-    /// How the box is: the store, targetd, the kernel's features, each pool, and what could
-    /// not be reconciled.
-    pub async fn health(&self) -> Health {
+    /// How the box is: the store, targetd, the kernel's features, each pool, what could not be
+    /// reconciled, and what others have found.
+    pub async fn health(&self, found: impl IntoIterator<Item = Check>) -> Health {
         let mut checks = vec![self.store_check().await];
         checks.extend(self.targetd_checks());
         checks.extend(self.pool_checks().await);
         checks.push(self.reconcile_check());
         checks.extend(self.frozen_check().await);
+        checks.extend(found);
         let status = checks.iter().map(|check| check.status).max();
         Health {
             status: status.unwrap_or(HealthStatus::Ok),

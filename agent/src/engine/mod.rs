@@ -185,7 +185,7 @@ fn stopping() -> Problem {
     Problem::new(ProblemCode::Stopping, "the agent is stopping")
 }
 
-fn internal(detail: &str) -> Problem {
+pub(crate) fn internal(detail: &str) -> Problem {
     Problem::new(ProblemCode::Internal, detail)
 }
 

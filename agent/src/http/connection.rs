@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! handshake ── serving ──┬── peer closed, or broke the protocol ── over
+//!                        ├── not let in any more ── over, whatever runs
 //!                        ├── idle, certificate expired, stopping ── closing ──┬── done ── over
 //!                        │     nothing new is taken, what runs finishes       └── late ── over
 //! ```
@@ -9,29 +10,31 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::exchange;
 use super::gate::{ConnectionPass, HandshakePass};
 use super::listener::{Shared, told};
 use super::reply::Body;
 use crate::config::Listen;
-use crate::tls::Peer;
+use crate::telemetry::Chain;
+use crate::tls::{self, Door, Entry, Peer};
 
 /// Headers of one request, in bytes and in number: ours take a few hundred bytes.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -60,7 +63,7 @@ pub(super) async fn serve(
     };
     drop(handshaking);
     match outcome {
-        Ok(Ok((tls, peer))) => converse(shared, tls, peer, address, stop).await,
+        Ok(Ok((tls, arrival))) => converse(shared, tls, arrival, address, stop).await,
         // Strangers cause these, so they must not be able to fill the log.
         Ok(Err(error)) => debug!(%address, error = %Chain(&error), "refused a peer"),
         Err(_) => debug!(%address, "refused a peer: its handshake took too long"),
@@ -79,13 +82,20 @@ enum Refused {
     NoPeer,
 }
 
+/// Who has come, by which entry, and whom for.
+struct Arrival {
+    peer: Peer,
+    entry: Arc<Entry>,
+    named: Option<String>,
+}
+
 async fn handshake(
     shared: &Shared,
     tcp: TcpStream,
-) -> Result<(TlsStream<TcpStream>, Peer), Refused> {
+) -> Result<(TlsStream<TcpStream>, Arrival), Refused> {
     tcp.set_nodelay(true).map_err(Refused::Tls)?;
-    let config = shared.tls.borrow().clone();
-    let tls = TlsAcceptor::from(config)
+    let entry = shared.identity.door().entry();
+    let tls = TlsAcceptor::from(entry.config())
         .accept(tcp)
         .await
         .map_err(Refused::Tls)?;
@@ -93,16 +103,16 @@ async fn handshake(
     if session.alpn_protocol().is_none() {
         return Err(Refused::NoProtocol);
     }
-    let leaf = session.peer_certificates().and_then(<[_]>::first);
-    let peer = leaf.and_then(|leaf| Peer::from_certificate(leaf));
+    let peer = Peer::from_chain(session.peer_certificates().unwrap_or_default());
     let peer = peer.ok_or(Refused::NoPeer)?;
-    Ok((tls, peer))
+    let named = session.server_name().map(str::to_owned);
+    Ok((tls, Arrival { peer, entry, named }))
 }
 
 async fn converse(
     shared: Arc<Shared>,
     tls: TlsStream<TcpStream>,
-    peer: Peer,
+    Arrival { peer, entry, named }: Arrival,
     address: SocketAddr,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -112,48 +122,108 @@ async fn converse(
         tls.get_ref().1.alpn_protocol() == Some(b"h2"),
     );
     let activity = Arc::new(Activity::new());
-    let clock = Clock::new(&shared.listen, &peer, activity.clone());
+    let clock = Clock::new(
+        &shared.listen,
+        &peer,
+        shared.identity.clock(),
+        activity.clone(),
+    );
+    let Some(mut guest) = shared.identity.door().enter(&peer) else {
+        return;
+    };
+    shared.identity.came(&peer, &entry, named.as_deref());
     let peer = Arc::new(peer);
+    let standing = Arc::new(Standing {
+        door: shared.identity.door().clone(),
+        chain: Arc::clone(&peer.chain),
+        entry: Mutex::new(None),
+        over: clock.certificate,
+    });
     // Ends what would otherwise go on without an end.
     let closing = CancellationToken::new();
     let service = service_fn(|request: Request<Incoming>| {
         let (shared, peer) = (shared.clone(), peer.clone());
-        let (closing, activity) = (closing.clone(), activity.clone());
-        let busy = Busy::new(activity.clone());
+        let (closing, activity, standing) = (closing.clone(), activity.clone(), standing.clone());
+        // A peer may go on sending as long as it does not take note of the end.
+        let busy = standing.is_in().then(|| Busy::new(activity.clone()));
         async move {
-            let mut response: Response<Body> =
-                exchange::answer(&shared, &peer, &closing, request).await;
+            let peer = (&*peer, &*standing);
+            let mut response: Response<Body> = match busy {
+                Some(_) => exchange::answer(&shared, peer, &closing, request).await,
+                None => exchange::shut_out(peer.0, request.headers()),
+            };
             response.body_mut().hold(|| Streaming::new(activity));
             drop(busy);
             Ok::<_, Infallible>(response)
         }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(tls), service));
-    // Neither clock nor stop loses anything by being asked again or not at all.
+    let cut_off = || {
+        info!(%address, subject = peer.subject, "cut off a client that is not let in now");
+        closing.cancel();
+    };
+    let mut has_grace = false;
+    // None of them loses anything by being asked again or not at all. Whoever is not let in any more
+    // has nothing else that it sent looked at.
     tokio::select! {
+        biased;
+        entry = guest.unwanted() => {
+            has_grace = entry.has_grace();
+            if !has_grace {
+                return cut_off();
+            }
+        }
+        () = told(&mut stop) => {}
+        () = clock.expired() => {}
         ended = connection.as_mut() => {
             if let Err(error) = ended {
                 debug!(%address, error = %Chain(&*error), "the connection broke");
             }
             return;
         }
-        () = clock.expired() => {}
-        () = told(&mut stop) => {}
     }
     if activity.untouched() {
         return;
     }
     closing.cancel();
     connection.as_mut().graceful_shutdown();
-    // A request may run as long as it waits for the kernel; after the last one, the peer has
-    // as long to read its answer as it has to write a request.
+    // A request may run as long as it waits for the kernel, unless its peer stays by grace only; after
+    // the last one, the peer has as long to read its answer as it has to write a request.
     let finish = async {
-        activity.quiet().await;
+        if !has_grace {
+            activity.quiet().await;
+        }
         tokio::time::sleep(shared.listen.request_timeout).await;
     };
+    let unwanted = async { while guest.unwanted().await.has_grace() {} };
     tokio::select! {
+        biased;
+        () = unwanted => cut_off(),
         _ = connection => {}
         () = finish => debug!(%address, "cut a connection that would not close"),
+    }
+}
+
+/// Whether a peer is let in, at any moment of its connection.
+pub(super) struct Standing {
+    door: Door,
+    chain: Arc<[CertificateDer<'static>]>,
+    /// The last entry that would have let it in.
+    entry: Mutex<Option<Arc<Entry>>>,
+    /// When its certificate has expired.
+    over: Instant,
+}
+
+impl Standing {
+    /// Whether it would be let in now.
+    pub(super) fn is_in(&self) -> bool {
+        let now = self.door.entry();
+        let mut last = self.entry.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_last = last.as_ref().is_some_and(|last| Arc::ptr_eq(last, &now));
+        if !is_last {
+            *last = now.admits(&self.chain).then_some(now);
+        }
+        last.is_some() && Instant::now() < self.over
     }
 }
 
@@ -280,9 +350,8 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(listen: &Listen, peer: &Peer, activity: Arc<Activity>) -> Clock {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_secs() as i64;
+    fn new(listen: &Listen, peer: &Peer, clock: &tls::Clock, activity: Arc<Activity>) -> Clock {
+        let now = clock.seconds();
         let left = u64::try_from(peer.not_after.saturating_sub(now)).unwrap_or(0);
         // Far enough away never to matter, near enough for every clock.
         let left = Duration::from_secs(left).min(Duration::from_secs(10 * 365 * 86_400));
@@ -316,20 +385,5 @@ impl Clock {
             0 => self.activity.start + self.first_request,
             last => self.activity.start + Duration::from_millis(last) + self.idle,
         }
-    }
-}
-
-/// An error and its causes on one line.
-struct Chain<'a>(&'a dyn std::error::Error);
-
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
     }
 }

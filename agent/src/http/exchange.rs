@@ -6,18 +6,19 @@ use ashlar_protocol::{Method, Operation, Problem, ProblemCode, Role};
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::http::request::Parts;
-use hyper::{Request, Response};
+use hyper::{HeaderMap, Request, Response};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use super::connection::Standing;
 use super::data::Transfer;
 use super::headers::Form;
 use super::listener::Shared;
 use super::operations::{self, Call};
 use super::reply::{Body, Reply};
-use super::{body, bulk, data, headers, query, routing};
+use super::{body, bulk, data, headers, identity, query, routing};
 use crate::data::Shape;
 use crate::engine::RequestContext;
 use crate::tls::Peer;
@@ -25,13 +26,16 @@ use crate::tls::Peer;
 /// Answers a request. Every answer carries a request id, the client's or one made for it.
 pub(super) async fn answer(
     shared: &Shared,
-    peer: &Peer,
+    (peer, standing): (&Peer, &Standing),
     closing: &CancellationToken,
     request: Request<Incoming>,
 ) -> Response<Body> {
     let start = Instant::now();
     let (id, outcome) = match headers::request_id(request.headers()) {
-        Ok(id) => (id, admit(shared, peer, closing, request, id).await),
+        Ok(id) => {
+            let peer = (peer, standing);
+            (id, admit(shared, peer, closing, request, id).await)
+        }
         Err(problem) => (Uuid::new_v4(), Err(Failed::unrouted(problem))),
     };
     let (operation, reply) = match outcome {
@@ -43,6 +47,19 @@ pub(super) async fn answer(
     };
     log_answer(id, peer, operation, &reply, start.elapsed());
     reply.into_response(id)
+}
+
+/// Answers a request of somebody who is not let in any more, on a connection that is to end.
+pub(super) fn shut_out(peer: &Peer, headers: &HeaderMap) -> Response<Body> {
+    let failed = Failed::unrouted(not_let_in());
+    let id = headers::request_id(headers).unwrap_or_else(|_| Uuid::new_v4());
+    log_problem(id, peer, &failed);
+    Reply::problem(&failed.problem).into_response(id)
+}
+
+fn not_let_in() -> Problem {
+    let detail = "whoever asks is not let in any more by the certificate shown";
+    Problem::new(ProblemCode::Forbidden, detail)
 }
 
 /// A problem, and what was asked if we came to know.
@@ -63,18 +80,15 @@ impl Failed {
 /// Finds out what is asked and whether it is allowed, then does it.
 async fn admit(
     shared: &Shared,
-    peer: &Peer,
+    (peer, standing): (&Peer, &Standing),
     closing: &CancellationToken,
     request: Request<Incoming>,
     id: Uuid,
 ) -> Result<(Operation, Reply), Failed> {
-    let role = peer
-        .role
-        .clone()
-        .map_err(|error| Failed::unrouted(Problem::new(ProblemCode::NoRole, error.to_string())))?;
-    let method = request.method().as_str();
-    let matched = routing::find(method, request.uri().path(), role).map_err(Failed::unrouted)?;
+    let found = permitted(peer, request.method().as_str(), request.uri().path());
+    let (matched, role) = found.map_err(Failed::unrouted)?;
     let operation = matched.route.operation;
+    let peer = (peer, standing);
     perform(shared, peer, closing, request, id, (matched, role))
         .await
         .map(|reply| (operation, reply))
@@ -84,9 +98,25 @@ async fn admit(
         })
 }
 
+/// What is asked, and as what role.
+fn permitted(peer: &Peer, method: &str, path: &str) -> Result<(routing::Matched, Role), Problem> {
+    let error = match &peer.role {
+        Ok(role) => return Ok((routing::find(method, path, *role)?, *role)),
+        Err(error) => error,
+    };
+    let none = || Problem::new(ProblemCode::NoRole, error.to_string());
+    if peer.is_stranger() {
+        let matched = routing::find(method, path, Role::Admin).map_err(|_| none())?;
+        if identity::is_for_strangers(matched.route.operation) {
+            return Ok((matched, Role::Reader));
+        }
+    }
+    Err(none())
+}
+
 async fn perform(
     shared: &Shared,
-    peer: &Peer,
+    (peer, standing): (&Peer, &Standing),
     closing: &CancellationToken,
     request: Request<Incoming>,
     id: Uuid,
@@ -167,11 +197,22 @@ async fn perform(
         wait,
         closing: closing.clone(),
     };
+    // A body may have taken its time, and a change must not come behind what has shut its bearer out:
+    // whoever seals the box waits until nothing else is changed, and lets nobody in then.
+    let changes = matched.route.method != Method::Get && operation != Operation::IdentitySeal;
+    let _under_way = match changes {
+        true => Some(shared.sealing.read().await),
+        false => None,
+    };
+    if !standing.is_in() {
+        return Err(not_let_in());
+    }
     if form == Form::Sequence {
         return operations::stream(&shared.engine, &call, permit);
     }
     let reply = match operation {
         Operation::BulkChange => bulk::perform(&shared.engine, &call, role).await,
+        operation if identity::is_of(operation) => identity::perform(shared, call, peer).await,
         _ => operations::perform(&shared.engine, call).await,
     };
     drop(permit);
@@ -199,7 +240,8 @@ fn log_answer(id: Uuid, peer: &Peer, operation: Option<Operation>, reply: &Reply
     let (status, ms) = (reply.status.as_u16(), took.as_millis() as u64);
     let subject = &peer.subject;
     match operation {
-        Some(operation) if operation.route().method != Method::Get => {
+        // Strangers must not be able to fill the log.
+        Some(operation) if operation.route().method != Method::Get && !peer.is_stranger() => {
             info!(request = %id, subject, ?operation, status, ms, "answered");
         }
         _ => debug!(request = %id, subject, ?operation, status, ms, "answered"),
@@ -211,6 +253,8 @@ fn log_problem(id: Uuid, peer: &Peer, failed: &Failed) {
     let subject = &peer.subject;
     if problem.code.status() >= 500 {
         warn!(request = %id, subject, ?operation, %problem, "failed");
+    } else if peer.is_stranger() {
+        debug!(request = %id, subject, ?operation, %problem, "refused");
     } else {
         info!(request = %id, subject, ?operation, %problem, "refused");
     }

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
@@ -16,6 +15,7 @@ use super::gate::Gate;
 use super::turns::Turns;
 use crate::config::Listen;
 use crate::engine::Engine;
+use crate::identity::Identity;
 
 /// What requests under way get to finish when the agent stops: more than a client's `wait` is
 /// not needed, since what is accepted is durable.
@@ -35,8 +35,10 @@ pub struct Server {
 pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) listen: Listen,
-    pub(super) tls: watch::Receiver<Arc<ServerConfig>>,
+    pub(super) identity: Identity,
     pub(super) turns: Turns,
+    /// Held by each change, and alone by what seals the box.
+    pub(super) sealing: Arc<RwLock<()>>,
 }
 
 /// Why the port is not ours.
@@ -57,7 +59,7 @@ impl Server {
     /// When it is taken, not ours or not allowed.
     pub async fn bind(
         listen: Listen,
-        tls: watch::Receiver<Arc<ServerConfig>>,
+        identity: Identity,
         engine: Engine,
     ) -> Result<Server, BindError> {
         let address = listen.address;
@@ -70,8 +72,9 @@ impl Server {
             shared: Arc::new(Shared {
                 engine,
                 listen,
-                tls,
+                identity,
                 turns: Turns::new(),
+                sealing: Arc::default(),
             }),
         })
     }

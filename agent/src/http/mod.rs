@@ -4,6 +4,7 @@
 //! listener ─ gate ─ TLS handshake ─ connection ─┬─ exchange ─┬─ headers, query, body
 //!  accept    caps    peer, role      HTTP/1.1    │            ├─ routing: path, method, role
 //!                                    or HTTP/2   │            ├─ operations ─ Engine
+//!                                                │            ├─ identity ─ Identity
 //!                                                └─ …         └─ reply: CBOR or a problem
 //! ```
 //!
@@ -17,6 +18,7 @@ mod data;
 mod exchange;
 mod gate;
 mod headers;
+mod identity;
 mod listener;
 mod operations;
 mod query;

@@ -69,7 +69,6 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
     use Operation as Op;
     match call.operation {
         Op::SystemShow => Reply::ok(&engine.system().await),
-        Op::HealthShow => Reply::ok(&engine.health().await),
         Op::DiskList => Reply::ok(&Page {
             items: engine.disks().await?,
             next: None,
@@ -105,6 +104,17 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         }
         Op::FirmwareInstall => {
             let detail = "a bundle has no place in a bulk request";
+            Err(Problem::new(ProblemCode::InvalidField, detail))
+        }
+        Op::HealthShow
+        | Op::IdentityShow
+        | Op::IdentityRequest
+        | Op::IdentityInstall
+        | Op::IdentitySeal
+        | Op::IdentityClaim
+        | Op::TrustShow
+        | Op::TrustUpdate => {
+            let detail = "who and how the box is has no place in a bulk request";
             Err(Problem::new(ProblemCode::InvalidField, detail))
         }
         Op::VolumeImport | Op::VolumeExport | Op::SnapshotExport => {

@@ -1,6 +1,9 @@
 //! Who is at the other end, from a certificate that was verified.
 
+use std::sync::Arc;
+
 use ashlar_protocol::{Role, UnknownRole};
+use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 use x509_parser::parse_x509_certificate;
 use x509_parser::prelude::X509Certificate;
@@ -15,8 +18,12 @@ pub struct Peer {
     pub subject: String,
     /// What it may do.
     pub role: Result<Role, RoleError>,
-    /// The last second of its certificate, since 1970.
+    /// The first second of its certificate, since 1970.
+    pub not_before: i64,
+    /// The last one.
     pub not_after: i64,
+    /// The certificates that it has shown, its own first.
+    pub chain: Arc<[CertificateDer<'static>]>,
 }
 
 /// Why a certificate lets its bearer do nothing.
@@ -31,20 +38,41 @@ pub enum RoleError {
     /// It has several: whoever signed it did not mean what it says.
     #[error("the certificate has more than one role")]
     Several,
+    /// There is no certificate, since the box has no owner who could have signed one.
+    #[error("the box has no owner: it shows its identity and takes a claim, nothing else")]
+    Stranger,
     /// The name extension is there twice or cannot be read.
     #[error("the certificate's names cannot be read")]
     Unreadable,
 }
 
 impl Peer {
-    /// Reads a certificate; `None` when it is no X.509, which a verified one always is.
-    pub fn from_certificate(der: &[u8]) -> Option<Peer> {
-        let (_, certificate) = parse_x509_certificate(der).ok()?;
+    /// Somebody who has shown these certificates, which were verified; `None` when the first is
+    /// no X.509, which a verified one always is.
+    pub fn from_chain(chain: &[CertificateDer<'_>]) -> Option<Peer> {
+        let chain: Arc<[_]> = chain.iter().map(|c| c.clone().into_owned()).collect();
+        let Some(own) = chain.first() else {
+            return Some(Peer {
+                subject: "a stranger".to_owned(),
+                role: Err(RoleError::Stranger),
+                not_before: i64::MIN,
+                not_after: i64::MAX,
+                chain,
+            });
+        };
+        let (_, certificate) = parse_x509_certificate(own).ok()?;
         Some(Peer {
             subject: cut(certificate.subject().to_string()),
             role: role(&certificate),
+            not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
+            chain: Arc::clone(&chain),
         })
+    }
+
+    /// Whether it has shown no certificate.
+    pub fn is_stranger(&self) -> bool {
+        self.chain.is_empty()
     }
 }
 
@@ -69,7 +97,7 @@ fn role(certificate: &X509Certificate<'_>) -> Result<Role, RoleError> {
 }
 
 /// Kept in logs and records, so it is short and on one line.
-fn cut(subject: String) -> String {
+pub(super) fn cut(subject: String) -> String {
     let mut subject = subject.replace(char::is_control, "?");
     while subject.len() > MAX_SUBJECT {
         subject.pop();
@@ -90,7 +118,8 @@ mod tests {
         let uri = |uri: &&str| SanType::URI(Ia5String::try_from(*uri).unwrap());
         params.subject_alt_names = uris.iter().map(uri).collect();
         let key = KeyPair::generate().unwrap();
-        Peer::from_certificate(params.self_signed(&key).unwrap().der()).unwrap()
+        let certificate = params.self_signed(&key).unwrap();
+        Peer::from_chain(&[certificate.der().clone()]).unwrap()
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod client;
 mod daemon;
 mod events;
 mod firmware;
+mod identity;
 mod input;
 mod limits;
 mod raw;

@@ -55,8 +55,10 @@ async fn each_route_asks_for_its_least_role_over_the_wire() {
                         (Operation::VolumeImport | Operation::FirmwareInstall, _) => {
                             ProblemCode::UnsupportedMediaType
                         }
-                        // This box has no updater.
-                        (Operation::FirmwareShow, _) => ProblemCode::Unsupported,
+                        // This box has no updater, and its certificates are configured.
+                        (Operation::FirmwareShow | Operation::TrustShow, _) => {
+                            ProblemCode::Unsupported
+                        }
                         (_, Method::Put | Method::Post) => ProblemCode::InvalidField,
                         _ => ProblemCode::NotFound,
                     };

@@ -155,11 +155,11 @@ async fn resumption_does_not_outlive_trust() {
     // The owner no longer trusts whoever signed it.
     let (pki, _) = strangers(appliance.dir.path());
     std::fs::copy(pki.paths("ca").certificate, &trusted).unwrap();
-    appliance.material.reload().unwrap();
+    appliance.own.reload().unwrap();
     assert!(!is_answered(&appliance, config.clone()).await);
 
     std::fs::write(&trusted, known).unwrap();
-    appliance.material.reload().unwrap();
+    appliance.own.reload().unwrap();
     assert!(is_answered(&appliance, config).await);
     appliance.stop().await;
 }

@@ -7,7 +7,7 @@ use ashlar_agent::tls::Peer;
 /// # Panics
 /// When a role comes out that is not in the bytes, or a subject that could break a log line.
 pub fn run(data: &[u8]) {
-    let Some(peer) = Peer::from_certificate(data) else {
+    let Some(peer) = Peer::from_chain(&[data.into()]) else {
         return;
     };
     assert!(peer.subject.len() <= 256);

@@ -43,6 +43,7 @@ pub mod requests;
 pub mod seed;
 pub mod service;
 pub mod thin_metadata;
+pub mod trust;
 pub mod words;
 
 mod round_trip;
@@ -90,5 +91,6 @@ targets! {
     images      3000;
     extents     30000;
     thin_metadata 3000;
+    trust       3000;
     words       30000;
 }

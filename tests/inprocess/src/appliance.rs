@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_agent::config::{Listen, Tls};
+use ashlar_agent::config::{Config, IdentityFolders, Listen, Tls};
 use ashlar_agent::domain;
 use ashlar_agent::engine::{Engine, EngineOptions, EngineTask};
 use ashlar_agent::firmware::FirmwareOptions;
 use ashlar_agent::http::Server;
-use ashlar_agent::tls::Material;
+use ashlar_agent::identity;
 use ashlar_ctl::client::HttpVersion;
 use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{Client, Endpoint, Identity};
@@ -31,8 +31,8 @@ pub struct Appliance {
     pub pki: Directory,
     /// Where its management port is.
     pub address: SocketAddr,
-    /// Its certificates.
-    pub material: Material,
+    /// Who it is.
+    pub own: identity::Identity,
     /// What is beneath its targetd.
     pub kernel: Arc<Kernel>,
     targetd: Option<Targetd>,
@@ -47,16 +47,32 @@ impl Appliance {
         Appliance::with(|_| {}).await
     }
 
+    /// Starts one that comes from a factory, which is its authority until it is sealed.
+    pub async fn seeded(serial: &str) -> Appliance {
+        let (dir, pki) = authority();
+        let factory = dir.path().join("factory");
+        std::fs::create_dir(&factory).unwrap();
+        std::fs::create_dir(dir.path().join("identity")).unwrap();
+        std::fs::write(dir.path().join("token"), TOKEN).unwrap();
+        let authority = std::fs::read_to_string(pki.paths("ca").certificate).unwrap();
+        let seed = format!(
+            "serial = {serial:?}\ntoken = {TOKEN:?}\nauthority = \"\"\"\n{authority}\"\"\"\n"
+        );
+        std::fs::write(factory.join("seed.toml"), seed).unwrap();
+        Appliance::on(dir, pki, 0, |_| {}).await
+    }
+
+    /// A client of the factory's, with the identity of that name.
+    pub fn station(&self, name: &str) -> Client {
+        let own = self.pki.paths(name);
+        let token = self.dir.path().join("token");
+        let identity = Identity::of_station(&own.certificate, &own.key, &token).unwrap();
+        Client::new(self.endpoint(), &identity)
+    }
+
     /// Starts one whose management port is configured otherwise.
     pub async fn with(adjust: impl FnOnce(&mut Listen)) -> Appliance {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
-        let pki = Directory::at(dir.path().join("pki"));
-        pki.init("test CA", Validity::days(1)).unwrap();
-        for role in Role::ALL {
-            let profile = Profile::Client { role: Some(role) };
-            pki.issue(role.as_str(), &profile, Validity::days(1))
-                .unwrap();
-        }
+        let (dir, pki) = authority();
         let profile = Profile::Server {
             names: vec!["127.0.0.1".to_owned()],
         };
@@ -74,22 +90,20 @@ impl Appliance {
         std::fs::create_dir_all(dir.path().join("update")).unwrap();
         let (engine, task) = Engine::start(options(dir.path())).await.unwrap();
         engine.ready().await;
-        let material = Material::load(files(&pki)).unwrap();
+        let own = identity::Identity::open(&config(&dir, &pki)).unwrap();
         let mut listen = Listen {
             address: (Ipv4Addr::LOCALHOST, port).into(),
             ..Listen::default()
         };
         adjust(&mut listen);
-        let server = Server::bind(listen, material.watch(), engine)
-            .await
-            .unwrap();
+        let server = Server::bind(listen, own.clone(), engine).await.unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = watch::channel(false);
         Appliance {
             dir,
             pki,
             address,
-            material,
+            own,
             kernel,
             targetd: Some(targetd),
             stop,
@@ -166,6 +180,22 @@ impl Appliance {
     }
 }
 
+/// What boxes from the factory are told with their image.
+const TOKEN: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// An authority with an identity for each role, in a new folder.
+fn authority() -> (Arc<TempDir>, Directory) {
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let pki = Directory::at(dir.path().join("pki"));
+    pki.init("test CA", Validity::days(1)).unwrap();
+    for role in Role::ALL {
+        let profile = Profile::Client { role: Some(role) };
+        pki.issue(role.as_str(), &profile, Validity::days(1))
+            .unwrap();
+    }
+    (dir, pki)
+}
+
 /// A pool of all disks.
 pub fn pool() -> PoolSpec {
     PoolSpec {
@@ -214,12 +244,23 @@ fn served(portal: &str) -> domain::Listen {
     }
 }
 
-fn files(pki: &Directory) -> Tls {
+/// Where it finds out who it is: of files, unless it was given a seed.
+fn config(dir: &TempDir, pki: &Directory) -> Config {
+    let identity = IdentityFolders {
+        factory: dir.path().join("factory"),
+        folder: dir.path().join("identity"),
+    };
     let (own, ca) = (pki.paths("server"), pki.paths("ca"));
-    Tls {
+    let tls = Tls {
         certificate: own.certificate,
         key: own.key,
         client_ca: ca.certificate,
+    };
+    Config {
+        name: "box1".parse().ok(),
+        tls: (!identity.factory.exists()).then_some(tls),
+        identity,
+        ..Config::default()
     }
 }
 

@@ -33,12 +33,20 @@ mod tests {
     /// A step waits for its answer, so no scenario meets a job while it runs. That one can be
     /// cancelled is shown where jobs can be held up, by the tests of the agent's engine.
     /// What volumes hold is not CBOR; `tests/data.rs` holds these routes to the contract.
+    /// A box whose certificates are configured has been through no factory:
+    /// `agent/tests/management/identity.rs` has one that was.
     /// An updater of the firmware is no part of the model: `agent/tests/management/firmware.rs` and
     /// `tests/guest/tests/updates.rs` have one, the latter a real one.
-    const NEVER_MET: [Operation; 8] = [
+    const NEVER_MET: [Operation; 14] = [
         Operation::FirmwareShow,
         Operation::FirmwareInstall,
         Operation::FirmwareActivate,
+        Operation::IdentityRequest,
+        Operation::IdentityInstall,
+        Operation::IdentitySeal,
+        Operation::IdentityClaim,
+        Operation::TrustShow,
+        Operation::TrustUpdate,
         Operation::SystemRestart,
         Operation::JobCancel,
         Operation::VolumeImport,

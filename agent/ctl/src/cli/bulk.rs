@@ -14,11 +14,12 @@ use ashlar_codec::Limits;
 use ashlar_protocol::bulk::MAX_ITEMS;
 use ashlar_protocol::{
     ActivateSpec, AdoptSnapshotSpec, AdoptSpec, BulkAnswer, BulkItem, BulkMethod, BulkPath,
-    BulkSpec, Connection, ConnectionSpec, ExtendSpec, Firmware, FreezeSpec, Group, GroupSnapshot,
-    GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostCreated, HostRotation,
-    HostSpec, Job, JobState, MoveSpec, Operation, Pool, PoolGrowth, PoolSpec, PoolUpdate, Problem,
-    ROUTES, ReleaseSpec, RestartSpec, RevertSpec, Snapshot, SnapshotSpec, SnapshotUpdate, System,
-    ThawSpec, TransferSpec, Volume, VolumeSpec, VolumeUpdate,
+    BulkSpec, ClaimSpec, Connection, ConnectionSpec, ExtendSpec, Firmware, FreezeSpec, Group,
+    GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostCreated,
+    HostRotation, HostSpec, Identity, InstallSpec, Job, JobState, MoveSpec, Operation, Pool,
+    PoolGrowth, PoolSpec, PoolUpdate, Problem, ROUTES, ReleaseSpec, RequestSpec, RestartSpec,
+    RevertSpec, SealSpec, SigningRequest, Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec,
+    TransferSpec, TrustUpdate, TrustUpdated, Volume, VolumeSpec, VolumeUpdate,
 };
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -187,6 +188,11 @@ fn words(operation: Operation) -> Option<Words> {
         Op::SystemThaw => both::<ThawSpec, System>(),
         Op::SystemRestart => both::<RestartSpec, Job>(),
         Op::FirmwareActivate => both::<ActivateSpec, Firmware>(),
+        Op::IdentityRequest => both::<RequestSpec, SigningRequest>(),
+        Op::IdentityInstall => both::<InstallSpec, Identity>(),
+        Op::IdentitySeal => both::<SealSpec, Identity>(),
+        Op::IdentityClaim => both::<ClaimSpec, Identity>(),
+        Op::TrustUpdate => both::<TrustUpdate, TrustUpdated>(),
         Op::PoolCreate => both::<PoolSpec, Pool>(),
         Op::PoolUpdate => both::<PoolUpdate, Pool>(),
         Op::PoolGrow => both::<PoolGrowth, Pool>(),

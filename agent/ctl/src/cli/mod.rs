@@ -14,6 +14,7 @@ mod event;
 mod firmware;
 mod group;
 mod host;
+mod identity;
 mod job;
 mod label;
 mod output;
@@ -26,6 +27,7 @@ mod snapshot;
 mod system;
 mod thin;
 mod transfer;
+mod trust;
 mod volume;
 
 use std::process::ExitCode;
@@ -72,6 +74,12 @@ enum Noun {
     /// Its firmware: which runs, and updates
     #[command(subcommand)]
     Firmware(firmware::Verb),
+    /// Who the box is: its certificates, its owner
+    #[command(subcommand)]
+    Identity(identity::Verb),
+    /// Whose clients the box lets in
+    #[command(subcommand)]
+    Trust(trust::Verb),
     /// Its disks
     #[command(subcommand)]
     Disk(disk::Verb),
@@ -136,9 +144,14 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     let outcome = runtime.block_on(async {
+        if let Noun::Identity(verb) = noun {
+            return identity::run(access, verb).await;
+        }
         let session = Session::open(access)?;
         match noun {
             Noun::System(verb) => system::run(&session, verb).await,
+            Noun::Identity(_) => unreachable!("it has a session of its own"),
+            Noun::Trust(verb) => trust::run(&session, verb).await,
             Noun::Firmware(verb) => firmware::run(&session, verb).await,
             Noun::Disk(verb) => disk::run(&session, verb).await,
             Noun::Pool(verb) => pool::run(&session, verb).await,

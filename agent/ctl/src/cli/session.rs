@@ -1,10 +1,9 @@
 //! One run of the command line against one appliance.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ashlar_ctl::{CallError, Change, Client, Identity};
+use ashlar_ctl::{CallError, Change, Client};
 use ashlar_protocol::Job;
 use serde::Serialize;
 use uuid::Uuid;
@@ -12,7 +11,6 @@ use uuid::Uuid;
 use super::access::{Access, Format};
 use super::output::{self, Facts};
 use super::progress::Progress;
-use super::usage;
 
 pub struct Session {
     pub client: Client,
@@ -33,16 +31,7 @@ pub trait Named {
 
 impl Session {
     pub fn open(access: Access) -> anyhow::Result<Session> {
-        let endpoint = access
-            .endpoint
-            .ok_or_else(|| usage("which appliance? --endpoint or ASHLAR_ENDPOINT"))?;
-        let file = |path: Option<PathBuf>, hint| path.ok_or_else(|| usage(hint));
-        let identity = Identity::from_files(
-            &file(access.cert, "as whom? --cert or ASHLAR_CERT")?,
-            &file(access.key, "with which key? --key or ASHLAR_KEY")?,
-            &file(access.ca, "trusting whom? --ca or ASHLAR_CA")?,
-        )?;
-        let mut client = Client::new(endpoint, &identity);
+        let mut client = Client::new(access.endpoint()?, &access.identity()?);
         if access.no_wait {
             client = client.waiting(Duration::ZERO);
         }

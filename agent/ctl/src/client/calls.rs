@@ -1,12 +1,14 @@
 //! One method for each route.
 
 use ashlar_protocol::{
-    ActivateSpec, AdoptSnapshotSpec, AdoptSpec, Clear, Connection, ConnectionSpec, Disk, Event,
-    ExtendSpec, Extent, Firmware, FreezeSpec, Group, GroupSnapshot, GroupSnapshotSpec,
-    GroupSnapshotUpdate, GroupSpec, GroupUpdate, Health, Host, HostCreated, HostRotation, HostSpec,
-    Job, MoveSpec, Operation, Page, Pool, PoolGrowth, PoolSpec, PoolStatistics, PoolUpdate,
-    ReleaseSpec, RestartSpec, RevertSpec, Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec,
-    ThinDevice, TransferSpec, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
+    self as protocol, ActivateSpec, AdoptSnapshotSpec, AdoptSpec, ClaimSpec, Clear, Connection,
+    ConnectionSpec, Disk, Event, ExtendSpec, Extent, Firmware, FreezeSpec, Group, GroupSnapshot,
+    GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, Health, Host, HostCreated,
+    HostRotation, HostSpec, InstallSpec, Job, MoveSpec, Operation, Page, Pool, PoolGrowth,
+    PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, RequestSpec, RestartSpec, RevertSpec,
+    SealSpec, SigningRequest, Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec, ThinDevice,
+    TransferSpec, Trust, TrustUpdate, TrustUpdated, Usage, Volume, VolumeSpec, VolumeStatistics,
+    VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -257,6 +259,78 @@ impl Client {
         spec: &ActivateSpec,
     ) -> Result<Change<Firmware>, CallError> {
         self.change(Operation::FirmwareActivate, None, spec).await
+    }
+
+    /// Shows who the box is.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn identity_show(&self) -> Result<protocol::Identity, CallError> {
+        self.look(Operation::IdentityShow, None, String::new())
+            .await
+    }
+
+    /// Has a key made, if none is waiting for its certificate, and a request for that.
+    ///
+    /// # Errors
+    /// When names cannot be in one, or the call fails.
+    pub async fn identity_request(
+        &self,
+        spec: &RequestSpec,
+    ) -> Result<Change<SigningRequest>, CallError> {
+        self.change(Operation::IdentityRequest, None, spec).await
+    }
+
+    /// Has the box show the certificate that was requested. It is kept once a client comes by it.
+    ///
+    /// # Errors
+    /// When it is not for that key or cannot be shown, or the call fails.
+    pub async fn identity_install(
+        &self,
+        spec: &InstallSpec,
+    ) -> Result<Change<protocol::Identity>, CallError> {
+        self.change(Operation::IdentityInstall, None, spec).await
+    }
+
+    /// Gives a new box its device certificate, and closes it to the factory.
+    ///
+    /// # Errors
+    /// When that would not prove who it is, or the call fails.
+    pub async fn identity_seal(
+        &self,
+        spec: &SealSpec,
+    ) -> Result<Change<protocol::Identity>, CallError> {
+        self.change(Operation::IdentitySeal, None, spec).await
+    }
+
+    /// Takes a box that has no owner.
+    ///
+    /// # Errors
+    /// When the secret is another one's, or the call fails.
+    pub async fn identity_claim(
+        &self,
+        spec: &ClaimSpec,
+    ) -> Result<Change<protocol::Identity>, CallError> {
+        self.change(Operation::IdentityClaim, None, spec).await
+    }
+
+    /// Shows whose clients are let in.
+    ///
+    /// # Errors
+    /// When the box has no owner, or the call fails.
+    pub async fn trust_show(&self) -> Result<Trust, CallError> {
+        self.look(Operation::TrustShow, None, String::new()).await
+    }
+
+    /// Changes whose clients are let in, or says what that would come to.
+    ///
+    /// # Errors
+    /// When it would shut us out or cannot be, or the call fails.
+    pub async fn trust_update(
+        &self,
+        update: &TrustUpdate,
+    ) -> Result<Change<TrustUpdated>, CallError> {
+        self.change(Operation::TrustUpdate, None, update).await
     }
 
     /// Shows health.

@@ -36,6 +36,12 @@ impl Endpoint {
         self.port
     }
 
+    /// The same place, whose certificate is for another name than we know it by.
+    pub fn known_as(self, name: &ServerName<'static>) -> Endpoint {
+        let name = name.clone();
+        Endpoint { name, ..self }
+    }
+
     /// What its certificate must be for.
     pub(super) fn name(&self) -> ServerName<'static> {
         self.name.clone()

@@ -25,6 +25,7 @@ mod first_word;
 mod identity;
 mod jobs;
 mod links;
+mod seeded;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,14 +5,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ashlar_protocol::Serial;
+use ashlar_protocol::identity::CLAIM_ALPHABET;
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use zeroize::Zeroizing;
 
 use super::Request;
 
-/// Crockford's base 32: no letter that is read as a digit, and no U.
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// How many groups a claim secret has, and how many characters each of them.
 const GROUPS: usize = 5;
 
@@ -64,6 +63,14 @@ pub enum DeviceError {
 }
 
 impl Token {
+    /// Whether a proof (64 hex digits) is one for this key (DER SubjectPublicKeyInfo): its
+    /// HMAC-SHA256 under the token.
+    pub fn proves(&self, key: &[u8], proof: &str) -> bool {
+        let token = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice());
+        // Compares in a time that does not depend on what differs.
+        bytes(proof).is_some_and(|proof| hmac::verify(&token, key, proof.as_slice()).is_ok())
+    }
+
     /// Reads a token from a file with nothing else in it.
     ///
     /// # Errors
@@ -99,12 +106,9 @@ impl Device {
             let found = found.map(|found| found.chars().take(80).collect());
             return Err(DeviceError::Serial { serial, found });
         }
-        let key = hmac::Key::new(hmac::HMAC_SHA256, token.0.as_slice());
-        // Compares in a time that does not depend on what differs.
-        let fits = |proof| hmac::verify(&key, &request.public_key_info(), proof).is_ok();
-        match bytes(proof) {
-            Some(proof) if fits(proof.as_slice()) => Ok(Device { serial, request }),
-            _ => Err(DeviceError::Proof { serial }),
+        match token.proves(&request.public_key_info(), proof) {
+            true => Ok(Device { serial, request }),
+            false => Err(DeviceError::Proof { serial }),
         }
     }
 }
@@ -125,7 +129,7 @@ pub fn claim_secret() -> io::Result<Zeroizing<String>> {
             secret.push('-');
         }
         // 32 divides 256, so all characters are equally likely.
-        secret.push(ALPHABET[usize::from(byte % 32)].into());
+        secret.push(CLAIM_ALPHABET[usize::from(byte % 32)].into());
     }
     Ok(secret)
 }

@@ -180,8 +180,103 @@ fn box_itself() -> Vec<Sample> {
         ),
         sample("health-show-reply", health),
     ];
+    all.extend(identity());
     all.extend(listed("disk-list-reply", vec![blank, taken]));
     all
+}
+
+fn identity() -> Vec<Sample> {
+    let certificate = Certificate {
+        subject: "CN=AX-000123".to_owned(),
+        sha256: [9; 32].into(),
+        key_sha256: [8; 32].into(),
+        not_before: 1_700_000_000,
+        not_after: 253_402_300_799,
+    };
+    let new = Identity {
+        phase: Phase::Factory,
+        serial: "AX-000123".parse().ok(),
+        certificate: certificate.clone(),
+        device: None,
+        proof: Some([3; 32].into()),
+    };
+    let configured = Identity {
+        phase: Phase::Configured,
+        serial: None,
+        certificate: certificate.clone(),
+        device: None,
+        proof: None,
+    };
+    let owned = |phase| Identity {
+        phase,
+        device: Some(certificate.clone()),
+        proof: None,
+        ..new.clone()
+    };
+    let pem = Pem::try_from("-----BEGIN CERTIFICATE-----\n".to_owned()).unwrap();
+    let list = |next_update| RevocationList {
+        issuer: "CN=owner".to_owned(),
+        number: "7".to_owned(),
+        revoked: 2,
+        this_update: 1_800_000_000,
+        next_update,
+    };
+    let trust = Trust {
+        authorities: vec![certificate.clone()],
+        lists: vec![list(None), list(Some(1_800_086_400))],
+        denied: vec![[4; 32].into()],
+    };
+    let update = TrustUpdate {
+        authorities: Some(pem.clone()),
+        lists: Some(pem.clone()),
+        deny: vec![[4; 32].into()],
+        allow: vec![[5; 32].into()],
+        dry_run: true,
+    };
+    let names = vec!["box1.example".parse().unwrap()];
+    let request = pem.clone();
+    let secret = "ABCDE-FGHJK-01234-56789-VWXYZ".to_owned();
+    vec![
+        sample("identity-show-reply", new.clone()),
+        sample("identity-show-reply", configured),
+        sample("identity-install-reply", owned(Phase::Claimed)),
+        sample("identity-seal-reply", owned(Phase::Unclaimed)),
+        sample("identity-claim-reply", owned(Phase::Claimed)),
+        sample("identity-request-request", RequestSpec::default()),
+        sample("identity-request-request", RequestSpec { names }),
+        sample("identity-request-reply", SigningRequest { request }),
+        sample(
+            "identity-install-request",
+            InstallSpec {
+                certificates: pem.clone(),
+            },
+        ),
+        sample(
+            "identity-seal-request",
+            SealSpec {
+                certificates: pem.clone(),
+                claim: [1; 32].into(),
+            },
+        ),
+        sample(
+            "identity-claim-request",
+            ClaimSpec {
+                secret: secret.try_into().unwrap(),
+                authorities: pem.clone(),
+                client: pem,
+            },
+        ),
+        sample("trust-show-reply", trust.clone()),
+        sample("trust-update-request", TrustUpdate::default()),
+        sample("trust-update-request", update),
+        sample(
+            "trust-update-reply",
+            TrustUpdated {
+                trust,
+                cut: vec!["CN=alice".to_owned()],
+            },
+        ),
+    ]
 }
 
 fn pools() -> Vec<Sample> {

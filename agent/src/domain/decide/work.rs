@@ -27,6 +27,16 @@ pub struct Undertaking {
     pub progress: Progress,
 }
 
+/// Whether it is about who the box is and whom it lets in, which no freeze is to keep from being
+/// changed: someone may have to be shut out just then.
+fn concerns_identity(operation: Operation) -> bool {
+    use Operation as Op;
+    matches!(
+        operation,
+        Op::IdentityInstall | Op::IdentitySeal | Op::IdentityClaim | Op::TrustUpdate
+    )
+}
+
 /// What beginning long work comes to. `rule` says what changes with it, given the intent and
 /// the new generation.
 ///
@@ -41,7 +51,8 @@ pub fn begin(
     if let Some(known) = intent.request(facts.request.id) {
         return request::repeated(known, facts.request);
     }
-    let changes = work.operation.route().method != Method::Get;
+    let operation = work.operation;
+    let changes = operation.route().method != Method::Get && !concerns_identity(operation);
     if let Some(frozen) = intent.frozen().filter(|_| changes) {
         return Err(system::refusal(work.object, frozen));
     }

@@ -255,7 +255,7 @@ async fn a_new_store_removes_nothing_from_the_kernel() {
         tokio::task::yield_now().await;
     }
     assert_eq!(rig.fake.kernel().exported.len(), 1);
-    let health = engine.health().await;
+    let health = engine.health(None).await;
     let check = health
         .checks
         .iter()

@@ -102,7 +102,7 @@ async fn a_frozen_box_says_so_and_still_heals() {
 
     let rig = rig.kill().await;
     assert!(rig.engine.system().await.frozen.is_some());
-    let health = rig.engine.health().await;
+    let health = rig.engine.health(None).await;
     assert_eq!(health.status, HealthStatus::Degraded);
     assert!(health.checks.iter().any(|check| check.name == "frozen"));
     rig.outcome(Command::SystemThaw { id: id_of_box }).await;

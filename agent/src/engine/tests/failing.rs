@@ -278,7 +278,7 @@ async fn a_failing_job_tells_why_while_it_goes_on() {
     };
     assert_eq!(job.state, JobState::Running);
     assert_eq!(job.problem.unwrap().code, ProblemCode::KernelFailed);
-    let health = rig.engine.health().await;
+    let health = rig.engine.health(None).await;
     let reconcile = health
         .checks
         .iter()
@@ -402,7 +402,7 @@ async fn without_targetd_changes_are_refused_and_nothing_is_kept() {
         .await
         .unwrap_err();
     assert_eq!(missing.code, ProblemCode::NotFound);
-    assert_eq!(rig.engine.health().await.status, HealthStatus::Degraded);
+    assert_eq!(rig.engine.health(None).await.status, HealthStatus::Degraded);
 }
 
 #[tokio::test]

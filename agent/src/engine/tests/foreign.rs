@@ -83,7 +83,7 @@ async fn a_pool_that_does_not_tell_what_it_has_is_used_and_takes_nothing_new() {
     let problem = rig.ask(volume(id(4), MIB)).await.unwrap_err();
     assert_eq!(problem.code, ProblemCode::Unsupported);
     assert!(problem.detail.contains("asked to fail"), "{problem}");
-    let checks = rig.engine.health().await.checks;
+    let checks = rig.engine.health(None).await.checks;
     let pool = checks.iter().find(|check| check.name.starts_with("pool/"));
     assert_eq!(pool.unwrap().status, HealthStatus::Degraded);
     // It is asked again, without anybody's doing.

@@ -114,7 +114,7 @@ async fn a_volume_lives_from_creation_to_deletion() {
         rig.engine.volume(v).await.unwrap_err().code,
         ProblemCode::NotFound
     );
-    assert_eq!(rig.engine.health().await.status, HealthStatus::Ok);
+    assert_eq!(rig.engine.health(None).await.status, HealthStatus::Ok);
 }
 
 #[tokio::test]
@@ -280,7 +280,7 @@ async fn a_rotation_takes_no_volume_back_to_before_what_was_changed_meanwhile() 
     let told = told(rig.ask_as(id(9), rotate(), LONG).await);
     assert_eq!(chap_of(&rig, id(1)), told.chap);
     assert_eq!(nvme_of(&rig).key, told.dhchap);
-    assert_eq!(rig.engine.health().await.status, HealthStatus::Ok);
+    assert_eq!(rig.engine.health(None).await.status, HealthStatus::Ok);
 }
 
 #[tokio::test]
@@ -297,7 +297,7 @@ async fn each_of_two_rotations_is_told_its_own_secrets_or_none() {
     assert_eq!(first, HostSecrets::default());
     assert_eq!(chap_of(&rig, id(1)), last.chap);
     assert_eq!(nvme_of(&rig).key, last.dhchap);
-    assert_eq!(rig.engine.health().await.status, HealthStatus::Ok);
+    assert_eq!(rig.engine.health(None).await.status, HealthStatus::Ok);
 }
 
 #[tokio::test]
@@ -352,7 +352,7 @@ async fn a_rotation_that_not_every_volume_takes_is_put_right_by_another() {
     assert_eq!(nvme_of(&rig).key, told_last.dhchap);
     let first = told(rig.ask_as(id(8), wrong, LONG).await);
     assert_eq!(first, HostSecrets::default());
-    assert_eq!(rig.engine.health().await.status, HealthStatus::Ok);
+    assert_eq!(rig.engine.health(None).await.status, HealthStatus::Ok);
 }
 
 #[tokio::test]
