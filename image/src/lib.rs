@@ -28,6 +28,8 @@ mod command;
 mod disk;
 mod error;
 mod esp;
+#[cfg(test)]
+mod factory;
 mod filesystem;
 mod initiator;
 mod instance;

@@ -118,9 +118,25 @@ portals = ["10.77.0.1:4420"]
 impl Site {
     /// Makes a new site in `folder`, throwing away what was there, and switches it on.
     pub fn create(parts: &Parts, folder: &Path, options: &Options) -> anyhow::Result<Site> {
+        let flash = |image: &Path, disk: &Path, pki: &Pki| {
+            let state = state_files(pki, options)?;
+            ashlar_image::instance(image, &state, disk).context("making the appliance's disk")
+        };
+        Site::flashed(parts, folder, options, flash)
+    }
+
+    /// The same with a system disk that `flash` makes of the appliance's image; what it is told
+    /// last may manage the box, if that is told so.
+    pub fn flashed(
+        parts: &Parts,
+        folder: &Path,
+        options: &Options,
+        flash: impl FnOnce(&Path, &Path, &Pki) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Site> {
         empty(folder)?;
         let pki = Pki::create(&folder.join("pki"))?;
-        let images = Images::make(parts, folder, options, &pki)?;
+        let images = Images::make(parts, folder, options)?;
+        flash(&parts.appliance.image, &images.system, &pki)?;
         let builder = Builder::new(parts, folder, options, images)?;
         builder.site(pki, Machine::start, Machine::start)
     }
@@ -282,20 +298,9 @@ fn data(options: &Options) -> impl Iterator<Item = String> {
 }
 
 impl Images {
-    /// New ones.
-    fn make(parts: &Parts, folder: &Path, options: &Options, pki: &Pki) -> anyhow::Result<Images> {
-        let system = folder.join(SYSTEM);
-        let state = state_files(pki, options)?;
-        ashlar_image::instance(&parts.appliance.image, &state, &system)
-            .context("making the appliance's disk")?;
-        let images = Images {
-            system,
-            data: data(options).map(|name| folder.join(name)).collect(),
-            payload: options.payload.is_some().then(|| folder.join(PAYLOAD)),
-            initiator: options
-                .initiator
-                .then(|| disk(folder.join(INITIATOR), "ROOT", false)),
-        };
+    /// New ones but for the system's.
+    fn make(parts: &Parts, folder: &Path, options: &Options) -> anyhow::Result<Images> {
+        let images = Images::there(folder, options);
         for image in &images.data {
             File::create(image)?.set_len(options.disk_size)?;
         }

@@ -13,11 +13,13 @@ use crate::host;
 /// Static, so that a program made here runs in any guest.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Programs that guests run: the daemons of the image, and what tests bring along.
+/// Programs that guests run: the daemons of the image, and what tests bring along. Beside them what
+/// a factory's station runs.
 const PROGRAMS: &[(&str, &str)] = &[
     ("ashlar-agent", "ashlar-agent"),
     ("ashlar-targetd", "ashlar-targetd"),
     ("ashlar-convert", "ashlar-convert"),
+    ("ashlar-ctl", "ashlarctl"),
     ("ashlar-bench", "ashlar-bench"),
     ("ashlar-kernel-view", "ashlar-kernel-view"),
     ("ashlar-kernel-iface", "kernel-conformance"),

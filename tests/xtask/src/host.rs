@@ -7,11 +7,17 @@ use nix::unistd::geteuid;
 
 /// Packages beyond those that images and machines name themselves: libiscsi within QEMU's tools
 /// for the demo, `systemd-analyze` for the units' hardening, what thin metadata are checked
-/// against, a message bus for what stands in for the updater, Python for the Cinder driver and for what checks the Yocto layers.
+/// against, a message bus for what stands in for the updater, Python for the Cinder driver and for
+/// what checks the Yocto layers, what the factory's programs call, what checks shell scripts.
 const OWN_PACKAGES: &[&str] = &[
     "dbus-daemon",
+    "fdisk",
+    "jq",
+    "openssl",
     "python3-venv",
     "qemu-block-extra",
+    "qrencode",
+    "shellcheck",
     "systemd",
     "thin-provisioning-tools",
 ];

@@ -7,6 +7,7 @@ mod driver;
 mod host;
 mod lab;
 mod python;
+mod shell;
 mod suites;
 mod test;
 mod yocto;

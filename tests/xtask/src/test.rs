@@ -3,7 +3,7 @@
 use std::thread;
 
 use crate::build::{cargo, check};
-use crate::{driver, host, suites, yocto};
+use crate::{driver, host, shell, suites, yocto};
 
 /// Which tests to run; all by default.
 #[derive(clap::Args)]
@@ -56,6 +56,7 @@ fn quick() -> anyhow::Result<()> {
         "warnings",
     ]))?;
     check(cargo().args(["test", "--workspace", "--no-run"]))?;
+    shell::lint()?;
     yocto::lint()?;
     // Both wait for clocks and disks most of the time.
     thread::scope(|scope| {
