@@ -43,9 +43,11 @@ pub struct Config {
     pub identity: IdentityFolders,
     /// Portals of iSCSI targets.
     pub iscsi: Portals,
+    /// Portals of iSCSI targets over RDMA. Absent: none, as most boxes have no RDMA.
+    pub iser: Portals,
     /// Portals of NVMe/TCP subsystems.
     pub nvme: Portals,
-    /// Portals of NVMe/RDMA subsystems. Absent: none, as most boxes have no RDMA.
+    /// Portals of NVMe/RDMA subsystems. Absent: none.
     #[serde(rename = "nvme-rdma")]
     pub nvme_rdma: Portals,
 }
@@ -98,7 +100,7 @@ pub struct IdentityFolders {
 #[serde(deny_unknown_fields, default)]
 pub struct Portals {
     /// Where they listen; none turn the transport off. Absent: everywhere, at its usual port, but
-    /// for NVMe/RDMA.
+    /// for iSER and NVMe/RDMA.
     pub portals: Option<Vec<PortalAddr>>,
     /// What hosts are told; empty: the portals.
     pub advertise: Vec<PortalAddr>,
@@ -199,13 +201,31 @@ impl Config {
             .or(self
                 .nvme_rdma
                 .broken_rule("nvme-rdma.portals", "nvme-rdma.advertise"))
-            .or(self.nvme_rdma.served_nowhere())
+            .or(self.iser.broken_rule("iser.portals", "iser.advertise"))
+            .or(self.iser.served_nowhere("iser.portals"))
+            .or(self.covered_iser())
+            .or(self.nvme_rdma.served_nowhere("nvme-rdma.portals"))
+    }
+
+    /// The kernel listens over TCP wherever it does over RDMA, and shares only what is the same.
+    fn covered_iser(&self) -> Option<(&'static str, String, &'static str)> {
+        let iser = || self.iser.portals.iter().flatten();
+        let covered = |at: &&PortalAddr| {
+            let mut others = self.iscsi.portals.iter().flatten().chain(iser());
+            others.any(|other| other != *at && overlap(other.socket(), at.socket()))
+        };
+        let rule = "one of iscsi.portals, or apart from them and from each other, as TCP is served \
+                    there, too";
+        iser()
+            .find(covered)
+            .map(|at| ("iser.portals", at.to_string(), rule))
     }
 
     /// The usual portals, where none are given.
     fn settle(&mut self) {
         self.iscsi.settle(ISCSI_PORT);
         self.nvme.settle(NVME_PORT);
+        self.iser.portals.get_or_insert_default();
         self.nvme_rdma.portals.get_or_insert_default();
     }
 
@@ -213,6 +233,7 @@ impl Config {
     pub fn listens(&self) -> domain::Listens {
         domain::Listens {
             iscsi: self.iscsi.to_domain(),
+            iser: self.iser.to_domain(),
             nvme: self.nvme.to_domain(),
             nvme_rdma: self.nvme_rdma.to_domain(),
         }
@@ -243,10 +264,13 @@ impl Portals {
     }
 
     /// Of a transport that has no usual portals.
-    fn served_nowhere(&self) -> Option<(&'static str, String, &'static str)> {
+    fn served_nowhere(
+        &self,
+        portals: &'static str,
+    ) -> Option<(&'static str, String, &'static str)> {
         let nowhere = self.portals.as_ref().is_none_or(Vec::is_empty) && !self.advertise.is_empty();
         let rule = "at least one address, as there is one to advertise";
-        nowhere.then(|| ("nvme-rdma.portals", "empty".to_owned(), rule))
+        nowhere.then(|| (portals, "empty".to_owned(), rule))
     }
 
     fn broken_rule(
@@ -272,6 +296,15 @@ impl Portals {
     }
 }
 
+/// Whether two sockets cannot both listen: the unspecified address stands for all of its family, and
+/// that of IPv6 for IPv4, too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: SocketAddr, narrow: SocketAddr| {
+        wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
+    };
+    one.port() == other.port() && (one == other || covers(one, other) || covers(other, one))
+}
+
 impl Default for Config {
     fn default() -> Self {
         let mut config = Config {
@@ -284,6 +317,7 @@ impl Default for Config {
             tls: None,
             identity: IdentityFolders::default(),
             iscsi: Portals::default(),
+            iser: Portals::default(),
             nvme: Portals::default(),
             nvme_rdma: Portals::default(),
         };
@@ -372,6 +406,18 @@ mod tests {
     }
 
     #[test]
+    fn iser_is_served_where_iscsi_leaves_room_for_it() {
+        for (iscsi, iser) in [
+            ("[::]:3260", "[::]:3260"),
+            ("[::]:3260", "192.0.2.7:3261"),
+            ("192.0.2.7:3260", "192.0.2.8:3260"),
+        ] {
+            let text = format!("[iscsi]\nportals = ['{iscsi}']\n[iser]\nportals = ['{iser}']");
+            assert!(parse(&text).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_by_name() {
         for (text, told) in [
             ("nmae = \"x\"", "unknown field `nmae`"),
@@ -399,6 +445,18 @@ mod tests {
             (
                 "[nvme]\nportals = [\"0.0.0.0:4420\", \"0.0.0.0:4420\"]",
                 "nvme.portals is 0.0.0.0:4420, 0.0.0.0:4420: each only once",
+            ),
+            (
+                "[iser]\nadvertise = [\"192.0.2.7:3260\"]",
+                "iser.portals is empty: at least one address",
+            ),
+            (
+                "[iser]\nportals = [\"192.0.2.7:3261\", \"192.0.2.7:3260\"]",
+                "iser.portals is 192.0.2.7:3260: one of iscsi.portals",
+            ),
+            (
+                "[iser]\nportals = [\"0.0.0.0:3261\", \"[::]:3261\"]",
+                "iser.portals is 0.0.0.0:3261: one of iscsi.portals",
             ),
             (
                 "[nvme-rdma]\nadvertise = [\"192.0.2.7:4420\"]",

@@ -1,7 +1,7 @@
 //! The typed trees on the model kernel: each rule of the kernel that callers rely on.
 
 use ashlar_kernel_iface::device::DeviceNumber;
-use ashlar_kernel_iface::lio::{BackstoreId, DeviceAttribute, Lio, Tpg, TpgAttribute};
+use ashlar_kernel_iface::lio::{BackstoreId, DeviceAttribute, Lio, Portal, Tpg, TpgAttribute};
 use ashlar_kernel_iface::model::{BlockDevice, Denied, Holder, ModelKernel, Module};
 use ashlar_kernel_iface::nvmet::{Nvmet, PortAddress, SerialNumber};
 use ashlar_kernel_iface::tree::{Change, Errno, Tree, TreeError};
@@ -404,6 +404,39 @@ fn a_port_that_cannot_listen_says_why() {
     let _ = port.create().unwrap();
     let _ = port.set_address(&tcp(nvme_address())).unwrap();
     assert_eq!(errno(port.link(&subsystem)), Some(Errno::EINVAL));
+}
+
+/// A portal of a target with nothing else.
+fn bare_portal<'k>(kernel: &'k ModelKernel, target: &str, at: &str) -> Portal<'k> {
+    let lio = Lio::new(kernel);
+    let _ = lio.register_iscsi().unwrap();
+    let target = lio.target(&iqn(target));
+    let _ = target.create().unwrap();
+    let tpg = target.tpg(TpgTag::try_from(1).unwrap());
+    let _ = tpg.create().unwrap();
+    let portal = tpg.portal(at.parse().unwrap());
+    let _ = portal.create().unwrap();
+    portal
+}
+
+#[test]
+fn a_portal_that_cannot_take_rdma_says_why() {
+    let kernel = kernel();
+    kernel.lose_rdma("10.0.0.7".parse().unwrap());
+    let shared = |target| bare_portal(&kernel, target, "10.0.0.1:3260");
+    let (first, second) = (shared("a"), shared("b"));
+    for opened in [&first, &second] {
+        assert_eq!(opened.open_iser(), Ok(Change::Changed));
+        assert_eq!(opened.open_iser(), Ok(Change::Unchanged));
+    }
+    let elsewhere = bare_portal(&kernel, "a", "10.0.0.7:3260");
+    assert_eq!(errno(elsewhere.open_iser()), Some(Errno::ENODEV));
+    assert_eq!(first.close_iser(), Ok(Change::Changed));
+    assert_eq!((first.has_iser(), second.has_iser()), (Ok(false), Ok(true)));
+    assert_eq!(second.remove(), Ok(Change::Changed));
+    let lacking = ModelKernel::without(&[Module::IbIsert]);
+    let portal = bare_portal(&lacking, "a", "10.0.0.1:3260");
+    assert_eq!(errno(portal.open_iser()), Some(Errno::EINVAL));
 }
 
 #[test]

@@ -11,10 +11,11 @@ use crate::kernel::Kernel;
 /// Whether one facility can be used; the error says why not.
 type Probe = fn(&Kernel) -> Result<(), String>;
 
-const PROBES: [(&str, Probe); 6] = [
+const PROBES: [(&str, Probe); 7] = [
     ("device-mapper", device_mapper),
     ("thin-pool", thin_pool),
     ("iscsi", iscsi),
+    ("iser", iser),
     ("nvme-tcp", |kernel| nvme(kernel, "nvmet_tcp")),
     ("nvme-rdma", |kernel| nvme(kernel, "nvmet_rdma")),
     ("blkio", blkio),
@@ -56,6 +57,11 @@ fn iscsi(kernel: &Kernel) -> Result<(), String> {
     module(kernel, "target_core_iblock")?;
     module(kernel, "iscsi_target_mod")?;
     directory(kernel, &TreePath::fixed("target/iscsi"))
+}
+
+fn iser(kernel: &Kernel) -> Result<(), String> {
+    iscsi(kernel)?;
+    module(kernel, "ib_isert")
 }
 
 fn nvme(kernel: &Kernel, fabric: &str) -> Result<(), String> {

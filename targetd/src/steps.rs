@@ -26,8 +26,8 @@ pub trait Step: Display {
 }
 
 /// Takes the steps for `object`, such as `volume 6ba7b810-…`, and answers those that changed
-/// something. The first refusal is answered, and ends it unless the step stands alone; what was
-/// done stays, and the next plan goes on from there.
+/// something. The refusal that ends it is answered, or the first one of steps that stand alone; what
+/// was done stays, and the next plan goes on from there.
 pub fn take<'s, S: Step + 's>(
     kernel: &Kernel,
     object: &str,
@@ -40,11 +40,12 @@ pub fn take<'s, S: Step + 's>(
             Ok(change) => change,
             Err(cause) => {
                 let failure = failure(kernel, object, step, &cause);
-                let first = refused.get_or_insert(failure);
-                if step.stands_alone() {
-                    continue;
+                if !step.stands_alone() {
+                    return Err(failure);
                 }
-                return Err(first.clone());
+                tracing::debug!(object, %step, ?failure, "refused");
+                refused.get_or_insert(failure);
+                continue;
             }
         };
         tracing::debug!(object, %step, ?change, "step");

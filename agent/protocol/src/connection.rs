@@ -89,11 +89,11 @@ impl fmt::Display for Connected {
 pub struct ConnectionSpec {
     /// What is connected; on the wire `volume` or `snapshot`.
     pub of: Connected,
-    /// The host. It needs an iSCSI name for `iscsi`, an NVMe name for the others.
+    /// The host. It needs an iSCSI name for `iscsi` and `iser`, an NVMe name for the others.
     pub host: Uuid,
     /// How. One connection per volume or snapshot, host and transport.
     pub transport: Transport,
-    /// What the host may do. Read-only takes `iscsi`. Absent: `read-write` for a volume; a
+    /// What the host may do. Read-only takes `iscsi` or `iser`. Absent: `read-write` for a volume; a
     /// snapshot has nothing but `read-only`.
     pub access: Access,
 }
@@ -181,7 +181,7 @@ pub struct Connection {
     pub access: Access,
     /// What became of it.
     pub state: ConnectionState,
-    /// For `iscsi`.
+    /// For `iscsi` and `iser`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iscsi: Option<IscsiAccess>,
     /// For `nvme-tcp` and `nvme-rdma`.

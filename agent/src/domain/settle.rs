@@ -637,7 +637,7 @@ fn uses(intent: &Intent, connection: &ConnectionRecord, users: &Accesses) -> boo
         return false;
     };
     match connection.transport {
-        Transport::Iscsi => host
+        Transport::Iscsi | Transport::Iser => host
             .iqn
             .as_ref()
             .is_some_and(|iqn| users.iscsi.contains(iqn)),

@@ -39,6 +39,8 @@ pub struct Site {
     pub name: Name,
     /// Where iSCSI is served.
     pub iscsi: Listen,
+    /// Where iSER is served.
+    pub iser: Listen,
     /// Where NVMe/TCP is served.
     pub nvme: Listen,
     /// Where NVMe/RDMA is served.
@@ -52,6 +54,8 @@ pub struct Site {
 pub struct Listens {
     /// iSCSI; no portals, no iSCSI, and likewise below.
     pub iscsi: Listen,
+    /// iSER.
+    pub iser: Listen,
     /// NVMe/TCP.
     pub nvme: Listen,
     /// NVMe/RDMA.
@@ -63,6 +67,7 @@ impl Site {
     pub fn new(record: &BoxRecord, name: Name, listens: Listens) -> Site {
         let Listens {
             iscsi,
+            iser,
             nvme,
             nvme_rdma,
         } = listens;
@@ -79,6 +84,7 @@ impl Site {
             name,
             nvme_ports: tcp.chain(rdma).collect(),
             iscsi,
+            iser,
             nvme,
             nvme_rdma,
         }
@@ -94,9 +100,11 @@ impl Site {
 
     /// Whether a transport has an address to listen on.
     pub fn serves(&self, transport: Transport) -> bool {
-        match transport.nvme() {
-            None => !self.iscsi.portals.is_empty(),
-            Some(fabric) => self.ports_of(fabric).next().is_some(),
+        match transport {
+            Transport::Iscsi => !self.iscsi.portals.is_empty(),
+            Transport::Iser => !self.iser.portals.is_empty(),
+            Transport::NvmeTcp => self.ports_of(NvmeFabric::Tcp).next().is_some(),
+            Transport::NvmeRdma => self.ports_of(NvmeFabric::Rdma).next().is_some(),
         }
     }
 

@@ -188,7 +188,8 @@ pub fn connection(id: Uuid, record: &ConnectionRecord, site: &Site, applied: boo
         }
     };
     let (iscsi, nvme) = match record.transport {
-        Transport::Iscsi => (Some(iscsi_access(site, record.of.id())), None),
+        Transport::Iscsi => (Some(iscsi_access(site, &site.iscsi, record.of.id())), None),
+        Transport::Iser => (Some(iscsi_access(site, &site.iser, record.of.id())), None),
         Transport::NvmeTcp => (None, Some(nvme_access(site, &site.nvme, record.of.id()))),
         Transport::NvmeRdma => (
             None,
@@ -209,11 +210,11 @@ pub fn connection(id: Uuid, record: &ConnectionRecord, site: &Site, applied: boo
     }
 }
 
-fn iscsi_access(site: &Site, id: Uuid) -> IscsiAccess {
+fn iscsi_access(site: &Site, listen: &Listen, id: Uuid) -> IscsiAccess {
     IscsiAccess {
         target: names::target(site.id, id),
         lun: Lun::try_from(0).expect("0 is a LUN"),
-        portals: site.iscsi.told(),
+        portals: listen.told(),
         serial: names::serial(id),
     }
 }

@@ -1,12 +1,12 @@
 //! From intent to desired state, one unit at a time. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{Access, Connected, Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
-    DesiredVolume, DiskId, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, PoolBefore,
-    PoolDestruction, PoolDisk, PoolFormat, Qos, Sectors, SnapshotsKind, ThinSource,
+    DesiredVolume, DiskId, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeFabric, NvmeHost,
+    PoolBefore, PoolDestruction, PoolDisk, PoolFormat, Qos, Sectors, SnapshotsKind, ThinSource,
 };
 use uuid::Uuid;
 
@@ -237,8 +237,8 @@ fn source(origin: Origin) -> ThinSource {
     }
 }
 
-/// The hosts that may be cut off. The kernel ends an iSCSI host's session and no other, but those
-/// of an NVMe host only together with everybody's.
+/// The hosts that may be cut off. The kernel ends an iSCSI host's sessions, by either of its
+/// transports, and no other's; but those of an NVMe host only together with everybody's.
 fn cut(intent: &Intent, of: Connected) -> Accesses {
     let mut cut = Accesses::default();
     for (_, connection) in intent.connections_of(of, None) {
@@ -248,7 +248,13 @@ fn cut(intent: &Intent, of: Connected) -> Accesses {
         match (connection.transport, connection.phase) {
             (_, ConnectionPhase::Wanted | ConnectionPhase::Detaching)
             | (Transport::NvmeTcp | Transport::NvmeRdma, ConnectionPhase::Withdrawn) => {}
-            (Transport::Iscsi, ConnectionPhase::Cutting | ConnectionPhase::Withdrawn) => {
+            // What it has by the one that is let go of is not to end for the one that never came.
+            (Transport::Iscsi | Transport::Iser, ConnectionPhase::Withdrawn)
+                if lets_go(intent, of, connection.host) => {}
+            (
+                Transport::Iscsi | Transport::Iser,
+                ConnectionPhase::Cutting | ConnectionPhase::Withdrawn,
+            ) => {
                 cut.iscsi.extend(host.iqn.clone());
             }
             (Transport::NvmeTcp | Transport::NvmeRdma, ConnectionPhase::Cutting) => {
@@ -259,19 +265,32 @@ fn cut(intent: &Intent, of: Connected) -> Accesses {
     cut
 }
 
+/// Whether a host is to let go of a target by itself.
+fn lets_go(intent: &Intent, of: Connected, host: Uuid) -> bool {
+    intent.connections_of(of, None).any(|(_, connection)| {
+        connection.host == host
+            && matches!(connection.transport, Transport::Iscsi | Transport::Iser)
+            && connection.phase == ConnectionPhase::Detaching
+    })
+}
+
 fn exports(intent: &Intent, site: &Site, of: Connected) -> Result<Exports, Problem> {
     let (mut iscsi, mut nvme) = (BTreeMap::new(), BTreeMap::new());
+    let (mut portals, mut iser) = (BTreeSet::new(), BTreeSet::new());
     let mut ports = BTreeMap::new();
     let mut unserved = None;
     for (connection, host) in hosts(intent, of) {
         let transport = connection.transport;
-        match transport.nvme() {
-            None => iscsi.extend(host.iqn.clone().map(|iqn| (iqn, acl(connection, host)))),
-            // The kernel lists hosts for a subsystem, not for its ports.
-            Some(fabric) => {
-                nvme.extend(host.nqn.clone().map(|nqn| (nqn, nvme_host(host))));
-                ports.extend(site.ports_of(fabric));
-            }
+        // The kernel lists hosts for a target or a subsystem, not for its portals or ports.
+        match transport {
+            Transport::Iscsi => portals.extend(&site.iscsi.portals),
+            Transport::Iser => iser.extend(&site.iser.portals),
+            Transport::NvmeTcp => ports.extend(site.ports_of(NvmeFabric::Tcp)),
+            Transport::NvmeRdma => ports.extend(site.ports_of(NvmeFabric::Rdma)),
+        }
+        match transport.is_nvme() {
+            false => iscsi.extend(host.iqn.clone().map(|iqn| (iqn, acl(connection, host)))),
+            true => nvme.extend(host.nqn.clone().map(|nqn| (nqn, nvme_host(host)))),
         }
         unserved = unserved.or((!site.serves(transport)).then_some(transport));
     }
@@ -284,7 +303,8 @@ fn exports(intent: &Intent, site: &Site, of: Connected) -> Result<Exports, Probl
     Ok(Exports {
         iscsi: (!iscsi.is_empty()).then(|| IscsiExport {
             target: names::target(site.id, of.id()),
-            portals: site.iscsi.portals.clone(),
+            portals,
+            iser,
             initiators: iscsi,
         }),
         nvme: (!nvme.is_empty()).then(|| NvmeExport {

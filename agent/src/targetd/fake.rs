@@ -318,6 +318,7 @@ impl Kernel {
                     "device-mapper",
                     "thin-pool",
                     "iscsi",
+                    "iser",
                     "nvme-tcp",
                     "nvme-rdma",
                 ]

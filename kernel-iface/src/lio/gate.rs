@@ -1,9 +1,9 @@
 //! What keeps the making of portals apart from the restarts of their login threads.
 //!
-//! All portal groups that listen on one address share one socket and one login thread. Removing
-//! one of those portals, or disabling one of those portal groups, restarts the thread; while
-//! that lasts the kernel does not find the shared socket, tries to open a second one for a
-//! portal being made, and fails with EINVAL. Restarts do not hinder each other, and neither do
+//! All portal groups that listen on one address share one socket and one login thread, and for RDMA
+//! another two. Removing one of those portals, or disabling one of those portal groups, restarts the
+//! thread; while that lasts the kernel does not find the shared socket, tries to open a second one
+//! for a portal being made, and fails with EINVAL. Restarts do not hinder each other, and neither do
 //! portals being made: so each address has a lock that restarts share and that making a portal
 //! takes alone.
 
@@ -36,6 +36,20 @@ impl PortalGates {
         let gate = self.gate(portal.address());
         let _shared = gate.read().unwrap_or_else(PoisonError::into_inner);
         portal.remove()
+    }
+
+    /// [`Portal::open_iser`], while no login thread of its address restarts.
+    pub fn open_iser(&self, portal: &Portal<'_>) -> Result<Change, TreeError> {
+        let gate = self.gate(portal.address());
+        let _alone = gate.write().unwrap_or_else(PoisonError::into_inner);
+        portal.open_iser()
+    }
+
+    /// [`Portal::close_iser`], while no portal of its address is made.
+    pub fn close_iser(&self, portal: &Portal<'_>) -> Result<Change, TreeError> {
+        let gate = self.gate(portal.address());
+        let _shared = gate.read().unwrap_or_else(PoisonError::into_inner);
+        portal.close_iser()
     }
 
     /// [`Tpg::disable`], while no portal is made on an address it listens on.

@@ -6,7 +6,7 @@
 //! target/iscsi                                  the fabric; mkdir loads its module
 //! target/iscsi/<iqn>                            Target
 //! target/iscsi/<iqn>/tpgt_<tag>                 Tpg: what initiators log in to
-//!     np/<address>:<port>                       Portal: where it listens
+//!     np/<address>:<port>                       Portal: where it listens, over RDMA as well
 //!     lun/lun_<n>           -> backstore        TpgLun
 //!     acls/<initiator iqn>                      Acl: who may log in, and the CHAP secrets
 //!     acls/<initiator iqn>/lun_<n> -> lun       MappedLun: what that initiator sees

@@ -3,6 +3,8 @@
 //! Many portal groups can share one address; the kernel opens its socket for the first and
 //! closes it after the last. What happens to one of them at the same moment as another is made
 //! matters: see [`PortalGates`](super::PortalGates).
+//!
+//! A portal takes logins over TCP, and over RDMA as well when it is told so; never over RDMA alone.
 
 use ashlar_targetd_protocol::PortalAddr;
 
@@ -42,8 +44,28 @@ impl<'t> Portal<'t> {
         self.tree.ensure_dir(&self.path)
     }
 
-    /// Stops listening for this portal group.
+    /// Whether it takes logins over RDMA, too.
+    pub fn has_iser(&self) -> Result<bool, TreeError> {
+        self.tree.read_flag(&self.iser())
+    }
+
+    /// Takes logins over RDMA, too. EINVAL says that there is no module for it, EADDRINUSE and
+    /// EADDRNOTAVAIL what they say, ENODEV that no RDMA device has the address.
+    pub fn open_iser(&self) -> Result<Change, TreeError> {
+        self.tree.set(&self.iser(), "1")
+    }
+
+    /// Takes no more logins over RDMA. Sessions that came that way go on.
+    pub fn close_iser(&self) -> Result<Change, TreeError> {
+        self.tree.set(&self.iser(), "0")
+    }
+
+    /// Stops listening for this portal group, over RDMA, too.
     pub fn remove(&self) -> Result<Change, TreeError> {
         self.tree.ensure_no_dir(&self.path)
+    }
+
+    fn iser(&self) -> TreePath {
+        self.path.at("iser")
     }
 }

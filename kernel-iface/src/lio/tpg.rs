@@ -16,6 +16,8 @@ pub struct TpgState {
     pub attributes: BTreeMap<TpgAttribute, i64>,
     /// Where it listens. A name that is not an address and port is in `foreign`.
     pub portals: BTreeSet<PortalAddr>,
+    /// Those of its portals that take logins over RDMA, too.
+    pub iser: BTreeSet<PortalAddr>,
     /// Its LUNs and the backstores they link to.
     pub luns: BTreeMap<Lun, Option<BackstoreId>>,
     /// Its ACLs by initiator.
@@ -116,6 +118,7 @@ impl<'t> Tpg<'t> {
             enabled: self.tree.read_flag(&self.path.at("enable"))?,
             attributes: BTreeMap::new(),
             portals: BTreeSet::new(),
+            iser: BTreeSet::new(),
             luns: BTreeMap::new(),
             acls: BTreeMap::new(),
             foreign: Vec::new(),
@@ -133,9 +136,18 @@ impl<'t> Tpg<'t> {
     fn read_portals(&self, state: &mut TpgState) -> Result<(), TreeError> {
         let directory = self.path.at("np");
         for name in self.tree.directories(&directory)? {
-            match name.as_str().parse() {
-                Ok(address) => drop(state.portals.insert(address)),
-                Err(_) => state.foreign.push(directory.join(&name)),
+            let Ok(address) = name.as_str().parse() else {
+                state.foreign.push(directory.join(&name));
+                continue;
+            };
+            let has_iser = match self.portal(address).has_iser() {
+                // It went meanwhile.
+                Err(error) if error.is_absent() => continue,
+                has_iser => has_iser?,
+            };
+            state.portals.insert(address);
+            if has_iser {
+                state.iser.insert(address);
             }
         }
         Ok(())

@@ -61,13 +61,20 @@ impl ModelKernel {
         initiator: &Iqn,
         chap: Option<&ChapCredentials>,
     ) -> Result<BTreeMap<u64, SeenDisk>, Denied> {
-        let mut state = self.lock();
-        let acl = state.iscsi_acl(portal, target, initiator)?;
-        state.check_chap(acl, chap)?;
-        let session = initiator.as_str().to_owned();
-        let notes = &mut state.nodes.node_mut(acl).notes;
-        notes.insert("session", session);
-        Ok(state.disks(acl))
+        self.lock()
+            .log_in(Carrier::Tcp, portal, target, initiator, chap)
+    }
+
+    /// The same over RDMA.
+    pub fn iser_login(
+        &self,
+        portal: SocketAddr,
+        target: &Iqn,
+        initiator: &Iqn,
+        chap: Option<&ChapCredentials>,
+    ) -> Result<BTreeMap<u64, SeenDisk>, Denied> {
+        self.lock()
+            .log_in(Carrier::Rdma, portal, target, initiator, chap)
     }
 
     /// Whether a host could connect to a subsystem at an address. Answers the namespaces it
@@ -86,14 +93,42 @@ impl ModelKernel {
     }
 }
 
+/// What carries a login.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carrier {
+    Tcp,
+    Rdma,
+}
+
 impl ModelState {
+    fn log_in(
+        &mut self,
+        over: Carrier,
+        portal: SocketAddr,
+        target: &Iqn,
+        initiator: &Iqn,
+        chap: Option<&ChapCredentials>,
+    ) -> Result<BTreeMap<u64, SeenDisk>, Denied> {
+        let acl = self.iscsi_acl(over, portal, target, initiator)?;
+        self.check_chap(acl, chap)?;
+        let session = initiator.as_str().to_owned();
+        let notes = &mut self.nodes.node_mut(acl).notes;
+        notes.insert("session", session);
+        Ok(self.disks(acl))
+    }
+
     fn iscsi_acl(
         &self,
+        over: Carrier,
         portal: SocketAddr,
         target: &Iqn,
         initiator: &Iqn,
     ) -> Result<NodeId, Denied> {
-        if !self.sockets.iscsi_listens(portal) {
+        let listens = match over {
+            Carrier::Tcp => self.sockets.iscsi_listens(portal),
+            Carrier::Rdma => self.sockets.iser_listens(portal),
+        };
+        if !listens {
             return Err(Denied::Refused);
         }
         let mut targets = self.nodes.of_kind(Kind::IscsiTarget);
@@ -103,7 +138,7 @@ impl ModelState {
         let tpg = target
             .children
             .values()
-            .find(|tpg| self.listens(**tpg, portal))
+            .find(|tpg| self.listens(**tpg, over, portal))
             .ok_or(Denied::NoTarget)?;
         let acls = self.nodes.node(self.nodes.group(*tpg, "acls"));
         let acl = acls.children.get(initiator.as_str());
@@ -111,14 +146,19 @@ impl ModelState {
     }
 
     /// Whether an enabled portal group is reached at an address.
-    fn listens(&self, tpg: NodeId, address: SocketAddr) -> bool {
+    fn listens(&self, tpg: NodeId, over: Carrier, address: SocketAddr) -> bool {
         let node = self.nodes.node(tpg);
         if node.kind != Kind::Tpg || self.nodes.value(tpg, "enable") != "1" {
             return false;
         }
         let portals = self.nodes.node(self.nodes.group(tpg, "np"));
-        let mut addresses = portals.children.keys().filter_map(|name| name.parse().ok());
-        addresses.any(|open| socket::reaches(open, address))
+        portals.children.iter().any(|(name, portal)| {
+            let rdma = || self.nodes.value(*portal, "iser") == "1";
+            name.parse().is_ok_and(|open| match over {
+                Carrier::Tcp => socket::reaches(open, address),
+                Carrier::Rdma => rdma() && socket::reaches_by_rdma(open, address),
+            })
+        })
     }
 
     fn check_chap(&self, acl: NodeId, chap: Option<&ChapCredentials>) -> Result<(), Denied> {

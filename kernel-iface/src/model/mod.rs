@@ -85,6 +85,8 @@ pub enum Module {
     TargetIblock,
     /// `iscsi_target_mod`: loaded when `target/iscsi` is made.
     IscsiTarget,
+    /// `ib_isert`: loaded when the first portal is told to take RDMA.
+    IbIsert,
     /// `nvmet`: without it there is no `nvmet`.
     Nvmet,
     /// `nvmet_tcp`: loaded when the first subsystem is linked to a TCP port.
@@ -104,6 +106,7 @@ impl Module {
             Module::TargetCore => Some("target_core_mod"),
             Module::TargetIblock => Some("target_core_iblock"),
             Module::IscsiTarget => Some("iscsi_target_mod"),
+            Module::IbIsert => Some("ib_isert"),
             Module::Nvmet => Some("nvmet"),
             Module::NvmetTcp => Some("nvmet_tcp"),
             Module::NvmetRdma => Some("nvmet_rdma"),
@@ -220,6 +223,11 @@ impl ModelKernel {
     /// An address this machine does not have: listening there fails as it does on Linux.
     pub fn lose_address(&self, address: IpAddr) {
         self.lock().sockets.lose_address(address);
+    }
+
+    /// An address that no RDMA device has. All others that are here are those of one.
+    pub fn lose_rdma(&self, address: IpAddr) {
+        self.lock().sockets.lose_rdma(address);
     }
 
     /// A directory that is not there: reservations cannot be kept in it.

@@ -13,9 +13,11 @@ pub(super) struct Sockets {
     /// How many portals share each iSCSI socket.
     iscsi: BTreeMap<SocketAddr, u32>,
     nvmet: BTreeSet<SocketAddr>,
-    /// RDMA has port numbers of its own.
+    /// RDMA has port numbers of its own. How many share each of iSER's, and nvmet's.
+    iser: BTreeMap<SocketAddr, u32>,
     rdma: BTreeSet<SocketAddr>,
     lost: BTreeSet<IpAddr>,
+    without_rdma: BTreeSet<IpAddr>,
 }
 
 impl Sockets {
@@ -23,10 +25,15 @@ impl Sockets {
         self.lost.insert(address);
     }
 
+    pub(super) fn lose_rdma(&mut self, address: IpAddr) {
+        self.without_rdma.insert(address);
+    }
+
     /// Closes everything, as losing power does. Addresses that are not here stay so.
     pub(super) fn close_all(&mut self) {
         self.iscsi.clear();
         self.nvmet.clear();
+        self.iser.clear();
         self.rdma.clear();
     }
 
@@ -41,40 +48,57 @@ impl Sockets {
     }
 
     pub(super) fn close_portal(&mut self, address: SocketAddr) {
-        if let Some(portals) = self.iscsi.get_mut(&address) {
-            *portals -= 1;
-            if *portals == 0 {
-                self.iscsi.remove(&address);
-            }
-        }
+        give_up(&mut self.iscsi, address);
     }
 
-    /// A port opens a socket of its own. Every address that is here is that of an RDMA device,
-    /// too. Of RDMA, the rules are read in the kernel's source: each family has wildcards of its
-    /// own, and what overlaps without being the same cannot be assigned.
+    /// A portal takes logins over RDMA, too, and shares what listens on its exact address.
+    pub(super) fn open_iser(&mut self, address: SocketAddr) -> Result<(), Errno> {
+        if !self.iser.contains_key(&address) {
+            self.check_rdma(address)?;
+        }
+        *self.iser.entry(address).or_default() += 1;
+        Ok(())
+    }
+
+    pub(super) fn close_iser(&mut self, address: SocketAddr) {
+        give_up(&mut self.iser, address);
+    }
+
+    /// A port opens a socket of its own.
     pub(super) fn open_port(
         &mut self,
         fabric: NvmeFabric,
         address: SocketAddr,
     ) -> Result<(), Errno> {
-        if self.lost.contains(&address.ip()) {
-            return Err(Errno::EADDRNOTAVAIL);
-        }
-        let overlapping =
-            |open: &&SocketAddr| overlap(**open, address) && open.is_ipv4() == address.is_ipv4();
-        let taken = match fabric {
-            NvmeFabric::Tcp => self.taken(address).then_some(Errno::EADDRINUSE),
-            NvmeFabric::Rdma if self.rdma.contains(&address) => Some(Errno::EADDRINUSE),
-            NvmeFabric::Rdma => {
-                let overlapped = self.rdma.iter().find(overlapping);
-                overlapped.map(|_| Errno::EADDRNOTAVAIL)
+        match fabric {
+            NvmeFabric::Tcp if self.lost.contains(&address.ip()) => {
+                return Err(Errno::EADDRNOTAVAIL);
             }
-        };
-        if let Some(refused) = taken {
-            return Err(refused);
+            NvmeFabric::Tcp if self.taken(address) => return Err(Errno::EADDRINUSE),
+            NvmeFabric::Tcp => {}
+            NvmeFabric::Rdma => self.check_rdma(address)?,
         }
         self.of(fabric).insert(address);
         Ok(())
+    }
+
+    /// Whether something new can listen for RDMA. What overlaps with what is open without being the
+    /// same cannot be assigned.
+    fn check_rdma(&self, address: SocketAddr) -> Result<(), Errno> {
+        let overlaps =
+            |open: &SocketAddr| reaches_by_rdma(*open, address) || reaches_by_rdma(address, *open);
+        let mut open = self.iser.keys().chain(&self.rdma);
+        if self.lost.contains(&address.ip()) {
+            Err(Errno::EADDRNOTAVAIL)
+        } else if self.without_rdma.contains(&address.ip()) {
+            Err(Errno::ENODEV)
+        } else if self.iser.contains_key(&address) || self.rdma.contains(&address) {
+            Err(Errno::EADDRINUSE)
+        } else if open.any(overlaps) {
+            Err(Errno::EADDRNOTAVAIL)
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn close_port(&mut self, fabric: NvmeFabric, address: SocketAddr) {
@@ -92,15 +116,34 @@ impl Sockets {
         self.iscsi.keys().any(|open| reaches(*open, address))
     }
 
+    pub(super) fn iser_listens(&self, address: SocketAddr) -> bool {
+        self.iser.keys().any(|open| reaches_by_rdma(*open, address))
+    }
+
     fn taken(&self, address: SocketAddr) -> bool {
         let mut open = self.iscsi.keys().chain(&self.nvmet);
         open.any(|open| overlap(*open, address))
     }
 }
 
+/// One of those who share an address leaves it.
+fn give_up(open: &mut BTreeMap<SocketAddr, u32>, address: SocketAddr) {
+    if let Some(sharing) = open.get_mut(&address) {
+        *sharing -= 1;
+        if *sharing == 0 {
+            open.remove(&address);
+        }
+    }
+}
+
 /// Whether a connection to `address` arrives at a socket that listens on `open`.
 pub(super) fn reaches(open: SocketAddr, address: SocketAddr) -> bool {
     open.port() == address.port() && (open.ip() == address.ip() || covers(open.ip(), address.ip()))
+}
+
+/// The same over RDMA, where each family has wildcards of its own.
+pub(super) fn reaches_by_rdma(open: SocketAddr, address: SocketAddr) -> bool {
+    open.is_ipv4() == address.is_ipv4() && reaches(open, address)
 }
 
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
@@ -139,6 +182,7 @@ mod tests {
             sockets.open_port(NvmeFabric::Rdma, at("10.0.0.1:3260")),
             taken
         );
+        assert_eq!(sockets.open_iser(at("10.0.0.1:3260")), taken);
         sockets.close_portal(at("10.0.0.1:3260"));
         assert!(sockets.iscsi_listens(at("10.0.0.1:3260")));
         sockets.close_portal(at("10.0.0.1:3260"));

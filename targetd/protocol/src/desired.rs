@@ -313,8 +313,10 @@ impl Exports {
 pub struct IscsiExport {
     /// The target's name.
     pub target: Iqn,
-    /// Where it listens; at least one.
+    /// Where it listens over TCP.
     pub portals: BTreeSet<PortalAddr>,
+    /// Where it listens over RDMA. The kernel does so over TCP there as well. At least one of both.
+    pub iser: BTreeSet<PortalAddr>,
     /// Who may log in. Empty means nobody.
     pub initiators: BTreeMap<Iqn, IscsiAcl>,
 }

@@ -173,6 +173,8 @@ fn check_disk_id(id: &str) -> Result<(), &'static str> {
 pub enum Transport {
     /// iSCSI over TCP, LIO's `iscsi` fabric.
     Iscsi,
+    /// iSCSI over RDMA (iSER), the same targets of LIO's.
+    Iser,
     /// NVMe over TCP, nvmet's `tcp` transport.
     NvmeTcp,
     /// NVMe over RDMA (RoCE, iWARP, InfiniBand), nvmet's `rdma` transport.
@@ -181,10 +183,16 @@ pub enum Transport {
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Transport; 3] = [Transport::Iscsi, Transport::NvmeTcp, Transport::NvmeRdma];
+    pub const ALL: [Transport; 4] = [
+        Transport::Iscsi,
+        Transport::Iser,
+        Transport::NvmeTcp,
+        Transport::NvmeRdma,
+    ];
 
     /// Whether it carries NVMe: hosts are known by their NQN, and all that reach a volume by it
-    /// share one subsystem.
+    /// share one subsystem. Otherwise it carries SCSI: they are known by their IQN, and share one
+    /// target.
     pub fn is_nvme(self) -> bool {
         self.nvme().is_some()
     }
@@ -192,7 +200,7 @@ impl Transport {
     /// What carries NVMe, if it is that.
     pub fn nvme(self) -> Option<NvmeFabric> {
         match self {
-            Transport::Iscsi => None,
+            Transport::Iscsi | Transport::Iser => None,
             Transport::NvmeTcp => Some(NvmeFabric::Tcp),
             Transport::NvmeRdma => Some(NvmeFabric::Rdma),
         }
@@ -203,6 +211,7 @@ impl fmt::Display for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Transport::Iscsi => "iscsi",
+            Transport::Iser => "iser",
             Transport::NvmeTcp => "nvme-tcp",
             Transport::NvmeRdma => "nvme-rdma",
         })
@@ -215,10 +224,11 @@ impl std::str::FromStr for Transport {
     fn from_str(text: &str) -> Result<Self, NameError> {
         match text {
             "iscsi" => Ok(Transport::Iscsi),
+            "iser" => Ok(Transport::Iser),
             "nvme-tcp" => Ok(Transport::NvmeTcp),
             "nvme-rdma" => Ok(Transport::NvmeRdma),
             _ => {
-                let rule = "iscsi, nvme-tcp or nvme-rdma";
+                let rule = "iscsi, iser, nvme-tcp or nvme-rdma";
                 Err(NameError::new("transport", text, rule))
             }
         }

@@ -5,7 +5,7 @@
 //!   backstore ── target ── portal group (attributes: listed initiators only, CHAP)
 //!                              ├── LUN 0 ─► backstore
 //!                              ├── ACL (CHAP) ── mapped LUN 0 ─► LUN 0
-//!                              ├── portals
+//!                              ├── portals (over TCP; and RDMA, which is iSER)
 //!                              └── enable
 //! ```
 //!
@@ -17,7 +17,12 @@
 //! to create kthread: iscsi_np"), and the address is lost until the next boot. So the first
 //! portal on an address is that of a target of our own, without LUN, ACL and session, which is
 //! never enabled, never listed to initiators, and never goes: the address is bound once per boot,
-//! not with every volume that happens to be the first.
+//! not with every volume that happens to be the first. It does not keep RDMA open: what listens on an
+//! address of a card that is reset is lost with it, and comes again with the next first volume.
+//!
+//! **iSER.** A portal that takes RDMA takes TCP, too, and whoever is listed may come by either. It
+//! stops taking RDMA when nothing is to be served that way; sessions that came by it go on until they
+//! break, as long as their initiator is listed.
 
 mod check;
 mod handle;
@@ -141,12 +146,16 @@ impl Transport for Iscsi {
     }
 
     fn exported(observed: &Observed) -> BTreeSet<protocol::Transport> {
-        let open = |target: &TargetState| target.tpgs.values().any(|tpg| tpg.enabled);
-        let exported = observed.targets.values().any(open);
+        let groups = observed
+            .targets
+            .values()
+            .flat_map(|target| target.tpgs.values());
+        let mut exported = BTreeSet::new();
+        for open in groups.filter(|tpg| tpg.enabled) {
+            exported.insert(protocol::Transport::Iscsi);
+            exported.extend((!open.iser.is_empty()).then_some(protocol::Transport::Iser));
+        }
         exported
-            .then_some(protocol::Transport::Iscsi)
-            .into_iter()
-            .collect()
     }
 
     fn check(
@@ -197,6 +206,9 @@ impl Transport for Iscsi {
             Step::Disable(target) => self.gates.disable(&handle.tpg(target))?,
             Step::RemoveAcl(target, initiator) => handle.remove_acl(target, initiator)?,
             Step::ClosePortal(target, at) => self.gates.remove(&handle.tpg(target).portal(*at))?,
+            Step::CloseIser(target, at) => {
+                self.gates.close_iser(&handle.tpg(target).portal(*at))?
+            }
             Step::RemoveLun(target) => handle.tpg(target).lun(lun()).remove()?,
             Step::RemoveTarget(target) => {
                 let removed = handle.remove_target(target)?;
@@ -231,6 +243,7 @@ impl Transport for Iscsi {
                 self.keep_open(Lio::new(kernel.tree()), *at)?;
                 self.gates.create(&handle.tpg(target).portal(*at))?
             }
+            Step::OpenIser(target, at) => self.gates.open_iser(&handle.tpg(target).portal(*at))?,
             Step::Enable(target) => handle.tpg(target).enable()?,
         })
     }
@@ -239,8 +252,15 @@ impl Transport for Iscsi {
         step.meaning(errno)
     }
 
-    fn needs(_: &Step) -> Option<&'static str> {
-        Some("iscsi")
+    fn needs(step: &Step) -> Option<&'static str> {
+        match step {
+            Step::OpenIser(..) => Some("iser"),
+            _ => Some("iscsi"),
+        }
+    }
+
+    fn stands_alone(step: &Step) -> bool {
+        matches!(step, Step::OpenPortal(..) | Step::OpenIser(..))
     }
 }
 

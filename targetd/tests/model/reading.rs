@@ -49,6 +49,17 @@ fn seen(world: &World, host: &str) -> BTreeMap<u64, SeenDisk> {
 }
 
 #[test]
+fn an_address_without_an_rdma_device_keeps_nobody_from_reading_over_iscsi() {
+    let world = furnished();
+    world.kernel.lose_rdma(portal(1).socket().ip());
+    let failure = world
+        .snapshots(&read_by(&["alpha"]).and_iser(1))
+        .unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Address, "{failure}");
+    assert!(seen(&world, "alpha")[&0].write_protected);
+}
+
+#[test]
 fn a_connected_snapshot_is_a_disk_of_its_own_that_takes_no_writes() {
     let world = furnished();
     let before = world.picture();

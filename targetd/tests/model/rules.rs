@@ -359,12 +359,39 @@ fn an_address_that_cannot_be_had_keeps_nobody_from_the_others() {
 }
 
 #[test]
+fn an_address_without_an_rdma_device_keeps_nobody_from_iscsi() {
+    let world = World::pooled();
+    world.kernel.lose_rdma(portal(1).socket().ip());
+    world.apply(&volume(1).new_data()).unwrap();
+    let wanted = || volume(1).iscsi(&["alpha"]).and_iser(1);
+    for _ in 0..2 {
+        let failure = world.apply(&wanted()).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Address, "{failure}");
+        let picture = world.picture();
+        let there = |index| {
+            let portal = format!("/{}/tpgt_1/np/{}", target(1), portal(index));
+            picture.iter().any(|path| path.ends_with(&portal))
+        };
+        // The other one takes TCP, and closes with what it was opened for.
+        assert_eq!([there(0), there(1)], [true, true]);
+    }
+    let (at, chap, host) = (portal(0).socket(), chap("alpha", 1), initiator("alpha"));
+    let login = world.kernel.iscsi_login(at, &target(1), &host, Some(&chap));
+    assert!(login.is_ok());
+    let report = world.apply(&volume(1).iscsi(&["alpha"])).unwrap();
+    let closed = format!("close portal {} of target {}", portal(1), target(1));
+    assert_eq!(report.steps, [closed]);
+}
+
+#[test]
 fn a_missing_module_is_named() {
     let (iscsi, nvme) = (volume(1).iscsi(&["alpha"]), volume(1).nvme(&["alpha"]));
+    let iser = volume(1).iscsi(&["alpha"]).and_iser(0);
     for (module, wanted, said) in [
         (Module::IscsiTarget, &iscsi, "iscsi_target_mod"),
         (Module::TargetCore, &iscsi, "target_core_mod"),
         (Module::TargetIblock, &iscsi, "target_core_iblock"),
+        (Module::IbIsert, &iser, "ib_isert"),
         (Module::Nvmet, &nvme, "nvmet"),
         (Module::NvmetTcp, &nvme, "nvmet_tcp"),
     ] {

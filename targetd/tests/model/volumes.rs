@@ -466,3 +466,51 @@ fn rdma_joins_and_leaves_beside_tcp() {
     assert_eq!(world.volume(&volume(1)).exported, [Transport::NvmeTcp]);
     assert!(connect().is_ok());
 }
+
+#[test]
+fn iser_joins_and_leaves_beside_iscsi() {
+    let world = World::pooled();
+    let tcp = || volume(1).iscsi(&["alpha"]);
+    let login = || {
+        let (at, chap) = (portal(0).socket(), chap("alpha", 1));
+        let host = initiator("alpha");
+        world
+            .kernel
+            .iser_login(at, &target(1), &host, Some(&chap))
+            .map(drop)
+    };
+    world.apply(&tcp().new_data()).unwrap();
+    assert_eq!(login(), Err(Denied::Refused));
+    let report = world.apply(&tcp().and_iser(0)).unwrap();
+    let portal = format!("portal {} of target {}", portal(0), target(1));
+    assert_eq!(report.steps, [format!("open {portal} to RDMA")]);
+    let both = [Transport::Iscsi, Transport::Iser];
+    assert_eq!(world.volume(&volume(1)).exported, both);
+    assert_eq!(login(), Ok(()));
+    assert!(world.apply(&tcp().and_iser(0)).unwrap().steps.is_empty());
+    let report = world.apply(&tcp()).unwrap();
+    assert_eq!(report.steps, [format!("close {portal} to RDMA")]);
+    assert_eq!(world.volume(&volume(1)).exported, [Transport::Iscsi]);
+    assert_eq!(login(), Err(Denied::Refused));
+}
+
+#[test]
+fn iser_has_portals_of_its_own() {
+    let world = World::pooled();
+    let alone = || volume(1).iscsi_at(&[], [("alpha", Some(1))]).and_iser(1);
+    world.apply(&alone().new_data()).unwrap();
+    let login = || {
+        let (at, chap) = (portal(1).socket(), chap("alpha", 1));
+        let host = initiator("alpha");
+        world.kernel.iser_login(at, &target(1), &host, Some(&chap))
+    };
+    assert!(login().is_ok());
+    let report = world.apply(&volume(1).iscsi(&["alpha"])).unwrap();
+    let of = format!("of target {}", target(1));
+    let (opened, closed) = (
+        format!("open portal {} {of}", portal(0)),
+        format!("close portal {} {of}", portal(1)),
+    );
+    assert_eq!(report.steps, [closed, opened]);
+    assert_eq!(login(), Err(Denied::Refused));
+}

@@ -238,6 +238,7 @@ impl Wanted {
                 .iter()
                 .map(|index| portal(*index))
                 .collect::<BTreeSet<_>>(),
+            iser: BTreeSet::new(),
             initiators: hosts.into_iter().map(acl).collect(),
         });
         self
@@ -278,6 +279,13 @@ impl Wanted {
 }
 
 impl Wanted {
+    /// Also over iSER, at this portal.
+    pub fn and_iser(mut self, index: usize) -> Self {
+        let export = self.0.exports.iscsi.as_mut().unwrap();
+        export.iser.insert(portal(index));
+        self
+    }
+
     /// Also over RDMA, at the address of the first port.
     pub fn and_rdma(mut self) -> Self {
         let export = self.0.exports.nvme.as_mut().unwrap();
@@ -378,8 +386,22 @@ impl Shots {
             member.exports.iscsi = Some(IscsiExport {
                 target: snapshot_target(member.id),
                 portals: [portal(0)].into(),
+                iser: BTreeSet::new(),
                 initiators: hosts.iter().map(acl).collect(),
             });
+        }
+        self
+    }
+
+    /// Also over iSER, at this portal.
+    pub fn and_iser(mut self, index: usize) -> Self {
+        for export in self
+            .0
+            .members
+            .iter_mut()
+            .flat_map(|one| &mut one.exports.iscsi)
+        {
+            export.iser.insert(portal(index));
         }
         self
     }

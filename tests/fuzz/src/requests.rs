@@ -280,6 +280,7 @@ fn iscsi(input: &mut Unstructured<'_>, volume: u8) -> Option<IscsiExport> {
     (choice & 0x80 == 0).then(|| IscsiExport {
         target: target(input, "iqn", volume),
         portals: some(input, &portals).map(word).collect(),
+        iser: some(input, &portals).map(word).collect(),
         initiators: some(input, &hosts)
             .map(|host| (word(host), acl.clone()))
             .collect(),

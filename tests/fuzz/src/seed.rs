@@ -316,6 +316,7 @@ fn reading(of: u8) -> IscsiExport {
     IscsiExport {
         target: word(&format!("iqn.2026-11.io.ashlar:box:{of}")),
         portals: [word("0.0.0.0:3260"), word("[::1]:3260")].into(),
+        iser: [word("0.0.0.0:3260")].into(),
         initiators: [(word("iqn.1993-08.org.debian:01:abcdef"), initiator)].into(),
     }
 }

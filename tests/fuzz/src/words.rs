@@ -108,6 +108,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     [
         "Größe 1",
         "operator",
+        "iser",
         "nvme-rdma",
         "nvme-tcp",
         "[2001:db8::1]:3260",

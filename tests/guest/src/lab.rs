@@ -90,6 +90,9 @@ impl Lab {
         let secrets = self.secrets.clone();
         let mut initiator = initiator(&mut self.guest);
         match (&connection.iscsi, &connection.nvme) {
+            (Some(access), _) if connection.transport == Transport::Iser => {
+                initiator.login_iser(access, &secrets)
+            }
             (Some(access), _) => initiator.login(access, &secrets),
             (_, Some(access)) if connection.transport == Transport::NvmeRdma => {
                 initiator.connect_rdma(access, &secrets)

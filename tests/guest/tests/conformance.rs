@@ -98,7 +98,7 @@ fn make_as_recorded(site: &mut Site) -> anyhow::Result<()> {
 /// Takes away the modules that the kernel loads on demand, and its means to load them again.
 fn lose_modules(site: &mut Site) -> anyhow::Result<()> {
     let mut check = |command| site.appliance.check(command);
-    check("rmmod nvmet_tcp iscsi_target_mod target_core_iblock")?;
+    check("rmmod nvmet_tcp ib_isert iscsi_target_mod target_core_iblock")?;
     check("echo >/proc/sys/kernel/modprobe").map(drop)
 }
 

@@ -4,6 +4,8 @@
 mod access;
 #[path = "initiators/cutting.rs"]
 mod cutting;
+#[path = "initiators/iser.rs"]
+mod iser;
 #[path = "initiators/limits.rs"]
 mod limits;
 #[path = "initiators/rdma.rs"]
@@ -34,6 +36,7 @@ async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
     restarted_daemons_disturb_no_io(&mut lab).await?;
     new_volumes_read_as_zeros(&mut lab).await?;
     rdma::rdma_and_tcp_are_two_ways_to_one_volume(&mut lab).await?;
+    iser::iser_and_iscsi_are_two_ways_to_one_volume(&mut lab).await?;
     names_and_data_survive_a_power_cut(&mut lab).await
 }
 

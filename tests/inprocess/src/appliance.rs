@@ -230,6 +230,7 @@ fn options(dir: &Path) -> EngineOptions {
         name: "box1".parse().unwrap(),
         listens: domain::Listens {
             iscsi: served("127.0.0.1:3260"),
+            iser: served("127.0.0.1:3260"),
             nvme: served("127.0.0.1:4420"),
             nvme_rdma: served("127.0.0.1:4420"),
         },

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use ashlar_protocol::{HostSecrets, HostSpec, IscsiAccess, NvmeAccess};
 use ashlar_vm::Machine;
 
-use crate::{APPLIANCE_ADDRESS, ISCSI_PORT, NVME_PORT};
+use crate::{APPLIANCE_ADDRESS, ISCSI_PORT, ISER_PORT, NVME_PORT};
 
 /// How long a login, a rescan or a device's appearance may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -55,8 +55,27 @@ impl<'m> Initiator<'m> {
     /// Logs in to a target and waits for its disk. The target has to prove itself, too, if there
     /// is a secret for that.
     pub fn login(&mut self, access: &IscsiAccess, secrets: &HostSecrets) -> anyhow::Result<Device> {
+        self.login_by("", ISCSI_PORT, access, secrets)
+    }
+
+    /// The same over RDMA, for which both ends need a device.
+    pub fn login_iser(
+        &mut self,
+        access: &IscsiAccess,
+        secrets: &HostSecrets,
+    ) -> anyhow::Result<Device> {
+        self.login_by(" -I iser", ISER_PORT, access, secrets)
+    }
+
+    fn login_by(
+        &mut self,
+        interface: &str,
+        port: u16,
+        access: &IscsiAccess,
+        secrets: &HostSecrets,
+    ) -> anyhow::Result<Device> {
         let node = format!(
-            "iscsiadm -m node -T {} -p {APPLIANCE_ADDRESS}:{ISCSI_PORT}",
+            "iscsiadm -m node -T {} -p {APPLIANCE_ADDRESS}:{port}{interface}",
             access.target
         );
         // A target that is not there is asked for again, otherwise for two minutes.
@@ -75,7 +94,7 @@ impl<'m> Initiator<'m> {
         }
         self.check(&format!("{node} --login"))?;
         self.appears(format!(
-            "/dev/disk/by-path/ip-{APPLIANCE_ADDRESS}:{ISCSI_PORT}-iscsi-{}-lun-{}",
+            "/dev/disk/by-path/ip-{APPLIANCE_ADDRESS}:{port}-iscsi-{}-lun-{}",
             access.target, access.lun
         ))
     }

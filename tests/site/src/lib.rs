@@ -26,5 +26,7 @@ pub const APPLIANCE_ADDRESS: &str = "10.77.0.1";
 pub const MANAGEMENT_PORT: u16 = 8443;
 /// Where iSCSI targets listen in the guest.
 pub const ISCSI_PORT: u16 = 3260;
+/// Of iSCSI over RDMA, inside the appliance.
+pub const ISER_PORT: u16 = 3261;
 /// Where NVMe subsystems listen in the guest.
 pub const NVME_PORT: u16 = 4420;

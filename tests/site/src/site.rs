@@ -111,6 +111,9 @@ advertise = ["10.77.0.1:4420"]
 
 /// Where there are hosts beside the appliance, and so a storage network.
 const CONFIG_OF_LAB: &str = r#"
+[iser]
+portals = ["10.77.0.1:3261"]
+
 [nvme-rdma]
 portals = ["10.77.0.1:4420"]
 "#;

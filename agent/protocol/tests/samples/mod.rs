@@ -842,6 +842,7 @@ fn connections() -> Vec<Sample> {
     };
     let mut all = vec![
         sample("connection-create-request", spec(Transport::Iscsi)),
+        sample("connection-create-request", spec(Transport::Iser)),
         sample("connection-create-request", spec(Transport::NvmeTcp)),
         sample(
             "connection-create-request",
@@ -869,7 +870,7 @@ fn connections() -> Vec<Sample> {
         ),
         sample("connection-show-reply", nvme),
     ];
-    let leaving = connection(Transport::Iscsi, ConnectionState::Detaching);
+    let leaving = connection(Transport::Iser, ConnectionState::Detaching);
     all.extend(listed("connection-list-reply", vec![iscsi, leaving]));
     all
 }

@@ -36,6 +36,7 @@ pub(super) fn create(
     check_transport(object, spec, facts)?;
     check_named(object, spec, host)?;
     check_others(intent, object, spec)?;
+    check_same_access(intent, object, spec)?;
     check_online(object, pool, facts)?;
     let record = ConnectionRecord {
         of: spec.of,
@@ -94,7 +95,10 @@ fn check_transport(
     }
     if spec.transport.is_nvme() && spec.access == Access::ReadOnly {
         // nvmet knows who may connect, and nothing of what each may do (Linux 6.12).
-        let detail = format!("{} has no read-only access; iscsi does", spec.transport);
+        let detail = format!(
+            "{} has no read-only access; iscsi and iser do",
+            spec.transport
+        );
         return Err(refuse(ProblemCode::Unsupported, object, detail));
     }
     Ok(())
@@ -103,7 +107,7 @@ fn check_transport(
 /// Whether the host has a name on the transport.
 fn check_named(object: ObjectRef, spec: &ConnectionSpec, host: &HostEntry) -> Result<(), Problem> {
     let (named, what) = match spec.transport {
-        Transport::Iscsi => (host.record.iqn.is_some(), "iSCSI"),
+        Transport::Iscsi | Transport::Iser => (host.record.iqn.is_some(), "iSCSI"),
         Transport::NvmeTcp | Transport::NvmeRdma => (host.record.nqn.is_some(), "NVMe"),
     };
     if !named {
@@ -111,6 +115,31 @@ fn check_named(object: ObjectRef, spec: &ConnectionSpec, host: &HostEntry) -> Re
         return Err(refuse(ProblemCode::WrongState, object, detail));
     }
     Ok(())
+}
+
+/// The kernel lists an initiator for a target, whichever way it comes.
+fn check_same_access(
+    intent: &Intent,
+    object: ObjectRef,
+    spec: &ConnectionSpec,
+) -> Result<(), Problem> {
+    let mut others = intent.connections_of(spec.of, None);
+    let other = others.find(|(_, other)| {
+        other.host == spec.host
+            && !spec.transport.is_nvme()
+            && !other.transport.is_nvme()
+            && other.access != spec.access
+    });
+    match other {
+        Some((other, _)) => {
+            let detail = format!(
+                "connection {other} attaches {} to host {} with another access",
+                spec.of, spec.host
+            );
+            Err(refuse(ProblemCode::WrongState, object, detail))
+        }
+        None => Ok(()),
+    }
 }
 
 fn check_others(intent: &Intent, object: ObjectRef, spec: &ConnectionSpec) -> Result<(), Problem> {
@@ -196,14 +225,12 @@ pub(super) fn delete_all(
     }
 }
 
-/// The kernel cuts an NVMe host off a volume, not off one of its transports.
+/// The kernel cuts a host off a volume's target or subsystem, not off one of its transports.
 fn check_alone(intent: &Intent, id: Uuid, record: &ConnectionRecord) -> Result<(), Problem> {
-    let nvme = record.transport.is_nvme();
     let mut others = intent.connections_of(record.of, None);
     let other = others.find(|(other, connection)| {
         let same = connection.host == record.host && *other != id;
-        nvme && same
-            && connection.transport.is_nvme()
+        same && connection.transport.is_nvme() == record.transport.is_nvme()
             && connection.phase == ConnectionPhase::Wanted
     });
     match other {

@@ -647,18 +647,39 @@ fn a_host_is_attached_by_a_name_it_has() {
 }
 
 #[test]
-fn one_of_two_ways_over_nvme_is_not_cut_off_by_force() {
+fn one_of_two_ways_to_a_target_is_not_cut_off_by_force() {
+    for (tcp, rdma) in [
+        (Transport::NvmeTcp, Transport::NvmeRdma),
+        (Transport::Iscsi, Transport::Iser),
+    ] {
+        let world = &mut World::furnished();
+        world.transports.insert(rdma);
+        let (one, other) = (id(1), id(2));
+        world.does(attach(one, VOLUME, OTHER_HOST, tcp));
+        world.does(attach(other, VOLUME, OTHER_HOST, rdma));
+        let forced = |id| Command::ConnectionDelete { id, force: true };
+        refuses(world, forced(one), WrongState, &other.to_string());
+        world.does(detach(one));
+        world.does(forced(other));
+        // That of another host does not matter.
+        world.does(forced(CONNECTION));
+    }
+}
+
+#[test]
+fn a_host_has_the_same_access_by_both_ways_to_a_target() {
     let world = &mut World::furnished();
-    world.transports.insert(Transport::NvmeRdma);
-    let (tcp, rdma) = (id(1), id(2));
-    world.does(attach(tcp, VOLUME, OTHER_HOST, Transport::NvmeTcp));
-    world.does(attach(rdma, VOLUME, OTHER_HOST, Transport::NvmeRdma));
-    let forced = |id| Command::ConnectionDelete { id, force: true };
-    refuses(world, forced(tcp), WrongState, &rdma.to_string());
-    world.does(detach(tcp));
-    world.does(forced(rdma));
-    // Of iSCSI's it does not matter.
-    world.does(forced(CONNECTION));
+    world.transports.insert(Transport::Iser);
+    let reading = |transport| match attach(id(1), VOLUME, HOST, transport) {
+        Command::ConnectionCreate { id, mut spec } => {
+            spec.access = Access::ReadOnly;
+            Command::ConnectionCreate { id, spec }
+        }
+        other => other,
+    };
+    let told = &CONNECTION.to_string();
+    refuses(world, reading(Transport::Iser), WrongState, told);
+    world.does(attach(id(1), VOLUME, HOST, Transport::Iser));
 }
 
 #[test]

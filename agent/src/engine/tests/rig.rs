@@ -50,6 +50,7 @@ pub(super) async fn start_on(
                 portals: portals("0.0.0.0:3260"),
                 advertised: Vec::new(),
             },
+            iser: Listen::default(),
             nvme: Listen {
                 portals: portals("0.0.0.0:4420"),
                 advertised: vec!["192.0.2.1:4420".parse().unwrap()],

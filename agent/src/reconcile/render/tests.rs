@@ -23,6 +23,7 @@ fn site() -> Site {
         id: SITE,
         name: "box".parse().unwrap(),
         iscsi: listen("0.0.0.0:3260"),
+        iser: listen("0.0.0.0:3261"),
         nvme: listen("0.0.0.0:4420"),
         nvme_rdma: listen("0.0.0.0:4420"),
         nvme_ports: [tcp(), rdma()].into(),
@@ -51,6 +52,26 @@ fn a_subsystem_is_where_its_connections_are() {
     assert_eq!((both.ports, both.hosts.len()), ([tcp(), rdma()].into(), 1));
     world.does(detach(id(0xc5)));
     assert_eq!(ports(&world), [tcp()].into());
+}
+
+#[test]
+fn a_target_is_where_its_connections_are() {
+    let export = |world: &World| rendered(world, VOLUME).exports.iscsi.unwrap();
+    let (tcp, rdma) = (site().iscsi.portals, site().iser.portals);
+    let mut world = World::furnished();
+    world.transports.insert(Transport::Iser);
+    world.does(attach(id(0xc5), VOLUME, HOST, Transport::Iser));
+    let both = export(&world);
+    assert_eq!((&both.portals, &both.iser), (&tcp, &rdma));
+    assert_eq!(both.initiators.len(), 1);
+    world.does(detach(CONNECTION));
+    let rest = export(&world);
+    assert_eq!((rest.portals, rest.iser), (BTreeSet::new(), rdma));
+    assert_eq!(rest.initiators, both.initiators);
+    world.does(attach(id(0xc6), VOLUME, OTHER_HOST, Transport::Iscsi));
+    world.does(detach(id(0xc5)));
+    let rest = export(&world);
+    assert_eq!((rest.portals, rest.iser), (tcp, BTreeSet::new()));
 }
 
 fn rendered(world: &World, id: Uuid) -> DesiredVolume {
@@ -96,6 +117,7 @@ fn a_volume_has_one_export_per_transport_with_all_its_hosts() {
             iscsi: Some(IscsiExport {
                 target: names::target(SITE, VOLUME),
                 portals: site().iscsi.portals,
+                iser: BTreeSet::new(),
                 initiators: [(iqn(0), acl(HOST)), (iqn(1), acl(OTHER_HOST))].into(),
             }),
             nvme: Some(NvmeExport {
@@ -179,6 +201,34 @@ fn withdrawing_what_failed_cuts_no_other_host_off() {
     assert_eq!(desired.cut.nvme, BTreeSet::new());
     assert_eq!(desired.cut.iscsi, [host_spec(1).iqn.unwrap()].into());
     assert_eq!(desired.exports.accesses(), 2);
+}
+
+#[test]
+fn withdrawing_one_way_cuts_nobody_off_who_lets_go_by_another() {
+    let mut world = World::furnished();
+    world.transports.insert(Transport::Iser);
+    world.does(attach(id(1), VOLUME, OTHER_HOST, Transport::Iscsi));
+    world.settle(Unit::Volume(VOLUME));
+    let applied = world.intent.generation();
+    world.does(attach(id(2), VOLUME, OTHER_HOST, Transport::Iser));
+    let tried = world.intent.generation();
+    world.does(detach(id(1)));
+    let grounds = Grounds {
+        problem: Problem::new(ProblemCode::Unsupported, "no RDMA"),
+        users: Accesses::default(),
+        device: None,
+    };
+    let span = Span { applied, tried };
+    for edit in settle::withdraw(&world.intent, Unit::Volume(VOLUME), span, &grounds) {
+        world.intent.apply(&edit).unwrap();
+    }
+    let desired = rendered(&world, VOLUME);
+    let listed = desired
+        .exports
+        .iscsi
+        .map_or(0, |iscsi| iscsi.initiators.len());
+    // Of the furnished world there is one.
+    assert_eq!((listed, desired.cut.iscsi), (1, BTreeSet::new()));
 }
 
 #[test]

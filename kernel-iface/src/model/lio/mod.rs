@@ -16,7 +16,7 @@ pub(super) use acl::is_set;
 use acl::{link_lun, lun_number, store_acl_attribute, store_auth, store_write_protect};
 use backstore::{backstore_info, link_backstore, make_hba, store_backstore, store_wwn};
 use device_attribute::store_device_attribute;
-use tpg::{make_portal, store_parameter, store_tpg, store_tpg_attribute};
+use tpg::{close_portal, make_portal, store_iser, store_parameter, store_tpg, store_tpg_attribute};
 
 /// Longest name of an iSCSI target.
 const IQN_MAX: usize = 223;
@@ -70,11 +70,7 @@ pub(super) fn released(state: &mut ModelState, id: NodeId) {
                 state.devices.close_exclusive(device);
             }
         }
-        Kind::Portal => {
-            if let Ok(address) = node.name.parse() {
-                state.sockets.close_portal(address);
-            }
-        }
+        Kind::Portal => close_portal(state, id),
         _ => {}
     }
 }
@@ -139,6 +135,7 @@ pub(super) fn store(
         Kind::Tpg => store_tpg(state, id, file, text),
         Kind::TpgAttrib => store_tpg_attribute(state, id, file, text),
         Kind::TpgParam => store_parameter(state, id, file, text),
+        Kind::Portal if file == "iser" => store_iser(state, id, text),
         Kind::AclAttrib => store_acl_attribute(state, id, file, text),
         Kind::MappedLun => store_write_protect(state, id, text),
         Kind::Lun if state.nodes.node(id).links.is_empty() => Err(Errno::ENODEV),

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::model::ModelState;
 use crate::model::attribute::{flag, number};
 use crate::model::configfs::NodeId;
 use crate::model::kind::Kind;
+use crate::model::{ModelState, Module};
 use crate::tree::Errno;
 
 /// Whatever keeps a portal from listening, the kernel says EINVAL.
@@ -28,6 +28,69 @@ pub(in crate::model) fn make_portal(
     }
     let opened = state.sockets.open_portal(address);
     opened.map(|()| Kind::Portal).map_err(|_| Errno::EINVAL)
+}
+
+/// 1 takes a portal's logins over RDMA, too, 0 no longer. Whoever writes 1 twice has to write 0
+/// twice.
+pub(in crate::model) fn store_iser(
+    state: &mut ModelState,
+    portal: NodeId,
+    text: &str,
+) -> Result<(), Errno> {
+    match number(text, u64::from(u32::MAX))? {
+        0 => close_iser(state, portal),
+        1 => open_iser(state, portal),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn open_iser(state: &mut ModelState, portal: NodeId) -> Result<(), Errno> {
+    if !state.has_module(Module::IbIsert) {
+        return Err(Errno::EINVAL);
+    }
+    let address = address(state, portal)?;
+    state.sockets.open_iser(address)?;
+    let times = iser_opened(state, portal) + 1;
+    note_iser(state, portal, times);
+    Ok(())
+}
+
+fn close_iser(state: &mut ModelState, portal: NodeId) -> Result<(), Errno> {
+    let times = iser_opened(state, portal);
+    if times > 0 {
+        let address = address(state, portal)?;
+        state.sockets.close_iser(address);
+        note_iser(state, portal, times - 1);
+    }
+    Ok(())
+}
+
+/// How often it was told to take RDMA.
+fn iser_opened(state: &ModelState, portal: NodeId) -> u32 {
+    let times = state.nodes.node(portal).notes.get("iser");
+    times.map_or(0, |times| times.parse().unwrap_or_default())
+}
+
+fn note_iser(state: &mut ModelState, portal: NodeId, times: u32) {
+    let notes = &mut state.nodes.node_mut(portal).notes;
+    notes.insert("iser", times.to_string());
+    let shown = times.min(1).to_string();
+    state.nodes.set_value(portal, "iser", shown);
+}
+
+/// A portal goes, and what listens for RDMA with it.
+pub(in crate::model) fn close_portal(state: &mut ModelState, portal: NodeId) {
+    if let Ok(address) = address(state, portal) {
+        for _ in 0..iser_opened(state, portal) {
+            state.sockets.close_iser(address);
+        }
+        state.sockets.close_portal(address);
+    }
+}
+
+fn address(state: &ModelState, portal: NodeId) -> Result<SocketAddr, Errno> {
+    let name = &state.nodes.node(portal).name;
+    name.parse().map_err(|_| Errno::EINVAL)
 }
 
 pub(in crate::model) fn store_tpg(

@@ -17,7 +17,7 @@ pub(super) fn check_desired(of: Exported, export: &IscsiExport) -> Result<(), Re
     if ours::volume_of_target(export.target.as_str()) != Some(of.id()) {
         return refused(format!("target {} is not named after {of}", export.target));
     }
-    if export.portals.is_empty() {
+    if export.portals.is_empty() && export.iser.is_empty() {
         return refused(format!("target {} has no portal", export.target));
     }
     let writing = |(_, acl): &(&Iqn, &IscsiAcl)| of.is_only_read() && !acl.read_only;

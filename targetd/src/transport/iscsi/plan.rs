@@ -1,12 +1,12 @@
 //! From what is to what should be over iSCSI. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_kernel_iface::lio::{
     AclState, BackstoreId, BackstoreState, DeviceAttribute, ObservedChap, TargetState,
     TpgAttribute, TpgState,
 };
-use ashlar_targetd_protocol::{ChapCredentials, Iqn, IscsiAcl, IscsiExport};
+use ashlar_targetd_protocol::{ChapCredentials, Iqn, IscsiAcl, IscsiExport, PortalAddr};
 use uuid::Uuid;
 
 use super::step::Step;
@@ -62,8 +62,12 @@ pub(super) fn trimmed(export: &IscsiExport, target: &TargetState) -> Vec<Step> {
         let gone = |(initiator, _): &(&Iqn, &AclState)| !export.initiators.contains_key(*initiator);
         let acls = tpg.acls.iter().filter(gone);
         steps.extend(acls.map(|(initiator, _)| Step::RemoveAcl(name.clone(), initiator.clone())));
-        let portals = tpg.portals.difference(&export.portals);
-        steps.extend(portals.map(|at| Step::ClosePortal(name.clone(), *at)));
+        let portals = &tpg.portals - &listening(export);
+        let portals = portals.into_iter();
+        steps.extend(portals.map(|at| Step::ClosePortal(name.clone(), at)));
+        let unasked = tpg.iser.difference(&export.iser);
+        let standing = unasked.filter(|at| export.portals.contains(at));
+        steps.extend(standing.map(|at| Step::CloseIser(name.clone(), *at)));
     }
     steps
 }
@@ -97,8 +101,7 @@ pub(super) fn added(subject: &Subject<'_>, observed: &Observed, export: &IscsiEx
         steps.push(Step::Restrict(name.clone()));
         steps.push(Step::CreateLun(name.clone()));
         steps.extend(admitted(export, &BTreeMap::new()));
-        let portals = export.portals.iter();
-        steps.extend(portals.map(|at| Step::OpenPortal(name.clone(), *at)));
+        steps.extend(opened(export, &BTreeSet::new(), &BTreeSet::new()));
         steps.push(Step::Enable(name.clone()));
         return steps;
     };
@@ -111,12 +114,31 @@ pub(super) fn added(subject: &Subject<'_>, observed: &Observed, export: &IscsiEx
         steps.push(Step::CreateLun(name.clone()));
     }
     steps.extend(admitted(export, &tpg.acls));
-    let portals = export.portals.difference(&tpg.portals);
-    steps.extend(portals.map(|at| Step::OpenPortal(name.clone(), *at)));
+    steps.extend(opened(export, &tpg.portals, &tpg.iser));
     if !tpg.enabled {
         steps.push(Step::Enable(name.clone()));
     }
     steps
+}
+
+/// Where an export listens, over whatever it does.
+fn listening(export: &IscsiExport) -> BTreeSet<PortalAddr> {
+    &export.portals | &export.iser
+}
+
+/// The portals that come, beside those that are open, to TCP and to RDMA.
+fn opened(
+    export: &IscsiExport,
+    tcp: &BTreeSet<PortalAddr>,
+    rdma: &BTreeSet<PortalAddr>,
+) -> Vec<Step> {
+    let portals = &listening(export) - tcp;
+    let portals = portals
+        .into_iter()
+        .map(|at| Step::OpenPortal(export.target.clone(), at));
+    let iser = export.iser.difference(rdma);
+    let iser = iser.map(|at| Step::OpenIser(export.target.clone(), *at));
+    portals.chain(iser).collect()
 }
 
 pub(super) fn backstore_steps(

@@ -14,6 +14,8 @@ pub enum Step {
     RemoveAcl(Iqn, Iqn),
     /// Stop listening for this target.
     ClosePortal(Iqn, PortalAddr),
+    /// Stop listening for this target over RDMA, and go on over TCP.
+    CloseIser(Iqn, PortalAddr),
     /// Take the backstore out of the portal group.
     RemoveLun(Iqn),
     /// Remove portal group and target.
@@ -40,6 +42,8 @@ pub enum Step {
     Admit(Iqn, Iqn, IscsiAcl),
     /// Listen for this target.
     OpenPortal(Iqn, PortalAddr),
+    /// Listen over RDMA as well.
+    OpenIser(Iqn, PortalAddr),
     /// Let initiators log in.
     Enable(Iqn),
 }
@@ -52,6 +56,9 @@ impl fmt::Display for Step {
                 write!(f, "remove initiator {initiator} from target {target}")
             }
             Step::ClosePortal(target, at) => write!(f, "close portal {at} of target {target}"),
+            Step::CloseIser(target, at) => {
+                write!(f, "close portal {at} of target {target} to RDMA")
+            }
             Step::RemoveLun(target) => write!(f, "remove LUN 0 of target {target}"),
             Step::RemoveTarget(target) => write!(f, "remove target {target}"),
             Step::RemoveBackstore => write!(f, "remove the backstore"),
@@ -81,6 +88,9 @@ impl fmt::Display for Step {
                 }
             }
             Step::OpenPortal(target, at) => write!(f, "open portal {at} of target {target}"),
+            Step::OpenIser(target, at) => {
+                write!(f, "open portal {at} of target {target} to RDMA")
+            }
             Step::Enable(target) => write!(f, "enable target {target}"),
         }
     }
@@ -90,7 +100,9 @@ impl Step {
     /// What the kernel's refusal means to the caller.
     pub(super) fn meaning(&self, errno: Errno) -> FailureKind {
         match (self, errno) {
-            (Step::OpenPortal(..), _) => FailureKind::Address,
+            // The module for RDMA could not be loaded.
+            (Step::OpenIser(..), Errno::EINVAL) => FailureKind::Unsupported,
+            (Step::OpenPortal(..) | Step::OpenIser(..), _) => FailureKind::Address,
             // Neither directory is there before its module is.
             (Step::CreateBackstore | Step::CreateTarget(_), Errno::ENOENT | Errno::EINVAL) => {
                 FailureKind::Unsupported

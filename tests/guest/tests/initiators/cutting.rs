@@ -121,7 +121,8 @@ pub async fn second_host(lab: &Lab) -> anyhow::Result<Uuid> {
     Ok(id)
 }
 
-async fn connect(
+/// Attaches a volume to a host.
+pub async fn connect(
     lab: &Lab,
     volume: Uuid,
     host: Uuid,
