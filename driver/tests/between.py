@@ -257,7 +257,7 @@ class _Nowhere:
         pass
 
 
-def over_rdma(between: Between) -> None:
+def over_rdma(between: Between, rdma: str = "nvme-rdma", tcp: str = "nvme-tcp") -> None:
     """Has the appliance say that it serves RDMA. What is attached over it is so over TCP."""
 
     def renamed(value: Any, old: str, new: str) -> Any:
@@ -267,8 +267,8 @@ def over_rdma(between: Between) -> None:
             return [renamed(item, old, new) for item in value]
         return new if value == old else value
 
-    between.of_requests = lambda body: renamed(body, "nvme-rdma", "nvme-tcp")
-    between.of_answers = lambda body: renamed(body, "nvme-tcp", "nvme-rdma")
+    between.of_requests = lambda body: renamed(body, rdma, tcp)
+    between.of_answers = lambda body: renamed(body, tcp, rdma)
 
 
 def with_portals(between: Between, *portals: str) -> None:

@@ -36,7 +36,7 @@ def _rows() -> Iterator[tuple[str, Row]]:
         "filter_function goodness_function"
     ).split():
         yield name, Row(Fate.TAKEN)
-    yield "target_protocol", Row(Fate.TAKEN, note="`iser` is refused")
+    yield "target_protocol", Row(Fate.TAKEN)
     yield "storage_protocol", Row(Fate.CHECKED)
     yield "iscsi_protocol", Row(Fate.CHECKED, note="older name of `target_protocol`")
     for name in options.NOT_OURS:

@@ -27,8 +27,8 @@ OURS = {
     "use_chap_auth": "Whether iSCSI hosts prove who they are. See below.",
     "chap_username": "The name that they do it under; each its IQN when empty.",
     "chap_password": "The secret of all hosts; each has its own when empty. 12 to 16 characters.",
-    "target_protocol": "`iscsi`; for the NVMe driver `nvmet_tcp`, or `nvmet_rdma` where the "
-    "appliance serves that. Others are refused. Cinder's default is for LVM.",
+    "target_protocol": "`iscsi`, or `iser` where the appliance serves that; for the NVMe driver "
+    "`nvmet_tcp`, or likewise `nvmet_rdma`. Others are refused. Cinder's default is for LVM.",
     "nvmeof_conn_info_version": "Which of two forms os-brick is told; 2 for several portals.",
 }
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from cinder import exception, objects
 from cinder.objects import fields
+from os_brick.initiator.connector import InitiatorConnector
 from os_brick.initiator.connectors import iscsi as brick_iscsi
 from os_brick.initiator.connectors import nvmeof as brick_nvme
 
@@ -41,21 +42,30 @@ def attach(world: World, volume: Any, connector: dict[str, Any]) -> Any:
     return attachment
 
 
-def brick_commands(data: dict[str, Any]) -> list[str]:
+#: What os-brick calls the interface of each protocol, and what its sessions are listed as.
+ISCSI = {"iscsi": ("default", "tcp"), "iser": ("iser", "iser")}
+
+
+def brick_commands(data: dict[str, Any], protocol: str = "iscsi") -> list[str]:
     """What os-brick would run to log in, on every path."""
+    interface, listed = ISCSI[protocol]
     ran: list[str] = []
     sessions: list[str] = []
 
     def execute(*command: str, **_kwargs: Any) -> tuple[str, str]:
         if "--login" in command:
             where = dict(itertools.pairwise(command))
-            sessions.append(f"tcp: [{len(sessions)}] {where['-p']},1 {where['-T']} (non-flash)")
+            sessions.append(
+                f"{listed}: [{len(sessions)}] {where['-p']},1 {where['-T']} (non-flash)"
+            )
         if command[-2:] == ("-m", "session"):
             return "\n".join(sessions), ""
         ran.append(" ".join(command))
-        return "", ""
+        return "", "no records found" if command[-2] == "-p" else ""
 
-    connector = brick_iscsi.ISCSIConnector(None, execute=execute)
+    connector = InitiatorConnector.factory(protocol, None, execute=execute)
+    assert isinstance(connector, brick_iscsi.ISCSIConnector)
+    assert connector.transport == interface
     connector.set_execute(execute)
     for path in connector._iterate_all_targets(copy.deepcopy(data)):
         connector._connect_to_iscsi_portal(path)
@@ -134,8 +144,13 @@ def test_a_connector_without_a_name_is_refused(
     assert driver.terminate_connection(volume, host) is False
 
 
-def test_iscsi_as_os_brick_takes_it(world: World, client: Client, connector: Any) -> None:
-    driver = world.driver(AshlarISCSIDriver, use_chap_auth=True)
+@pytest.mark.parametrize("protocol", ISCSI)
+def test_iscsi_as_os_brick_takes_it(
+    world: World, client: Client, connector: Any, between: Between, protocol: str
+) -> None:
+    if protocol == "iser":
+        over_rdma(between, "iser", "iscsi")
+    driver = world.driver(AshlarISCSIDriver, target_protocol=protocol, use_chap_auth=True)
     volume = world.volume()
     driver.create_volume(volume)
     info = driver.initialize_connection(volume, connector("alpha"))
@@ -144,7 +159,7 @@ def test_iscsi_as_os_brick_takes_it(world: World, client: Client, connector: Any
     [connection] = client.connections()
     access = connection["iscsi"]
     assert info == {
-        "driver_volume_type": "iscsi",
+        "driver_volume_type": protocol,
         "data": {
             "target_discovered": False,
             "target_portal": access["portals"][0],
@@ -156,8 +171,11 @@ def test_iscsi_as_os_brick_takes_it(world: World, client: Client, connector: Any
             "auth_password": secret,
         },
     }
-    ran = "\n".join(brick_commands(data))
-    assert f"-T {access['target']} -p {access['portals'][0]} --login" in ran
+    ran = "\n".join(brick_commands(data, info["driver_volume_type"]))
+    interface, _ = ISCSI[protocol]
+    node = f"-T {access['target']} -p {access['portals'][0]}"
+    assert f"{node} --interface {interface} --op new" in ran
+    assert f"{node} --login" in ran
     assert f"node.session.auth.password -v {secret}" in ran
     assert "authenticated" in "\n".join(world.appliance.kernel())
     driver.terminate_connection(volume, connector("alpha"))
@@ -380,22 +398,46 @@ def test_nvme_as_os_brick_takes_it(
     driver.delete_volume(volume)
 
 
-def test_what_is_reached_over_rdma_is_told_to_the_scheduler(world: World, between: Between) -> None:
-    over_rdma(between)
-    driver = world.driver(AshlarNVMeDriver, target_protocol="nvmet_rdma")
-    assert driver.get_volume_stats(refresh=True)["storage_protocol"] == "NVMe-RoCE"
+#: Each driver that speaks RDMA, the protocol, and what both transports are called.
+RDMA = [
+    pytest.param(AshlarISCSIDriver, "iser", "iser", "iscsi", id="iser"),
+    pytest.param(AshlarNVMeDriver, "nvmet_rdma", "nvme-rdma", "nvme-tcp", id="nvmet_rdma"),
+]
 
 
+@pytest.mark.parametrize(("kind", "protocol", "rdma_name", "tcp_name"), RDMA)
+def test_what_is_reached_over_rdma_is_told_to_the_scheduler(
+    world: World,
+    between: Between,
+    kind: type[AshlarDriver],
+    protocol: str,
+    rdma_name: str,
+    tcp_name: str,
+) -> None:
+    over_rdma(between, rdma_name, tcp_name)
+    driver = world.driver(kind, target_protocol=protocol)
+    told = {"iser": "iSER", "nvmet_rdma": "NVMe-RoCE"}
+    assert driver.get_volume_stats(refresh=True)["storage_protocol"] == told[protocol]
+
+
+@pytest.mark.parametrize(("kind", "protocol", "rdma_name", "tcp_name"), RDMA)
 def test_a_host_is_detached_from_what_it_was_attached_over(
-    world: World, client: Client, connector: Any, between: Between
+    world: World,
+    client: Client,
+    connector: Any,
+    between: Between,
+    kind: type[AshlarDriver],
+    protocol: str,
+    rdma_name: str,
+    tcp_name: str,
 ) -> None:
     """The operator has gone over to RDMA, or back, while volumes were attached."""
-    tcp = world.driver(AshlarNVMeDriver, ashlar_nvme_authentication="none")
+    tcp = world.driver(kind, ashlar_nvme_authentication="none")
     volume = world.volume()
     tcp.create_volume(volume)
     tcp.initialize_connection(volume, connector("alpha"))
-    over_rdma(between)
-    rdma = world.driver(AshlarNVMeDriver, target_protocol="nvmet_rdma")
+    over_rdma(between, rdma_name, tcp_name)
+    rdma = world.driver(kind, target_protocol=protocol)
     assert len(list(client.connections())) == 1
     assert rdma.terminate_connection(volume, connector("alpha")) is False
     assert not list(client.connections())

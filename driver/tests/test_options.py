@@ -71,18 +71,19 @@ def of(*names: str) -> Callable[[Effect], Effect]:
 def _target_protocol(stage: Stage) -> None:
     stage.world.driver(target_protocol="iscsi")
     stage.world.driver(AshlarNVMeDriver, target_protocol="nvmet_tcp")
-    stage.refuses("iser cannot be: the appliance does not serve iSER", target_protocol="iser")
-    stage.refuses("does not serve iSER", AshlarNVMeDriver, target_protocol="iser")
-    stage.refuses("this driver speaks iscsi", target_protocol="nvmet_tcp")
-    stage.refuses("this driver speaks iscsi", target_protocol="nvmet_rdma")
-    spoken = "this driver speaks nvmet_tcp and nvmet_rdma"
-    stage.refuses(spoken, AshlarNVMeDriver, target_protocol="iscsi")
+    for protocol in ("nvmet_tcp", "nvmet_rdma"):
+        stage.refuses("this driver speaks iscsi and iser", target_protocol=protocol)
+    for protocol in ("iscsi", "iser"):
+        spoken = "this driver speaks nvmet_tcp and nvmet_rdma"
+        stage.refuses(spoken, AshlarNVMeDriver, target_protocol=protocol)
 
 
 @of("iscsi_protocol")
 def _iscsi_protocol(stage: Stage) -> None:
     stage.world.driver(iscsi_protocol="iscsi")
-    stage.refuses("iscsi_protocol = iser cannot be", iscsi_protocol="iser")
+    stage.refuses(
+        "iscsi_protocol = iser cannot be: it is chosen by target_protocol", iscsi_protocol="iser"
+    )
     stage.refuses("iscsi_protocol = iscsi cannot be", AshlarNVMeDriver, iscsi_protocol="iscsi")
 
 

@@ -56,13 +56,19 @@ def test_a_transport_that_is_not_there(world: World, monkeypatch: pytest.MonkeyP
         world.driver()
 
 
-def test_an_appliance_without_rdma_is_refused(world: World, client: Client) -> None:
+@pytest.mark.parametrize(
+    ("kind", "protocol", "transport"),
+    [(AshlarISCSIDriver, "iser", "iser"), (AshlarNVMeDriver, "nvmet_rdma", "nvme-rdma")],
+)
+def test_an_appliance_without_rdma_is_refused(
+    world: World, client: Client, kind: type[AshlarDriver], protocol: str, transport: str
+) -> None:
     # That of the tests has no address for it.
-    assert "nvme-rdma" not in client.system()["capabilities"]["transports"]
+    assert transport not in client.system()["capabilities"]["transports"]
     with pytest.raises(
-        exception.VolumeBackendAPIException, match=r"not nvme-rdma: .* \[nvme-rdma\]"
+        exception.VolumeBackendAPIException, match=rf"not {transport}: .* \[{transport}\]"
     ):
-        world.driver(AshlarNVMeDriver, target_protocol="nvmet_rdma")
+        world.driver(kind, target_protocol=protocol)
 
 
 def test_nobody_there(world: World) -> None:

@@ -1,4 +1,4 @@
-"""The iSCSI driver."""
+"""The iSCSI driver, over TCP or RDMA."""
 
 from __future__ import annotations
 
@@ -27,14 +27,19 @@ _LETTERS = string.ascii_letters + string.digits
 
 @interface.volumedriver
 class AshlarISCSIDriver(AshlarDriver):
-    """Volumes of an Ashlar appliance over iSCSI.
+    """Volumes of an Ashlar appliance over iSCSI, or iSER by ``target_protocol``.
 
     With ``use_chap_auth`` each host has a CHAP secret of its own, which Cinder keeps among its
     initiator data, or all have ``chap_password``.
     """
 
     PROTOCOLS: ClassVar[dict[str, Protocol]] = {
-        "iscsi": Protocol("iscsi", constants.ISCSI, "an address under [iscsi] in its agent.toml")
+        "iscsi": Protocol("iscsi", constants.ISCSI, "an address under [iscsi] in its agent.toml"),
+        "iser": Protocol(
+            "iser",
+            constants.ISER,
+            "an address under [iser] in its agent.toml, and a device for RDMA there",
+        ),
     }
     HOST_KEY = "initiator"
     ONLY_READS = True
@@ -179,4 +184,5 @@ class AshlarISCSIDriver(AshlarDriver):
             data["auth_method"] = "CHAP"
             data["auth_username"] = secrets["name"]
             data["auth_password"] = secrets["secret"]
-        return {"driver_volume_type": "iscsi", "data": data}
+        # os-brick calls the transports what the appliance calls them.
+        return {"driver_volume_type": self._protocol.transport, "data": data}

@@ -223,12 +223,11 @@ def target_protocol(configuration: Any, spoken: Sequence[str]) -> str:
             continue
         asked = str(configuration.safe_get(name))
         if asked not in spoken:
-            why = f"this driver speaks {' and '.join(spoken)}"
-            if asked == "iser":
-                why = "the appliance does not serve iSER"
-            _refuse(configuration, name, asked, why)
+            _refuse(configuration, name, asked, f"this driver speaks {' and '.join(spoken)}")
         elif name == "target_protocol":
             return asked
+        elif asked != spoken[0]:
+            _refuse(configuration, name, asked, "it is chosen by target_protocol")
     return spoken[0]
 
 
