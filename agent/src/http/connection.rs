@@ -128,7 +128,7 @@ async fn converse(
         shared.identity.clock(),
         activity.clone(),
     );
-    let Some(mut guest) = shared.identity.door().enter(&peer) else {
+    let Some(mut guest) = shared.identity.door().enter(&peer, &entry) else {
         return;
     };
     shared.identity.came(&peer, &entry, named.as_deref());
@@ -136,7 +136,7 @@ async fn converse(
     let standing = Arc::new(Standing {
         door: shared.identity.door().clone(),
         chain: Arc::clone(&peer.chain),
-        entry: Mutex::new(None),
+        entry: Mutex::new(Some(entry)),
         over: clock.certificate,
     });
     // Ends what would otherwise go on without an end.

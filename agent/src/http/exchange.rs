@@ -21,6 +21,7 @@ use super::reply::{Body, Reply};
 use super::{body, bulk, data, headers, identity, query, routing};
 use crate::data::Shape;
 use crate::engine::RequestContext;
+use crate::identity::not_let_in;
 use crate::tls::Peer;
 
 /// Answers a request. Every answer carries a request id, the client's or one made for it.
@@ -55,11 +56,6 @@ pub(super) fn shut_out(peer: &Peer, headers: &HeaderMap) -> Response<Body> {
     let id = headers::request_id(headers).unwrap_or_else(|_| Uuid::new_v4());
     log_problem(id, peer, &failed);
     Reply::problem(&failed.problem).into_response(id)
-}
-
-fn not_let_in() -> Problem {
-    let detail = "whoever asks is not let in any more by the certificate shown";
-    Problem::new(ProblemCode::Forbidden, detail)
 }
 
 /// A problem, and what was asked if we came to know.

@@ -60,6 +60,7 @@ pub(super) async fn perform(shared: &Shared, call: Call, peer: &Peer) -> Result<
         }
         Op::IdentitySeal => {
             let spec = decode(body)?;
+            // Before all others are waited for, and again when nobody can change it any more.
             shared.engine.check_unused().await?;
             let alone = Arc::clone(&shared.sealing).write_owned().await;
             shared.engine.check_unused().await?;

@@ -332,10 +332,7 @@ impl Identity {
     ) -> Result<T, Problem> {
         self.change(move |keeping, door| match door.entry().admits(&caller) {
             true => change(keeping, door),
-            false => {
-                let detail = "whoever asks is not let in any more by the certificate shown";
-                Err(Problem::new(ProblemCode::Forbidden, detail))
-            }
+            false => Err(not_let_in()),
         })
         .await
     }
@@ -355,6 +352,12 @@ impl Identity {
         let lost = |_| internal("the change has no end");
         changed.await.map_err(lost)?.map_err(lost)?
     }
+}
+
+/// The answer to somebody who was let in once.
+pub(crate) fn not_let_in() -> Problem {
+    let detail = "whoever asks is not let in any more by the certificate shown";
+    Problem::new(ProblemCode::Forbidden, detail)
 }
 
 fn invalid(field: &str, why: String) -> Problem {

@@ -57,10 +57,12 @@ impl Door {
 
     /// Somebody came in by an entry that is perhaps not in force any more; `None` if the one that
     /// is would not let it in.
-    pub fn enter(&self, peer: &Peer) -> Option<Guest> {
+    pub fn enter(&self, peer: &Peer, by: &Arc<Entry>) -> Option<Guest> {
         let chain = Arc::clone(&peer.chain);
         let mut entry = self.entry.subscribe();
-        if !entry.borrow_and_update().admits(&chain) {
+        let now = entry.borrow_and_update().clone();
+        // The handshake has looked at the certificates by this one already.
+        if !Arc::ptr_eq(&now, by) && !now.admits(&chain) {
             return None;
         }
         let mut guests = lock(&self.guests);
