@@ -7,6 +7,7 @@
 //! | [`nvmet`]   | NVMe: subsystems, namespaces, hosts, ports, DH-HMAC-CHAP |
 //! | [`dm`]      | device-mapper by ioctl: linear, thin-pool, thin, error |
 //! | [`model`]   | a kernel in this process, with the real rules |
+//! | [`news`]      | what the kernel tells by itself |
 //! | [`conformance`] | recorded operations that hold the model to the kernel |
 //! | [`block`]   | disks: what they hold, our partition and label on them |
 //! | [`blkio`]   | how much I/O a device may do |
@@ -24,5 +25,6 @@ pub mod device;
 pub mod dm;
 pub mod lio;
 pub mod model;
+pub mod news;
 pub mod nvmet;
 pub mod tree;

@@ -13,6 +13,7 @@
 //! | `partition`  | the GPT with our one partition |
 //! | `label`      | which pool a disk belongs to |
 //! | `layout`     | where all this is; writing it, wiping a disk |
+//! | `uevent`     | disks that come, go and change, as the kernel tells it |
 //! | `superblock` | the first block of thin metadata: zero makes the kernel format it |
 //!
 //! ```text
@@ -26,6 +27,7 @@ use std::fs::File;
 use ashlar_targetd_protocol::{Bytes, IoCounters};
 
 use crate::device::DeviceNumber;
+use crate::news::{News, NewsError};
 
 mod aligned;
 mod counters;
@@ -40,6 +42,7 @@ mod real;
 mod signature;
 mod superblock;
 mod sysfs;
+mod uevent;
 mod window;
 
 pub use disk::{Disk, DiskLookupError, disk_by_id};
@@ -52,6 +55,7 @@ pub use real::RealDisks;
 pub use superblock::{
     MetadataState, PoolSize, metadata_state, pool_size, zero_metadata_superblock,
 };
+pub use uevent::{DiskAction, DiskEvent, DiskEvents};
 
 /// The block devices of the kernel.
 pub trait Disks: Send + Sync {
@@ -70,6 +74,9 @@ pub trait Disks: Send + Sync {
 
     /// Opens any block device by its number, as a file to be handed to another process.
     fn open_file(&self, device: DeviceNumber, access: Access) -> Result<OpenFile, BlockError>;
+
+    /// Disks that come, go and change from now on.
+    fn news(&self) -> Result<Box<dyn News>, NewsError>;
 }
 
 /// A block device as a file, past every cache, closed on exec.

@@ -7,9 +7,11 @@ use ashlar_targetd_protocol::{Bytes, IoCounters};
 use super::aligned::AlignedBuffer;
 use super::sysfs::Sysfs;
 use super::{
-    Access, BlockDevice, BlockError, BlockOperation, Disk, Disks, OpenFile, check_span, ioctl,
+    Access, BlockDevice, BlockError, BlockOperation, Disk, DiskEvents, Disks, OpenFile, check_span,
+    ioctl,
 };
 use crate::device::DeviceNumber;
+use crate::news::{News, NewsError};
 
 /// Most bytes moved by one system call.
 const CHUNK: usize = 1 << 20;
@@ -59,6 +61,10 @@ impl Disks for RealDisks {
 
     fn counters(&self, device: DeviceNumber) -> Result<IoCounters, BlockError> {
         self.sysfs.counters(device)
+    }
+
+    fn news(&self) -> Result<Box<dyn News>, NewsError> {
+        Ok(Box::new(DiskEvents::open()?))
     }
 }
 

@@ -35,6 +35,8 @@ pub enum DmOperation {
     Deps,
     /// Send a message to a target.
     Message,
+    /// Ask to be woken by the next event of any device.
+    Arm,
 }
 
 impl fmt::Display for DmOperation {
@@ -54,6 +56,7 @@ impl fmt::Display for DmOperation {
             DmOperation::Status => "read the status of",
             DmOperation::Deps => "list the devices under",
             DmOperation::Message => "send a message to",
+            DmOperation::Arm => "wait for events of",
         })
     }
 }

@@ -4,7 +4,7 @@
 //! written at the offsets of `<linux/dm-ioctl.h>` with every read checked.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
 
@@ -55,6 +55,7 @@ pub(super) enum Command {
     TableDeps = 11,
     TableStatus = 12,
     TargetMessage = 14,
+    ArmPoll = 16,
     TargetVersion = 17,
 }
 
@@ -215,6 +216,12 @@ impl Control {
             }
             room *= 4;
         }
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

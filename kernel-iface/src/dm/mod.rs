@@ -19,9 +19,11 @@
 use std::path::PathBuf;
 
 use crate::device::DeviceNumber;
+use crate::news::{News, NewsError};
 
 pub mod conformance;
 mod error;
+mod events;
 mod ioctl;
 mod linear;
 mod message;
@@ -32,6 +34,7 @@ mod thin;
 mod thin_pool;
 
 pub use error::{DmError, DmObject, DmOperation};
+pub use events::DmEvents;
 pub use linear::Linear;
 pub use message::PoolMessage;
 pub use name::{DmName, DmNameError, DmUuid};
@@ -91,6 +94,9 @@ pub trait DeviceMapper: Send + Sync {
 
     /// Tells a thin pool something.
     fn message(&self, name: &DmName, message: &PoolMessage) -> Result<(), DmError>;
+
+    /// Events of all devices from now on.
+    fn news(&self) -> Result<Box<dyn News>, NewsError>;
 
     /// The status of a device that is one thin pool, or `None` when it is something else.
     fn pool_status(

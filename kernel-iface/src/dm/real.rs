@@ -2,10 +2,11 @@ use ashlar_targetd_protocol::Sectors;
 
 use super::ioctl::{Answer, Command, Control, Request, flag, text, u32_at, u64_at};
 use super::{
-    DeviceMapper, DmAccess, DmError, DmInfo, DmName, DmOperation, DmUuid, ListedDevice,
+    DeviceMapper, DmAccess, DmError, DmEvents, DmInfo, DmName, DmOperation, DmUuid, ListedDevice,
     PoolMessage, StatusFreshness, SuspendFlags, Table, TableLine, TableSlot, Target, TargetStatus,
 };
 use crate::device::DeviceNumber;
+use crate::news::{News, NewsError};
 
 /// Sent where the driver takes a udev cookie: nobody waits for udev (the low half is zero), and
 /// its rules are told to neither probe the device nor build anything on top of it. A probe
@@ -201,6 +202,10 @@ impl DeviceMapper for RealDm {
             ..Request::about(DmOperation::Message, Command::TargetMessage, name)
         };
         self.control.call(&request).map(drop)
+    }
+
+    fn news(&self) -> Result<Box<dyn News>, NewsError> {
+        Ok(Box::new(DmEvents::open()?))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::block::{
     check_span, disk_by_id,
 };
 use crate::device::DeviceNumber;
+use crate::news::{News, NewsError};
 use crate::tree::Errno;
 
 /// The driver number of the model's disks, that of virtio on many machines.
@@ -131,6 +132,7 @@ impl ModelKernel {
             pages: BTreeMap::new(),
         };
         state.media.disks.insert(number, medium);
+        state.listeners.disks.tell();
         number
     }
 
@@ -226,9 +228,10 @@ impl ModelState {
         data: &[u8],
     ) -> Result<(), Errno> {
         if let Some((pool, id)) = self.dm.thin_of(device) {
-            return self
-                .metadata_mut(&pool)?
-                .write_to(id, at + data.len() as u64);
+            let end = at + data.len() as u64;
+            self.metadata_mut(&pool)?.write_to(id, end)?;
+            self.tell_of(&pool);
+            return Ok(());
         }
         let (disk, at) = self.place(device, at)?;
         let medium = self.media.disks.get_mut(&disk);
@@ -284,6 +287,14 @@ impl Disks for ModelDisks {
                 device,
                 errno,
             })
+    }
+
+    fn news(&self) -> Result<Box<dyn News>, NewsError> {
+        let operation = "make";
+        let listening = self.0.lock().listeners.disks.listen();
+        listening
+            .map(|news| Box::new(news) as Box<dyn News>)
+            .map_err(|errno| NewsError::Socket { operation, errno })
     }
 
     fn list(&self) -> Result<Vec<Disk>, BlockError> {

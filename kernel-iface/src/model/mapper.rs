@@ -8,6 +8,7 @@ use crate::dm::{
     DeviceMapper, DmAccess, DmError, DmInfo, DmName, DmObject, DmOperation, DmUuid, ListedDevice,
     PoolMessage, StatusFreshness, SuspendFlags, Table, TableSlot, TargetStatus,
 };
+use crate::news::{News, NewsError};
 use crate::tree::Errno;
 
 impl ModelKernel {
@@ -190,5 +191,16 @@ impl DeviceMapper for ModelDm {
             format!(" ({message})"),
             |state| state.dm_message(name, message),
         )
+    }
+
+    fn news(&self) -> Result<Box<dyn News>, NewsError> {
+        let listening = self.0.lock().listeners.mapper.listen();
+        match listening {
+            Ok(news) => Ok(Box::new(news)),
+            Err(errno) => {
+                let detail = String::new();
+                Err(refused(DmOperation::Arm, DmObject::Driver, detail, errno).into())
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@
 //! | `thin_image` | the same as bytes on their device |
 //! | `data`       | what thin devices hold |
 //! | `initiator`  | what an initiator that logs in gets to see |
+//! | `news`       | what it tells by itself |
 //! | `fault`      | operations that fail, and a process that dies between two of them |
 //!
 //! # Faults
@@ -50,6 +51,7 @@ mod initiator;
 mod kind;
 mod lio;
 mod mapper;
+mod news;
 mod nvmet;
 mod socket;
 mod thin;
@@ -67,6 +69,7 @@ pub use devices::{BlockDevice, BlockDevices, Holder};
 pub use fault::Step;
 pub use initiator::{Denied, SeenDisk, SeenNamespace};
 pub use mapper::ModelDm;
+pub use news::ModelNews;
 pub use thin_image::{ThinImage, ThinMappings, ThinMetadata};
 
 use configfs::Nodes;
@@ -127,6 +130,7 @@ pub struct ModelState {
     /// The block devices.
     pub devices: BlockDevices,
     faults: Faults,
+    listeners: news::Listeners,
     media: block::Media,
     dm: dm::DmState,
     throttled: blkio::Throttled,
@@ -156,6 +160,7 @@ impl ModelKernel {
         let mut state = ModelState {
             devices: BlockDevices::default(),
             faults: Faults::default(),
+            listeners: news::Listeners::default(),
             media: block::Media::default(),
             dm: dm::DmState::default(),
             throttled: blkio::Throttled::default(),

@@ -15,6 +15,8 @@ use crate::tree::Errno;
 const FRESH_METADATA: u64 = 10;
 /// A metadata block, 4 KiB.
 const METADATA_BLOCK: u64 = 8;
+/// Free metadata blocks below which the kernel raises an event, unless a quarter is less.
+const METADATA_MARK: u64 = 1024;
 /// Data blocks of which a metadata block holds the reference counts.
 const COUNTED: u64 = 16_320;
 
@@ -46,6 +48,17 @@ pub(super) struct PoolMetadata {
     data: BTreeMap<DataKey, (u64, u32)>,
     /// The state that is held for a reader.
     held: Option<ThinImage>,
+    /// What was told of it.
+    told: Told,
+}
+
+/// What a pool has told. Its marks are told once for each table that goes live.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    low_water: bool,
+    full: bool,
+    metadata: bool,
+    read_only: bool,
 }
 
 /// A data block: the family it belongs to, where in the thin devices it is, and a digest of what
@@ -106,6 +119,7 @@ impl PoolMetadata {
             families: 0,
             data: BTreeMap::new(),
             held: None,
+            told: Told::default(),
         }
     }
 
@@ -125,6 +139,7 @@ impl PoolMetadata {
             self.metadata_at_first = metadata;
         }
         self.read_only = self.needs_check;
+        (self.told.low_water, self.told.metadata) = (false, false);
         if data < self.data_blocks {
             return Err(Errno::EINVAL);
         }
@@ -164,6 +179,24 @@ impl PoolMetadata {
 
     fn metadata_free(&self) -> u64 {
         self.metadata_blocks.saturating_sub(self.metadata_used())
+    }
+
+    /// Whether it has come to something that the kernel raises an event for: below the low-water
+    /// mark of its table it looks when a block is taken, and so one block later; below a quarter
+    /// of the metadata, or 4 MiB of them; and when it changes what it allows.
+    pub(super) fn passes(&mut self, low_water: u64) -> bool {
+        let free = self.data_blocks.saturating_sub(self.data_used());
+        let before = self.told;
+        self.told = Told {
+            low_water: before.low_water || free < low_water,
+            full: free == 0,
+            metadata: self.metadata_free() < (self.metadata_blocks / 4).min(METADATA_MARK),
+            read_only: self.read_only,
+        };
+        (self.told.low_water && !before.low_water)
+            || (self.told.metadata && !before.metadata)
+            || self.told.full != before.full
+            || self.told.read_only != before.read_only
     }
 
     /// As if so much had been mapped that this many metadata blocks are free.

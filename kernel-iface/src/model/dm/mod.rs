@@ -225,18 +225,22 @@ impl ModelState {
         blocks: u64,
     ) -> Result<(), Errno> {
         let (pool, _) = self.dm.device(pool)?.live_pool().ok_or(Errno::EINVAL)?;
-        self.metadata_mut(&pool)?.write_thin(id, blocks)
+        self.metadata_mut(&pool)?.write_thin(id, blocks)?;
+        self.tell_of(&pool);
+        Ok(())
     }
 
     pub(super) fn dm_fill_metadata(&mut self, pool: &DmName, free: u64) -> Result<(), Errno> {
         let (pool, _) = self.dm.device(pool)?.live_pool().ok_or(Errno::EINVAL)?;
         self.metadata_mut(&pool)?.fill(free);
+        self.tell_of(&pool);
         Ok(())
     }
 
     pub(super) fn dm_damage_metadata(&mut self, pool: &DmName) -> Result<(), Errno> {
         let (pool, _) = self.dm.device(pool)?.live_pool().ok_or(Errno::EINVAL)?;
         self.metadata_mut(&pool)?.fail();
+        self.tell_of(&pool);
         Ok(())
     }
 
@@ -285,6 +289,7 @@ impl ModelState {
             return Err(Errno::EBUSY);
         }
         self.throttled.forget(number);
+        self.listeners.mapper.tell();
         if let Some(device) = self.dm.devices.remove(name) {
             for below in device.opened {
                 self.devices.close_exclusive(below);
@@ -358,6 +363,7 @@ impl ModelState {
         let device = self.dm.device_mut(name)?;
         if let Some(next) = next {
             device.live = Some(next);
+            self.listeners.mapper.tell();
         } else if device.live.is_none() {
             let answer = if device.suspended {
                 Err(Errno::EINVAL)
