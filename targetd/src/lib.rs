@@ -21,6 +21,7 @@
 //! | [`qos`]       | how much volumes may do |
 //! | [`pool`]      | a pool: its disks and the devices on them |
 //! | [`disks`], [`objects`], [`features`] | what is there |
+//! | [`watch`], [`changes`] | what the kernel tells by itself, counted |
 //! | [`counters`]  | what devices have done |
 //! | [`prepare`]   | what is done once, at start |
 //! | [`ours`]      | the names by which our kernel objects are known |
@@ -30,10 +31,11 @@
 //! | [`refusal`]   | what the safety rules forbid |
 //! | [`kernel`]    | the kernel, real or modelled |
 //!
-//! Threads: one accepts, one per connection reads, up to 64 execute, and while volumes have limits
-//! for reads and writes together, one divides those. No operation's cost grows
+//! Threads: one accepts, one per connection reads, up to 64 execute, one waits for what the kernel
+//! tells, and while volumes have limits for reads and writes together, one divides those. No operation's cost grows
 //! with the number of volumes; only [`objects`] lists them all.
 
+pub mod changes;
 pub mod counters;
 pub mod disks;
 pub mod features;
@@ -53,6 +55,7 @@ pub mod targetd;
 pub mod thin;
 pub mod transport;
 pub mod volume;
+pub mod watch;
 
 pub use kernel::Kernel;
 pub use server::{AllowedPeers, Server, Service};

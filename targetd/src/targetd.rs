@@ -9,6 +9,7 @@ use ashlar_targetd_protocol::{
 };
 use uuid::Uuid;
 
+use crate::changes::Changes;
 use crate::features::features;
 use crate::kernel::{Kernel, KernelError};
 use crate::locks::KeyLocks;
@@ -19,6 +20,7 @@ use crate::server::{Answer, Caller, Service};
 use crate::snapshots::Snapshots;
 use crate::transport::Transports;
 use crate::volume::Volumes;
+use crate::watch::Watch;
 use crate::{counters, disks, objects, thin};
 
 /// Everything this daemon does for a kernel, without the socket.
@@ -30,6 +32,9 @@ pub struct Targetd {
     volumes: Volumes,
     snapshots: Snapshots,
     limiter: Limiter,
+    changes: Arc<Changes>,
+    /// Counts the changes for as long as this is there.
+    _watch: Watch,
 }
 
 /// Why it could not begin.
@@ -47,6 +52,9 @@ pub enum StartError {
     /// The limits that exist could not be listed.
     #[error("failed to list the limits that exist")]
     Limits(#[source] TreeError),
+    /// The thread that watches the kernel did not start.
+    #[error("failed to start to watch the kernel")]
+    Watch(#[source] std::io::Error),
 }
 
 impl Targetd {
@@ -61,7 +69,11 @@ impl Targetd {
             .map_err(|error| StartError::Survey(error.into()))?;
         let objects = Arc::new(KeyLocks::default());
         let limiter = Limiter::learn(kernel.clone()).map_err(StartError::Limits)?;
+        let changes = Arc::new(Changes::default());
+        let watch = Watch::start(&kernel, Arc::clone(&changes)).map_err(StartError::Watch)?;
         Ok(Targetd {
+            changes,
+            _watch: watch,
             pools: Pools::new(kernel.clone()),
             volumes: Volumes::new(
                 kernel.clone(),
@@ -106,6 +118,10 @@ impl Service for Targetd {
             .inspect_err(|failure| tracing::warn!(kind = ?failure.kind, "{failure}"))
     }
 
+    fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
     fn gone(&self, caller: Caller) {
         self.metadata.let_go(caller);
     }
@@ -137,6 +153,10 @@ impl Targetd {
             Request::ReleaseMetadata { pool } => {
                 self.metadata.release(pool).map(|()| Response::Released)
             }
+            Request::AwaitChange { .. } => Err(Failure::new(
+                FailureKind::Refused,
+                "only a connection can wait for changes",
+            )),
         };
         response.map(Answer::from)
     }

@@ -10,7 +10,7 @@ use crate::report::{
 use crate::units::{Bytes, ThinId};
 
 /// The version both ends must agree on in [`Request::Hello`].
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// One call on the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,13 @@ pub enum Request {
     ReleaseMetadata {
         /// The pool.
         pool: Uuid,
+    },
+    /// Wait until something changed that may concern a pool or a disk: the kernel told of it by
+    /// itself, and says no more than that. Answered by [`Response::Changed`] as soon as the count
+    /// is another than `seen`. A few such calls may wait on a connection.
+    AwaitChange {
+        /// The last count that was told; 0 at first, on each connection anew.
+        seen: u64,
     },
 }
 
@@ -186,4 +193,9 @@ pub enum Response {
     },
     /// Nothing is held any more.
     Released,
+    /// Something changed, or nothing was seen yet.
+    Changed {
+        /// How often so far, from 1 on. It begins anew with each targetd.
+        count: u64,
+    },
 }

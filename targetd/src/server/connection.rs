@@ -124,6 +124,7 @@ pub(super) fn serve(stream: UnixStream, peer: &Arc<Peer>, workers: &Arc<Workers>
         }
     }
     peer.replies.close();
+    peer.service.changes().forget(peer.caller);
 }
 
 fn read_calls(
@@ -157,6 +158,9 @@ fn check_hello(first: &Call, replies: &Replies) -> Result<(), ConnectionError> {
 
 fn submit(call: Call, peer: &Arc<Peer>, workers: &Arc<Workers>) {
     let peer = Arc::clone(peer);
+    if let Request::AwaitChange { seen } = call.request {
+        return park(call.id, seen, peer);
+    }
     workers.submit(Box::new(move |turn| {
         let result = match turn {
             Turn::Go => peer.service.answer(peer.caller, call.request),
@@ -164,4 +168,13 @@ fn submit(call: Call, peer: &Arc<Peer>, workers: &Arc<Workers>) {
         };
         peer.replies.send(call.id, result);
     }));
+}
+
+fn park(id: u64, seen: u64, peer: Arc<Peer>) {
+    let (service, caller) = (Arc::clone(&peer.service), peer.caller);
+    let tell = move |count: Result<u64, Failure>| {
+        let changed = count.map(|count| Answer::from(Response::Changed { count }));
+        peer.replies.send(id, changed);
+    };
+    service.changes().wait(caller, seen, Box::new(tell));
 }

@@ -9,6 +9,8 @@
 //!                                                  ▼ at most one descriptor with each
 //! ```
 //!
+//! Who waits for a change is parked with the service's [`Changes`] and holds no thread.
+//!
 //! Stopping finishes what has begun, answers [`Stopping`](FailureKind::Stopping) to what has
 //! not, and touches nothing in the kernel.
 //!
@@ -41,6 +43,7 @@ pub use listen::{ListenError, SocketOptions, activated, bind};
 pub use peer::{AllowedPeers, PeerError};
 pub use workers::MOST_THREADS;
 
+use crate::changes::Changes;
 use connection::{Peer, Replies};
 use workers::Workers;
 
@@ -54,6 +57,10 @@ const READER_STACK: usize = 512 << 10;
 pub trait Service: Send + Sync + 'static {
     /// Answers one request. Called from many threads at once.
     fn answer(&self, caller: Caller, request: Request) -> Result<Answer, Failure>;
+
+    /// What was told by itself so far, and who waits for more: the server answers
+    /// [`Request::AwaitChange`] from it.
+    fn changes(&self) -> &Changes;
 
     /// A connection has ended, and everything it asked has been answered.
     fn gone(&self, _caller: Caller) {}
@@ -132,6 +139,7 @@ impl Server {
         drop(self.wake);
         join(self.acceptor);
         self.shared.workers.stop();
+        self.shared.service.changes().stop();
         let live = {
             let mut connections = lock(&self.shared.ends);
             std::mem::take(&mut connections.live)

@@ -21,6 +21,7 @@ struct Scripted {
     begun: Mutex<mpsc::Sender<()>>,
     release: Mutex<mpsc::Receiver<()>>,
     ended: Arc<Mutex<Vec<Caller>>>,
+    changes: Arc<Changes>,
 }
 
 impl Service for Scripted {
@@ -47,6 +48,10 @@ impl Service for Scripted {
         Ok(Answer::from(response))
     }
 
+    fn changes(&self) -> &Changes {
+        &self.changes
+    }
+
     fn gone(&self, caller: Caller) {
         self.ended.lock().unwrap().push(caller);
     }
@@ -57,6 +62,7 @@ struct Bench {
     begun: mpsc::Receiver<()>,
     release: mpsc::Sender<()>,
     ended: Arc<Mutex<Vec<Caller>>>,
+    changes: Arc<Changes>,
     path: std::path::PathBuf,
     _directory: tempfile::TempDir,
 }
@@ -78,14 +84,17 @@ fn admitting(agent: Uid) -> Bench {
         begun: Mutex::new(begin),
         release: Mutex::new(held),
         ended: Arc::default(),
+        changes: Arc::default(),
     };
     let ended = Arc::clone(&service.ended);
+    let changes = Arc::clone(&service.changes);
     let allowed = AllowedPeers { agent };
     Bench {
         server: Server::spawn(Arc::new(service), listener.unwrap(), allowed).unwrap(),
         begun,
         release,
         ended,
+        changes,
         path,
         _directory: directory,
     }
@@ -275,6 +284,63 @@ fn a_connection_is_gone_when_all_it_asked_is_answered() {
     assert_eq!(*bench.ended.lock().unwrap(), [Caller(0)]);
     drop(other);
     bench.server.stop();
+}
+
+#[test]
+fn who_waits_for_changes_holds_no_thread_and_is_told_of_each() {
+    let bench = bench();
+    let mut stream = bench.greeted();
+    send(&mut stream, 2, Request::AwaitChange { seen: 0 });
+    assert_eq!(receive(&mut stream).result, Ok(changed(1)));
+    for id in 3..=4 {
+        send(&mut stream, id, Request::AwaitChange { seen: 1 });
+    }
+    for id in 5..100 {
+        send(&mut stream, id, Request::ListDisks);
+        assert_eq!(receive(&mut stream).id, id);
+    }
+    bench.changes.count_up();
+    for id in 3..=4 {
+        let reply = receive(&mut stream);
+        assert_eq!((reply.id, reply.result), (id, Ok(changed(2))));
+    }
+    bench.server.stop();
+}
+
+#[test]
+fn waiting_ends_with_the_connection() {
+    let bench = bench();
+    let mut stream = bench.greeted();
+    send(&mut stream, 2, Request::AwaitChange { seen: 1 });
+    send(&mut stream, 3, Request::ListObjects);
+    bench.begun.recv().unwrap();
+    drop(stream);
+    bench.release.send(()).unwrap();
+    // Whoever is parked keeps its connection known to the service.
+    while bench.ended.lock().unwrap().is_empty() {
+        thread::yield_now();
+    }
+    assert_eq!(*bench.ended.lock().unwrap(), [Caller(0)]);
+    bench.server.stop();
+}
+
+#[test]
+fn waiting_ends_with_the_server() {
+    let bench = bench();
+    let mut stream = bench.greeted();
+    send(&mut stream, 2, Request::AwaitChange { seen: 1 });
+    // Read in their order, so that the one before is parked.
+    send(&mut stream, 3, Request::ListDisks);
+    assert_eq!(receive(&mut stream).id, 3);
+    bench.server.stop();
+    let reply = receive(&mut stream);
+    let kind = reply.result.unwrap_err().kind;
+    assert_eq!((reply.id, kind), (2, FailureKind::Stopping));
+    assert!(closed(&mut stream));
+}
+
+fn changed(count: u64) -> Response {
+    Response::Changed { count }
 }
 
 /// The socket's mode is not all that keeps strangers out.

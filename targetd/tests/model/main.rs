@@ -15,4 +15,5 @@ mod snapshots;
 mod sources;
 mod volumes;
 mod wanted;
+mod watching;
 mod world;

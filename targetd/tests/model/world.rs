@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::sync::mpsc;
 use std::time::Instant;
 
 use ashlar_kernel_iface::blkio::Blkio;
@@ -95,6 +96,18 @@ impl World {
     /// The same, by anyone, with what comes along.
     pub fn ask(&self, caller: Caller, request: Request) -> Result<Answer, Failure> {
         self.targetd.borrow().answer(caller, request)
+    }
+
+    /// Waits for a change, without a connection.
+    pub fn changed(&self, seen: u64) -> mpsc::Receiver<Result<u64, Failure>> {
+        let (tell, told) = mpsc::channel();
+        let answer = move |count| {
+            // The test may be over.
+            let _ = tell.send(count);
+        };
+        let targetd = self.targetd.borrow();
+        targetd.changes().wait(CALLER, seen, Box::new(answer));
+        told
     }
 
     /// A connection ends.

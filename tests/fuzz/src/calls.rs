@@ -69,7 +69,7 @@ pub(crate) fn framed(message: &impl Serialize) -> Vec<u8> {
     frame::encode(message).expect("a seed is sound")
 }
 
-pub(crate) fn requests() -> [Request; 11] {
+pub(crate) fn requests() -> [Request; 12] {
     let volume = seed::desired_volume();
     let observe = Request::ObserveVolume {
         id: volume.id,
@@ -93,10 +93,11 @@ pub(crate) fn requests() -> [Request; 11] {
         },
         Request::OpenMetadata { pool: seed::id(3) },
         Request::ReleaseMetadata { pool: seed::id(3) },
+        Request::AwaitChange { seen: 0 },
     ]
 }
 
-pub(crate) fn results() -> [Result<Response, Failure>; 4] {
+pub(crate) fn results() -> [Result<Response, Failure>; 5] {
     [
         Ok(Response::Hello {
             version: PROTOCOL_VERSION,
@@ -110,6 +111,7 @@ pub(crate) fn results() -> [Result<Response, Failure>; 4] {
         Ok(Response::Opened {
             size: Bytes(1 << 30),
         }),
+        Ok(Response::Changed { count: 2 }),
         Err(Failure {
             users: seed::accesses(),
             ..Failure::new(FailureKind::InUse, "volume 7 is in use")

@@ -20,6 +20,7 @@
 //! | [`forged`]        | the store, as files of sound frames with any content |
 //! | [`disk`]          | targetd, as what a disk holds |
 //! | [`mapper`]        | targetd, as tables and status of device-mapper |
+//! | [`uevents`]       | targetd, as the kernel's word of disks that come and go |
 //! | [`thin_metadata`] | the agent, as the metadata of a thin pool |
 //! | [`images`]      | the reader of disk images |
 //! | [`extents`]       | the agent and clients, as the content of a volume |
@@ -44,6 +45,7 @@ pub mod seed;
 pub mod service;
 pub mod thin_metadata;
 pub mod trust;
+pub mod uevents;
 pub mod words;
 
 mod round_trip;
@@ -92,5 +94,6 @@ targets! {
     extents     30000;
     thin_metadata 3000;
     trust       3000;
+    uevents     30000;
     words       30000;
 }

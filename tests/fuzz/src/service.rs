@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use ashlar_targetd::changes::Changes;
 use ashlar_targetd::server::{AllowedPeers, Answer, Caller, Server, Service, SocketOptions, bind};
 use ashlar_targetd_protocol::frame::{self, FrameError};
 use ashlar_targetd_protocol::{
@@ -78,11 +79,19 @@ fn server() -> Server {
     let allowed = AllowedPeers {
         agent: Uid::current(),
     };
-    Server::spawn(Arc::new(Echo), listener.expect("it can listen"), allowed).expect("it starts")
+    Server::spawn(
+        Arc::new(Echo::default()),
+        listener.expect("it can listen"),
+        allowed,
+    )
+    .expect("it starts")
 }
 
 /// Answers each request with something of the right kind.
-struct Echo;
+#[derive(Default)]
+struct Echo {
+    changes: Changes,
+}
 
 impl Service for Echo {
     fn answer(&self, _: Caller, request: Request) -> Result<Answer, Failure> {
@@ -106,6 +115,10 @@ impl Service for Echo {
             _ => Err(Failure::new(FailureKind::Missing, "there is no such thing")),
         };
         response.map(Answer::from)
+    }
+
+    fn changes(&self) -> &Changes {
+        &self.changes
     }
 }
 

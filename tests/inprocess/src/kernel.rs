@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
 use ashlar_kernel_iface::model::ThinMetadata;
+use ashlar_targetd::changes::Changes;
 use ashlar_targetd::server::{AllowedPeers, Answer, Caller, Server, Service, SocketOptions};
 use ashlar_targetd_protocol::{
     Bytes, DiskReport, Failure, FailureKind, OpenObject, PROTOCOL_VERSION, PoolReport, PoolUsage,
@@ -28,6 +29,7 @@ pub struct Kernel {
     held: Mutex<bool>,
     released: Condvar,
     devices: Mutex<BTreeMap<OpenObject, File>>,
+    changes: Changes,
 }
 
 impl Kernel {
@@ -112,8 +114,16 @@ impl Service for Kernel {
             Request::OpenDevice { object, .. } => return self.open(object),
             Request::OpenMetadata { .. } => return metadata(),
             Request::ReleaseMetadata { .. } => Response::Released,
+            Request::AwaitChange { .. } => {
+                let detail = "only a connection can wait for changes";
+                return Err(Failure::new(FailureKind::Refused, detail));
+            }
         };
         Ok(Answer::from(response))
+    }
+
+    fn changes(&self) -> &Changes {
+        &self.changes
     }
 }
 
