@@ -15,7 +15,7 @@ use ashlar_ctl::transfer::{
 use ashlar_ctl::{Change, Client};
 use ashlar_protocol::{
     Job, JobState, ObjectKind, ObjectRef, Operation, PoolSpec, ProblemCode, SnapshotSpec,
-    VolumeSpec,
+    VolumeSpec, Watermarks,
 };
 use ashlar_tests::model::Model;
 use ashlar_tests::runner::Appliance;
@@ -49,6 +49,7 @@ impl World {
             wipe: false,
             over_subscription: 0,
             reserved: 0,
+            watermarks: Watermarks::default(),
         };
         client.pool_create(pool, &spec).await.unwrap();
         let folder = tempfile::tempdir().unwrap();

@@ -78,7 +78,7 @@ pub use job::{Job, JobResult, JobState, ObjectKind, ObjectRef, Progress, Sha256}
 pub use labels::Labels;
 pub use name::Name;
 pub use page::Page;
-pub use pool::{Pool, PoolGrowth, PoolSpec, PoolState, PoolUpdate};
+pub use pool::{Pool, PoolGrowth, PoolLevel, PoolSpec, PoolState, PoolUpdate, Watermarks};
 pub use problem::{Problem, ProblemCode};
 pub use qos::Qos;
 pub use role::{ROLE_URI_PREFIX, Role, UnknownRole};

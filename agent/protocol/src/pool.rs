@@ -32,10 +32,58 @@ pub struct PoolSpec {
     /// How much of the capacity no volume is promised, in percent: 0 to 99.
     #[serde(default, skip_serializing_if = "none_said")]
     pub reserved: u32,
+    /// When it is told to be filling up, and when it takes nothing new.
+    #[serde(default, skip_serializing_if = "Watermarks::are_default")]
+    pub watermarks: Watermarks,
 }
 
 fn none_said(percent: &u32) -> bool {
     *percent == 0
+}
+
+/// How full a pool is when something happens, in percent of its data and of its metadata alike,
+/// whichever is fuller. Each is 1 to 100, and none is more than the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watermarks {
+    /// It is told.
+    pub warn: u32,
+    /// It is told once more, as urgent.
+    pub critical: u32,
+    /// Nothing new is made in it, and nothing extended. Hosts go on writing.
+    pub stop: u32,
+}
+
+impl Default for Watermarks {
+    fn default() -> Watermarks {
+        Watermarks {
+            warn: 75,
+            critical: 90,
+            stop: 97,
+        }
+    }
+}
+
+impl Watermarks {
+    fn are_default(&self) -> bool {
+        *self == Watermarks::default()
+    }
+}
+
+/// How full a pool is, by its watermarks. A level is left once the pool is a little less full
+/// than where it was reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PoolLevel {
+    /// There is room.
+    #[default]
+    Ok,
+    /// It is filling up.
+    Warn,
+    /// It is nearly full.
+    Critical,
+    /// It takes nothing new.
+    Stop,
 }
 
 /// What a client says to add disks to a pool.
@@ -67,6 +115,9 @@ pub struct PoolUpdate {
     /// As in [`PoolSpec::reserved`], likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved: Option<u32>,
+    /// As in [`PoolSpec::watermarks`], all three. They hold at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watermarks: Option<Watermarks>,
 }
 
 /// A pool.
@@ -106,6 +157,12 @@ pub struct Pool {
     /// How much of its capacity no volume is promised, in percent.
     #[serde(default)]
     pub reserved: u32,
+    /// How full it is, by its watermarks, as far as it is known.
+    #[serde(default)]
+    pub level: PoolLevel,
+    /// When it is told to be filling up, and when it takes nothing new.
+    #[serde(default)]
+    pub watermarks: Watermarks,
     /// How many volumes it has.
     pub volumes: u64,
     /// How many snapshots it has.

@@ -4,7 +4,9 @@
 //! what the kernel answered, or a process that ended. So a new kind of record has to say here
 //! what its changes mean, and nothing else ever has to remember to tell.
 
-use ashlar_protocol::{Access, EventKind, Name, ObjectKind, ObjectRef, Operation, ProblemCode};
+use ashlar_protocol::{
+    Access, EventKind, Name, ObjectKind, ObjectRef, Operation, PoolLevel, ProblemCode,
+};
 use ashlar_targetd_protocol::ThinRef;
 use uuid::Uuid;
 
@@ -13,7 +15,7 @@ use crate::domain::intent::Intent;
 use crate::domain::record::{
     BoxRecord, ConnectionRecord, EventRecord, GroupPhase, GroupRecord, GroupSnapshotRecord,
     HostRecord, Key, PoolPhase, PoolRecord, Record, RequestRecord, SnapshotPhase, SnapshotRecord,
-    VolumePhase, VolumeRecord, WorkPhase,
+    Standing, Told, VolumePhase, VolumeRecord, WorkPhase,
 };
 
 /// What `edits` mean, applied to `intent` at `now`. Each names a record once.
@@ -188,6 +190,35 @@ impl Scribe<'_> {
     }
 
     fn pool(&mut self, id: Uuid, before: Option<&PoolRecord>, pool: &PoolRecord) {
+        self.pool_itself(id, before, pool);
+        let before = before.map_or(Told::default(), |before| before.told);
+        self.told(id, &before, pool);
+    }
+
+    /// What becomes of a pool without anyone having asked for it.
+    fn told(&mut self, id: Uuid, before: &Told, pool: &PoolRecord) {
+        let (kind, name, told) = (ObjectKind::Pool, &pool.spec.name, &pool.told);
+        if told.state != before.state {
+            let what = match told.state {
+                Standing::Online => "online",
+                Standing::Degraded => "degraded",
+                Standing::Offline => "offline",
+            };
+            self.write(kind, id, what, None, Some(name.to_string()));
+        }
+        if told.level() != before.level() {
+            let what = match told.level() {
+                PoolLevel::Ok => "level-ok",
+                PoolLevel::Warn => "level-warn",
+                PoolLevel::Critical => "level-critical",
+                PoolLevel::Stop => "level-stop",
+            };
+            let detail = format!("{name}: {}", told.percents());
+            self.write(kind, id, what, self.cause, Some(detail));
+        }
+    }
+
+    fn pool_itself(&mut self, id: Uuid, before: Option<&PoolRecord>, pool: &PoolRecord) {
         let made = before.is_none_or(|before| before.phase == PoolPhase::Creating);
         if let Some(before) = before
             && pool.phase == PoolPhase::Present
@@ -434,6 +465,7 @@ fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
         growth,
         made_on,
         generation,
+        told,
         ..
     } = *before;
     let mut after = PoolRecord {
@@ -443,6 +475,7 @@ fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
         growth,
         made_on,
         generation,
+        told,
         metadata_rooms: before.metadata_rooms.clone(),
         ..after.clone()
     };

@@ -29,6 +29,7 @@ pub mod change;
 pub mod command;
 pub mod decide;
 pub mod event;
+pub mod fill;
 pub mod intent;
 pub mod names;
 pub mod outcome;
@@ -40,6 +41,7 @@ pub mod secrets;
 pub mod settle;
 pub mod site;
 pub mod view;
+pub mod watch;
 
 pub use change::{Change, Decision, Edit, Reply};
 pub use command::{Command, RequestContext};

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
     Access, Authentication, Clear, Connected, EventKind, Frozen, HostSecrets, JobResult, Labels,
-    Name, NotConnected, ObjectRef, Operation, Parent, PoolSpec, Problem, Progress, Provisioning,
-    Qos, Transport,
+    Name, NotConnected, ObjectRef, Operation, Parent, PoolLevel, PoolSpec, Problem, Progress,
+    Provisioning, Qos, Transport,
 };
 use ashlar_targetd_protocol::{DhchapExchange, Iqn, Nqn, PortId, PortalAddr, ThinId, ThinRef};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,48 @@ pub struct PoolRecord {
     /// once more as it was then, it is the same pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_on: Option<u32>,
+    /// What was told of it last.
+    #[serde(default, skip_serializing_if = "Told::is_default")]
+    pub told: Told,
+}
+
+/// What was told last of what becomes of a pool by itself. A start that finds it so tells nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// Whether it serves.
+    pub state: Standing,
+    /// How full its data are.
+    pub data: Filled,
+    /// How full its metadata are.
+    pub metadata: Filled,
+}
+
+impl Told {
+    fn is_default(&self) -> bool {
+        *self == Told::default()
+    }
+}
+
+/// Whether a pool serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// It does.
+    #[default]
+    Online,
+    /// It refuses new blocks.
+    Degraded,
+    /// The kernel does not have it.
+    Offline,
+}
+
+/// How full one part of a pool is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filled {
+    /// By its watermarks.
+    pub level: PoolLevel,
+    /// In percent, when that level was told.
+    pub percent: u32,
 }
 
 /// What a pool was before it grows. Until it has, it can be that again.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ashlar_protocol::{
     Access, AdoptSnapshotSpec, AdoptSpec, Connected, ConnectionSpec, ExtendSpec, HostSpec, Labels,
     Parent, PoolGrowth, PoolSpec, Problem, Provisioning, RevertSpec, SnapshotSpec, TransferSpec,
-    Transport, VolumeSpec, VolumeUpdate,
+    Transport, VolumeSpec, VolumeUpdate, Watermarks,
 };
 use ashlar_targetd_protocol::{Bytes, DiskReport, PoolUsage, ThinId};
 use uuid::Uuid;
@@ -53,6 +53,8 @@ pub(crate) struct World {
     pub(crate) requests: u128,
     pub(crate) disks: Vec<DiskReport>,
     pub(crate) usage: Option<PoolUsage>,
+    /// As pools were seen last.
+    pub(crate) seen: Option<PoolUsage>,
     pub(crate) thin_end: Option<Result<u64, Problem>>,
 }
 
@@ -69,6 +71,7 @@ impl World {
             requests: 0xf000,
             disks: disks(),
             usage: None,
+            seen: None,
             thin_end: None,
         }
     }
@@ -110,6 +113,7 @@ impl World {
             kernel: self.kernel,
             disks: &self.disks,
             usage: self.usage,
+            seen: &|_| self.seen,
             thin_end: self.thin_end.as_ref(),
             transports: &self.transports,
             settled: &settled,
@@ -179,6 +183,7 @@ pub(crate) fn pool_spec(disks: &[&str]) -> PoolSpec {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        watermarks: Watermarks::default(),
     }
 }
 

@@ -45,6 +45,10 @@ pub fn pool(id: Uuid, entry: &PoolEntry, look: &Look) -> Pool {
             Some(_) => PoolState::Online,
         },
     };
+    let told = match look {
+        Look::Report(report) => record.told.after(&record.spec.watermarks, report),
+        Look::Busy | Look::Gone => record.told,
+    };
     let block = usage.map_or(0, |usage| usage.block.bytes().0);
     Pool {
         id,
@@ -60,6 +64,8 @@ pub fn pool(id: Uuid, entry: &PoolEntry, look: &Look) -> Pool {
         thick: entry.thick,
         over_subscription: record.spec.over_subscription,
         reserved: record.spec.reserved,
+        level: told.level(),
+        watermarks: record.spec.watermarks,
         volumes: entry.volumes,
         snapshots: entry.snapshots,
         generation: record.generation,

@@ -15,21 +15,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ashlar_protocol::{ObjectKind, Problem};
+use ashlar_protocol::{ObjectKind, PoolLevel, Problem};
+use ashlar_targetd_protocol::PoolReport;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, mpsc};
 use uuid::Uuid;
 
 use super::desk::{Inbox, Looked, Message, Taken, Tell, WeakDesk};
 use super::keeper::{Keeper, now};
+use super::watch::Seen;
 use super::work::{Advance, Rule};
 use crate::domain::decide::work;
-use crate::domain::record::Unit;
+use crate::domain::record::{Key, Unit};
 use crate::domain::settle::{self, Span};
 use crate::domain::view::Look;
 use crate::domain::{
     Command, Decision, Edit, Facts, Intent, OsRandom, Outcome, Record, Reply, RequestContext, Site,
-    Undertaking, decide, outcome,
+    Undertaking, decide, outcome, watch,
 };
 use crate::reconcile::{DeskError, Ledger, PoolSeen, Reconciler};
 use crate::targetd::Targetd;
@@ -47,6 +49,7 @@ pub(super) struct Clerk {
     pub(super) reconciler: Reconciler,
     pub(super) targetd: Targetd,
     pub(super) site: Arc<Site>,
+    pub(super) seen: Arc<Seen>,
     /// Weak, so that the thread ends with the last of those who could ask.
     pub(super) desk: WeakDesk,
     pub(super) runtime: Handle,
@@ -168,7 +171,11 @@ impl Clerk {
                 seen,
                 tell,
             } => {
+                let report = seen.as_ref().map(|seen| seen.report.clone());
                 let result = self.settle(intent, unit, span, seen);
+                if let (Some(report), Ok(_)) = (report, &result) {
+                    self.saw(intent, &report, round);
+                }
                 // The next step must not be taken before this one is durable.
                 round.durable |= result == Ok(false);
                 // Settling may leave more to do.
@@ -254,6 +261,7 @@ impl Clerk {
                     .held
                     .push(Held::Ended(tell, result.map_err(DeskError::from)));
             }
+            Message::Saw(report) => self.saw(intent, &report, round),
             Message::Health(tell) => {
                 // The asker may have gone.
                 drop(tell.send(self.keeper.health()));
@@ -263,6 +271,29 @@ impl Clerk {
                 round.durable = true;
             }
             Message::Stop => round.stop = true,
+        }
+    }
+
+    /// Takes over what was seen of a pool, and has the kernel told for what it is to wake us next.
+    fn saw(&mut self, intent: &mut Intent, report: &PoolReport, round: &mut Round) {
+        let pool = report.id;
+        if intent.pool(pool).is_none() {
+            return;
+        }
+        self.seen.note(report.clone());
+        let seen = watch::seen(intent, pool, report, self.ledger.tried_pool(pool));
+        match self.keeper.stage(intent, &seen.edits) {
+            Ok(()) => {
+                // Nobody is to hear of it twice.
+                round.durable |= !seen.edits.is_empty();
+                let unit = Unit::Pool(pool);
+                round
+                    .wanted
+                    .extend(seen.generation.map(|newest| (unit, newest)));
+            }
+            Err(problem) => {
+                tracing::warn!(%pool, %problem, "told at the next look at it");
+            }
         }
     }
 
@@ -284,6 +315,9 @@ impl Clerk {
             edits.extend(settle::skip_thin_ids(intent, pool, first_free));
         }
         self.keeper.stage(intent, &edits)?;
+        if frees(&edits) && filling(intent) {
+            self.ledger.news().notify_one();
+        }
         if settle::goes_on(intent, unit, span.tried) {
             return Ok(false);
         }
@@ -418,6 +452,7 @@ impl Clerk {
             kernel: self.targetd.is_up(),
             disks: &looked.disks,
             usage: looked.usage,
+            seen: &|pool| self.seen.usage(pool),
             thin_end: looked.thin_end.as_ref(),
             transports: &self.site.transports(),
             settled: &|unit| ledger.settled(unit) && !pending.contains(&unit),
@@ -478,6 +513,18 @@ impl Clerk {
             }
         }
     }
+}
+
+/// Whether edits forget what took room in a pool, and is gone from it.
+fn frees(edits: &[Edit]) -> bool {
+    let gone = |edit: &Edit| matches!(edit, Edit::Remove(Key::Volume(_) | Key::Snapshot(_)));
+    edits.iter().any(gone)
+}
+
+/// Whether any pool is past a watermark.
+fn filling(intent: &Intent) -> bool {
+    let mut pools = intent.pools().values();
+    pools.any(|pool| pool.record.told.level() != PoolLevel::Ok)
 }
 
 /// The volumes that edits of long work are to bring about in the kernel.

@@ -1,7 +1,7 @@
 //! The handle of the store thread, and what it is asked.
 
 use ashlar_protocol::{JobResult, Problem, Progress};
-use ashlar_targetd_protocol::{DiskReport, PoolUsage};
+use ashlar_targetd_protocol::{DiskReport, PoolReport, PoolUsage};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -33,7 +33,7 @@ pub(super) struct Taken {
 }
 
 /// What was looked at for a command before it is decided.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Looked {
     /// The disks of the box, for a pool.
     pub(super) disks: Vec<DiskReport>,
@@ -93,6 +93,8 @@ pub(super) enum Message {
         outcome: Result<JobResult, Problem>,
         tell: Tell<Result<(), DeskError>>,
     },
+    /// A pool is no longer what was told of it.
+    Saw(PoolReport),
     Health(Tell<StoreHealth>),
     /// What was staged some time ago is made durable, if nothing took it along.
     Flush,
@@ -180,6 +182,12 @@ impl StoreDesk {
     /// Takes back what was added to a unit, because a client wants it so.
     pub(super) fn take_back(&self, unit: Unit, span: Span, problem: Problem) -> DeskAnswer<bool> {
         self.undo(unit, span, Grounds::new(problem), settle::withdraw)
+    }
+
+    /// Takes over what was seen of a pool.
+    pub(super) async fn saw(&self, report: PoolReport) {
+        // An error means that the store was closed; the next start looks again.
+        drop(self.inbox.send(Message::Saw(report)).await);
     }
 
     /// How the store is; `None` when it is closed.

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_protocol::{Check, Health, HealthStatus, PoolState, Transport};
+use ashlar_protocol::{
+    Check, Health, HealthStatus, Pool, PoolLevel, PoolState, Transport, Watermarks,
+};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::Engine;
 use super::keeper::StoreHealth;
-use crate::domain::view;
+use super::watch::LOOKS;
+use crate::domain::fill::percents;
+use crate::domain::view::{self, Look};
 use crate::targetd::Link;
-
-/// Pools looked at at once. A part of the calls that targetd takes, so that looking leaves
-/// room for doing.
-const LOOKS: usize = 16;
 
 impl Engine {
     /// How the box is: the store, targetd, the kernel's features, each pool, what could not be
@@ -96,12 +96,13 @@ impl Engine {
     async fn pool_check(&self, id: Uuid) -> Option<Check> {
         let look = self.look_at_pool(id).await;
         let intent = self.shared.intent.read().await;
-        let state = view::pool(id, intent.pool(id)?, &look).state;
+        let pool = view::pool(id, intent.pool(id)?, &look);
         let degraded = |detail: &str| (HealthStatus::Degraded, Some(detail.to_owned()));
-        let (status, detail) = match state {
+        let (status, detail) = match pool.state {
             PoolState::Online if let Some(why) = self.shared.ledger.uncounted(id) => {
                 degraded(&format!("the pool takes nothing new: {}", why.detail))
             }
+            PoolState::Online if let Some(how) = filling(&pool, &look) => degraded(&how),
             PoolState::Online | PoolState::Creating | PoolState::Deleting => {
                 (HealthStatus::Ok, None)
             }
@@ -142,6 +143,29 @@ impl Engine {
         };
         Some(check("frozen", HealthStatus::Degraded, Some(detail)))
     }
+}
+
+/// How full a pool is that is past a watermark.
+fn filling(pool: &Pool, look: &Look) -> Option<String> {
+    let Watermarks {
+        warn,
+        critical,
+        stop,
+    } = pool.watermarks;
+    let (what, percent) = match pool.level {
+        PoolLevel::Ok => return None,
+        PoolLevel::Warn => ("is filling up", warn),
+        PoolLevel::Critical => ("is nearly full", critical),
+        PoolLevel::Stop => ("takes nothing new", stop),
+    };
+    let now = match look {
+        Look::Report(report) => report.usage.as_ref().map(percents),
+        Look::Busy | Look::Gone => None,
+    };
+    let now = now.map_or_else(String::new, |now| format!(": {now}"));
+    Some(format!(
+        "the pool {what}, past its watermark of {percent} %{now}"
+    ))
 }
 
 fn check(name: &str, status: HealthStatus, detail: Option<String>) -> Check {

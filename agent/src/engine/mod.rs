@@ -27,6 +27,7 @@ mod query;
 mod start;
 mod statistics;
 mod thin;
+mod watch;
 mod work;
 
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ use std::time::Duration;
 
 use ashlar_protocol::{ObjectRef, Problem, ProblemCode};
 use ashlar_targetd_protocol::{DiskReport, Request, Response};
-use tokio::sync::{RwLock, watch};
+use tokio::sync::{RwLock, watch as channel};
 use uuid::Uuid;
 
 use crate::domain::view::Look;
@@ -82,7 +83,8 @@ struct Shared {
     updater: Updater,
     works: Arc<Works>,
     events: Arc<Events>,
-    ready: watch::Receiver<bool>,
+    watcher: watch::Watcher,
+    ready: channel::Receiver<bool>,
 }
 
 impl Engine {
@@ -99,7 +101,7 @@ impl Engine {
     ) -> Result<Answer, Problem> {
         let request = context.id;
         let looked = self.look(&command).await?;
-        let taken = self.shared.desk.command(command, context, looked).await?;
+        let taken = self.decided(command, context, looked).await?;
         let Taken {
             reply,
             stored,
@@ -117,6 +119,25 @@ impl Engine {
             }
         }
         self.done(request, reply).await.map(Answer::Done)
+    }
+
+    /// Has a command decided. That hosts gave room back is told by nobody, so a pool that takes
+    /// nothing new is looked at before that is the last word.
+    async fn decided(
+        &self,
+        command: Command,
+        context: RequestContext,
+        looked: Looked,
+    ) -> Result<Taken, Problem> {
+        let desk = &self.shared.desk;
+        let asked = (command.clone(), context.clone(), looked.clone());
+        match desk.command(command, context, looked).await {
+            Err(problem) if problem.code == ProblemCode::NoSpace && self.look_for_room().await => {
+                let (command, context, looked) = asked;
+                desk.command(command, context, looked).await
+            }
+            decided => decided,
+        }
     }
 
     /// The box's id.

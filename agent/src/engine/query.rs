@@ -253,7 +253,10 @@ impl Engine {
     pub(super) async fn look_at_pool(&self, id: Uuid) -> Look {
         let look = self.shared.targetd.call(Request::ObservePool { id });
         match tokio::time::timeout(LOOK, look).await {
-            Ok(Ok(Response::Pool(report))) => Look::Report(report),
+            Ok(Ok(Response::Pool(report))) => {
+                self.shared.watcher.saw(&report).await;
+                Look::Report(report)
+            }
             Err(_) if self.shared.ledger.settled(Unit::Pool(id)) => Look::Busy,
             Err(_) | Ok(_) => Look::Gone,
         }

@@ -12,6 +12,7 @@ use super::clerk::Clerk;
 use super::desk::StoreDesk;
 use super::events::{Events, event};
 use super::keeper::Keeper;
+use super::watch::{Seen, Watcher};
 use super::{Engine, EngineOptions, Shared};
 use crate::domain::decide::work::interrupted;
 use crate::domain::intent::Dangling;
@@ -134,6 +135,7 @@ impl Engine {
         reconciler.recover().await;
 
         let (desk, inbox) = StoreDesk::new();
+        let seen = Arc::new(Seen::default());
         let clerk = Clerk {
             keeper,
             intent: Arc::clone(&intent),
@@ -141,6 +143,7 @@ impl Engine {
             reconciler: reconciler.clone(),
             targetd: targetd.clone(),
             site: Arc::clone(&site),
+            seen: Arc::clone(&seen),
             desk: desk.downgrade(),
             runtime: Handle::current(),
             flushing: false,
@@ -150,7 +153,15 @@ impl Engine {
             .spawn(move || clerk.run(inbox))
             .map_err(StartError::Thread)?;
         let ready = when_ready(reconciler.clone(), ready_within);
-        run_laps(reconciler.clone(), Arc::new(desk.clone()), stopped);
+        run_laps(reconciler.clone(), Arc::new(desk.clone()), stopped.clone());
+        let watcher = Watcher {
+            intent: Arc::clone(&intent),
+            ledger: Arc::clone(&ledger),
+            targetd: targetd.clone(),
+            desk: desk.clone(),
+            seen,
+        };
+        watcher.clone().start(&stopped);
         let task = EngineTask {
             desk: desk.clone(),
             ledger: Arc::clone(&ledger),
@@ -170,6 +181,7 @@ impl Engine {
             updater,
             works: Arc::default(),
             events,
+            watcher,
             ready,
         };
         Ok((

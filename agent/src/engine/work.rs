@@ -283,6 +283,8 @@ impl Engine {
             return self.job(job).await.map(Begun::Before);
         };
         // Tracked first: what is durable can be cancelled.
+        // A rule is asked once only.
+        self.look_for_room().await;
         match self.shared.desk.begin(work, context, rule).await? {
             true => Ok(Begun::Work(Work {
                 tracked: Some(tracked),

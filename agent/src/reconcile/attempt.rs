@@ -159,10 +159,17 @@ impl Reconciler {
     }
 
     /// What there is of a pool that answers. Read after it was applied: nothing is made in it that
-    /// is not asked for by this process from here on.
+    /// is not asked for by this process from here on. So what it has learned once holds, and a pool
+    /// that is applied once more, as for another low-water mark, is not read again.
     pub(super) async fn seen(&self, pool: Uuid, report: PoolReport) -> PoolSeen {
-        let first_free = self.shared.thin.first_free(pool).await;
-        let first_free = first_free.map_err(Problem::from);
+        let first_free = match self.shared.ledger.uncounted(pool) {
+            // All that are taken are below the counter.
+            None => Ok(0),
+            Some(_) => {
+                let first_free = self.shared.thin.first_free(pool).await;
+                first_free.map_err(Problem::from)
+            }
+        };
         PoolSeen { report, first_free }
     }
 

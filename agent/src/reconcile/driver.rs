@@ -56,7 +56,8 @@ pub trait Desk: Send + Sync + 'static {
 pub struct PoolSeen {
     /// As targetd sees it.
     pub report: PoolReport,
-    /// The first thin id from which on all are free, or why it is not known.
+    /// A thin id from which on all are free but those that the counter has given, or why none is
+    /// known.
     pub first_free: Result<u32, Problem>,
 }
 

@@ -56,6 +56,9 @@ pub struct Ledger {
     counts: Mutex<BTreeMap<Uuid, Result<(), Problem>>>,
     /// Pools that serve although an attempt at growing them has failed.
     serving: Mutex<BTreeSet<Uuid>>,
+    /// Told when an attempt at a pool has failed. Of what did not come to be the kernel tells
+    /// nothing.
+    news: Notify,
     closed: AtomicBool,
     strangers: Mutex<Vec<String>>,
 }
@@ -115,6 +118,17 @@ impl Ledger {
         entries
             .get(&unit)
             .is_none_or(|entry| entry.applied >= entry.wanted)
+    }
+
+    /// Whether the kernel has a pool, or could not have it at the last attempt.
+    pub fn tried_pool(&self, pool: Uuid) -> bool {
+        let unit = Unit::Pool(pool);
+        self.settled(unit) || self.problem(unit).is_some()
+    }
+
+    /// Where it is told that pools may not be what they were.
+    pub fn news(&self) -> &Notify {
+        &self.news
     }
 
     /// How far a unit is towards `generation`.
@@ -316,6 +330,9 @@ impl Ledger {
         if let Some(entry) = self.lock().get_mut(&unit) {
             entry.problem = Some(Box::new(problem.clone()));
             self.marked().insert(unit);
+            if matches!(unit, Unit::Pool(_)) {
+                self.news.notify_one();
+            }
             entry.watchers.clear();
             if for_good {
                 entry.tell(tried, &Err(problem.clone()));

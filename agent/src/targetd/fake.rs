@@ -23,7 +23,7 @@ use tokio::io::Interest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
@@ -58,6 +58,20 @@ pub(crate) struct Kernel {
     /// Generation and number of accesses last accepted, while this targetd lives.
     accepted: BTreeMap<Uuid, (u64, usize)>,
     rules: Vec<Rule>,
+    /// How full pools are, in blocks of data, where that is not three.
+    pub(crate) used: BTreeMap<Uuid, u64>,
+    /// What the kernel has told by itself so far.
+    changes: Changes,
+}
+
+/// Counts from 1.
+#[derive(Debug)]
+struct Changes(watch::Sender<u64>);
+
+impl Default for Changes {
+    fn default() -> Changes {
+        Changes(watch::channel(1).0)
+    }
 }
 
 /// Tells what thin metadata are just now.
@@ -191,6 +205,12 @@ impl FakeTargetd {
         self.resume();
     }
 
+    /// The kernel tells by itself that something changed.
+    pub(crate) fn change(&self) {
+        let kernel = self.kernel();
+        kernel.changes.0.send_modify(|count| *count += 1);
+    }
+
     /// The last state a volume was asked to have.
     pub(crate) fn last_applied(&self, volume: Uuid) -> Option<DesiredVolume> {
         let kernel = self.kernel();
@@ -215,6 +235,11 @@ async fn serve(stream: UnixStream, kernel: Arc<Mutex<Kernel>>) {
             return;
         }
         let Call { id, request } = frame::decode(&body).unwrap();
+        if let Request::AwaitChange { seen } = request {
+            let changes = kernel.lock().unwrap().changes.0.subscribe();
+            answers.spawn(await_change(changes, seen, id, Arc::clone(&writer)));
+            continue;
+        }
         let behaviour = kernel.lock().unwrap().behaviour(&request);
         if matches!(behaviour, Some(Behaviour::DieBefore)) {
             return;
@@ -247,6 +272,19 @@ async fn serve(stream: UnixStream, kernel: Arc<Mutex<Kernel>>) {
             drop(send(&mut *writer.lock().await, &frame, &descriptors).await);
         });
     }
+}
+
+async fn await_change(
+    mut changes: watch::Receiver<u64>,
+    seen: u64,
+    id: u64,
+    writer: Arc<AsyncMutex<OwnedWriteHalf>>,
+) {
+    let count = *changes.wait_for(|count| *count != seen).await.unwrap();
+    let result = Ok(Response::Changed { count });
+    let frame = frame::encode(&Reply { id, result }).unwrap();
+    // The agent may have gone.
+    drop(send(&mut *writer.lock().await, &frame, &[]).await);
 }
 
 async fn send(
@@ -361,6 +399,7 @@ impl Kernel {
                 None => Err(Failure::new(FailureKind::Missing, "the pool is not active")),
             },
             Request::ReleaseMetadata { .. } => Ok(Response::Released),
+            Request::AwaitChange { .. } => unreachable!("it is answered where it is read"),
             Request::Unexport { id } => {
                 self.exported.remove(&id);
                 self.live.remove(&id);
@@ -557,7 +596,7 @@ impl Kernel {
             transaction_id: 0,
             metadata_used: 10,
             metadata_total: pool.metadata.0 / 8,
-            data_used: 3,
+            data_used: self.used.get(&id).copied().unwrap_or(3),
             data_total: (pool.disks.len() as u64 * (1 << 21) - pool.metadata.0) / pool.block.0,
             block: Sectors(pool.block.0),
         });

@@ -108,6 +108,9 @@ struct Outgoing {
     answer: oneshot::Sender<Result<Answer, Failure>>,
 }
 
+/// Where the answer to a call comes.
+type Answered = oneshot::Receiver<Result<Answer, Failure>>;
+
 /// What came back.
 #[derive(Debug)]
 struct Answer {
@@ -122,8 +125,9 @@ const LATE: Duration = Duration::from_secs(300);
 impl Targetd {
     /// Starts the task that keeps a stream to `socket`; it ends with the last handle.
     pub fn start(socket: PathBuf) -> Targetd {
-        // A caller holds a slot before it queues, so the queue never fills.
-        let (calls, queue) = mpsc::channel(IN_FLIGHT);
+        // A caller holds a slot before it queues, but for the one who waits for changes, so the
+        // queue never fills.
+        let (calls, queue) = mpsc::channel(IN_FLIGHT + 1);
         let (told, link) = watch::channel(Link::Away("not connected yet".to_owned()));
         tokio::spawn(stream::keep(socket, queue, told));
         Targetd {
@@ -225,9 +229,39 @@ impl Targetd {
         }
     }
 
+    /// Waits until targetd was told of more changes than `seen`, and says of how many. For one
+    /// caller at a time, which is in the way of no other: it takes no slot, and waits for as long
+    /// as the stream is there.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is no.
+    pub async fn changed(&self, seen: u64) -> Result<u64, CallError> {
+        let answered = self.send(Request::AwaitChange { seen }).await?;
+        match answered.await {
+            Ok(Ok(Answer {
+                response: Response::Changed { count },
+                ..
+            })) => Ok(count),
+            Ok(Ok(_)) => Err(CallError::Unexpected {
+                request: "await-change",
+            }),
+            Ok(Err(failure)) => Err(failure.into()),
+            Err(_) => Err(CallError::Lost),
+        }
+    }
+
     async fn ask(&self, request: Request) -> Result<Answer, CallError> {
         let slot = self.slots.acquire().await;
         let _slot = slot.map_err(|_| CallError::Lost)?;
+        let answered = self.send(request).await?;
+        match tokio::time::timeout(LATE, answered).await {
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(_)) => Err(CallError::Lost),
+            Err(_) => Err(CallError::Late(LATE)),
+        }
+    }
+
+    async fn send(&self, request: Request) -> Result<Answered, CallError> {
         if let Link::Away(why) = &*self.link.borrow() {
             return Err(CallError::Away(why.clone()));
         }
@@ -237,11 +271,7 @@ impl Targetd {
             .send(outgoing)
             .await
             .map_err(|_| CallError::Lost)?;
-        match tokio::time::timeout(LATE, answered).await {
-            Ok(Ok(result)) => Ok(result?),
-            Ok(Err(_)) => Err(CallError::Lost),
-            Err(_) => Err(CallError::Late(LATE)),
-        }
+        Ok(answered)
     }
 }
 

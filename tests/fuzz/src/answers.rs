@@ -4,9 +4,10 @@ use ashlar_codec::Limits;
 use ashlar_protocol::{
     Access, Capabilities, Check, Connection, ConnectionState, Disk, Event, EventKind, Extent,
     ExtentKind, Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets, IoCounters,
-    IscsiAccess, Job, JobResult, JobState, NvmeAccess, Operation, Page, Parent, Pool, PoolState,
-    PoolStatistics, Problem, ProblemCode, Progress, Provisioning, Snapshot, SnapshotState, System,
-    ThinDevice, Transport, Unadoptable, Usage, Volume, VolumeState, VolumeStatistics,
+    IscsiAccess, Job, JobResult, JobState, NvmeAccess, Operation, Page, Parent, Pool, PoolLevel,
+    PoolState, PoolStatistics, Problem, ProblemCode, Progress, Provisioning, Snapshot,
+    SnapshotState, System, ThinDevice, Transport, Unadoptable, Usage, Volume, VolumeState,
+    VolumeStatistics, Watermarks,
 };
 
 use crate::round_trip::round_trip;
@@ -192,6 +193,8 @@ fn pool() -> Pool {
         thick: 1 << 30,
         over_subscription: 2_000,
         reserved: 10,
+        level: PoolLevel::Warn,
+        watermarks: Watermarks::default(),
         volumes: 3,
         snapshots: 1,
         generation: 12,

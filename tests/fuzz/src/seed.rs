@@ -5,7 +5,7 @@ use ashlar_protocol::{
     GroupSource, GroupSpec, GroupUpdate, HostRotation, HostSecrets, HostSpec, Labels, MemberCopy,
     MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolGrowth, PoolSpec, PoolUpdate,
     Provisioning, Qos, RevertSpec, SnapshotSpec, SnapshotUpdate, TransferSpec, Transport,
-    VolumeSpec, VolumeUpdate,
+    VolumeSpec, VolumeUpdate, Watermarks,
 };
 use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
@@ -66,6 +66,7 @@ pub fn pool() -> PoolSpec {
         wipe: true,
         over_subscription: 0,
         reserved: 0,
+        watermarks: Watermarks::default(),
     }
 }
 
@@ -175,6 +176,7 @@ pub fn snapshot_update() -> SnapshotUpdate {
 /// A request to change a pool.
 pub fn pool_update() -> PoolUpdate {
     PoolUpdate {
+        watermarks: Some(Watermarks::default()),
         name: Some(word("slow")),
         over_subscription: Some(2_000),
         reserved: Some(10),

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use ashlar_ctl::{Change, Client};
 use ashlar_protocol::{
-    Connected, Connection, ConnectionSpec, HostSecrets, PoolSpec, Transport, VolumeSpec,
+    Connected, Connection, ConnectionSpec, HostSecrets, PoolSpec, Transport, VolumeSpec, Watermarks,
 };
 use ashlar_site::{Device, Initiator};
 use uuid::Uuid;
@@ -52,6 +52,7 @@ impl Lab {
             wipe: false,
             over_subscription: 0,
             reserved: 0,
+            watermarks: Watermarks::default(),
         };
         done(client.pool_create(pool, &spec).await?)?;
         let host = Uuid::new_v4();

@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use ashlar_ctl::{CallError, Change, Client};
 use ashlar_guest_tests::Guest;
 use ashlar_protocol::{
-    Connected, ConnectionSpec, HostSecrets, HostSpec, PoolSpec, Transport, VolumeSpec,
+    Connected, ConnectionSpec, HostSecrets, HostSpec, PoolSpec, Transport, VolumeSpec, Watermarks,
 };
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -91,6 +91,7 @@ async fn prepare(client: &Client) -> anyhow::Result<(Uuid, Uuid)> {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        watermarks: Watermarks::default(),
     };
     client
         .pool_create(pool, &spec)

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use ashlar_guest_tests::firmware::{await_entries, slots_started};
 use ashlar_image::Slot;
-use ashlar_protocol::{PoolSpec, PoolState};
+use ashlar_protocol::{PoolSpec, PoolState, Watermarks};
 use ashlar_site::{Options, Parts, Site, Start};
 use uuid::Uuid;
 
@@ -40,6 +40,7 @@ async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        watermarks: Watermarks::default(),
     };
     let made = site.client("admin")?.pool_create(pool, &spec).await?;
     made.done().context("the pool was only accepted")?;

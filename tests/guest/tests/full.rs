@@ -17,8 +17,9 @@ use ashlar_ctl::transfer::{
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
 use ashlar_protocol::{
     ExtendSpec, GroupSnapshotSpec, GroupSpec, GroupState, HealthStatus, JobState, Labels,
-    MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolGrowth, PoolSpec, PoolState,
-    ProblemCode, Provisioning, RevertSpec, SnapshotSpec, SnapshotState, Transport, VolumeSpec,
+    MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolGrowth, PoolLevel, PoolSpec,
+    PoolState, ProblemCode, Provisioning, RevertSpec, SnapshotSpec, SnapshotState, Transport,
+    VolumeSpec, Watermarks,
 };
 use ashlar_site::Device;
 use uuid::Uuid;
@@ -57,18 +58,16 @@ async fn a_full_pool_loses_nothing() -> anyhow::Result<()> {
     begin(&mut lab, &device, amount)?;
     full(&lab).await?;
 
-    // What takes no data is done; the host's writes wait meanwhile.
-    let snapshot = taken(&lab, volume).await?;
-    let clone = Uuid::new_v4();
-    let spec = VolumeSpec {
-        source: Some(Parent::Snapshot(snapshot)),
-        ..VolumeSpec::blank("clone".parse()?, lab.pool, capacity * MIB)
-    };
-    done(lab.client.volume_create(clone, &spec).await?)?;
-    let spec = ExtendSpec {
+    // Nothing new is taken, and what is there is changed; the host's writes wait meanwhile.
+    let larger = ExtendSpec {
         size: capacity * MIB,
     };
-    done(lab.client.volume_extend(volume, &spec).await?)?;
+    let refused = lab.client.volume_extend(volume, &larger).await.err();
+    let refused = refused.context("a volume was extended in a full pool")?;
+    let code = refused.problem().map(|problem| problem.code);
+    ensure!(code == Some(ProblemCode::NoSpace), "{refused}");
+    let shown = lab.client.pool_show(lab.pool).await?;
+    ensure!(shown.level == PoolLevel::Stop, "{shown:?}");
     let spec = RevertSpec {
         snapshot: before,
         interrupt: false,
@@ -84,6 +83,16 @@ async fn a_full_pool_loses_nothing() -> anyhow::Result<()> {
         "writes that had room in the end failed"
     );
     compare(&mut lab, &device, amount)?;
+
+    // With room again it takes what it has refused.
+    let snapshot = taken(&lab, volume).await?;
+    let clone = Uuid::new_v4();
+    let spec = VolumeSpec {
+        source: Some(Parent::Snapshot(snapshot)),
+        ..VolumeSpec::blank("clone".parse()?, lab.pool, capacity * MIB)
+    };
+    done(lab.client.volume_create(clone, &spec).await?)?;
+    done(lab.client.volume_extend(volume, &larger).await?)?;
 
     // No room to come, since the snapshot keeps what is written anew: the host is told in the
     // end, and what is there stays.
@@ -171,6 +180,7 @@ async fn work_in_a_full_pool_fails_and_leaves_it_in_order() -> anyhow::Result<()
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        watermarks: Watermarks::default(),
     };
     done(lab.client.pool_create(elsewhere, &other).await?)?;
     let large = file(&files.join("large"), 3 * ROOM)?;
@@ -296,15 +306,13 @@ async fn moved(lab: &Lab, moving: Uuid, elsewhere: Uuid, large: &Path) -> anyhow
     compare_content(lab, ObjectKind::Volume, moving, large).await
 }
 
-/// It takes no room, so it is taken, whatever becomes of what a host writes to a member. Then there is
-/// room for nothing, and what is in it stays.
+/// It takes no room, so it is taken, and stays what it is whatever becomes of what a host writes to a
+/// member. Then there is room for nothing, nor for another.
 async fn group_snapshot(lab: &mut Lab, filler: Uuid, filling: &Path) -> anyhow::Result<()> {
     println!("a group snapshot is taken");
     let written = lab.volume(4 * ROOM).await?;
     let connection = lab.connect(written, Transport::NvmeTcp).await?;
     let device = lab.attach(&connection)?;
-    begin(lab, &device, 3 * ROOM)?;
-    full(lab).await?;
     let group = Uuid::new_v4();
     let spec = GroupSpec {
         name: "both".parse()?,
@@ -326,6 +334,14 @@ async fn group_snapshot(lab: &mut Lab, filler: Uuid, filling: &Path) -> anyhow::
     };
     let taken = done(lab.client.group_snapshot_create(whole, &spec).await?)?;
     ensure!(taken.state == GroupState::Available, "{taken:?}");
+    begin(lab, &device, 3 * ROOM)?;
+    full(lab).await?;
+    let refused = lab
+        .client
+        .group_snapshot_create(Uuid::new_v4(), &again(&spec));
+    let refused = refused.await.err().context("another was taken")?;
+    let code = refused.problem().map(|problem| problem.code);
+    ensure!(code == Some(ProblemCode::NoSpace), "{refused}");
     ensure!(
         finished(lab)? != "0",
         "more was written than there is room for"
@@ -342,6 +358,15 @@ async fn group_snapshot(lab: &mut Lab, filler: Uuid, filling: &Path) -> anyhow::
     done(lab.client.group_snapshot_delete(whole).await?)?;
     done(lab.client.group_delete(group).await?)?;
     done(lab.client.volume_delete(written).await?)
+}
+
+/// The same with other ids.
+fn again(spec: &GroupSnapshotSpec) -> GroupSnapshotSpec {
+    let mut spec = spec.clone();
+    for one in &mut spec.snapshots {
+        one.snapshot = Uuid::new_v4();
+    }
+    spec
 }
 
 fn ran_out(outcome: Result<(), TransferError>) -> anyhow::Result<()> {

@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 use ashlar_ctl::Client;
 use ashlar_guest_tests::Guest;
 use ashlar_guest_tests::lab::{MIB, done};
-use ashlar_protocol::{Job, JobState, PoolSpec, VolumeSpec};
+use ashlar_protocol::{Job, JobState, PoolSpec, VolumeSpec, Watermarks};
 use ashlar_site::{Options, Parts, Site};
 use ashlar_tests::scenario::Request;
 use ashlar_tests::wire::Wire;
@@ -144,6 +144,7 @@ impl Store {
             wipe: false,
             over_subscription: 0,
             reserved: 0,
+            watermarks: Watermarks::default(),
         };
         done(client.pool_create(pool, &spec).await?)?;
         let spec = VolumeSpec::blank("volume".parse()?, pool, SIZE as u64 * MIB);

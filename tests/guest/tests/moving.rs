@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use ashlar_ctl::Change;
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
-use ashlar_protocol::{Job, MoveSpec, PoolSpec, ProblemCode, Transport};
+use ashlar_protocol::{Job, MoveSpec, PoolSpec, ProblemCode, Transport, Watermarks};
 use ashlar_site::Device;
 use uuid::Uuid;
 
@@ -117,6 +117,7 @@ async fn second_pool(lab: &Lab) -> anyhow::Result<Uuid> {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        watermarks: Watermarks::default(),
     };
     done(lab.client.pool_create(id, &spec).await?)?;
     Ok(id)

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
 use ashlar_protocol::{
     AdoptSpec, Connection, ExtendSpec, Labels, Parent, PoolSpec, Provisioning, RevertSpec,
-    SnapshotSpec, ThinDevice, Transport, VolumeSpec,
+    SnapshotSpec, ThinDevice, Transport, VolumeSpec, Watermarks,
 };
 use ashlar_site::Device;
 use uuid::Uuid;
@@ -201,6 +201,7 @@ async fn written_pool(lab: &mut Lab) -> anyhow::Result<Uuid> {
         wipe: true,
         over_subscription: 0,
         reserved: 0,
+        watermarks: Watermarks::default(),
     };
     done(lab.client.pool_create(id, &spec).await?)?;
     Ok(id)

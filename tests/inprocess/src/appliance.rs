@@ -14,7 +14,7 @@ use ashlar_agent::identity;
 use ashlar_ctl::client::HttpVersion;
 use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{Client, Endpoint, Identity};
-use ashlar_protocol::{PoolSpec, Role, VolumeSpec};
+use ashlar_protocol::{PoolSpec, Role, VolumeSpec, Watermarks};
 use ashlar_targetd::server::Server as Targetd;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -206,6 +206,7 @@ pub fn pool() -> PoolSpec {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        watermarks: Watermarks::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ashlar_ctl::Client;
-use ashlar_protocol::PoolSpec;
+use ashlar_protocol::{PoolSpec, Watermarks};
 use ashlar_site::{Options, Site};
 use uuid::Uuid;
 
@@ -70,6 +70,7 @@ async fn make_pool(client: &Client, id: Uuid) -> anyhow::Result<()> {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        watermarks: Watermarks::default(),
     };
     client
         .pool_create(id, &spec)

@@ -10,7 +10,7 @@ use ashlar_ctl::{Change, Client};
 use ashlar_protocol::{
     ChapCredentials, Connected, Connection, ConnectionSpec, ExtendSpec, HostCreated, HostSecrets,
     HostSpec, IscsiAccess, Labels, Parent, PoolSpec, RevertSpec, SnapshotSpec, Transport,
-    VolumeSpec,
+    VolumeSpec, Watermarks,
 };
 use ashlar_site::{Device, Initiator, Options, Site, Start};
 use tokio::runtime::Runtime;
@@ -144,6 +144,7 @@ impl Demo {
             wipe: false,
             over_subscription: 0,
             reserved: 0,
+            watermarks: Watermarks::default(),
         };
         let pool = self.wait(self.client.pool_create(id, &spec))?;
         tell(&format!(

@@ -1,6 +1,6 @@
 //! `ashlarctl pool …`
 
-use ashlar_protocol::{DiskId, Name, Pool, PoolGrowth, PoolSpec, PoolUpdate};
+use ashlar_protocol::{DiskId, Name, Pool, PoolGrowth, PoolSpec, PoolUpdate, Watermarks};
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ pub enum Verb {
         #[command(flatten)]
         promises: Promises,
     },
-    /// Rename a pool, or change what it may be promised
+    /// Rename a pool, or change what it may be promised and how full it may get
     Update {
         /// Its id or name
         pool: String,
@@ -84,7 +84,7 @@ pub enum Verb {
     },
 }
 
-/// What a pool may be promised.
+/// What a pool may be promised, and how full it may get.
 #[derive(Debug, Args)]
 pub struct Promises {
     /// How much thin volumes may be promised together, from 100 on; 0 for any amount
@@ -93,6 +93,22 @@ pub struct Promises {
     /// How much of its capacity no volume is promised
     #[arg(long, value_name = "PERCENT")]
     reserved: Option<u32>,
+    /// How full it is when it warns, is told to be critical, and takes nothing new
+    #[arg(long, value_name = "PERCENT,PERCENT,PERCENT", value_parser = watermarks)]
+    watermarks: Option<Watermarks>,
+}
+
+/// Three percents, as `75,90,97`.
+fn watermarks(text: &str) -> Result<Watermarks, String> {
+    let percents: Result<Vec<u32>, _> = text.split(',').map(str::parse).collect();
+    match percents.as_deref() {
+        Ok(&[warn, critical, stop]) => Ok(Watermarks {
+            warn,
+            critical,
+            stop,
+        }),
+        Ok(_) | Err(_) => Err("three percents, as 75,90,97".to_owned()),
+    }
 }
 
 pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
@@ -116,6 +132,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 wipe,
                 over_subscription: promises.over_subscription.unwrap_or(0),
                 reserved: promises.reserved.unwrap_or(0),
+                watermarks: promises.watermarks.unwrap_or_default(),
             };
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_create(id, &spec), shown).await
@@ -130,6 +147,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 name,
                 over_subscription: promises.over_subscription,
                 reserved: promises.reserved,
+                watermarks: promises.watermarks,
             };
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_update(id, &spec), shown).await
@@ -197,6 +215,15 @@ impl Named for Pool {
     }
 }
 
+fn percents(marks: &Watermarks) -> String {
+    let Watermarks {
+        warn,
+        critical,
+        stop,
+    } = marks;
+    format!("warn {warn} %, critical {critical} %, stop {stop} %")
+}
+
 fn over_subscription(percent: u32) -> String {
     match percent {
         0 => "any".to_owned(),
@@ -209,6 +236,7 @@ impl Facts for Pool {
         "id",
         "name",
         "state",
+        "level",
         "capacity",
         "used",
         "provisioned",
@@ -230,6 +258,8 @@ impl Facts for Pool {
                 over_subscription(self.over_subscription),
             ),
             ("reserved", format!("{} %", self.reserved)),
+            ("level", word(&self.level)),
+            ("watermarks", percents(&self.watermarks)),
             ("volumes", self.volumes.to_string()),
             ("snapshots", self.snapshots.to_string()),
             ("metadata", human(self.metadata_size)),

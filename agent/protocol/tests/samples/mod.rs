@@ -289,6 +289,7 @@ fn pools() -> Vec<Sample> {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        watermarks: Watermarks::default(),
     };
     let full = PoolSpec {
         block_size: Some(65_536),
@@ -296,6 +297,11 @@ fn pools() -> Vec<Sample> {
         wipe: true,
         over_subscription: 2_000,
         reserved: 99,
+        watermarks: Watermarks {
+            warn: 1,
+            critical: 50,
+            stop: 100,
+        },
         ..least.clone()
     };
     let pool = |state, used: Option<u64>| Pool {
@@ -312,6 +318,8 @@ fn pools() -> Vec<Sample> {
         thick: 1 << 30,
         over_subscription: 100,
         reserved: 5,
+        level: PoolLevel::Critical,
+        watermarks: Watermarks::default(),
         volumes: 3,
         snapshots: 1,
         generation: 7,
@@ -331,6 +339,7 @@ fn pools() -> Vec<Sample> {
         name: Some(name("slow")),
         over_subscription: Some(0),
         reserved: Some(10),
+        watermarks: Some(Watermarks::default()),
     };
     let statistics = |io| PoolStatistics {
         id: id(2),

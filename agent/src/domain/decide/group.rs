@@ -9,7 +9,7 @@ use ashlar_protocol::{
 };
 use uuid::Uuid;
 
-use super::room::check_rooms;
+use super::room::{check_fill, check_rooms};
 use super::thin::{self, Source, ThinIds};
 use super::volume::{self, check_id, check_present};
 use super::{Facts, Verdict, busy, check_online, missing, refuse, taken};
@@ -146,6 +146,7 @@ fn copies(
     for member in members {
         let volume = copies.remove(&member.id).unwrap_or_default();
         let new = Unit::Volume(volume).object();
+        check_fill(intent, new, member.pool, facts)?;
         check_online(new, member.pool, facts)?;
         let thin_id = thin_ids.next(new, member.pool)?;
         let record = VolumeRecord {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::connection::check_unconnected;
 use super::data::check_idle;
 use super::group::{check_cover, check_once};
-use super::room::check_rooms;
+use super::room::{check_fill, check_rooms};
 use super::thin::ThinIds;
 use super::volume::check_present;
 use super::{
@@ -111,6 +111,7 @@ fn members(
         check_present(one.volume, entry)?;
         check_idle(intent, Unit::Volume(one.volume).object())?;
         let volume = &entry.record;
+        check_fill(intent, new, volume.pool, facts)?;
         check_online(new, volume.pool, facts)?;
         let record = SnapshotRecord {
             name: spec.name.clone(),

@@ -53,6 +53,8 @@ pub struct Facts<'a> {
     pub disks: &'a [DiskReport],
     /// How full the pool is that is to grow, where that is known.
     pub usage: Option<PoolUsage>,
+    /// How full a pool was when it was last looked at, if it was.
+    pub seen: &'a dyn Fn(Uuid) -> Option<PoolUsage>,
     /// Where what the thin device maps that is to be adopted ends, in bytes, or why that is not
     /// known; absent when nobody looked.
     pub thin_end: Option<&'a Result<u64, Problem>>,
@@ -103,14 +105,14 @@ pub fn decide(
         Command::VolumeCreate { id, spec } => volume::create(intent, *id, spec, generation, facts),
         Command::VolumeAdopt { id, spec } => adopt::adopt(intent, *id, spec, generation, facts),
         Command::VolumeRelease { id } => adopt::release(intent, *id, generation),
-        Command::VolumeExtend { id, spec } => volume::extend(intent, *id, spec, generation),
+        Command::VolumeExtend { id, spec } => volume::extend(intent, *id, spec, generation, facts),
         Command::VolumeRevert { id, spec } => {
             snapshot::revert(intent, *id, spec, generation, facts)
         }
         Command::VolumeTransfer { id, spec } => transfer::volume(intent, *id, spec, generation),
         Command::PoolGrow { id, spec } => pool::grow(intent, *id, spec, generation, facts),
         Command::PoolDelete { id, force } => pool::delete(intent, *id, *force, generation),
-        Command::PoolUpdate { id, spec } => update::pool(intent, *id, spec, generation),
+        Command::PoolUpdate { id, spec } => update::pool(intent, *id, spec, generation, facts),
         Command::VolumeUpdate { id, spec } => update::volume(intent, *id, spec, generation, facts),
         Command::VolumeDelete { id } => volume::delete(intent, *id, None, generation),
         Command::VolumeClear { id, clearing } => {

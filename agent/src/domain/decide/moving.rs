@@ -17,7 +17,7 @@ use ashlar_targetd_protocol::{ThinId, ThinRef};
 use uuid::Uuid;
 
 use super::data::{check_bandwidth, check_idle};
-use super::room::{Promise, check_room};
+use super::room::{Promise, check_fill, check_room};
 use super::thin::{another_thin, check_counted, next_thin};
 use super::volume::{check_present, find};
 use super::{Facts, busy, check_online, check_unneeded, kernel_away, refuse};
@@ -52,6 +52,7 @@ pub fn begin(
         size: volume.size,
     };
     check_room(intent, object, &promise)?;
+    check_fill(intent, object, spec.pool, facts)?;
     for pool in [volume.pool, spec.pool] {
         check_online(object, pool, facts)?;
     }

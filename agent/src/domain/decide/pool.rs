@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use ashlar_protocol::{ObjectKind, ObjectRef, PoolGrowth, PoolSpec, Problem, ProblemCode};
+use ashlar_protocol::{
+    ObjectKind, ObjectRef, PoolGrowth, PoolLevel, PoolSpec, Problem, ProblemCode, Watermarks,
+};
 use ashlar_targetd_protocol::{DiskId, DiskReport, PoolUsage};
 use uuid::Uuid;
 
 use super::{Facts, Verdict, busy, check_online, kernel_away, missing, refuse, taken};
 use crate::domain::change::Edit;
+use crate::domain::fill::{level_within, low_water};
 use crate::domain::intent::Intent;
 use crate::domain::record::{
-    Destruction, Growing, PoolPhase, PoolRecord, Record, ThinCounter, Unit,
+    Destruction, Growing, PoolPhase, PoolRecord, Record, ThinCounter, Told, Unit,
 };
 
 /// Most disks in a pool.
@@ -70,6 +73,7 @@ pub(super) fn create(
     check_size(object, &BLOCK_SIZES, spec.block_size)?;
     check_size(object, &METADATA_SIZES, spec.metadata_size)?;
     check_promises(object, spec)?;
+    check_watermarks(object, &spec.watermarks)?;
     if !facts.kernel {
         return Err(kernel_away(object));
     }
@@ -174,9 +178,12 @@ fn grown(
         );
         return Err(refuse(ProblemCode::NoSpace, object, detail));
     }
+    let level = usage.map_or(there.told.data.level, |usage| {
+        level_within(there, &usage, blocks)
+    });
     let mut record = PoolRecord {
         metadata_size,
-        low_water_blocks: low_water(blocks),
+        low_water_blocks: low_water(&there.spec.watermarks, level, blocks),
         generation,
         metadata_rooms: rooms,
         growth: Some(Growing {
@@ -295,6 +302,22 @@ pub(super) fn check_promises(object: ObjectRef, spec: &PoolSpec) -> Result<(), P
     } else {
         return Ok(());
     };
+    Err(refuse(ProblemCode::OutOfRange, object, detail))
+}
+
+/// A later watermark is no lower than one before, or else it would never be told.
+pub(super) fn check_watermarks(object: ObjectRef, marks: &Watermarks) -> Result<(), Problem> {
+    let Watermarks {
+        warn,
+        critical,
+        stop,
+    } = *marks;
+    if 1 <= warn && warn <= critical && critical <= stop && stop <= 100 {
+        return Ok(());
+    }
+    let detail = format!(
+        "watermarks {warn}, {critical} and {stop} are not percents from 1 to 100 in their order"
+    );
     Err(refuse(ProblemCode::OutOfRange, object, detail))
 }
 
@@ -443,19 +466,15 @@ fn lay_out(
         spec: spec.clone(),
         block_size,
         metadata_size,
-        low_water_blocks: low_water(data_blocks),
+        low_water_blocks: low_water(&spec.watermarks, PoolLevel::Ok, data_blocks),
         phase: PoolPhase::Creating,
         capacity: None,
         generation,
         metadata_rooms: Vec::new(),
         growth: None,
         made_on: None,
+        told: Told::default(),
     })
-}
-
-/// A twentieth.
-fn low_water(data_blocks: u64) -> u64 {
-    (data_blocks / 20).max(1)
 }
 
 /// Enough to map every block, at most a tenth of the disks, and something for each volume.

@@ -9,12 +9,45 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode, Provisioning};
+use ashlar_protocol::{ObjectKind, ObjectRef, PoolLevel, Problem, ProblemCode, Provisioning};
 use uuid::Uuid;
 
-use super::{busy, missing, refuse};
+use super::{Facts, busy, missing, refuse};
+use crate::domain::fill;
 use crate::domain::intent::{Intent, PoolEntry};
-use crate::domain::record::PoolPhase;
+use crate::domain::record::{PoolPhase, PoolRecord};
+
+/// Nothing new is made in a pool past its last watermark, and nothing extended, so that what room
+/// is left is there for who writes to what it has. Judged by what was seen of it last, so that
+/// nobody has to look.
+pub(super) fn check_fill(
+    intent: &Intent,
+    object: ObjectRef,
+    pool: Uuid,
+    facts: &Facts<'_>,
+) -> Result<(), Problem> {
+    let Some(entry) = intent.pool(pool) else {
+        return Err(missing(ObjectKind::Pool, pool));
+    };
+    let PoolRecord { spec, told, .. } = &entry.record;
+    let (level, percents) = match (facts.seen)(pool) {
+        Some(usage) => {
+            let now = told.filled(&spec.watermarks, &usage);
+            (now.level(), fill::percents(&usage))
+        }
+        None => (told.level(), told.percents()),
+    };
+    match level {
+        PoolLevel::Ok | PoolLevel::Warn | PoolLevel::Critical => Ok(()),
+        PoolLevel::Stop => {
+            let detail = format!(
+                "pool {pool} takes nothing new from {} % on: {percents}",
+                spec.watermarks.stop
+            );
+            Err(refuse(ProblemCode::NoSpace, object, detail))
+        }
+    }
+}
 
 /// What is to be promised in addition.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use ashlar_protocol::{Labels, Name, ObjectRef, Problem, Provisioning};
 use uuid::Uuid;
 
-use super::room::{Promise, check_room};
+use super::room::{Promise, check_fill, check_room};
 use super::{Facts, check_online, kernel_away, taken, thin, volume};
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
@@ -53,6 +53,7 @@ pub fn create(
         size,
     };
     check_room(intent, object, &promise)?;
+    check_fill(intent, object, pool, facts)?;
     check_online(object, pool, facts)?;
     if !facts.kernel {
         return Err(kernel_away(object));

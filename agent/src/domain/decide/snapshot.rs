@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::connection::check_unconnected;
 use super::data::check_idle;
-use super::room::{Promise, check_room};
+use super::room::{Promise, check_fill, check_room};
 use super::thin::next_thin;
 use super::volume::{self, check_present};
 use super::{
@@ -49,6 +49,7 @@ pub(super) fn create(
         };
         check_room(intent, object, &promise)?;
     }
+    check_fill(intent, object, volume.pool, facts)?;
     let (thin_id, counter) = next_thin(intent, object, volume.pool, facts)?;
     let record = SnapshotRecord {
         name: spec.name.clone(),

@@ -22,6 +22,7 @@ mod scratch;
 mod snapshots;
 mod transfer;
 mod update;
+mod watermarks;
 
 fn refused(world: &mut World, command: Command) -> Problem {
     let before = world.intent.clone();
@@ -195,10 +196,10 @@ fn metadata_is_sized_for_the_disks_when_nobody_says() {
     assert_eq!(record.metadata_size, 64 * MIB);
     assert_eq!(record.block_size, DEFAULT_BLOCK_SIZE);
     assert_eq!(record.phase, PoolPhase::Creating);
-    // A twentieth of the blocks.
+    // A quarter of the blocks.
     assert_eq!(
         record.low_water_blocks,
-        ((2 << 30) - 8 * MIB - 64 * MIB) / DEFAULT_BLOCK_SIZE / 20
+        ((2 << 30) - 8 * MIB - 64 * MIB) / DEFAULT_BLOCK_SIZE / 4
     );
 }
 

@@ -12,10 +12,10 @@ use super::volume::{check_present, find};
 use super::{Facts, Verdict, check_taken, group_snapshot, pool, refuse, snapshot};
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
-use crate::domain::qos;
 use crate::domain::record::{
     GroupSnapshotRecord, PoolRecord, Record, SnapshotRecord, Unit, VolumeRecord,
 };
+use crate::domain::{fill, qos};
 
 pub(super) fn volume(
     intent: &Intent,
@@ -154,6 +154,7 @@ pub(super) fn pool(
     id: Uuid,
     spec: &PoolUpdate,
     generation: u64,
+    facts: &Facts<'_>,
 ) -> Result<Verdict, Problem> {
     let there = pool::find_present(intent, id)?;
     let mut wanted = there.spec.clone();
@@ -166,17 +167,31 @@ pub(super) fn pool(
     if let Some(percent) = spec.reserved {
         wanted.reserved = percent;
     }
-    pool::check_promises(Unit::Pool(id).object(), &wanted)?;
+    if let Some(watermarks) = spec.watermarks {
+        wanted.watermarks = watermarks;
+    }
+    let object = Unit::Pool(id).object();
+    pool::check_promises(object, &wanted)?;
+    pool::check_watermarks(object, &wanted.watermarks)?;
     if wanted == there.spec {
         return Ok(Verdict::Already(None));
     }
     // What it grew from is forgotten by an attempt of this generation or a later one.
     let unit = there.growth.map(|_| Unit::Pool(id));
-    let record = PoolRecord {
+    let marks = wanted.watermarks;
+    let mut record = PoolRecord {
         spec: wanted,
         generation,
         ..there.clone()
     };
+    let seen = (facts.seen)(id).filter(|_| marks != there.spec.watermarks);
+    let mark = seen.and_then(|usage| {
+        record.told = there.told.anew(&marks, &usage);
+        fill::other_mark(&record, &record.told, &usage)
+    });
+    record.low_water_blocks = mark.unwrap_or(record.low_water_blocks);
+    // The kernel tells of the next level only once it has the mark for it.
+    let unit = unit.or(mark.map(|_| Unit::Pool(id)));
     let edits = vec![Edit::put(Record::Pool(id, record))];
     Ok(Verdict::Changed(edits, unit))
 }

@@ -7,7 +7,7 @@ use ashlar_protocol::{Clear, ExtendSpec, ObjectKind, ObjectRef, Problem, Problem
 use uuid::Uuid;
 
 use super::data::{check_bandwidth, check_idle};
-use super::room::{Promise, check_room};
+use super::room::{Promise, check_fill, check_room};
 use super::thin::{self, Source};
 use super::update::checked_qos;
 use super::{
@@ -44,6 +44,7 @@ pub(super) fn create(
         size,
     };
     check_room(intent, object, &promise)?;
+    check_fill(intent, object, spec.pool, facts)?;
     check_online(object, spec.pool, facts)?;
     let qos = checked_qos(object, spec.qos, facts)?;
     let (thin_id, counter) = thin::next_thin(intent, object, spec.pool, facts)?;
@@ -132,6 +133,7 @@ pub(super) fn extend(
     id: Uuid,
     spec: &ExtendSpec,
     generation: u64,
+    facts: &Facts<'_>,
 ) -> Result<Verdict, Problem> {
     let object = ObjectRef {
         kind: ObjectKind::Volume,
@@ -162,6 +164,7 @@ pub(super) fn extend(
         size,
     };
     check_room(intent, object, &promise)?;
+    check_fill(intent, object, entry.record.pool, facts)?;
     let mut record = VolumeRecord {
         size,
         generation,

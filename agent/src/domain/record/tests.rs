@@ -1,7 +1,7 @@
 //! `golden/v1` holds a key and a value of each kind in hexadecimal. What a released version
 //! wrote must be read for ever; when one of these fails, the schema changed.
 
-use ashlar_protocol::{DhGroup, DhHash, ObjectKind, ProblemCode, Volume, VolumeState};
+use ashlar_protocol::{DhGroup, DhHash, ObjectKind, ProblemCode, Volume, VolumeState, Watermarks};
 
 use super::stored::Versioned;
 use super::*;
@@ -98,6 +98,7 @@ fn samples() -> Vec<(Record, &'static str)> {
             wipe: true,
             over_subscription: 0,
             reserved: 0,
+            watermarks: Watermarks::default(),
         },
         block_size: 64 << 10,
         metadata_size: 64 << 20,
@@ -108,6 +109,7 @@ fn samples() -> Vec<(Record, &'static str)> {
         metadata_rooms: Vec::new(),
         growth: None,
         made_on: None,
+        told: Told::default(),
     };
     let mut larger = pool.clone();
     larger.spec.disks.push("serial-DISK1".parse().unwrap());
@@ -129,6 +131,19 @@ fn samples() -> Vec<(Record, &'static str)> {
     let mut promised = pool.clone();
     promised.spec.over_subscription = 2_000;
     promised.spec.reserved = 10;
+    let mut filling = pool.clone();
+    filling.spec.watermarks.warn = 50;
+    filling.told = Told {
+        state: Standing::Degraded,
+        data: Filled {
+            level: PoolLevel::Stop,
+            percent: 97,
+        },
+        metadata: Filled {
+            level: PoolLevel::Warn,
+            percent: 51,
+        },
+    };
     let host = HostRecord {
         name: "db 1".parse().unwrap(),
         iqn: Some(iqn),
@@ -371,6 +386,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Pool(id(4), deleting),
             include_str!("../golden/v1/pool-deleting.hex"),
+        ),
+        (
+            Record::Pool(id(5), filling),
+            include_str!("../golden/v1/pool-filling.hex"),
         ),
         (
             Record::ThinCounter(id(1), ThinCounter { next: 10 }),

@@ -13,4 +13,5 @@ mod moving;
 mod rig;
 mod scratch;
 mod snapshots;
+mod watching;
 mod work;

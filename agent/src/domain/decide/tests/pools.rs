@@ -27,8 +27,8 @@ fn a_pool_grows_by_disks_and_is_then_found_so() {
     assert_eq!(names(world), ["serial-DISK0", "serial-DISK1"]);
     assert_eq!(there.metadata_rooms, [64 * MIB, 0]);
     assert_eq!(there.metadata_size, before.metadata_size);
-    // A twentieth of 900 MiB and of all but 4 of 1024.
-    assert_eq!(there.low_water_blocks, (900 + 1020) * 16 / 20);
+    // A quarter of 900 MiB and of all but 4 of 1024.
+    assert_eq!(there.low_water_blocks, (900 + 1020) * 16 / 4);
     let growing = Growing {
         disks: 1,
         metadata_size: before.metadata_size,

@@ -56,9 +56,9 @@ fn provisioned(id: Uuid, provisioning: Provisioning) -> Command {
 
 fn promises(over_subscription: Option<u32>, reserved: Option<u32>) -> Command {
     let spec = PoolUpdate {
-        name: None,
         over_subscription,
         reserved,
+        ..PoolUpdate::default()
     };
     Command::PoolUpdate { id: POOL, spec }
 }

@@ -1,0 +1,193 @@
+//! Watching: what becomes of pools by themselves.
+//!
+//! ```text
+//! kernel ──► targetd: counts ──► AwaitChange ──┐
+//! targetd is back, a pool could not be had ────┴─► look at each pool ──► store thread: told, mark
+//! ```
+//!
+//! Nothing is asked again and again. What comes while a pool is looked at makes it be looked at
+//! once more, however much it is. What was seen last stays in memory, where whoever decides finds
+//! it; what was told of it is on record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use ashlar_protocol::PoolLevel;
+use ashlar_targetd_protocol::{PoolReport, PoolUsage, Request, Response};
+use tokio::sync::{Notify, RwLock, watch};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::Engine;
+use super::desk::StoreDesk;
+use crate::domain::{Intent, watch as rules};
+use crate::reconcile::Ledger;
+use crate::targetd::{Link, Targetd};
+
+/// Pools looked at at once. A part of the calls that targetd takes, so that looking leaves
+/// room for doing.
+pub(super) const LOOKS: usize = 16;
+
+/// What pools looked like last.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    reports: Mutex<BTreeMap<Uuid, PoolReport>>,
+}
+
+impl Seen {
+    /// How full a pool was, if it was ever seen and was there.
+    pub(super) fn usage(&self, pool: Uuid) -> Option<PoolUsage> {
+        self.lock().get(&pool)?.usage
+    }
+
+    pub(super) fn note(&self, report: PoolReport) {
+        self.lock().insert(report.id, report);
+    }
+
+    fn keep(&self, pools: &BTreeSet<Uuid>) {
+        self.lock().retain(|pool, _| pools.contains(pool));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, PoolReport>> {
+        self.reports.lock().expect("no holder of this lock panics")
+    }
+}
+
+/// What the watcher needs of the engine.
+#[derive(Clone)]
+pub(super) struct Watcher {
+    pub(super) intent: Arc<RwLock<Intent>>,
+    pub(super) ledger: Arc<Ledger>,
+    pub(super) targetd: Targetd,
+    pub(super) desk: StoreDesk,
+    pub(super) seen: Arc<Seen>,
+}
+
+impl Watcher {
+    /// Starts to watch, until the engine stops.
+    pub(super) fn start(self, stopped: &watch::Receiver<bool>) {
+        let mut stopped = stopped.clone();
+        tokio::spawn(async move {
+            // Nothing of it is needed any more: the next start looks at everything.
+            tokio::select! {
+                () = listen(&self.targetd, self.ledger.news()) => {}
+                () = self.look() => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+        });
+    }
+
+    /// Looks at all pools whenever there are news.
+    async fn look(&self) {
+        let (mut looks, mut due, mut under) = (JoinSet::new(), BTreeSet::new(), BTreeSet::new());
+        loop {
+            while let Some(pool) = due.difference(&under).next().copied()
+                && looks.len() < LOOKS
+            {
+                due.remove(&pool);
+                under.insert(pool);
+                let watcher = self.clone();
+                looks.spawn(async move {
+                    watcher.look_at(pool).await;
+                    pool
+                });
+            }
+            // Cancel-safe: a notification that comes in between is kept by the Notify, and a look
+            // that has ended by the JoinSet.
+            tokio::select! {
+                () = self.ledger.news().notified() => due.extend(self.pools().await),
+                Some(looked) = looks.join_next() => match looked {
+                    Ok(pool) => drop(under.remove(&pool)),
+                    Err(error) => tracing::error!(%error, "a look at a pool did not end well"),
+                },
+            }
+        }
+    }
+
+    async fn pools(&self) -> BTreeSet<Uuid> {
+        let intent = self.intent.read().await;
+        let pools: BTreeSet<Uuid> = intent.pools().keys().copied().collect();
+        self.seen.keep(&pools);
+        pools
+    }
+
+    /// Takes over what was seen of a pool, whoever looked. The store thread is only asked when it
+    /// is news.
+    pub(super) async fn saw(&self, report: &PoolReport) {
+        self.seen.note(report.clone());
+        let news = {
+            let intent = self.intent.read().await;
+            let tried = self.ledger.tried_pool(report.id);
+            rules::seen(&intent, report.id, report, tried)
+        };
+        if !news.edits.is_empty() {
+            self.desk.saw(report.clone()).await;
+        }
+    }
+
+    /// That nobody can be asked is no news of a pool.
+    async fn look_at(&self, id: Uuid) {
+        match self.targetd.call(Request::ObservePool { id }).await {
+            Ok(Response::Pool(report)) => self.saw(&report).await,
+            Ok(_) => {
+                tracing::error!(pool = %id, "targetd answered observe-pool with something else")
+            }
+            Err(error) => tracing::debug!(pool = %id, %error, "a pool was not looked at"),
+        }
+    }
+}
+
+impl Engine {
+    /// Looks once more at the pools that take nothing new; whether there are any.
+    pub(super) async fn look_for_room(&self) -> bool {
+        let full: Vec<Uuid> = {
+            let intent = self.shared.intent.read().await;
+            let pools = intent.pools().iter();
+            let full = pools.filter(|(_, pool)| pool.record.told.level() == PoolLevel::Stop);
+            full.map(|(id, _)| *id).collect()
+        };
+        for pool in &full {
+            // What it has come to is noted.
+            self.look_at_pool(*pool).await;
+        }
+        !full.is_empty()
+    }
+}
+
+/// Passes on what targetd is told, and that it is there.
+async fn listen(targetd: &Targetd, news: &Notify) {
+    let mut link = targetd.link();
+    loop {
+        let epoch = match link.wait_for(|link| matches!(link, Link::Up(_))).await {
+            Ok(up) => epoch(&up),
+            // Nobody keeps the stream any more.
+            Err(_) => return,
+        };
+        let mut seen = 0;
+        let error = loop {
+            match targetd.changed(seen).await {
+                Ok(count) => {
+                    seen = count;
+                    news.notify_one();
+                }
+                Err(error) => break error,
+            }
+        };
+        tracing::debug!(%error, "not told of changes for now");
+        // With the next stream all begins anew.
+        if link
+            .wait_for(|now| self::epoch(now) != epoch)
+            .await
+            .is_err()
+        {
+            return;
+        }
+    }
+}
+
+fn epoch(link: &Link) -> Option<u64> {
+    match link {
+        Link::Up(greeting) => Some(greeting.epoch),
+        Link::Away(_) => None,
+    }
+}
