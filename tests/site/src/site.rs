@@ -35,6 +35,8 @@ pub struct Options {
     /// Whether the data disks come before the system's, so that the first of them is `/dev/vda`.
     /// Not with [`Start::Firmware`], which boots from the first disk.
     pub data_disks_first: bool,
+    /// Whether the data disks can be pulled while the appliance runs.
+    pub slots: bool,
     /// Further words for the kernel's command line. [`Start::Firmware`] takes none.
     pub cmdline: String,
 }
@@ -61,6 +63,7 @@ impl Default for Options {
             processors: 2,
             payload: None,
             data_disks_first: false,
+            slots: false,
             cmdline: String::new(),
         }
     }
@@ -439,7 +442,10 @@ impl Builder<'_> {
     fn appliance_disks(&self) -> Vec<Disk> {
         let data = self.images.data.iter().enumerate();
         let mut disks: Vec<_> = data
-            .map(|(number, image)| disk(image.clone(), &format!("DISK{number}"), false))
+            .map(|(number, image)| Disk {
+                slot: self.options.slots,
+                ..disk(image.clone(), &format!("DISK{number}"), false)
+            })
             .collect();
         let place = match self.options.data_disks_first {
             true => disks.len(),
@@ -482,5 +488,6 @@ fn disk(image: PathBuf, serial: &str, volatile: bool) -> Disk {
         image,
         serial: serial.to_owned(),
         volatile,
+        slot: false,
     }
 }

@@ -1,5 +1,6 @@
 //! One QEMU process.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -67,6 +68,8 @@ pub struct Disk {
     pub serial: String,
     /// Whether writes are thrown away when the machine ends.
     pub volatile: bool,
+    /// Whether it can be [pulled](Machine::pull) while the machine runs.
+    pub slot: bool,
 }
 
 /// A forwarded port.
@@ -95,6 +98,10 @@ pub struct Machine {
     shell: Option<Shell>,
     /// Whether it is on its way from power to its shell.
     starts: bool,
+    /// Disks that are pulled, by their serial numbers.
+    pulled: BTreeSet<String>,
+    /// How many were plugged in, for names of their own.
+    plugged: u32,
 }
 
 /// How long a guest may take from power to its shell: an emulated one on a busy host needs most.
@@ -136,6 +143,8 @@ impl Machine {
             qemu: None,
             shell: None,
             starts: false,
+            pulled: BTreeSet::new(),
+            plugged: 0,
         })
     }
 
@@ -147,6 +156,37 @@ impl Machine {
         Monitor::open(&self.monitor_socket())
             .and_then(|mut monitor| monitor.save(memory))
             .with_context(|| format!("saving {name}"))
+    }
+
+    /// Pulls a disk out of its slot, whoever uses it; waits until the guest has let go of it.
+    pub fn pull(&mut self, serial: &str) -> anyhow::Result<()> {
+        self.slot(serial)?;
+        let name = &self.settings.name;
+        Monitor::open(&self.monitor_socket())
+            .and_then(|mut monitor| monitor.unplug(serial))
+            .with_context(|| format!("pulling {serial} from {name}"))?;
+        self.pulled.insert(serial.to_owned());
+        Ok(())
+    }
+
+    /// Plugs a disk in again that was pulled.
+    pub fn plug(&mut self, serial: &str) -> anyhow::Result<()> {
+        let (slot, image) = self.slot(serial)?;
+        self.plugged += 1;
+        let node = format!("plugged{}", self.plugged);
+        Monitor::open(&self.monitor_socket())
+            .and_then(|mut monitor| monitor.plug(serial, &image, &node, &slot))
+            .with_context(|| format!("plugging {serial} into {}", self.settings.name))?;
+        self.pulled.remove(serial);
+        Ok(())
+    }
+
+    /// The slot of a disk, and its image.
+    fn slot(&self, serial: &str) -> anyhow::Result<(String, PathBuf)> {
+        let mut disks = self.settings.disks.iter().enumerate();
+        let found = disks.find(|(_, disk)| disk.serial == serial && disk.slot);
+        let (index, disk) = found.with_context(|| format!("{serial} is in no slot"))?;
+        Ok((slot(index), disk.image.clone()))
     }
 
     /// No time has passed in the guest since it was saved.
@@ -375,6 +415,16 @@ impl Machine {
             }
         }
         for (index, disk) in settings.disks.iter().enumerate() {
+            let mut place = String::new();
+            if disk.slot {
+                let (slot, chassis) = (slot(index), index + 1);
+                add(&["-device"]);
+                add(&[&format!("pcie-root-port,id={slot},chassis={chassis}")]);
+                place = format!(",bus={slot},id={}", disk.serial);
+            }
+            if self.pulled.contains(&disk.serial) {
+                continue;
+            }
             let snapshot = if disk.volatile { ",snapshot=on" } else { "" };
             add(&["-drive"]);
             add(&[&format!(
@@ -383,7 +433,10 @@ impl Machine {
             )]);
             add(&[
                 "-device",
-                &format!("virtio-blk-pci,drive=disk{index},serial={}", disk.serial),
+                &format!(
+                    "virtio-blk-pci,drive=disk{index},serial={}{place}",
+                    disk.serial
+                ),
             ]);
         }
         let forwards: String = settings
@@ -404,6 +457,11 @@ impl Machine {
         arguments.extend(settings.extra.iter().cloned());
         arguments
     }
+}
+
+/// The name of a disk's slot.
+fn slot(index: usize) -> String {
+    format!("slot{index}")
 }
 
 fn card(network: &str, address: u8) -> String {

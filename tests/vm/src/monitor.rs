@@ -81,6 +81,32 @@ impl Monitor {
         }
     }
 
+    /// Takes a device away and waits until the guest has let go of it.
+    pub fn unplug(&mut self, id: &str) -> anyhow::Result<()> {
+        self.call("device_del", json!({ "id": id }))?;
+        loop {
+            let event = self.event()?;
+            match event["event"].as_str() {
+                Some("DEVICE_DELETED") if event["data"]["device"] == id => return Ok(()),
+                Some("DEVICE_UNPLUG_GUEST_ERROR") => bail!("the guest keeps it: {event}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Puts a disk into a slot.
+    pub fn plug(&mut self, id: &str, image: &Path, node: &str, slot: &str) -> anyhow::Result<()> {
+        let file = json!({ "driver": "file", "filename": image, "discard": "unmap" });
+        self.call(
+            "blockdev-add",
+            json!({ "driver": "raw", "node-name": node, "file": file, "discard": "unmap" }),
+        )?;
+        let device = json!({
+            "driver": "virtio-blk-pci", "id": id, "serial": id, "drive": node, "bus": slot,
+        });
+        self.call("device_add", device).map(drop)
+    }
+
     fn call(&mut self, command: &str, arguments: Value) -> anyhow::Result<Value> {
         let mut line = json!({ "execute": command, "arguments": arguments }).to_string();
         line.push('\n');
