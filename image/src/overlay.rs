@@ -32,6 +32,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../appliance/etc/udev/rules.d/61-ashlar.rules"),
     ),
     (
+        "etc/modprobe.d/ashlar.conf",
+        include_str!("../appliance/etc/modprobe.d/ashlar.conf"),
+    ),
+    (
         "etc/sysctl.d/ashlar.conf",
         include_str!("../appliance/etc/sysctl.d/ashlar.conf"),
     ),

@@ -12,6 +12,7 @@ use ashlar_targetd_protocol::Bytes;
 const DEVICE_MAPPER: &str = include_str!("kernel-ops/device-mapper.dm");
 const SNAPSHOTS: &str = include_str!("kernel-ops/snapshots.dm");
 const GROWING: &str = include_str!("kernel-ops/growing.dm");
+const ARRAYS: &str = include_str!("kernel-ops/arrays.dm");
 const DISKS: &str = include_str!("kernel-ops/disks.dm");
 
 /// A kernel with the disks the script expects: two of 256 MiB, without use.
@@ -26,7 +27,9 @@ fn kernel() -> ModelKernel {
 fn assert_agrees(script: &str, at_least: usize) {
     let kernel = kernel();
     let (dm, disks) = (kernel.dm(), kernel.disks());
-    let (mismatches, operations) = check(&mut Stage::new(&dm, &disks, &kernel), script).unwrap();
+    let finish = || kernel.finish_arrays();
+    let mut stage = Stage::new(&dm, &disks, &kernel).finishing(&finish);
+    let (mismatches, operations) = check(&mut stage, script).unwrap();
     assert!(
         operations >= at_least,
         "only {operations} operations were found"
@@ -48,6 +51,11 @@ fn the_models_snapshots_answer_as_the_kernels_did() {
 #[test]
 fn the_models_pools_grow_as_the_kernels_did() {
     assert_agrees(GROWING, 59);
+}
+
+#[test]
+fn the_models_arrays_answer_as_the_kernels_did() {
+    assert_agrees(ARRAYS, 150);
 }
 
 #[test]

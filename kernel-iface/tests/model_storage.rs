@@ -148,9 +148,9 @@ fn data_that_the_metadata_as_they_were_cannot_count_leave_a_pool_for_repair() {
         dm.resume(&name(device), SuspendFlags::FLUSH).unwrap();
     }
     let live = dm.table(&pool, TableSlot::Live).unwrap();
-    let target = live.lines()[0].target;
+    let target = &live.lines()[0].target;
     let grow = |length| {
-        let table = Table::single(length, target);
+        let table = Table::single(length, target.clone());
         dm.load(&pool, &table, DmAccess::ReadWrite).unwrap();
         dm.resume(&pool, SuspendFlags::NO_FLUSH)
     };
@@ -197,6 +197,7 @@ fn a_formatted_disk_is_found_by_its_label_whatever_its_name() {
         metadata: METADATA,
         block: BLOCK,
         metadata_room: METADATA,
+        set: None,
     };
     let disks = kernel.disks();
     let list = disks.list().unwrap();

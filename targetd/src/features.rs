@@ -13,7 +13,9 @@ type Probe = fn(&Kernel) -> Result<(), String>;
 
 const PROBES: [(&str, Probe); 7] = [
     ("device-mapper", device_mapper),
-    ("thin-pool", thin_pool),
+    ("thin-pool", |kernel| {
+        target(kernel, "thin-pool", "dm_thin_pool")
+    }),
     ("iscsi", iscsi),
     ("iser", iser),
     ("nvme-tcp", |kernel| nvme(kernel, "nvmet_tcp")),
@@ -21,13 +23,18 @@ const PROBES: [(&str, Probe); 7] = [
     ("blkio", blkio),
 ];
 
+/// Looked at only for what needs it: the kernel loads the module for the question, which measures
+/// for a second how to reckon parities best.
+const ON_DEMAND: [(&str, Probe); 1] = [("raid", |kernel| target(kernel, "raid", "dm_raid"))];
+
 /// What is wrong with one facility, if anything is.
 pub fn problem(kernel: &Kernel, name: &str) -> Option<String> {
-    let probe = PROBES.iter().find(|(known, _)| *known == name);
+    let mut probes = PROBES.iter().chain(&ON_DEMAND);
+    let probe = probes.find(|(known, _)| *known == name);
     probe.and_then(|(_, probe)| probe(kernel).err())
 }
 
-/// Looks at every facility.
+/// Looks at every facility that all boxes need.
 pub fn features(kernel: &Kernel) -> Vec<FeatureReport> {
     let report = |(name, probe): &(&str, Probe)| FeatureReport {
         name: (*name).to_owned(),
@@ -44,10 +51,10 @@ fn device_mapper(kernel: &Kernel) -> Result<(), String> {
     }
 }
 
-fn thin_pool(kernel: &Kernel) -> Result<(), String> {
-    match kernel.dm.target_version("thin-pool") {
+fn target(kernel: &Kernel, name: &str, module: &str) -> Result<(), String> {
+    match kernel.dm.target_version(name) {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err("kernel module dm_thin_pool is not there".to_owned()),
+        Ok(None) => Err(format!("kernel module {module} is not there")),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -24,26 +24,75 @@ pub const PORTAL_KEEPER: &str = "iqn.2026-11.io.ashlar:portals";
 /// One of the devices a pool is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PoolPart {
+    /// Linear over what the kernel writes on a disk of a set about all of them.
+    Super(Member),
+    /// Linear over what a set has on a disk.
+    Leg(Member),
+    /// The array on the legs of one set.
+    Set(u32),
     /// Linear over the metadata region.
     Meta,
-    /// Linear over the data regions of all disks.
+    /// Linear over the data regions of all disks, or all sets.
     Data,
     /// The thin pool on both.
     Thin,
 }
 
+/// One disk of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Member {
+    /// The set's number.
+    pub set: u32,
+    /// The place in it.
+    pub place: u32,
+    /// How many disks had the place before. A disk that takes the place of another has devices of
+    /// its own, so that nothing that was on the other is ever looked for on it.
+    pub turn: u32,
+}
+
 impl PoolPart {
-    /// In the order in which they are made.
-    pub const ALL: [PoolPart; 3] = [PoolPart::Meta, PoolPart::Data, PoolPart::Thin];
+    /// What every pool has, in the order in which it is made; legs and sets come before.
+    pub const TOP: [PoolPart; 3] = [PoolPart::Meta, PoolPart::Data, PoolPart::Thin];
+
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(part) = PoolPart::TOP.iter().find(|part| part.to_string() == text) {
+            return Some(*part);
+        }
+        let words: Vec<&str> = text.split('-').collect();
+        let part = match words.as_slice() {
+            ["set", set] => PoolPart::Set(set.parse().ok()?),
+            ["set", set, what @ ("super" | "leg"), place, turn] => {
+                let member = Member {
+                    set: set.parse().ok()?,
+                    place: place.parse().ok()?,
+                    turn: turn.parse().ok()?,
+                };
+                match *what {
+                    "super" => PoolPart::Super(member),
+                    _ => PoolPart::Leg(member),
+                }
+            }
+            _ => return None,
+        };
+        // Only the form that is written is read.
+        (part.to_string() == text).then_some(part)
+    }
 }
 
 impl fmt::Display for PoolPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PoolPart::Meta => "meta",
-            PoolPart::Data => "data",
-            PoolPart::Thin => "thin",
-        })
+        match self {
+            PoolPart::Super(Member { set, place, turn }) => {
+                write!(f, "set-{set}-super-{place}-{turn}")
+            }
+            PoolPart::Leg(Member { set, place, turn }) => {
+                write!(f, "set-{set}-leg-{place}-{turn}")
+            }
+            PoolPart::Set(set) => write!(f, "set-{set}"),
+            PoolPart::Meta => f.write_str("meta"),
+            PoolPart::Data => f.write_str("data"),
+            PoolPart::Thin => f.write_str("thin"),
+        }
     }
 }
 
@@ -86,7 +135,7 @@ pub fn device_uuid(name: &DmName) -> DmUuid {
 }
 
 fn plain_name(text: String) -> DmName {
-    DmName::try_from(text).expect("letters, digits and dashes, below 64 bytes")
+    DmName::try_from(text).expect("letters, digits and dashes, below 96 bytes")
 }
 
 /// The volume that a device of this name is of, or the volume or snapshot that a backstore is of.
@@ -118,9 +167,15 @@ pub fn is_marked(name: &str, uuid: &str) -> bool {
 
 /// The pool that a device of this name is a part of.
 pub fn pool_named(name: &str) -> Option<Uuid> {
+    pool_part_named(name).map(|(pool, _)| pool)
+}
+
+/// The same, and which part.
+pub fn pool_part_named(name: &str) -> Option<(Uuid, PoolPart)> {
     let rest = name.strip_prefix(POOL)?;
-    let part = |part: &PoolPart| rest.strip_suffix(&format!("-{part}"));
-    exact_uuid(PoolPart::ALL.iter().find_map(part)?)
+    let (id, part) = rest.split_at_checked(uuid::fmt::Hyphenated::LENGTH)?;
+    let part = PoolPart::parse(part.strip_prefix('-')?)?;
+    Some((exact_uuid(id)?, part))
 }
 
 /// The volume or snapshot whose iSCSI target has this name: `iqn.2026-11.io.ashlar:<box>:<id>`.
@@ -160,7 +215,17 @@ mod tests {
             assert_eq!(moving_named(device.as_str()), Some(id));
         }
         assert_eq!(probe_named(probe_device(id).as_str()), Some(id));
-        for part in PoolPart::ALL {
+        let member = Member {
+            set: 15,
+            place: 31,
+            turn: u32::MAX,
+        };
+        let below = [
+            PoolPart::Super(member),
+            PoolPart::Leg(member),
+            PoolPart::Set(63),
+        ];
+        for part in PoolPart::TOP.into_iter().chain(below) {
             assert_eq!(pool_named(pool_device(id, part).as_str()), Some(id));
         }
         let target = format!("iqn.2026-11.io.ashlar:box:{ID}");
@@ -182,6 +247,20 @@ mod tests {
             assert_eq!(volume_of_target(&name), None, "{name}");
         }
         assert_eq!(volume_named(&format!("ashlar-vol-{ID}-x")), None);
-        assert_eq!(pool_named(&format!("ashlar-pool-{ID}")), None);
+        for part in [
+            "",
+            "-",
+            "-set",
+            "-set-01",
+            "-set-1-leg-2",
+            "-set-1-arm-2-0",
+            "-setx",
+        ] {
+            assert_eq!(
+                pool_named(&format!("ashlar-pool-{ID}{part}")),
+                None,
+                "{part}"
+            );
+        }
     }
 }

@@ -137,6 +137,7 @@ impl Targetd {
                 self.snapshots.apply(&desired).map(Response::Applied)
             }
             Request::ObservePool { id } => self.pools.report(id).map(Response::Pool),
+            Request::ScrubPool { id, scrub } => self.pools.scrub(id, scrub).map(Response::Applied),
             Request::ObserveVolume { id, .. } => self.volumes.report(id).map(Response::Volume),
             Request::ReadCounters(counted) => counters::read(&self.kernel, counted)
                 .map(Response::Counters)

@@ -49,6 +49,7 @@ impl World {
             wipe: false,
             over_subscription: 0,
             reserved: 0,
+            redundancy: Default::default(),
             watermarks: Watermarks::default(),
         };
         client.pool_create(pool, &spec).await.unwrap();

@@ -11,6 +11,7 @@
 //! | [`firmware`]   | which firmware it runs, and updates of it |
 //! | [`identity`]   | who the box is, whose it is, whom it lets in |
 //! | [`pool`]       | pools on disks |
+//! | [`redundancy`] | their disks that stand in for each other |
 //! | [`volume`]     | volumes in pools |
 //! | [`snapshot`]   | volumes as they were at an instant |
 //! | [`qos`]        | how much a volume may do |
@@ -45,6 +46,7 @@ pub mod page;
 pub mod pool;
 pub mod problem;
 pub mod qos;
+pub mod redundancy;
 pub mod role;
 pub mod route;
 pub mod snapshot;
@@ -53,10 +55,11 @@ pub mod system;
 pub mod thin;
 pub mod volume;
 
-/// Names, numbers and secrets shared with targetd's protocol.
+/// Names, numbers, states and secrets shared with targetd's protocol.
 pub use ashlar_targetd_protocol::{
     ChapCredentials, ChapName, ChapSecret, DhGroup, DhHash, DhchapExchange, DhchapKey, DiskId, Iqn,
-    Lun, NameError, Nqn, Nsid, PortalAddr, SecretError, ThinId, Transport,
+    Lun, MemberState, NameError, Nqn, Nsid, PortalAddr, RaidLevel, SecretError, SetAction, ThinId,
+    Transport,
 };
 pub use bulk::{BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkReply, BulkSpec};
 pub use connection::{
@@ -81,6 +84,7 @@ pub use page::Page;
 pub use pool::{Pool, PoolGrowth, PoolLevel, PoolSpec, PoolState, PoolUpdate, Watermarks};
 pub use problem::{Problem, ProblemCode};
 pub use qos::Qos;
+pub use redundancy::{Member, PoolSet, Redundancy, ReplaceSpec, Replacement, ScrubMode, ScrubSpec};
 pub use role::{ROLE_URI_PREFIX, Role, UnknownRole};
 pub use route::{Method, Operation, ROUTES, Route};
 pub use snapshot::{AdoptSnapshotSpec, Snapshot, SnapshotSpec, SnapshotState, SnapshotUpdate};

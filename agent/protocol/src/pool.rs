@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::name::Name;
+use crate::redundancy::{Member, PoolSet, Redundancy, Replacement};
 
 /// What a client says to create a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,9 @@ pub struct PoolSpec {
     pub name: Name,
     /// The disks, 1 to 64, each once. Their order is kept.
     pub disks: Vec<DiskId>,
+    /// How they stand in for each other, as one set. It is for good.
+    #[serde(default, skip_serializing_if = "Redundancy::is_none")]
+    pub redundancy: Redundancy,
     /// Allocation unit in bytes: a multiple of 65,536 from 65,536 to 1,073,741,824.
     /// Absent: 65,536.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +94,8 @@ pub enum PoolLevel {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolGrowth {
-    /// The disks that come, each once; with those it has, at most 64.
+    /// The disks that come, each once; with those it has, at most 64. With redundancy they are
+    /// one more set, of as many disks as that takes.
     pub disks: Vec<DiskId>,
     /// Room for thin metadata in bytes afterwards: at least what there is, else as in
     /// [`PoolSpec::metadata_size`]. Absent: as suits the size of all disks. Metadata never grow
@@ -130,6 +135,19 @@ pub struct Pool {
     pub name: Name,
     /// Its disks in order.
     pub disks: Vec<DiskId>,
+    /// How they stand in for each other.
+    #[serde(default, skip_serializing_if = "Redundancy::is_none")]
+    pub redundancy: Redundancy,
+    /// How each of them is, in the same order; absent without redundancy and while it is not
+    /// online.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
+    /// What goes on in each set, in order; absent likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<PoolSet>,
+    /// A disk that is to take the place of one of them, until it has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacing: Option<Replacement>,
     /// Allocation unit in bytes.
     pub block_size: u64,
     /// Room for thin metadata in bytes.

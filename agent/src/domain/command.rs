@@ -3,8 +3,8 @@
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec,
     GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostRotation, HostSpec, ObjectKind, ObjectRef,
-    Operation, PoolGrowth, PoolSpec, PoolUpdate, RevertSpec, SnapshotSpec, SnapshotUpdate,
-    TransferSpec, VolumeSpec, VolumeUpdate,
+    Operation, PoolGrowth, PoolSpec, PoolUpdate, ReplaceSpec, RevertSpec, SnapshotSpec,
+    SnapshotUpdate, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 use uuid::Uuid;
 
@@ -45,6 +45,13 @@ pub enum Command {
         id: Uuid,
         /// As asked.
         spec: PoolGrowth,
+    },
+    /// Give the place of a disk of a pool to another one.
+    PoolReplace {
+        /// The pool.
+        id: Uuid,
+        /// As asked.
+        spec: ReplaceSpec,
     },
     /// Destroy a pool.
     PoolDelete {
@@ -236,6 +243,7 @@ impl Command {
             Command::VolumeTransfer { .. } => Operation::VolumeTransfer,
             Command::PoolUpdate { .. } => Operation::PoolUpdate,
             Command::PoolGrow { .. } => Operation::PoolGrow,
+            Command::PoolReplace { .. } => Operation::PoolReplace,
             Command::PoolDelete { .. } => Operation::PoolDelete,
             Command::VolumeUpdate { .. } => Operation::VolumeUpdate,
             Command::VolumeDelete { .. } | Command::VolumeClear { .. } => Operation::VolumeDelete,
@@ -268,6 +276,7 @@ impl Command {
             Command::PoolCreate { id, .. }
             | Command::PoolUpdate { id, .. }
             | Command::PoolGrow { id, .. }
+            | Command::PoolReplace { id, .. }
             | Command::PoolDelete { id, .. } => (ObjectKind::Pool, *id),
             Command::VolumeCreate { id, .. }
             | Command::VolumeAdopt { id, .. }

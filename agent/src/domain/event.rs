@@ -7,7 +7,7 @@
 use ashlar_protocol::{
     Access, EventKind, Name, ObjectKind, ObjectRef, Operation, PoolLevel, ProblemCode,
 };
-use ashlar_targetd_protocol::ThinRef;
+use ashlar_targetd_protocol::{MemberState, ThinRef};
 use uuid::Uuid;
 
 use crate::domain::change::Edit;
@@ -190,6 +190,10 @@ impl Scribe<'_> {
     }
 
     fn pool(&mut self, id: Uuid, before: Option<&PoolRecord>, pool: &PoolRecord) {
+        if let Some(before) = before {
+            self.replaced(id, before, pool);
+            self.members(id, before, pool);
+        }
         self.pool_itself(id, before, pool);
         let before = before.map_or(Told::default(), |before| before.told);
         self.told(id, &before, pool);
@@ -239,6 +243,41 @@ impl Scribe<'_> {
             | PoolPhase::Deleting(_) => return,
         };
         self.of(ObjectKind::Pool, id, what, pool.generation, &pool.spec.name);
+    }
+
+    /// A disk has the place of another.
+    fn replaced(&mut self, id: Uuid, before: &PoolRecord, pool: &PoolRecord) {
+        let Some(replacing) = before.replacing.as_ref() else {
+            return;
+        };
+        let disk = |pool: &PoolRecord| pool.spec.disks.get(replacing.place as usize).cloned();
+        let Some(former) = disk(before) else { return };
+        if disk(pool).as_ref() == Some(&replacing.by) {
+            let name = &pool.spec.name;
+            let detail = format!("{name}: disk {former} by {}", replacing.by);
+            let since = replacing.since;
+            self.of(ObjectKind::Pool, id, "disk-replaced", since, &detail);
+        }
+    }
+
+    /// How disks are that stand in for each other. No request brought it about.
+    fn members(&mut self, id: Uuid, before: &PoolRecord, pool: &PoolRecord) {
+        for (place, disk) in (0..).zip(&pool.spec.disks) {
+            let same = before.spec.disks.get(place as usize) == Some(disk);
+            let was = before.stale.get(&place).filter(|_| same);
+            let is = pool.stale.get(&place);
+            if was == is {
+                continue;
+            }
+            let what = match is.copied().unwrap_or(MemberState::InSync) {
+                MemberState::InSync | MemberState::Resyncing => "member-in-sync",
+                MemberState::Rebuilding => "member-rebuilding",
+                MemberState::Failed => "member-failed",
+                MemberState::Missing => "member-missing",
+            };
+            let detail = Some(format!("{}: disk {disk}", pool.spec.name));
+            self.write(ObjectKind::Pool, id, what, None, detail);
+        }
     }
 
     fn host(&mut self, id: Uuid, before: Option<&HostRecord>, host: &HostRecord) {
@@ -477,6 +516,12 @@ fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
         generation,
         told,
         metadata_rooms: before.metadata_rooms.clone(),
+        sets: before.sets.clone(),
+        replacing: before.replacing.clone(),
+        former: before.former.clone(),
+        turns: before.turns.clone(),
+        stale: before.stale.clone(),
+        lost: before.lost.clone(),
         ..after.clone()
     };
     after.spec.disks.clone_from(&before.spec.disks);

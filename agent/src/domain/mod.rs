@@ -19,6 +19,7 @@
 //! | [`decide`] | the rules, one file per resource |
 //! | [`settle`] | what follows from the kernel's answers |
 //! | [`event`]  | what changes mean to those who watch |
+//! | [`members`]| how disks that stand in for each other are |
 //! | [`names`]  | names of targets and subsystems |
 //! | [`secrets`]| generated secrets |
 //! | [`site`]   | the box itself |
@@ -31,6 +32,7 @@ pub mod decide;
 pub mod event;
 pub mod fill;
 pub mod intent;
+pub mod members;
 pub mod names;
 pub mod outcome;
 pub mod qos;

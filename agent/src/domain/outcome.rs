@@ -93,7 +93,10 @@ pub fn outcome(
     } = reply;
     let id = object.id;
     match operation {
-        Operation::PoolCreate | Operation::PoolUpdate | Operation::PoolGrow => {
+        Operation::PoolCreate
+        | Operation::PoolUpdate
+        | Operation::PoolGrow
+        | Operation::PoolReplace => {
             let entry = intent
                 .pool(id)
                 .ok_or_else(|| missing(ObjectKind::Pool, id))?;
@@ -181,6 +184,7 @@ pub fn outcome(
         | Operation::DiskList
         | Operation::PoolList
         | Operation::PoolShow
+        | Operation::PoolScrub
         | Operation::PoolStatistics
         | Operation::VolumeList
         | Operation::VolumeShow

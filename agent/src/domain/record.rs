@@ -12,14 +12,18 @@ use ashlar_protocol::{
     Name, NotConnected, ObjectRef, Operation, Parent, PoolLevel, PoolSpec, Problem, Progress,
     Provisioning, Qos, Transport,
 };
-use ashlar_targetd_protocol::{DhchapExchange, Iqn, Nqn, PortId, PortalAddr, ThinId, ThinRef};
+use ashlar_targetd_protocol::{
+    DhchapExchange, DiskId, Iqn, MemberState, Nqn, PortId, PortalAddr, ThinId, ThinRef,
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::change::Reply;
 
+mod redundancy;
 mod stored;
 
+pub use redundancy::{Replacing, SetRecord, Turns};
 pub use stored::{Key, Record, RecordError, SCHEMA};
 
 /// The box itself. Made at first start.
@@ -69,6 +73,25 @@ pub struct PoolRecord {
     /// once more as it was then, it is the same pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made_on: Option<u32>,
+    /// Its sets of disks that stand in for each other, in order; none without redundancy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<SetRecord>,
+    /// The disk that is to take the place of one of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacing: Option<Replacing>,
+    /// By place, the disks that had it before the one that has it, the first one first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub former: BTreeMap<u32, Vec<DiskId>>,
+    /// By place, which of the disks that were ever to have it has it; absent, the first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub turns: BTreeMap<u32, Turns>,
+    /// By place, how disks are that miss data, as far as it was told; never in sync.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stale: BTreeMap<u32, MemberState>,
+    /// Places whose disk was last of enough: it went when its set could not be used without it, and
+    /// so lacks nothing that anyone wrote since.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub lost: BTreeSet<u32>,
     /// What was told of it last.
     #[serde(default, skip_serializing_if = "Told::is_default")]
     pub told: Told,

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
     Access, AdoptSnapshotSpec, AdoptSpec, Connected, ConnectionSpec, ExtendSpec, HostSpec, Labels,
-    Parent, PoolGrowth, PoolSpec, Problem, Provisioning, RevertSpec, SnapshotSpec, TransferSpec,
-    Transport, VolumeSpec, VolumeUpdate, Watermarks,
+    Parent, PoolGrowth, PoolSpec, Problem, Provisioning, Redundancy, ReplaceSpec, RevertSpec,
+    SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate, Watermarks,
 };
-use ashlar_targetd_protocol::{Bytes, DiskReport, PoolUsage, ThinId};
+use ashlar_targetd_protocol::{
+    Bytes, DiskReport, MemberState, PoolReport, PoolUsage, Sectors, SetAction, SetReport, ThinId,
+};
 use uuid::Uuid;
 
 use crate::domain::record::Unit;
@@ -53,6 +55,7 @@ pub(crate) struct World {
     pub(crate) requests: u128,
     pub(crate) disks: Vec<DiskReport>,
     pub(crate) usage: Option<PoolUsage>,
+    pub(crate) sets: Vec<SetReport>,
     /// As pools were seen last.
     pub(crate) seen: Option<PoolUsage>,
     pub(crate) thin_end: Option<Result<u64, Problem>>,
@@ -71,6 +74,7 @@ impl World {
             requests: 0xf000,
             disks: disks(),
             usage: None,
+            sets: Vec::new(),
             seen: None,
             thin_end: None,
         }
@@ -90,6 +94,16 @@ impl World {
             world.settle(Unit::Pool(POOL));
             world.settle(Unit::Volume(VOLUME));
         }
+        world
+    }
+
+    /// A pool on so many disks that stand in for each other, and in sync as far as is told.
+    pub(crate) fn redundant(redundancy: Redundancy, disks: usize) -> World {
+        let mut world = World::empty();
+        world.does(mirrored(redundancy, disks));
+        world.settle(Unit::Pool(POOL));
+        let members = vec![MemberState::InSync; disks];
+        world.sets = report(&[&members]).sets;
         world
     }
 
@@ -113,6 +127,7 @@ impl World {
             kernel: self.kernel,
             disks: &self.disks,
             usage: self.usage,
+            sets: &self.sets,
             seen: &|_| self.seen,
             thin_end: self.thin_end.as_ref(),
             transports: &self.transports,
@@ -160,7 +175,7 @@ pub(crate) fn digest(command: &Command) -> [u8; 32] {
     digest
 }
 
-/// Four disks of 1 GiB.
+/// Six disks of 1 GiB.
 pub(crate) fn disks() -> Vec<DiskReport> {
     let disk = |n| DiskReport {
         id: format!("serial-DISK{n}").parse().unwrap(),
@@ -171,7 +186,7 @@ pub(crate) fn disks() -> Vec<DiskReport> {
         content: None,
         pool: None,
     };
-    (0..4).map(disk).collect()
+    (0..6).map(disk).collect()
 }
 
 pub(crate) fn pool_spec(disks: &[&str]) -> PoolSpec {
@@ -183,6 +198,7 @@ pub(crate) fn pool_spec(disks: &[&str]) -> PoolSpec {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        redundancy: Default::default(),
         watermarks: Watermarks::default(),
     }
 }
@@ -191,6 +207,45 @@ pub(crate) fn pool(id: Uuid, disks: &[&str]) -> Command {
     Command::PoolCreate {
         id,
         spec: pool_spec(disks),
+    }
+}
+
+/// The pool on the first disks, which stand in for each other.
+pub(crate) fn mirrored(redundancy: Redundancy, disks: usize) -> Command {
+    let names: Vec<String> = (0..disks).map(|n| format!("serial-DISK{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let spec = PoolSpec {
+        redundancy,
+        ..pool_spec(&names)
+    };
+    Command::PoolCreate { id: POOL, spec }
+}
+
+/// The place of a disk of the pool, which has its first number, is given to another one.
+pub(crate) fn replace(place: u32, by: &str) -> Command {
+    let spec = ReplaceSpec {
+        disk: format!("serial-DISK{place}").parse().unwrap(),
+        by: by.parse().unwrap(),
+        wipe: false,
+    };
+    Command::PoolReplace { id: POOL, spec }
+}
+
+/// What is seen of the pool, set by set, while nothing goes on in any.
+pub(crate) fn report(sets: &[&[MemberState]]) -> PoolReport {
+    let set = |members: &&[MemberState]| SetReport {
+        members: members.to_vec(),
+        action: SetAction::Idle,
+        done: Sectors(0),
+        total: Sectors(1000),
+        mismatches: Sectors(0),
+    };
+    PoolReport {
+        id: POOL,
+        usage: None,
+        degraded: false,
+        sets: sets.iter().map(set).collect(),
+        looked: 0,
     }
 }
 

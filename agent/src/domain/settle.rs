@@ -22,7 +22,7 @@
 //! that fails is taken back while the volume still is what it was, by retiring the new one
 //! instead; and once hosts may have written to the new one, the record knows of no way back.
 //! An extension is given back by `withdraw`, as far as the kernel does not have it, and so are
-//! disks that a pool was to grow by.
+//! disks that a pool was to grow by or to be given instead of others.
 //!
 //! `settle` follows from what the kernel has and may be repeated, so its edits need not be
 //! durable before anyone acts on them, but for a pool's: one in the making is withdrawn when
@@ -36,15 +36,15 @@ use std::collections::BTreeSet;
 use ashlar_protocol::{
     Connected, JobResult, ObjectKind, Operation, Problem, ProblemCode, Progress, Transport,
 };
-use ashlar_targetd_protocol::{Accesses, ThinRef};
+use ashlar_targetd_protocol::{Accesses, MemberState, ThinRef};
 use uuid::Uuid;
 
 use crate::domain::change::Edit;
 use crate::domain::intent::{Intent, VolumeEntry};
 use crate::domain::record::{
     ConnectionPhase, ConnectionRecord, Growing, Growth, Key, PoolPhase, PoolRecord, Record,
-    RequestRecord, SnapshotPhase, SnapshotRecord, ThinCounter, Unit, VolumePhase, VolumeRecord,
-    WorkPhase, WorkRecord,
+    Replacing, RequestRecord, SnapshotPhase, SnapshotRecord, ThinCounter, Turns, Unit, VolumePhase,
+    VolumeRecord, WorkPhase, WorkRecord,
 };
 
 pub(in crate::domain) use groups::in_phase;
@@ -135,18 +135,42 @@ fn settle_pool(intent: &Intent, id: Uuid, generation: u64, capacity: Option<u64>
             Edit::Remove(Key::ThinCounter(id)),
         ],
         PoolPhase::Present if capacity.is_none() => Vec::new(),
-        PoolPhase::Present if capacity == pool.capacity && pool.growth.is_none() => Vec::new(),
+        PoolPhase::Present if capacity == pool.capacity && !pool.is_changing_disks() => Vec::new(),
         PoolPhase::Creating | PoolPhase::Present => {
             let phase = PoolPhase::Present;
             let record = PoolRecord {
                 phase,
                 capacity,
                 growth: None,
-                ..pool.clone()
+                ..replaced(pool)
             };
             vec![Edit::put(Record::Pool(id, record))]
         }
     }
+}
+
+/// A pool in which the disk that was to come has its place. It holds nothing at first, and what
+/// is read from it after a power cut is not to be trusted before it is known to be rebuilt.
+fn replaced(pool: &PoolRecord) -> PoolRecord {
+    let mut record = pool.clone();
+    let Some(Replacing {
+        place, by, turn, ..
+    }) = record.replacing.take()
+    else {
+        return record;
+    };
+    if let Some(disk) = record.spec.disks.get_mut(place as usize) {
+        let former = std::mem::replace(disk, by);
+        record.former.entry(place).or_default().push(former);
+        let turns = Turns {
+            now: turn,
+            last: turn,
+        };
+        record.turns.insert(place, turns);
+        record.stale.insert(place, MemberState::Rebuilding);
+        record.lost.remove(&place);
+    }
+    record
 }
 
 /// What hosts were to lose is lost.
@@ -373,15 +397,21 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> V
 
 /// What is being done to a pool that was made, and since which generation.
 fn change(pool: &PoolRecord) -> Option<(Operation, u64)> {
-    match (pool.phase, pool.growth) {
-        (PoolPhase::Deleting(destruction), _) => Some((Operation::PoolDelete, destruction.since)),
-        (PoolPhase::Present, Some(growth)) => Some((Operation::PoolGrow, growth.since)),
-        _ => None,
+    match pool.phase {
+        PoolPhase::Deleting(destruction) => Some((Operation::PoolDelete, destruction.since)),
+        PoolPhase::Present => {
+            let growth = pool.growth.map(|growth| growth.since);
+            let replacing = pool.replacing.as_ref().map(|replacing| replacing.since);
+            let grows = growth.map(|since| (Operation::PoolGrow, since));
+            grows.or_else(|| replacing.map(|since| (Operation::PoolReplace, since)))
+        }
+        PoolPhase::Creating | PoolPhase::Withdrawn => None,
     }
 }
 
-/// A pool that is no larger yet becomes what it was, when its new disks cannot be had. What the
-/// kernel did not do but may do later is no reason: the pool's devices may be on them already.
+/// A pool that is no larger yet, or that is active on the disks it has, becomes what it was when
+/// its new disks cannot be had. What the kernel did not do but may do later is no reason: the
+/// pool's devices may be on them already.
 /// Nor is it for keeping one that is being destroyed, of which disks may be blank already.
 fn withdraw_pool(
     intent: &Intent,
@@ -420,13 +450,35 @@ fn withdraw_pool(
         }
         Some(pool) if pool.generation <= span.tried && !later => {
             let same = grounds.device.is_some() && grounds.device == pool.capacity;
-            let growth = pool.growth.filter(|_| same);
-            let shrunk = growth.map(|growth| shrunk(pool, growth, generation));
-            let edit = shrunk.map(|record| Edit::put(Record::Pool(id, record)));
+            let before = as_before(pool, generation).filter(|_| same);
+            let edit = before.map(|record| Edit::put(Record::Pool(id, record)));
             edit.into_iter().collect()
         }
         _ => Vec::new(),
     }
+}
+
+/// A pool as it was before its disks were to become others; nothing when they were not.
+fn as_before(pool: &PoolRecord, generation: u64) -> Option<PoolRecord> {
+    if let Some(growth) = pool.growth {
+        return Some(shrunk(pool, growth, generation));
+    }
+    let given_up = pool.replacing.as_ref()?;
+    let mut turns = pool.turns.clone();
+    let had = pool.turns(given_up.place);
+    let last = given_up.turn;
+    turns.insert(given_up.place, Turns { last, ..had });
+    // It may have had the place for a while.
+    let mut stale = pool.stale.clone();
+    let state = MemberState::Rebuilding;
+    stale.entry(given_up.place).or_insert(state);
+    Some(PoolRecord {
+        replacing: None,
+        turns,
+        stale,
+        generation,
+        ..pool.clone()
+    })
 }
 
 /// A pool as it was before it was to grow.
@@ -439,8 +491,7 @@ fn shrunk(pool: &PoolRecord, growth: Growing, generation: u64) -> PoolRecord {
         ..pool.clone()
     };
     record.made_on = record.made_on.filter(|made_on| *made_on < growth.disks);
-    record.spec.disks.truncate(growth.disks as usize);
-    record.metadata_rooms.truncate(growth.disks as usize);
+    record.keep_disks(growth.disks);
     record
 }
 

@@ -3,12 +3,13 @@
 use ashlar_protocol::{
     Connection, ConnectionState, Group, GroupSnapshot, GroupState, Host, HostCreated, HostSecrets,
     IscsiAccess, Job, JobState, Lun, Nsid, NvmeAccess, Pool, PoolState, Problem, ProblemCode,
-    Progress, Snapshot, SnapshotState, Transport, Volume, VolumeState,
+    Progress, Replacement, Snapshot, SnapshotState, Transport, Volume, VolumeState,
 };
 use ashlar_targetd_protocol::PoolReport;
 use uuid::Uuid;
 
 use crate::domain::intent::{GroupEntry, HostEntry, Intent, PoolEntry, VolumeEntry};
+use crate::domain::members;
 use crate::domain::names;
 use crate::domain::record::{
     ConnectionPhase, ConnectionRecord, GroupPhase, GroupSnapshotRecord, PoolPhase, RequestRecord,
@@ -30,10 +31,11 @@ pub enum Look {
 /// A pool, looked at just now.
 pub fn pool(id: Uuid, entry: &PoolEntry, look: &Look) -> Pool {
     let record = &entry.record;
-    let usage = match look {
-        Look::Report(report) => report.usage,
+    let report = match look {
+        Look::Report(report) => Some(report),
         Look::Busy | Look::Gone => None,
     };
+    let usage = report.and_then(|report| report.usage);
     let state = match (record.phase, look) {
         (PoolPhase::Creating, _) => PoolState::Creating,
         (PoolPhase::Deleting(_), _) => PoolState::Deleting,
@@ -54,6 +56,16 @@ pub fn pool(id: Uuid, entry: &PoolEntry, look: &Look) -> Pool {
         id,
         name: record.spec.name.clone(),
         disks: record.spec.disks.clone(),
+        redundancy: record.spec.redundancy,
+        members: report.map_or_else(Vec::new, |report| members::members(record, report)),
+        sets: report.map_or_else(Vec::new, members::sets),
+        replacing: record.replacing.as_ref().and_then(|replacing| {
+            let disk = record.spec.disks.get(replacing.place as usize)?;
+            Some(Replacement {
+                disk: disk.clone(),
+                by: replacing.by.clone(),
+            })
+        }),
         block_size: record.block_size,
         metadata_size: record.metadata_size,
         state,

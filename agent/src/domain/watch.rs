@@ -6,7 +6,8 @@ use uuid::Uuid;
 use crate::domain::change::Edit;
 use crate::domain::fill;
 use crate::domain::intent::Intent;
-use crate::domain::record::{PoolPhase, PoolRecord, Record, Told};
+use crate::domain::members;
+use crate::domain::record::{PoolPhase, PoolRecord, Record};
 
 /// What a look changes. Nothing when all is as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,29 +32,27 @@ pub fn seen(intent: &Intent, id: Uuid, report: &PoolReport, tried: bool) -> Seen
     }
     let told = pool.told.after(&pool.spec.watermarks, report);
     let usage = report.usage.filter(|_| pool.growth.is_none());
-    match usage.and_then(|usage| fill::other_mark(pool, &told, &usage)) {
-        Some(mark) => marked(intent, id, pool, told, mark),
-        None if told == pool.told => Seen::default(),
-        None => {
-            let record = PoolRecord {
-                told,
-                ..pool.clone()
-            };
-            Seen {
-                edits: vec![Edit::put(Record::Pool(id, record))],
-                generation: None,
-            }
-        }
+    let mark = usage.and_then(|usage| fill::other_mark(pool, &told, &usage));
+    let record = PoolRecord {
+        told,
+        ..members::after(pool, report)
+    };
+    match mark {
+        Some(mark) => marked(intent, id, record, mark),
+        None if record == *pool => Seen::default(),
+        None => Seen {
+            edits: vec![Edit::put(Record::Pool(id, record))],
+            generation: None,
+        },
     }
 }
 
-fn marked(intent: &Intent, id: Uuid, pool: &PoolRecord, told: Told, mark: u64) -> Seen {
+fn marked(intent: &Intent, id: Uuid, pool: PoolRecord, mark: u64) -> Seen {
     let generation = intent.generation() + 1;
     let record = PoolRecord {
-        told,
         low_water_blocks: mark,
         generation,
-        ..pool.clone()
+        ..pool
     };
     Seen {
         edits: vec![
@@ -88,6 +87,8 @@ mod tests {
                 block: Sectors(128),
             }),
             degraded: false,
+            sets: Vec::new(),
+            looked: 0,
         }
     }
 

@@ -22,9 +22,10 @@ impl Engine {
     pub(super) async fn done(&self, request: Uuid, reply: Reply) -> Result<Outcome, Problem> {
         self.given_up(request).await?;
         let look = match reply.operation {
-            Operation::PoolCreate | Operation::PoolUpdate | Operation::PoolGrow => {
-                self.look_at_pool(reply.object.id).await
-            }
+            Operation::PoolCreate
+            | Operation::PoolUpdate
+            | Operation::PoolGrow
+            | Operation::PoolReplace => self.look_at_pool(reply.object.id).await,
             _ => Look::Gone,
         };
         let intent = self.shared.intent.read().await;

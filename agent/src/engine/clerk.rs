@@ -26,6 +26,7 @@ use super::keeper::{Keeper, now};
 use super::watch::Seen;
 use super::work::{Advance, Rule};
 use crate::domain::decide::work;
+use crate::domain::members;
 use crate::domain::record::{Key, Unit};
 use crate::domain::settle::{self, Span};
 use crate::domain::view::Look;
@@ -280,7 +281,9 @@ impl Clerk {
         if intent.pool(pool).is_none() {
             return;
         }
-        self.seen.note(report.clone());
+        if !self.seen.note(report) {
+            return;
+        }
         let seen = watch::seen(intent, pool, report, self.ledger.tried_pool(pool));
         match self.keeper.stage(intent, &seen.edits) {
             Ok(()) => {
@@ -315,6 +318,12 @@ impl Clerk {
             edits.extend(settle::skip_thin_ids(intent, pool, first_free));
         }
         self.keeper.stage(intent, &edits)?;
+        if let (Unit::Pool(pool), Some(seen)) = (unit, &seen)
+            && self.seen.note(&seen.report)
+        {
+            let told = members::told(intent, pool, &seen.report);
+            self.keeper.stage(intent, &told)?;
+        }
         if frees(&edits) && filling(intent) {
             self.ledger.news().notify_one();
         }
@@ -452,6 +461,7 @@ impl Clerk {
             kernel: self.targetd.is_up(),
             disks: &looked.disks,
             usage: looked.usage,
+            sets: &looked.sets,
             seen: &|pool| self.seen.usage(pool),
             thin_end: looked.thin_end.as_ref(),
             transports: &self.site.transports(),

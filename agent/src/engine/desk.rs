@@ -1,7 +1,7 @@
 //! The handle of the store thread, and what it is asked.
 
 use ashlar_protocol::{JobResult, Problem, Progress};
-use ashlar_targetd_protocol::{DiskReport, PoolReport, PoolUsage};
+use ashlar_targetd_protocol::{DiskReport, PoolReport, PoolUsage, SetReport};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -39,6 +39,8 @@ pub(super) struct Looked {
     pub(super) disks: Vec<DiskReport>,
     /// How full a pool that is to grow is, if it tells.
     pub(super) usage: Option<PoolUsage>,
+    /// How the sets of a pool are that is to be given another disk, as far as it tells.
+    pub(super) sets: Vec<SetReport>,
     /// Where what a thin device maps ends, for one that is to be adopted.
     pub(super) thin_end: Option<Result<u64, Problem>>,
 }

@@ -12,6 +12,7 @@ use super::Engine;
 use super::keeper::StoreHealth;
 use super::watch::LOOKS;
 use crate::domain::fill::percents;
+use crate::domain::members;
 use crate::domain::view::{self, Look};
 use crate::targetd::Link;
 
@@ -96,7 +97,12 @@ impl Engine {
     async fn pool_check(&self, id: Uuid) -> Option<Check> {
         let look = self.look_at_pool(id).await;
         let intent = self.shared.intent.read().await;
-        let pool = view::pool(id, intent.pool(id)?, &look);
+        let entry = intent.pool(id)?;
+        let members = match &look {
+            Look::Report(report) => members::trouble(&entry.record, report),
+            Look::Busy | Look::Gone => None,
+        };
+        let pool = view::pool(id, entry, &look);
         let degraded = |detail: &str| (HealthStatus::Degraded, Some(detail.to_owned()));
         let (status, detail) = match pool.state {
             PoolState::Online if let Some(why) = self.shared.ledger.uncounted(id) => {
@@ -109,6 +115,12 @@ impl Engine {
             PoolState::Offline => degraded("the pool is offline"),
             PoolState::Degraded => degraded("the pool refuses new blocks"),
         };
+        let status = match members {
+            Some(_) => status.max(HealthStatus::Degraded),
+            None => status,
+        };
+        let details: Vec<String> = detail.into_iter().chain(members).collect();
+        let detail = (!details.is_empty()).then(|| details.join(". "));
         Some(check(&format!("pool/{id}"), status, detail))
     }
 

@@ -19,11 +19,13 @@ mod events;
 mod firmware;
 mod health;
 mod keeper;
+mod mend;
 mod moving;
 mod open;
 mod options;
 mod page;
 mod query;
+mod scrub;
 mod start;
 mod statistics;
 mod thin;
@@ -171,6 +173,14 @@ impl Engine {
                 usage: match self.look_at_pool(*id).await {
                     Look::Report(report) => report.usage,
                     Look::Busy | Look::Gone => None,
+                },
+                ..Looked::default()
+            },
+            Command::PoolReplace { id, .. } => Looked {
+                disks: self.disks_for_pool(command.object()).await?,
+                sets: match self.look_at_pool(*id).await {
+                    Look::Report(report) => report.sets,
+                    Look::Busy | Look::Gone => Vec::new(),
                 },
                 ..Looked::default()
             },

@@ -160,6 +160,8 @@ impl Engine {
             targetd: targetd.clone(),
             desk: desk.clone(),
             seen,
+            mended: Arc::default(),
+            reconciler: reconciler.clone(),
         };
         watcher.clone().start(&stopped);
         let task = EngineTask {

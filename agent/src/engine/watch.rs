@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use ashlar_protocol::PoolLevel;
 use ashlar_targetd_protocol::{PoolReport, PoolUsage, Request, Response};
@@ -20,13 +21,18 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::desk::StoreDesk;
+use super::mend::{self, Mended};
+use crate::domain::record::Unit;
 use crate::domain::{Intent, watch as rules};
-use crate::reconcile::Ledger;
-use crate::targetd::{Link, Targetd};
+use crate::reconcile::{Desk, Ledger, Reconciler};
+use crate::targetd::{CallError, Link, Targetd};
 
 /// Pools looked at at once. A part of the calls that targetd takes, so that looking leaves
 /// room for doing.
 pub(super) const LOOKS: usize = 16;
+
+/// Before a pool is looked at again that could not be.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What pools looked like last.
 #[derive(Debug, Default)]
@@ -40,8 +46,15 @@ impl Seen {
         self.lock().get(&pool)?.usage
     }
 
-    pub(super) fn note(&self, report: PoolReport) {
-        self.lock().insert(report.id, report);
+    /// Keeps what was seen, unless something newer was; whether it was kept.
+    pub(super) fn note(&self, report: &PoolReport) -> bool {
+        let mut reports = self.lock();
+        let last = reports.get(&report.id);
+        let is_old = last.is_some_and(|last| last.looked > report.looked);
+        if !is_old {
+            reports.insert(report.id, report.clone());
+        }
+        !is_old
     }
 
     fn keep(&self, pools: &BTreeSet<Uuid>) {
@@ -61,6 +74,8 @@ pub(super) struct Watcher {
     pub(super) targetd: Targetd,
     pub(super) desk: StoreDesk,
     pub(super) seen: Arc<Seen>,
+    pub(super) mended: Arc<Mended>,
+    pub(super) reconciler: Reconciler,
 }
 
 impl Watcher {
@@ -114,7 +129,9 @@ impl Watcher {
     /// Takes over what was seen of a pool, whoever looked. The store thread is only asked when it
     /// is news.
     pub(super) async fn saw(&self, report: &PoolReport) {
-        self.seen.note(report.clone());
+        if !self.seen.note(report) {
+            return;
+        }
         let news = {
             let intent = self.intent.read().await;
             let tried = self.ledger.tried_pool(report.id);
@@ -128,11 +145,41 @@ impl Watcher {
     /// That nobody can be asked is no news of a pool.
     async fn look_at(&self, id: Uuid) {
         match self.targetd.call(Request::ObservePool { id }).await {
-            Ok(Response::Pool(report)) => self.saw(&report).await,
+            Ok(Response::Pool(report)) => {
+                self.saw(&report).await;
+                self.mend(&report).await;
+            }
             Ok(_) => {
                 tracing::error!(pool = %id, "targetd answered observe-pool with something else")
             }
+            Err(error @ CallError::Failed(_)) => {
+                // The kernel does not tell again.
+                tracing::warn!(pool = %id, %error, "a pool was not looked at, and is to be again");
+                tokio::time::sleep(PAUSE).await;
+                self.ledger.news().notify_one();
+            }
             Err(error) => tracing::debug!(pool = %id, %error, "a pool was not looked at"),
+        }
+    }
+}
+
+impl Watcher {
+    /// Has a pool applied once more that lacks disks, when there are others that could help.
+    async fn mend(&self, report: &PoolReport) {
+        let pool = report.id;
+        let lacking = mend::lacking(&*self.intent.read().await, report);
+        let Some(lacking) = lacking else {
+            return self.mended.is_whole(pool);
+        };
+        let Ok(Response::Disks(disks)) = self.targetd.call(Request::ListDisks).await else {
+            return;
+        };
+        if self
+            .mended
+            .is_new(pool, mend::chance(&lacking, report, &disks))
+        {
+            let desk: Arc<dyn Desk> = Arc::new(self.desk.clone());
+            self.reconciler.doubt(Unit::Pool(pool), &desk).await;
         }
     }
 }

@@ -162,6 +162,10 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
                 Answer::Accepted(job) => Reply::accepted(&job),
             }
         }
+        Op::PoolScrub => {
+            let (id, spec) = (call.id()?, decode(&call.body)?);
+            Reply::ok(&engine.scrub(id, spec, &call.context).await?)
+        }
         Op::VolumeMove => {
             let (id, spec) = (call.id()?, decode(&call.body)?);
             let context = call.context.clone();
@@ -170,6 +174,7 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         Op::PoolCreate
         | Op::PoolUpdate
         | Op::PoolGrow
+        | Op::PoolReplace
         | Op::PoolDelete
         | Op::VolumeUpdate
         | Op::VolumeCreate
@@ -252,6 +257,10 @@ fn command(call: &Call) -> Result<Command, Problem> {
             force: call.query.force,
         },
         Op::PoolGrow => Command::PoolGrow {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::PoolReplace => Command::PoolReplace {
             id,
             spec: decode(&call.body)?,
         },

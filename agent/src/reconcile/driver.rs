@@ -235,15 +235,18 @@ impl Reconciler {
         counted?.err()
     }
 
-    /// A pool that was to grow and does not is what it was, if it answers, and serves so. Its thin
+    /// A pool that was to get disks and does not is what it was, if it answers, and serves so. Its thin
     /// ids are learnt as if it had settled, but nothing of what was asked for has.
     async fn keep_serving(&self, pool: Uuid, span: Span, desk: &dyn Desk) {
-        let grows = {
+        let stands = {
             let intent = self.shared.intent.read().await;
             let record = intent.pool(pool).map(|entry| &entry.record);
-            record.is_some_and(|pool| pool.phase == PoolPhase::Present && pool.growth.is_some())
+            record.is_some_and(|pool| {
+                let serves = pool.is_changing_disks() || pool.redundancy().is_some();
+                pool.phase == PoolPhase::Present && serves
+            })
         };
-        let report = match grows {
+        let report = match stands {
             true => self.look(pool).await.ok(),
             false => None,
         };
@@ -275,7 +278,7 @@ impl Reconciler {
     }
 
     /// Has a unit applied once more, as it is now.
-    pub(super) async fn doubt(&self, unit: Unit, desk: &Arc<dyn Desk>) {
+    pub async fn doubt(&self, unit: Unit, desk: &Arc<dyn Desk>) {
         // The ledger learns of a change under the write lock. So nothing newer can have settled,
         // which targetd would not let go back.
         let intent = self.shared.intent.read().await;

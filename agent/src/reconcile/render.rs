@@ -21,15 +21,14 @@ use crate::domain::site::Site;
 
 /// A pool as the kernel should have it.
 pub fn pool(id: Uuid, record: &PoolRecord, generation: u64) -> DesiredPool {
-    let disk = |(place, disk): (usize, &DiskId)| PoolDisk {
-        id: disk.clone(),
-        metadata_room: Sectors::within(Bytes(record.metadata_room(place))),
-    };
-    let disks = record.spec.disks.iter().enumerate();
+    let disks = (0..).zip(&record.spec.disks);
     DesiredPool {
         id,
         generation,
-        disks: disks.map(disk).collect(),
+        disks: disks
+            .map(|(place, disk)| pool_disk(record, place, disk))
+            .collect(),
+        redundancy: record.redundancy(),
         metadata: Sectors::within(Bytes(record.metadata_size)),
         block: Sectors::within(Bytes(record.block_size)),
         low_water_blocks: record.low_water_blocks,
@@ -52,6 +51,27 @@ pub fn pool(id: Uuid, record: &PoolRecord, generation: u64) -> DesiredPool {
             disks: growth.disks,
             metadata: Sectors::within(Bytes(growth.metadata_size)),
         }),
+    }
+}
+
+/// A disk of a pool, or the one that is to take its place. That one has nothing of the pool's
+/// data, and what it holds else may be overwritten only for a pool that stands.
+fn pool_disk(record: &PoolRecord, place: u32, disk: &DiskId) -> PoolDisk {
+    let room = Sectors::within(Bytes(record.metadata_room(place as usize)));
+    let stands = record.phase == PoolPhase::Present;
+    match &record.replacing {
+        Some(replacing) if stands && replacing.place == place => PoolDisk {
+            turn: replacing.turn,
+            takes_place: Some(taken(replacing.wipe)),
+            stale: true,
+            ..PoolDisk::new(replacing.by.clone(), room)
+        },
+        // A pool that is given up has what it had.
+        _ => PoolDisk {
+            turn: record.turns(place).now,
+            stale: record.lacks_data(place),
+            ..PoolDisk::new(disk.clone(), room)
+        },
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! It keeps the rules that the agent relies on: a volume needs its pool active, a thin device
 //! is created only when provisioning, as its source is then, and destroyed only afterwards, no generation is older than the one before, and unknown
-//! volumes can be unexported.
+//! volumes can be unexported. A disk takes the place of another only when it is there and may be
+//! written to, and has none of its data then.
+
+mod disks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -14,9 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ashlar_kernel_iface::model::{ThinImage, ThinMappings, ThinMetadata};
 use ashlar_targetd_protocol::{
-    Accesses, Bytes, Call, DataState, DesiredPool, DesiredSnapshots, DesiredVolume, DiskReport,
-    Exports, Failure, FailureKind, FeatureReport, OpenObject, PROTOCOL_VERSION, PoolReport,
-    PoolUsage, Reply, Report, Request, Response, Sectors, ThinId, ThinSource, VolumeReport, frame,
+    Accesses, Bytes, Call, DataState, DesiredPool, DesiredSnapshots, DesiredVolume, DiskId,
+    DiskReport, Exports, Failure, FailureKind, FeatureReport, MemberState, OpenObject,
+    PROTOCOL_VERSION, PoolReport, PoolUsage, Reply, Report, Request, Response, Sectors, SetAction,
+    ThinId, ThinSource, VolumeReport, frame,
 };
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::Interest;
@@ -32,6 +36,10 @@ use uuid::Uuid;
 pub(crate) struct Kernel {
     pub(crate) disks: Vec<DiskReport>,
     pub(crate) pools: BTreeMap<Uuid, DesiredPool>,
+    /// Disks of sets that are not in sync, in whichever pool.
+    pub(crate) lame: BTreeMap<DiskId, MemberState>,
+    /// What goes on in the sets of pools, where that is anything.
+    pub(crate) actions: BTreeMap<Uuid, SetAction>,
     /// Thin devices by pool and id.
     pub(crate) thin: BTreeSet<(Uuid, ThinId)>,
     /// What was written to thin devices last, where that is not nothing.
@@ -121,9 +129,9 @@ pub(crate) struct FakeTargetd {
 }
 
 impl FakeTargetd {
-    /// Serves in `dir`, with four disks of 1 GiB.
+    /// Serves in `dir`, with six disks of 1 GiB.
     pub(crate) fn start(dir: &Path) -> FakeTargetd {
-        let disks = (0..4).map(|n| DiskReport {
+        let disks = (0..6).map(|n| DiskReport {
             id: format!("serial-DISK{n}").parse().unwrap(),
             kernel_name: format!("vd{n}"),
             size: Bytes(1 << 30),
@@ -366,7 +374,7 @@ impl Kernel {
                 })
                 .into(),
             }),
-            Request::ApplyPool(desired) => Ok(self.apply_pool(*desired)),
+            Request::ApplyPool(desired) => self.apply_pool(*desired),
             Request::ApplyVolume(desired) => self.apply_volume(*desired),
             Request::ApplySnapshots(desired) => self.apply_snapshots(&desired),
             Request::ObservePool { id } => Ok(Response::Pool(self.observe_pool(id))),
@@ -399,6 +407,7 @@ impl Kernel {
                 None => Err(Failure::new(FailureKind::Missing, "the pool is not active")),
             },
             Request::ReleaseMetadata { .. } => Ok(Response::Released),
+            Request::ScrubPool { id, scrub } => self.scrub(id, scrub),
             Request::AwaitChange { .. } => unreachable!("it is answered where it is read"),
             Request::Unexport { id } => {
                 self.exported.remove(&id);
@@ -437,13 +446,14 @@ impl Kernel {
         Some(metadata.image())
     }
 
-    fn apply_pool(&mut self, desired: DesiredPool) -> Response {
+    fn apply_pool(&mut self, desired: DesiredPool) -> Result<Response, Failure> {
         let generation = desired.generation;
+        self.take_places(&desired)?;
         match desired.absent {
             true => self.pools.remove(&desired.id),
             false => self.pools.insert(desired.id, desired),
         };
-        applied(generation)
+        Ok(applied(generation))
     }
 
     fn apply_volume(&mut self, desired: DesiredVolume) -> Result<Response, Failure> {
@@ -597,13 +607,18 @@ impl Kernel {
             metadata_used: 10,
             metadata_total: pool.metadata.0 / 8,
             data_used: self.used.get(&id).copied().unwrap_or(3),
-            data_total: (pool.disks.len() as u64 * (1 << 21) - pool.metadata.0) / pool.block.0,
+            data_total: (disks::room(pool) - pool.metadata.0) / pool.block.0,
             block: Sectors(pool.block.0),
         });
         PoolReport {
             id,
             usage,
+            looked: 0,
             degraded: false,
+            sets: self
+                .pools
+                .get(&id)
+                .map_or_else(Vec::new, |pool| self.sets(pool)),
         }
     }
 }

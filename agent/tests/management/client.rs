@@ -86,7 +86,7 @@ async fn everything_works_over_both_versions_of_http() {
     assert_eq!(pools.len(), 1);
     assert_eq!(pools[0].state, PoolState::Online);
     assert_eq!(client.system_show().await.unwrap().name.as_str(), "box1");
-    assert_eq!(client.disk_list().await.unwrap().len(), 2);
+    assert_eq!(client.disk_list().await.unwrap().len(), 3);
     client.health_show().await.unwrap();
     appliance.stop().await;
 }

@@ -1,4 +1,4 @@
-use ashlar_targetd_protocol::Sectors;
+use ashlar_targetd_protocol::{RaidLevel, Sectors};
 use uuid::Uuid;
 
 /// Which pool a disk belongs to, as written on it. With all labels of a pool it can be put
@@ -9,18 +9,24 @@ use uuid::Uuid;
 /// | offset | length | what |
 /// |--------|--------|------|
 /// | 0      | 8      | `ASHLARPL` |
-/// | 8      | 4      | version, 1 or 2 |
+/// | 8      | 4      | version, 1 to 3 |
 /// | 12     | 4      | CRC-32 of the 4 KiB with this field zero |
 /// | 16     | 16     | the pool's id |
 /// | 32     | 4      | the disk's place in the pool, from 0 |
 /// | 36     | 4      | how many disks the pool has |
 /// | 40     | 8      | size of the thin metadata in sectors |
 /// | 48     | 8      | size of a block in sectors |
-/// | 56     | 8      | version 2: room for metadata on this disk in sectors |
+/// | 56     | 8      | versions 2 and 3: room for metadata on this disk, or on its set, in sectors |
+/// | 64     | 4      | version 3: the level of RAID: 1, 5, 6 or 10 |
+/// | 68     | 4      | version 3: the number of the disk's set, from 0 |
+/// | 72     | 4      | version 3: the disk's place in the set, from 0 |
+/// | 76     | 4      | version 3: how many disks the set has |
+/// | 80     | 8      | version 3: size of what the set has on each disk, in sectors |
+/// | 88     | 4      | version 3: how many disks had this place before |
 ///
 /// In version 1 all metadata is on the disk at place 0, with its size rounded up to a MiB. That
 /// version is written wherever it says all there is to say, so that only pools whose metadata
-/// have grown are unknown to older firmware.
+/// have grown are unknown to older firmware. Version 3 is for disks that stand in for each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLabel {
     /// The pool.
@@ -33,8 +39,27 @@ pub struct PoolLabel {
     pub metadata: Sectors,
     /// Its allocation unit.
     pub block: Sectors,
-    /// The room for metadata on this disk, before the data.
+    /// The room for metadata on this disk, before the data. In a set, that on the set.
     pub metadata_room: Sectors,
+    /// The set it belongs to, if disks stand in for each other.
+    pub set: Option<SetLabel>,
+}
+
+/// Which part of a set of disks that stand in for each other a disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SetLabel {
+    /// How they do.
+    pub level: RaidLevel,
+    /// The set's number in the pool, from 0.
+    pub number: u32,
+    /// The disk's place in it, from 0.
+    pub place: u32,
+    /// How many disks it has.
+    pub width: u32,
+    /// The size of what the set has on each disk.
+    pub leg: Sectors,
+    /// How many disks had this place before.
+    pub turn: u32,
 }
 
 const MAGIC: &[u8; 8] = b"ASHLARPL";
@@ -42,6 +67,8 @@ const MAGIC: &[u8; 8] = b"ASHLARPL";
 const PLAIN: u32 = 1;
 /// With the room for metadata on each disk.
 const SPREAD: u32 = 2;
+/// With the set.
+const SET: u32 = 3;
 /// What rooms and data begin at a multiple of.
 const ALIGNMENT: u64 = 2048;
 const CRC: std::ops::Range<usize> = 12..16;
@@ -58,14 +85,19 @@ impl PoolLabel {
         }
     }
 
-    fn is_plain(&self) -> bool {
-        Self::plain_room(self.index, self.metadata) == Some(self.metadata_room)
+    fn version(&self) -> u32 {
+        let plain = Self::plain_room(self.index, self.metadata) == Some(self.metadata_room);
+        match (self.set, plain) {
+            (Some(_), _) => SET,
+            (None, true) => PLAIN,
+            (None, false) => SPREAD,
+        }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(Self::SIZE);
         bytes.extend_from_slice(MAGIC);
-        let version = if self.is_plain() { PLAIN } else { SPREAD };
+        let version = self.version();
         bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(&[0; CRC.end - CRC.start]);
         bytes.extend_from_slice(self.pool.as_bytes());
@@ -73,8 +105,15 @@ impl PoolLabel {
         bytes.extend_from_slice(&self.count.to_le_bytes());
         bytes.extend_from_slice(&self.metadata.0.to_le_bytes());
         bytes.extend_from_slice(&self.block.0.to_le_bytes());
-        if version == SPREAD {
+        if version != PLAIN {
             bytes.extend_from_slice(&self.metadata_room.0.to_le_bytes());
+        }
+        if let Some(set) = &self.set {
+            for word in [level_number(set.level), set.number, set.place, set.width] {
+                bytes.extend_from_slice(&word.to_le_bytes());
+            }
+            bytes.extend_from_slice(&set.leg.0.to_le_bytes());
+            bytes.extend_from_slice(&set.turn.to_le_bytes());
         }
         bytes.resize(Self::SIZE, 0);
         let crc = crc32fast::hash(&bytes);
@@ -93,8 +132,19 @@ impl PoolLabel {
         let (index, metadata) = (word(32)?, Sectors(long(40)?));
         let metadata_room = match word(8)? {
             PLAIN => Self::plain_room(index, metadata)?,
-            SPREAD => Sectors(long(56)?),
+            SPREAD | SET => Sectors(long(56)?),
             _ => return None,
+        };
+        let set = match word(8)? {
+            SET => Some(SetLabel {
+                level: level_numbered(word(64)?)?,
+                number: word(68)?,
+                place: word(72)?,
+                width: word(76)?,
+                leg: Sectors(long(80)?),
+                turn: word(88)?,
+            }),
+            _ => None,
         };
         let label = PoolLabel {
             pool: Uuid::from_slice(bytes.get(16..32)?).ok()?,
@@ -103,9 +153,25 @@ impl PoolLabel {
             metadata,
             block: Sectors(long(48)?),
             metadata_room,
+            set,
         };
-        (genuine && label.index < label.count).then_some(label)
+        let placed = label.index < label.count && set.is_none_or(|set| set.place < set.width);
+        (genuine && placed).then_some(label)
     }
+}
+
+fn level_number(level: RaidLevel) -> u32 {
+    match level {
+        RaidLevel::Raid1 => 1,
+        RaidLevel::Raid5 => 5,
+        RaidLevel::Raid6 => 6,
+        RaidLevel::Raid10 => 10,
+    }
+}
+
+fn level_numbered(number: u32) -> Option<RaidLevel> {
+    let mut levels = RaidLevel::ALL.into_iter();
+    levels.find(|level| level_number(*level) == number)
 }
 
 #[cfg(test)]
@@ -122,6 +188,7 @@ mod tests {
             metadata: Sectors(32768),
             block: Sectors(128),
             metadata_room: Sectors(0),
+            set: None,
         }
     }
 
@@ -135,6 +202,38 @@ mod tests {
             metadata_room: Sectors(4096),
             ..label()
         }
+    }
+
+    fn of_a_set() -> PoolLabel {
+        PoolLabel {
+            set: Some(SetLabel {
+                level: RaidLevel::Raid6,
+                number: 2,
+                place: 1,
+                width: 4,
+                leg: Sectors(409_600),
+                turn: 3,
+            }),
+            ..spread()
+        }
+    }
+
+    #[test]
+    fn a_disk_of_a_set_says_which_part_of_it_it_is() {
+        let bytes = of_a_set().encode();
+        assert_eq!(bytes[8..12], 3_u32.to_le_bytes());
+        assert_eq!(bytes[64..68], 6_u32.to_le_bytes());
+        assert_eq!(bytes[80..88], 409_600_u64.to_le_bytes());
+        assert_eq!(bytes[88..92], 3_u32.to_le_bytes());
+        assert_eq!(PoolLabel::decode(&bytes), Some(of_a_set()));
+        for level in RaidLevel::ALL {
+            let mut label = of_a_set();
+            label.set = label.set.map(|set| SetLabel { level, ..set });
+            assert_eq!(PoolLabel::decode(&label.encode()), Some(label));
+        }
+        let mut beyond = of_a_set();
+        beyond.set = beyond.set.map(|set| SetLabel { place: 4, ..set });
+        assert_eq!(PoolLabel::decode(&beyond.encode()), None);
     }
 
     #[test]
@@ -178,6 +277,9 @@ mod tests {
             bytes[at] ^= 1 << bit;
             prop_assert_eq!(PoolLabel::decode(&bytes), None);
             let mut bytes = spread().encode();
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(PoolLabel::decode(&bytes), None);
+            let mut bytes = of_a_set().encode();
             bytes[at] ^= 1 << bit;
             prop_assert_eq!(PoolLabel::decode(&bytes), None);
         }

@@ -7,6 +7,11 @@ pub const LABEL_START: Bytes = Bytes(1 << 20);
 /// Where the pool's own content begins on every disk.
 pub const PAYLOAD_START: Bytes = Bytes(2 << 20);
 
+/// What the kernel writes on a disk of a set about all of them takes the payload's first MiB.
+pub const ARRAY_ROOM: Bytes = Bytes(1 << 20);
+/// How much of a stripe is on one disk.
+pub const CHUNK: Bytes = Bytes(64 << 10);
+
 /// How far from both ends of a disk others put their marks.
 pub(super) const EDGE: Bytes = Bytes(1 << 20);
 /// Blocks of a GPT with 128 entries and its MBR; a 4 KiB block needs fewer.
@@ -22,6 +27,19 @@ impl PoolPartition {
         let end = self.start.0.checked_add(self.length.0)?;
         let length = end.checked_sub(PAYLOAD_START.0)?;
         (length > 0).then_some((PAYLOAD_START, Bytes(length)))
+    }
+
+    /// Where the kernel keeps what it writes about all disks of a set.
+    pub fn superblock(&self) -> Option<(Bytes, Bytes)> {
+        let (start, length) = self.payload()?;
+        (length > ARRAY_ROOM).then_some((start, ARRAY_ROOM))
+    }
+
+    /// Where a set's content is on this disk of it, and how much there is room for.
+    pub fn leg(&self) -> Option<(Bytes, Bytes)> {
+        let (start, length) = self.payload()?;
+        let room = Bytes(length.0.checked_sub(ARRAY_ROOM.0)?);
+        (room.0 > 0).then_some((Bytes(start.0 + ARRAY_ROOM.0), room))
     }
 
     /// The partition of a disk: from the first MiB to the last whole one before the GPT's copy.
@@ -73,6 +91,15 @@ pub fn relabel_disk(device: &dyn BlockDevice, label: &PoolLabel) -> Result<(), B
         device.flush()?;
     }
     Ok(())
+}
+
+/// Makes a disk one that no array knows, and whose part of a new one begins with zeros: where all
+/// parts do, so does the array, whatever its level. **What was there is gone**; never to be called
+/// but for a disk that is to be formatted.
+pub fn clear_leg(device: &dyn BlockDevice) -> Result<(), BlockError> {
+    let zeros = vec![0; (ARRAY_ROOM.0 + CHUNK.0) as usize];
+    device.write_at(PAYLOAD_START, &zeros)?;
+    device.flush()
 }
 
 /// Makes a disk blank: whatever made it known to anyone is overwritten, its data is not. A disk of

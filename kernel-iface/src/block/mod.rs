@@ -13,8 +13,8 @@
 //! | `partition`  | the GPT with our one partition |
 //! | `label`      | which pool a disk belongs to |
 //! | `layout`     | where all this is; writing it, wiping a disk |
+//! | `superblock` | what the kernel writes: the first block of thin metadata, and of arrays |
 //! | `uevent`     | disks that come, go and change, as the kernel tells it |
-//! | `superblock` | the first block of thin metadata: zero makes the kernel format it |
 //!
 //! ```text
 //!   0        1 MiB       2 MiB                                       end
@@ -47,13 +47,16 @@ mod window;
 
 pub use disk::{Disk, DiskLookupError, disk_by_id};
 pub use error::{BlockError, BlockOperation};
-pub use label::PoolLabel;
-pub use layout::{LABEL_START, PAYLOAD_START, format_disk, relabel_disk, wipe_disk};
+pub use label::{PoolLabel, SetLabel};
+pub use layout::{
+    ARRAY_ROOM, CHUNK, LABEL_START, PAYLOAD_START, clear_leg, format_disk, relabel_disk, wipe_disk,
+};
 pub use partition::{PARTITION_NAME, PARTITION_TYPE, PoolPartition};
 pub use probe::{DiskContent, probe};
 pub use real::RealDisks;
 pub use superblock::{
-    MetadataState, PoolSize, metadata_state, pool_size, zero_metadata_superblock,
+    ArrayAmendment, ArrayKnowledge, ArrayState, MetadataState, PoolSize, amend_array, array_state,
+    forget_array, metadata_state, pool_size, zero_metadata_superblock,
 };
 pub use uevent::{DiskAction, DiskEvent, DiskEvents};
 

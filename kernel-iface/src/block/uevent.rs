@@ -40,11 +40,12 @@ pub struct DiskEvent {
 
 impl DiskEvent {
     /// Reads a message; `None` for what is not about a disk, and for what is no such message.
-    /// What the kernel makes of other devices is no disk: device-mapper has news of its own.
+    /// What the kernel makes of other devices is no disk: device-mapper has news of its own. A disk
+    /// with several NVMe controllers is one, though it is virtual, too.
     pub fn parse(message: &[u8]) -> Option<DiskEvent> {
         let mut lines = message.split(|byte| *byte == 0);
         let (action, path) = split(lines.next()?, b'@')?;
-        if path.starts_with(b"/devices/virtual/") {
+        if path.starts_with(b"/devices/virtual/block/") {
             return None;
         }
         let action = match action {

@@ -28,6 +28,7 @@ mod ioctl;
 mod linear;
 mod message;
 mod name;
+mod raid;
 mod real;
 mod table;
 mod thin;
@@ -38,6 +39,7 @@ pub use events::DmEvents;
 pub use linear::Linear;
 pub use message::PoolMessage;
 pub use name::{DmName, DmNameError, DmUuid};
+pub use raid::{LegState, Raid, RaidLeg, RaidMessage, RaidStatus};
 pub use real::RealDm;
 pub use table::{Table, TableLine, Target, TargetStatus};
 pub use thin::{Thin, ThinStatus};
@@ -108,6 +110,18 @@ pub trait DeviceMapper: Send + Sync {
             [TargetStatus::ThinPool(status)] => Ok(Some(*status)),
             _ => Ok(None),
         }
+    }
+
+    /// Tells an array something.
+    fn raid_message(&self, name: &DmName, message: RaidMessage) -> Result<(), DmError>;
+
+    /// The status of a device that is one array, or `None` when it is something else.
+    fn raid_status(&self, name: &DmName) -> Result<Option<RaidStatus>, DmError> {
+        let statuses = self.status(name, StatusFreshness::AsIs)?;
+        Ok(match <[_; 1]>::try_from(statuses) {
+            Ok([TargetStatus::Raid(status)]) => Some(status),
+            _ => None,
+        })
     }
 
     /// The status of a device that is one thin device, or `None` when it is something else.

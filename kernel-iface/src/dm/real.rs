@@ -3,7 +3,8 @@ use ashlar_targetd_protocol::Sectors;
 use super::ioctl::{Answer, Command, Control, Request, flag, text, u32_at, u64_at};
 use super::{
     DeviceMapper, DmAccess, DmError, DmEvents, DmInfo, DmName, DmOperation, DmUuid, ListedDevice,
-    PoolMessage, StatusFreshness, SuspendFlags, Table, TableLine, TableSlot, Target, TargetStatus,
+    PoolMessage, RaidMessage, StatusFreshness, SuspendFlags, Table, TableLine, TableSlot, Target,
+    TargetStatus,
 };
 use crate::device::DeviceNumber;
 use crate::news::{News, NewsError};
@@ -192,7 +193,20 @@ impl DeviceMapper for RealDm {
     }
 
     fn message(&self, name: &DmName, message: &PoolMessage) -> Result<(), DmError> {
-        let text = message.to_string();
+        self.say(name, message.to_string())
+    }
+
+    fn raid_message(&self, name: &DmName, message: RaidMessage) -> Result<(), DmError> {
+        self.say(name, message.to_string())
+    }
+
+    fn news(&self) -> Result<Box<dyn News>, NewsError> {
+        Ok(Box::new(DmEvents::open()?))
+    }
+}
+
+impl RealDm {
+    fn say(&self, name: &DmName, text: String) -> Result<(), DmError> {
         let mut payload = 0_u64.to_ne_bytes().to_vec();
         payload.extend_from_slice(text.as_bytes());
         payload.push(0);
@@ -202,10 +216,6 @@ impl DeviceMapper for RealDm {
             ..Request::about(DmOperation::Message, Command::TargetMessage, name)
         };
         self.control.call(&request).map(drop)
-    }
-
-    fn news(&self) -> Result<Box<dyn News>, NewsError> {
-        Ok(Box::new(DmEvents::open()?))
     }
 }
 

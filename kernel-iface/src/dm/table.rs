@@ -2,7 +2,7 @@ use std::fmt;
 
 use ashlar_targetd_protocol::Sectors;
 
-use super::{Linear, Thin, ThinPool, ThinPoolStatus, ThinStatus};
+use super::{Linear, Raid, RaidStatus, Thin, ThinPool, ThinPoolStatus, ThinStatus};
 
 /// What a device is made of, from its first sector to its last without a gap.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Table {
 }
 
 /// One stretch of a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableLine {
     /// Where it begins.
     pub start: Sectors,
@@ -22,12 +22,14 @@ pub struct TableLine {
 }
 
 /// What a stretch of a device does with I/O.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Fails it.
     Error,
     /// Passes it to a stretch of another device.
     Linear(Linear),
+    /// Spreads it over devices that stand in for each other.
+    Raid(Raid),
     /// A pool of blocks; its own I/O goes to the data device.
     ThinPool(ThinPool),
     /// A thin device of a pool.
@@ -35,10 +37,12 @@ pub enum Target {
 }
 
 /// How a stretch of a device is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TargetStatus {
     /// Targets that have nothing to tell.
     Plain,
+    /// Devices that stand in for each other.
+    Raid(RaidStatus),
     /// A pool.
     ThinPool(ThinPoolStatus),
     /// A thin device.
@@ -102,6 +106,7 @@ impl Target {
         match self {
             Target::Error => "error",
             Target::Linear(_) => "linear",
+            Target::Raid(_) => "raid",
             Target::ThinPool(_) => "thin-pool",
             Target::Thin(_) => "thin",
         }
@@ -112,6 +117,7 @@ impl Target {
         match kind {
             "error" => params.trim().is_empty().then_some(Target::Error),
             "linear" => Linear::parse(params).map(Target::Linear),
+            "raid" => Raid::parse(params).map(Target::Raid),
             "thin-pool" => ThinPool::parse(params).map(Target::ThinPool),
             "thin" => Thin::parse(params).map(Target::Thin),
             _ => None,
@@ -125,6 +131,7 @@ impl fmt::Display for Target {
         match self {
             Target::Error => Ok(()),
             Target::Linear(linear) => linear.fmt(f),
+            Target::Raid(raid) => raid.fmt(f),
             Target::ThinPool(pool) => pool.fmt(f),
             Target::Thin(thin) => thin.fmt(f),
         }
@@ -136,6 +143,7 @@ impl TargetStatus {
     pub fn parse(kind: &str, params: &str) -> Option<Self> {
         match kind {
             "error" | "linear" => Some(TargetStatus::Plain),
+            "raid" => RaidStatus::parse(params).map(TargetStatus::Raid),
             "thin-pool" => ThinPoolStatus::parse(params).map(TargetStatus::ThinPool),
             "thin" => ThinStatus::parse(params).map(TargetStatus::Thin),
             _ => None,
@@ -145,12 +153,12 @@ impl TargetStatus {
 
 #[cfg(test)]
 mod tests {
-    use ashlar_targetd_protocol::ThinId;
+    use ashlar_targetd_protocol::{RaidLevel, ThinId};
     use proptest::prelude::*;
 
     use super::*;
     use crate::device::DeviceNumber;
-    use crate::dm::PoolFeatures;
+    use crate::dm::{PoolFeatures, RaidLeg};
 
     fn devnum() -> impl Strategy<Value = DeviceNumber> {
         (0..4096_u32, 0..0x10_0000_u32).prop_map(|(major, minor)| DeviceNumber { major, minor })
@@ -163,6 +171,21 @@ mod tests {
             no_discard_passdown: down,
             read_only,
             error_if_no_space: error,
+        })
+    }
+
+    fn raid() -> impl Strategy<Value = Target> {
+        let leg = (devnum(), devnum()).prop_map(|(meta, data)| RaidLeg { meta, data });
+        let legs = proptest::collection::vec(proptest::option::of(leg), 0..8);
+        let level = proptest::sample::select(&RaidLevel::ALL[..]);
+        let rebuild = proptest::collection::btree_set(0..40_u32, 0..3);
+        (level, any::<u64>(), rebuild, legs).prop_map(|(level, chunk, rebuild, legs)| {
+            Target::Raid(Raid {
+                level,
+                chunk: Sectors(chunk),
+                rebuild,
+                legs,
+            })
         })
     }
 
@@ -190,18 +213,19 @@ mod tests {
                 })
             },
         );
-        prop_oneof![Just(Target::Error), linear, thin, pool]
+        prop_oneof![Just(Target::Error), linear, raid(), thin, pool]
     }
 
     proptest! {
         #[test]
         fn what_a_target_prints_parses_to_the_same_target(target in target()) {
-            prop_assert_eq!(Target::parse(target.kind(), &target.to_string()), Some(target));
+            let parsed = Target::parse(target.kind(), &target.to_string());
+            prop_assert_eq!(parsed, Some(target));
         }
 
         #[test]
         fn no_text_from_the_kernel_can_panic_the_parser(params in "\\PC{0,60}") {
-            for kind in ["error", "linear", "thin", "thin-pool", "crypt"] {
+            for kind in ["error", "linear", "raid", "thin", "thin-pool", "crypt"] {
                 let _ = (Target::parse(kind, &params), TargetStatus::parse(kind, &params));
             }
         }

@@ -12,6 +12,7 @@ use crate::block::{
     check_span, disk_by_id,
 };
 use crate::device::DeviceNumber;
+use crate::dm::DmName;
 use crate::news::{News, NewsError};
 use crate::tree::Errno;
 
@@ -48,10 +49,21 @@ impl ModelDisk {
     }
 }
 
+/// A disk that is not plugged in.
+#[derive(Debug)]
+pub struct PulledDisk {
+    disk: ModelDisk,
+    pages: Pages,
+}
+
 /// The disks there are and what they hold; what was never written is zero.
 #[derive(Debug, Default)]
 pub(crate) struct Media {
     disks: BTreeMap<DeviceNumber, Medium>,
+    /// What is on arrays, whatever disks they are on.
+    arrays: BTreeMap<DeviceNumber, Pages>,
+    /// How many disks were ever plugged in.
+    plugged: u32,
 }
 
 #[derive(Debug)]
@@ -60,10 +72,13 @@ struct Medium {
     kernel_name: String,
     /// Nothing can be read or written any more.
     broken: bool,
-    pages: BTreeMap<u64, Box<[u8; PAGE as usize]>>,
+    pages: Pages,
 }
 
-impl Medium {
+#[derive(Debug, Default)]
+struct Pages(BTreeMap<u64, Box<[u8; PAGE as usize]>>);
+
+impl Pages {
     /// Calls `visit` with each page the stretch touches: its index, the range within the page
     /// and the range within the stretch.
     fn pages(
@@ -83,7 +98,7 @@ impl Medium {
 
     fn read(&self, at: u64, buffer: &mut [u8]) {
         Self::pages(at, buffer.len(), |page, within, part| {
-            match self.pages.get(&page) {
+            match self.0.get(&page) {
                 Some(bytes) => buffer[part].copy_from_slice(&bytes[within]),
                 None => buffer[part].fill(0),
             }
@@ -93,7 +108,7 @@ impl Medium {
     fn write(&mut self, at: u64, data: &[u8]) {
         Self::pages(at, data.len(), |page, within, part| {
             let fresh = || Box::new([0; PAGE as usize]);
-            let bytes = self.pages.entry(page).or_insert_with(fresh);
+            let bytes = self.0.entry(page).or_insert_with(fresh);
             bytes[within].copy_from_slice(&data[part]);
         });
     }
@@ -102,19 +117,24 @@ impl Medium {
     fn discard(&mut self, at: u64, length: u64) {
         let (first, last) = (at.div_ceil(PAGE), (at + length) / PAGE);
         let gone: Vec<u64> = self
-            .pages
+            .0
             .range(first..last.max(first))
             .map(|(page, _)| *page)
             .collect();
-        gone.iter().for_each(|page| drop(self.pages.remove(page)));
+        gone.iter().for_each(|page| drop(self.0.remove(page)));
     }
 }
 
 impl ModelKernel {
     /// Plugs in a disk: `/dev/vda`, then `/dev/vdb`, and so on.
     pub fn add_disk(&self, disk: ModelDisk) -> DeviceNumber {
+        self.plug(disk, Pages::default())
+    }
+
+    fn plug(&self, disk: ModelDisk, pages: Pages) -> DeviceNumber {
         let mut state = self.lock();
-        let place = state.media.disks.len() as u32;
+        let place = state.media.plugged;
+        state.media.plugged += 1;
         let number = DeviceNumber {
             major: DISK_MAJOR,
             minor: place * MINORS,
@@ -129,7 +149,7 @@ impl ModelKernel {
             disk,
             kernel_name,
             broken: false,
-            pages: BTreeMap::new(),
+            pages,
         };
         state.media.disks.insert(number, medium);
         state.listeners.disks.tell();
@@ -139,10 +159,39 @@ impl ModelKernel {
     /// As if a disk had failed: it is there, and reading and writing it gives `EIO`.
     pub fn break_disk(&self, id: &DiskId) -> Result<(), DiskLookupError> {
         let number = self.disk_number(id)?;
-        if let Some(medium) = self.lock().media.disks.get_mut(&number) {
+        let mut state = self.lock();
+        if let Some(medium) = state.media.disks.get_mut(&number) {
             medium.broken = true;
         }
+        state.use_arrays();
         Ok(())
+    }
+
+    /// Pulls a disk out, whoever uses it. What it holds stays on it.
+    pub fn pull_disk(&self, id: &DiskId) -> Result<PulledDisk, DiskLookupError> {
+        let number = self.disk_number(id)?;
+        let mut state = self.lock();
+        let medium = state.media.disks.remove(&number);
+        state.listeners.disks.tell();
+        state.use_arrays();
+        let Medium { disk, pages, .. } = medium.expect("a disk that has a number is plugged in");
+        Ok(PulledDisk { disk, pages })
+    }
+
+    /// Plugs a disk in again, which gets another number, as on the kernel while the old one is
+    /// held open.
+    pub fn plug_disk(&self, pulled: PulledDisk) -> DeviceNumber {
+        self.plug(pulled.disk, pulled.pages)
+    }
+
+    /// Everything that goes over arrays comes to its end at once.
+    pub fn finish_arrays(&self) {
+        self.lock().finish_arrays();
+    }
+
+    /// Arrays that were put together from legs that lack what was written to others.
+    pub fn gone_back(&self) -> Vec<DmName> {
+        self.lock().dm_gone_back()
     }
 
     /// The number of a disk that was plugged in.
@@ -199,7 +248,9 @@ impl ModelState {
         device: DeviceNumber,
         at: u64,
     ) -> Result<(DeviceNumber, u64), Errno> {
-        if self.media.disks.contains_key(&device) {
+        let is_medium =
+            self.media.disks.contains_key(&device) || self.media.arrays.contains_key(&device);
+        if is_medium {
             return Ok((device, at));
         }
         let (below, at) = self.dm.below(device, at).ok_or(Errno::EIO)?;
@@ -214,9 +265,14 @@ impl ModelState {
         buffer: &mut [u8],
     ) -> Result<(), Errno> {
         let (disk, at) = self.place(device, at)?;
+        if let Some(pages) = self.media.arrays.get(&disk) {
+            let works = self.dm.array_works(disk);
+            works.then(|| pages.read(at, buffer)).ok_or(Errno::EIO)?;
+            return Ok(());
+        }
         let medium = self.media.disks.get(&disk);
         let medium = medium.filter(|medium| !medium.broken).ok_or(Errno::EIO)?;
-        medium.read(at, buffer);
+        medium.pages.read(at, buffer);
         Ok(())
     }
 
@@ -234,18 +290,37 @@ impl ModelState {
             return Ok(());
         }
         let (disk, at) = self.place(device, at)?;
-        let medium = self.media.disks.get_mut(&disk);
-        let medium = medium.filter(|medium| !medium.broken).ok_or(Errno::EIO)?;
-        medium.write(at, data);
+        if self.media.arrays.contains_key(&disk) {
+            self.use_array_on(disk);
+        }
+        self.pages_mut(disk)?.write(at, data);
         Ok(())
     }
 
     fn discard_media(&mut self, device: DeviceNumber, at: u64, length: u64) -> Result<(), Errno> {
         let (disk, at) = self.place(device, at)?;
-        let medium = self.media.disks.get_mut(&disk);
-        let medium = medium.filter(|medium| !medium.broken).ok_or(Errno::EIO)?;
-        medium.discard(at, length);
+        if self.media.arrays.contains_key(&disk) && !self.array_discards(disk) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.pages_mut(disk)?.discard(at, length);
         Ok(())
+    }
+
+    fn pages_mut(&mut self, medium: DeviceNumber) -> Result<&mut Pages, Errno> {
+        if let Some(pages) = self.media.arrays.get_mut(&medium) {
+            return self
+                .dm
+                .array_works(medium)
+                .then_some(pages)
+                .ok_or(Errno::EIO);
+        }
+        let disk = self.media.disks.get_mut(&medium);
+        let disk = disk.filter(|disk| !disk.broken).ok_or(Errno::EIO)?;
+        Ok(&mut disk.pages)
+    }
+
+    pub(super) fn add_array_media(&mut self, number: DeviceNumber) {
+        self.media.arrays.entry(number).or_default();
     }
 }
 
@@ -427,10 +502,12 @@ impl BlockDevice for OpenDevice {
     fn read_at(&self, at: Bytes, buffer: &mut [u8]) -> Result<(), BlockError> {
         check_span(self, BlockOperation::Read, at, buffer.len() as u64)?;
         let mut state = self.kernel.lock();
-        let read = state
-            .faults
-            .alive()
-            .and_then(|()| state.read_media(self.number, at.0, buffer));
+        // Nobody waits here.
+        let held_back = state.dm.holds_back(self.number);
+        let read = state.faults.alive().and_then(|()| match held_back {
+            true => Err(Errno::EIO),
+            false => state.read_media(self.number, at.0, buffer),
+        });
         let io = |entry: &mut Entry| entry.io.reads.count(buffer.len() as u64);
         state.devices.device_mut(self.number).map(io).ok();
         read.map_err(|errno| self.refused(BlockOperation::Read, errno))

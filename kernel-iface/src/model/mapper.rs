@@ -6,7 +6,7 @@ use super::{ModelKernel, ModelState, Module};
 use crate::device::DeviceNumber;
 use crate::dm::{
     DeviceMapper, DmAccess, DmError, DmInfo, DmName, DmObject, DmOperation, DmUuid, ListedDevice,
-    PoolMessage, StatusFreshness, SuspendFlags, Table, TableSlot, TargetStatus,
+    PoolMessage, RaidMessage, StatusFreshness, SuspendFlags, Table, TableSlot, TargetStatus,
 };
 use crate::news::{News, NewsError};
 use crate::tree::Errno;
@@ -102,6 +102,7 @@ impl DeviceMapper for ModelDm {
                 "linear" => Some([1, 5, 0]),
                 "error" => Some([1, 7, 0]),
                 "thin" | "thin-pool" if thin => Some([1, 23, 0]),
+                "raid" if state.has_module(Module::DmRaid) => Some([1, 15, 1]),
                 _ => None,
             })
         })
@@ -191,6 +192,13 @@ impl DeviceMapper for ModelDm {
             format!(" ({message})"),
             |state| state.dm_message(name, message),
         )
+    }
+
+    fn raid_message(&self, name: &DmName, message: RaidMessage) -> Result<(), DmError> {
+        let detail = format!(" ({message})");
+        self.step(DmOperation::Message, name, detail, |state| {
+            state.dm_raid_message(name, message)
+        })
     }
 
     fn news(&self) -> Result<Box<dyn News>, NewsError> {

@@ -64,7 +64,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::tree::Errno;
 
-pub use block::{ModelDisk, ModelDisks};
+pub use block::{ModelDisk, ModelDisks, PulledDisk};
 pub use devices::{BlockDevice, BlockDevices, Holder};
 pub use fault::Step;
 pub use initiator::{Denied, SeenDisk, SeenNamespace};
@@ -98,6 +98,8 @@ pub enum Module {
     NvmetRdma,
     /// `dm_thin_pool`: loaded when the first pool's table is.
     DmThinPool,
+    /// `dm_raid`: loaded when the first array's table is.
+    DmRaid,
     /// The `blkio` controller of cgroup v1, mounted on its own.
     Blkio,
 }
@@ -114,6 +116,7 @@ impl Module {
             Module::NvmetTcp => Some("nvmet_tcp"),
             Module::NvmetRdma => Some("nvmet_rdma"),
             Module::DmThinPool => Some("dm_thin_pool"),
+            Module::DmRaid => Some("dm_raid"),
             Module::Blkio => None,
         }
     }

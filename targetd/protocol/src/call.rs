@@ -52,6 +52,16 @@ pub enum Request {
         /// The pool.
         id: Uuid,
     },
+    /// Read all of a pool's disks and compare what should be the same, beside what hosts do, or
+    /// stop doing so. Answered at once, by [`Response::Applied`] with generation 0; how far it is,
+    /// a look at the pool tells. Refused for a pool without redundancy, and while anything else
+    /// goes over its sets.
+    ScrubPool {
+        /// The pool.
+        id: Uuid,
+        /// What to do.
+        scrub: Scrub,
+    },
     /// Look at a volume.
     ObserveVolume {
         /// The volume.
@@ -105,6 +115,18 @@ pub enum Request {
         /// The last count that was told; 0 at first, on each connection anew.
         seen: u64,
     },
+}
+
+/// What is done about disks that differ where they should not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scrub {
+    /// They are compared and counted.
+    Check,
+    /// They are compared, counted and made the same.
+    Repair,
+    /// What was begun ends.
+    Stop,
 }
 
 /// What has a device that can be opened.

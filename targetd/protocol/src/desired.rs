@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::names::{DiskId, Iqn, Nqn, PortalAddr};
+use crate::raid::Redundancy;
 use crate::secret::{ChapCredentials, DhchapKey};
 use crate::units::{PortId, Sectors, ThinId};
 
@@ -23,6 +24,8 @@ pub struct DesiredPool {
     pub generation: u64,
     /// The disks in order. Data and metadata are laid out over them in this order.
     pub disks: Vec<PoolDisk>,
+    /// How they stand in for each other; nothing when they do not.
+    pub redundancy: Option<Redundancy>,
     /// Size of the thin metadata device.
     pub metadata: Sectors,
     /// Allocation unit: a multiple of 128 sectors (64 KiB), 128 to 2,097,152.
@@ -47,8 +50,30 @@ pub struct PoolDisk {
     /// Stable identity.
     pub id: DiskId,
     /// Room for metadata on it, a whole number of MiB. Metadata fill it on one disk after the
-    /// other; data come after it.
+    /// other; data come after it. With redundancy, the room on the set whose first disk it is, and
+    /// none on the others.
     pub metadata_room: Sectors,
+    /// How many disks had its place before it. More than none only with redundancy.
+    pub turn: u32,
+    /// While it takes the place of another disk of a pool that stands: what may be written to it.
+    /// Once it carries the pool's label that is nothing any more.
+    pub takes_place: Option<PoolFormat>,
+    /// What it holds is known to be older than what the others of its set have. It does not
+    /// count as one that has its data until it was rebuilt.
+    pub stale: bool,
+}
+
+impl PoolDisk {
+    /// A disk that has its place since the pool was made, or since it came to it.
+    pub fn new(id: DiskId, metadata_room: Sectors) -> Self {
+        PoolDisk {
+            id,
+            metadata_room,
+            turn: 0,
+            takes_place: None,
+            stale: false,
+        }
+    }
 }
 
 /// How a pool is destroyed.
@@ -64,14 +89,15 @@ pub struct PoolDestruction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PoolBefore {
-    /// How many disks it had: the first ones of those that are desired.
+    /// How many disks it had: the first ones of those that are desired, and with redundancy
+    /// whole sets.
     pub disks: u32,
     /// Size of its thin metadata.
     pub metadata: Sectors,
 }
 
 /// What may be written to disks that do not carry this pool's label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PoolFormat {
     /// Nothing: a disk without the label is an error. The only value once a pool was made.

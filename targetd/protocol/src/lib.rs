@@ -19,6 +19,7 @@
 //! | [`units`]   | checked numbers: [`Sectors`], [`ThinId`], [`Lun`], [`Nsid`], … |
 //! | [`secret`]  | secrets that cannot be printed |
 //! | [`desired`] | what should be |
+//! | [`raid`]    | disks that stand in for each other |
 //! | [`report`]  | what was seen and done, and what went wrong |
 //! | [`frame`]   | length-prefixed messages on a byte stream |
 //!
@@ -27,13 +28,14 @@
 pub mod desired;
 pub mod frame;
 pub mod names;
+pub mod raid;
 pub mod report;
 pub mod secret;
 pub mod units;
 
 mod call;
 
-pub use call::{Call, Counted, OpenObject, PROTOCOL_VERSION, Reply, Request, Response};
+pub use call::{Call, Counted, OpenObject, PROTOCOL_VERSION, Reply, Request, Response, Scrub};
 pub use desired::{
     Accesses, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
     DesiredVolume, DhGroup, DhHash, DhchapExchange, Exports, IscsiAcl, IscsiExport, NvmeExport,
@@ -41,9 +43,10 @@ pub use desired::{
     SnapshotsKind, ThinRef, ThinSource,
 };
 pub use names::{DiskId, Iqn, NameError, Nqn, PortalAddr, Transport};
+pub use raid::{RaidLevel, Redundancy};
 pub use report::{
-    DiskReport, Failure, FailureKind, FeatureReport, IoCounters, IoTotals, PoolReport, PoolUsage,
-    Report, VolumeReport,
+    DiskReport, Failure, FailureKind, FeatureReport, IoCounters, IoTotals, MemberState, PoolReport,
+    PoolUsage, Report, SetAction, SetReport, VolumeReport,
 };
 pub use secret::{ChapCredentials, ChapName, ChapSecret, DhchapKey, SecretError};
 pub use units::{Bytes, Lun, Nsid, PortId, RangeError, SECTOR, Sectors, ThinId, TpgTag};

@@ -39,6 +39,62 @@ pub struct PoolReport {
     pub usage: Option<PoolUsage>,
     /// Whether new blocks are refused: the pool failed, is read-only or needs a check.
     pub degraded: bool,
+    /// How its sets are, in their order; none without redundancy, and when it is not active.
+    pub sets: Vec<SetReport>,
+    /// When the look began, in nanoseconds since the box started. What was seen earlier says
+    /// nothing after what was seen later.
+    pub looked: u64,
+}
+
+/// How a set of disks is that stand in for each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetReport {
+    /// Its disks, in their order.
+    pub members: Vec<MemberState>,
+    /// What the kernel does with all of it, beside what hosts do.
+    pub action: SetAction,
+    /// How far that is, of [`SetReport::total`].
+    pub done: Sectors,
+    /// Its size as that goes over it.
+    pub total: Sectors,
+    /// Sectors that were found to differ where they should not, by the last scrub.
+    pub mismatches: Sectors,
+}
+
+/// How a disk of a set is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MemberState {
+    /// It has its data.
+    InSync,
+    /// It is used and has a part of its data.
+    Rebuilding,
+    /// It is used, and what it has is being made the same as the others', all of whom are said to
+    /// be like this. Which of them lacks data is not told meanwhile.
+    Resyncing,
+    /// It was used until it could not be read or written.
+    Failed,
+    /// It is not used: it was not there.
+    Missing,
+}
+
+/// What the kernel does with a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SetAction {
+    /// Nothing.
+    Idle,
+    /// It makes its disks the same, because it is new or was not stopped in order.
+    Resync,
+    /// It gives disks the data they miss.
+    Rebuild,
+    /// It compares them.
+    Check,
+    /// It compares them and makes them the same.
+    Repair,
+    /// It was told to do nothing of the kind.
+    Frozen,
 }
 
 /// How full a pool is, in its own blocks.

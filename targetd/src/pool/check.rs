@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use ashlar_kernel_iface::block::{Disk, DiskContent, MetadataState, PoolLabel};
+use ashlar_kernel_iface::block::{Disk, DiskContent, MetadataState, PoolLabel, SetLabel};
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::dm::{Target, ThinPool};
-use ashlar_targetd_protocol::{DesiredPool, FailureKind, PoolDisk, PoolFormat, Sectors};
+use ashlar_targetd_protocol::{
+    DesiredPool, FailureKind, PoolDisk, PoolFormat, Redundancy, Sectors,
+};
 
 use super::grow;
 use super::layout;
-use super::observe::{ActivePart, ObservedContent, ObservedDisk, ObservedPart, ObservedPool};
+use super::members;
+use super::observe::{ActivePart, ObservedContent, ObservedDisk, ObservedPart, ObservedPool, sets};
 use crate::ours::PoolPart;
 use crate::refusal::Refusal;
 
@@ -63,6 +66,7 @@ pub(super) fn numbers_make_sense(desired: &DesiredPool) -> Result<(), Refusal> {
             format!("pool {id} cannot have metadata of {}", desired.metadata),
         );
     }
+    sets_make_sense(desired)?;
     let whole = |disk: &&PoolDisk| !disk.metadata_room.0.is_multiple_of(layout::ALIGNMENT.0);
     match desired.disks.iter().find(whole) {
         Some(disk) => refused(
@@ -76,12 +80,50 @@ pub(super) fn numbers_make_sense(desired: &DesiredPool) -> Result<(), Refusal> {
     }
 }
 
+/// Sets are of as many disks as their level takes, and together they are the pool's. Only a disk
+/// of a set can be replaced, or lack what others have.
+fn sets_make_sense(desired: &DesiredPool) -> Result<(), Refusal> {
+    let id = desired.id;
+    let Some(Redundancy { level, sets }) = &desired.redundancy else {
+        let plain = |disk: &PoolDisk| disk.turn == 0 && disk.takes_place.is_none() && !disk.stale;
+        return match desired.disks.iter().find(|disk| !plain(disk)) {
+            Some(disk) => refused(
+                FailureKind::Refused,
+                format!("no disk stands in for disk {} of pool {id}", disk.id),
+            ),
+            None => Ok(()),
+        };
+    };
+    if let Some(width) = sets.iter().find(|width| !level.takes(**width)) {
+        return refused(
+            FailureKind::Refused,
+            format!("pool {id} cannot have a set of {width} disks in {level}"),
+        );
+    }
+    let together: u64 = sets.iter().map(|width| u64::from(*width)).sum();
+    let rooms = desired.redundancy.iter().flat_map(Redundancy::ranges);
+    let elsewhere = rooms.flat_map(|range| range.skip(1)).any(|index| {
+        let disk = desired.disks.get(index);
+        disk.is_some_and(|disk| disk.metadata_room.0 > 0)
+    });
+    if together != desired.disks.len() as u64 || elsewhere {
+        return refused(
+            FailureKind::Refused,
+            format!(
+                "pool {id} cannot have sets of {sets:?} of its {} disks with such room for metadata",
+                desired.disks.len()
+            ),
+        );
+    }
+    Ok(())
+}
+
 /// The thin pool a device is, if it is one.
 pub(super) fn thin_pool(part: &ActivePart) -> Option<ThinPool> {
     match part.table.lines() {
         [line] => match line.target {
             Target::ThinPool(pool) => Some(pool),
-            Target::Error | Target::Linear(_) | Target::Thin(_) => None,
+            Target::Error | Target::Linear(_) | Target::Raid(_) | Target::Thin(_) => None,
         },
         _ => None,
     }
@@ -96,10 +138,16 @@ fn standing_pool_is_the_desired_one(
     thin_is_the_pools(desired, observed, thin)?;
     let id = desired.id;
     let under = observed.active(PoolPart::Data).map(disks_under);
-    let wanted = observed.disks.iter();
-    let wanted: Option<Vec<DeviceNumber>> = wanted
-        .map(|disk| disk.disk.as_ref().ok().map(|disk| disk.number))
-        .collect();
+    let wanted: Option<Vec<DeviceNumber>> = match &desired.redundancy {
+        Some(redundancy) => sets(redundancy)
+            .map(|(number, _)| observed.active(PoolPart::Set(number)).map(|set| set.number))
+            .collect(),
+        None => observed
+            .disks
+            .iter()
+            .map(|disk| disk.disk.as_ref().ok().map(|disk| disk.number))
+            .collect(),
+    };
     // A disk that is gone from the list while the pool runs on it is the kernel's news to tell.
     if wanted.is_some() && under != wanted {
         return refused(
@@ -141,24 +189,31 @@ pub(super) fn thin_is_the_pools(
 pub(super) fn disks_under(data: &ActivePart) -> Vec<DeviceNumber> {
     let lines = data.table.lines().iter();
     lines
-        .filter_map(|line| match line.target {
+        .filter_map(|line| match &line.target {
             Target::Linear(linear) => Some(linear.device),
-            Target::Error | Target::Thin(_) | Target::ThinPool(_) => None,
+            Target::Error | Target::Raid(_) | Target::Thin(_) | Target::ThinPool(_) => None,
         })
         .collect()
 }
 
+/// Of a pool with redundancy that was made, the sets say which disks they need.
 fn disks_can_be_used(desired: &DesiredPool, observed: &ObservedPool) -> Result<(), Refusal> {
+    if desired.redundancy.is_some() && desired.format == PoolFormat::Never {
+        return Ok(());
+    }
     let own = own_names(observed);
     for (index, found) in observed.disks.iter().enumerate() {
         let disk = disk_is_there(found)?;
         disk_is_not_in_use(disk, found, &own)?;
         if let Some(content) = &found.content {
-            disk_may_be_used(desired, index, found, content)?;
+            disk_may_be_used(desired, observed, index, content)?;
         }
     }
     complete_pool_gets_no_blank_disk(desired, observed)?;
-    metadata_is_not_lost(desired, observed)
+    match desired.redundancy {
+        Some(_) => Ok(()),
+        None => metadata_is_not_lost(desired, observed),
+    }
 }
 
 /// The kernel's names of the pool's own devices.
@@ -202,7 +257,9 @@ pub(super) fn disk_is_not_in_use(
 }
 
 /// The label that a disk of the pool carries.
-pub(super) fn label(desired: &DesiredPool, index: usize) -> PoolLabel {
+pub(super) fn label(desired: &DesiredPool, observed: &ObservedPool, index: usize) -> PoolLabel {
+    let set = set_label(desired, observed, index);
+    let first = set.map_or(index, |set| index - set.place as usize);
     // A message of 1 MiB holds far fewer than 2^32 disks.
     PoolLabel {
         pool: desired.id,
@@ -210,8 +267,22 @@ pub(super) fn label(desired: &DesiredPool, index: usize) -> PoolLabel {
         count: desired.disks.len() as u32,
         metadata: desired.metadata,
         block: desired.block,
-        metadata_room: desired.disks[index].metadata_room,
+        metadata_room: desired.disks[first].metadata_room,
+        set,
     }
+}
+
+fn set_label(desired: &DesiredPool, observed: &ObservedPool, index: usize) -> Option<SetLabel> {
+    let redundancy = desired.redundancy.as_ref()?;
+    let (number, range) = sets(redundancy).find(|(_, range)| range.contains(&index))?;
+    Some(SetLabel {
+        level: redundancy.level,
+        number,
+        place: (index - range.start) as u32,
+        width: range.len() as u32,
+        leg: members::leg(desired, observed, number).unwrap_or_default(),
+        turn: desired.disks[index].turn,
+    })
 }
 
 /// What a label says of whose the disk is, in words.
@@ -228,16 +299,17 @@ pub(super) fn described(content: &DiskContent) -> Option<String> {
 
 fn disk_may_be_used(
     desired: &DesiredPool,
+    observed: &ObservedPool,
     index: usize,
-    found: &ObservedDisk,
     content: &ObservedContent,
 ) -> Result<(), Refusal> {
+    let found = &observed.disks[index];
     let (id, pool) = (&found.id, desired.id);
     let holds = match &content.holds {
         DiskContent::Pool { label: on_disk, .. } | DiskContent::Unfinished(on_disk)
             if on_disk.pool == pool =>
         {
-            return label_is_the_desired_one(desired, index, found, content, on_disk);
+            return label_is_the_desired_one(desired, observed, index, content, on_disk);
         }
         other => described(other),
     };
@@ -253,14 +325,15 @@ fn disk_may_be_used(
 /// A disk of the pool is put in its place, or not at all.
 fn label_is_the_desired_one(
     desired: &DesiredPool,
+    observed: &ObservedPool,
     index: usize,
-    found: &ObservedDisk,
     content: &ObservedContent,
     on_disk: &PoolLabel,
 ) -> Result<(), Refusal> {
+    let found = &observed.disks[index];
     let before = grow::before(desired).filter(|before| index < before.disks.len());
-    let outgrown = before.is_some_and(|before| *on_disk == label(&before, index));
-    if *on_disk != label(desired, index) && !outgrown {
+    let outgrown = before.is_some_and(|before| *on_disk == label(&before, observed, index));
+    if *on_disk != label(desired, observed, index) && !outgrown {
         return refused(
             FailureKind::Refused,
             format!(
@@ -328,12 +401,11 @@ fn complete_pool_gets_no_blank_disk(
 
 /// Metadata that reads as zero would become an empty pool; that is right only while the pool is
 /// being made.
-fn metadata_is_not_lost(desired: &DesiredPool, observed: &ObservedPool) -> Result<(), Refusal> {
-    let first = observed
-        .disks
-        .first()
-        .and_then(|disk| disk.content.as_ref());
-    match (desired.format, first.map(|content| content.metadata)) {
+pub(super) fn metadata_is_not_lost(
+    desired: &DesiredPool,
+    observed: &ObservedPool,
+) -> Result<(), Refusal> {
+    match (desired.format, observed.metadata.map(|found| found.state)) {
         (PoolFormat::Never, Some(MetadataState::Zero | MetadataState::Unknown)) => refused(
             FailureKind::Missing,
             format!(

@@ -76,13 +76,10 @@ pub(super) fn check(
 
 /// The devices that go.
 pub(super) fn devices(observed: &ObservedPool) -> Plan {
-    let parts = PoolPart::ALL.into_iter().rev();
-    let there = parts.filter(|part| {
-        let part = observed.parts.get(part);
-        part.is_some_and(|part| part.number().is_some())
-    });
+    let parts = observed.parts.iter().rev();
+    let there = parts.filter(|(_, found)| found.number().is_some());
     Plan {
-        steps: there.map(Step::Remove).collect(),
+        steps: there.map(|(part, _)| Step::Remove(*part)).collect(),
     }
 }
 

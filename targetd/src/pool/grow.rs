@@ -16,32 +16,51 @@
 
 use std::collections::BTreeSet;
 
-use ashlar_kernel_iface::block::DiskContent;
+use ashlar_kernel_iface::block::{Disk, DiskContent, PoolLabel};
 use ashlar_kernel_iface::dm::Table;
-use ashlar_targetd_protocol::{Bytes, DesiredPool, FailureKind, PoolFormat, PoolUsage, Sectors};
+use ashlar_targetd_protocol::{
+    Bytes, DesiredPool, FailureKind, PoolFormat, PoolUsage, Redundancy, Sectors,
+};
 
 use super::check::{
     described, devices_are_ours, disk_is_not_in_use, disk_is_there, disks_under, label,
     numbers_make_sense, own_names, refused, thin_is_the_pools, thin_pool,
 };
 use super::layout::PoolTables;
-use super::observe::{ActivePart, ObservedContent, ObservedDisk, ObservedPool};
+use super::observe::{ActivePart, ObservedContent, ObservedDisk, ObservedPool, sets};
 use super::plan::{Plan, disk_ref, settled, spec, tables};
 use super::step::Step;
-use crate::ours::PoolPart;
+use crate::ours::{Member, PoolPart};
 use crate::refusal::Refusal;
 
 /// The pool as it was before it grows, if it does.
 pub(super) fn before(desired: &DesiredPool) -> Option<DesiredPool> {
     let before = desired.grows_from?;
     let disks = desired.disks.iter().take(before.disks as usize);
+    let redundancy = desired.redundancy.as_ref().map(|redundancy| Redundancy {
+        sets: redundancy.sets[..sets_before(redundancy, before.disks)].to_vec(),
+        ..*redundancy
+    });
     Some(DesiredPool {
         disks: disks.cloned().collect(),
+        redundancy,
         metadata: before.metadata,
         format: PoolFormat::Never,
         grows_from: None,
         ..desired.clone()
     })
+}
+
+/// How many sets a pool had that grows, if it has any and does.
+pub(super) fn sets_had(desired: &DesiredPool) -> Option<usize> {
+    let before = desired.grows_from?;
+    Some(sets_before(desired.redundancy.as_ref()?, before.disks))
+}
+
+/// How many sets the first disks are.
+fn sets_before(redundancy: &Redundancy, disks: u32) -> usize {
+    let ends = redundancy.ranges().map(|range| range.end);
+    ends.take_while(|end| *end <= disks as usize).count()
 }
 
 /// What a pool that is not active and was to grow is to be activated as: what it was, unless its
@@ -52,9 +71,7 @@ pub(super) fn standing(
     before: &DesiredPool,
     observed: &ObservedPool,
 ) -> (DesiredPool, Option<Sectors>) {
-    let first = observed.disks.first();
-    let content = first.and_then(|disk| disk.content.as_ref());
-    let size = content.and_then(|content| content.size);
+    let size = observed.metadata.and_then(|found| found.size);
     let was = tables(before, observed).ok();
     let had = was.map(|tables| blocks(desired, tables.data.size()));
     match (size, had) {
@@ -146,7 +163,7 @@ impl Growth {
 /// about to.
 pub(super) fn has_begun(desired: &DesiredPool, observed: &ObservedPool) -> bool {
     let parts = || {
-        PoolPart::ALL
+        PoolPart::TOP
             .into_iter()
             .filter_map(|part| observed.active(part))
     };
@@ -155,9 +172,21 @@ pub(super) fn has_begun(desired: &DesiredPool, observed: &ObservedPool) -> bool 
         observed.active(PoolPart::Meta),
     );
     desired.grows_from.is_some_and(|before| {
-        let had = before.disks as usize;
-        let new = observed.disks.iter().skip(had);
-        let mut new = new.filter_map(|found| Some(found.disk.as_ref().ok()?.number));
+        let (had, new) = match &desired.redundancy {
+            Some(redundancy) => {
+                let had = sets_before(redundancy, before.disks);
+                let new = sets(redundancy).skip(had);
+                let new = new.filter_map(|(set, _)| observed.active(PoolPart::Set(set)));
+                (had, new.map(|set| set.number).collect::<Vec<_>>())
+            }
+            None => {
+                let had = before.disks as usize;
+                let new = observed.disks.iter().skip(had);
+                let new = new.filter_map(|found| Some(found.disk.as_ref().ok()?.number));
+                (had, new.collect())
+            }
+        };
+        let mut new = new.into_iter();
         parts().any(|part| part.suspended)
             || new.any(|new| parts().any(|part| disks_under(part).contains(&new)))
             || data.is_some_and(|data| data.table.lines().len() > had)
@@ -263,7 +292,7 @@ pub(super) fn given_back(desired: &DesiredPool, observed: &ObservedPool) -> Plan
         let (Ok(disk), Some(content)) = (&found.disk, &found.content) else {
             continue;
         };
-        let wanted = label(desired, index);
+        let wanted = label(desired, observed, index);
         let labelled = match &content.holds {
             DiskContent::Pool { label, .. } | DiskContent::Unfinished(label) => *label == wanted,
             DiskContent::Blank | DiskContent::Foreign(_) => false,
@@ -294,13 +323,21 @@ fn members_are_the_pools(
     before: &DesiredPool,
     observed: &ObservedPool,
 ) -> Result<(), Refusal> {
+    let goes_on = desired.redundancy.is_some() && has_begun(desired, observed);
     for (index, found) in observed.disks.iter().take(before.disks.len()).enumerate() {
-        disk_is_there(found)?;
+        // Once it has begun, its sets see to what they can do without.
+        match disk_is_there(found) {
+            Err(_) if goes_on => continue,
+            there => drop(there?),
+        }
         let on_disk = match found.content.as_ref().map(|content| &content.holds) {
             Some(DiskContent::Pool { label, .. }) => Some(label),
             _ => None,
         };
-        let known = [label(desired, index), label(before, index)];
+        let known = [
+            label(desired, observed, index),
+            label(before, observed, index),
+        ];
         if !on_disk.is_some_and(|on_disk| known.contains(on_disk)) {
             return refused(
                 FailureKind::Missing,
@@ -328,21 +365,26 @@ fn newcomers(
         .chain(disks_under(meta))
         .collect();
     let had = observed.disks.iter().take(before.disks.len());
-    let largest = had
-        .filter_map(|found| Some(found.disk.as_ref().ok()?.logical_block))
-        .max()
-        .unwrap_or(Bytes(512));
+    let largest = largest_block(had);
+    let goes_on = desired.redundancy.is_some() && has_begun(desired, observed);
     let mut steps = Vec::new();
     for (index, found) in observed.disks.iter().enumerate().skip(before.disks.len()) {
-        let disk = disk_is_there(found)?;
+        let disk = match disk_is_there(found) {
+            Err(_) if goes_on => continue,
+            there => there?,
+        };
         disk_is_not_in_use(disk, found, &own)?;
         let Some(content) = &found.content else {
             continue;
         };
-        let wanted = label(desired, index);
+        let wanted = label(desired, observed, index);
         let labelled =
             matches!(&content.holds, DiskContent::Pool { label, .. } if *label == wanted);
         if labelled {
+            continue;
+        }
+        // Its set does without it, if it has to.
+        if goes_on {
             continue;
         }
         // What the pool is on already was labelled before, and is never written over.
@@ -355,29 +397,75 @@ fn newcomers(
                 ),
             );
         }
-        if disk.logical_block > largest {
-            return refused(
-                FailureKind::Unsupported,
-                format!(
-                    "disk {} has blocks of {}, and volumes of the pool promise hosts {largest}",
-                    found.id, disk.logical_block
-                ),
-            );
-        }
+        no_larger_blocks(found, disk, largest)?;
         let disk = disk_ref(found, disk);
-        if may_be_formatted(desired, index, found, content)? {
+        if may_be_formatted(&wanted, desired.format, found, content)? {
             steps.push(Step::Wipe(disk.clone()));
+        }
+        if desired.redundancy.is_some() {
+            steps.push(Step::ClearLeg(disk.clone()));
         }
         steps.push(Step::Format(disk, wanted));
     }
     Ok(Plan { steps })
 }
 
+fn largest_block<'o>(disks: impl Iterator<Item = &'o ObservedDisk>) -> Bytes {
+    let blocks = disks.filter_map(|found| Some(found.disk.as_ref().ok()?.logical_block));
+    blocks.max().unwrap_or(Bytes(512))
+}
+
+fn no_larger_blocks(found: &ObservedDisk, disk: &Disk, largest: Bytes) -> Result<(), Refusal> {
+    if disk.logical_block <= largest {
+        return Ok(());
+    }
+    refused(
+        FailureKind::Unsupported,
+        format!(
+            "disk {} has blocks of {}, and volumes of the pool promise hosts {largest}",
+            found.id, disk.logical_block
+        ),
+    )
+}
+
+/// A disk that takes the place of another has no larger blocks than the others.
+pub(super) fn blocks_are_small_enough(
+    observed: &ObservedPool,
+    index: usize,
+) -> Result<(), Refusal> {
+    let others = observed.disks.iter().enumerate();
+    let others = others.filter(|(other, _)| *other != index);
+    let largest = largest_block(others.map(|(_, found)| found));
+    let found = &observed.disks[index];
+    no_larger_blocks(found, disk_is_there(found)?, largest)
+}
+
+/// The sets that an attempt made which comes to nothing, with all their devices.
+pub(super) fn lowered(desired: &DesiredPool, observed: &ObservedPool) -> Plan {
+    let (Some(redundancy), Some(before)) = (&desired.redundancy, desired.grows_from) else {
+        return Plan::default();
+    };
+    if has_begun(desired, observed) {
+        return Plan::default();
+    }
+    let had = sets_before(redundancy, before.disks) as u32;
+    let parts = observed.parts.iter().rev();
+    let new = parts.filter(|(part, found)| match part {
+        PoolPart::Super(Member { set, .. })
+        | PoolPart::Leg(Member { set, .. })
+        | PoolPart::Set(set) => *set >= had && found.number().is_some(),
+        PoolPart::Meta | PoolPart::Data | PoolPart::Thin => false,
+    });
+    Plan {
+        steps: new.map(|(part, _)| Step::Remove(*part)).collect(),
+    }
+}
+
 /// Whether a disk that comes is to be wiped first. It holds nothing of the pool, which runs
 /// without it: what has a label of the pool is left from an attempt that was given up.
-fn may_be_formatted(
-    desired: &DesiredPool,
-    index: usize,
+pub(super) fn may_be_formatted(
+    wanted: &PoolLabel,
+    format: PoolFormat,
     found: &ObservedDisk,
     content: &ObservedContent,
 ) -> Result<bool, Refusal> {
@@ -387,12 +475,11 @@ fn may_be_formatted(
             format!("disk {} is too small for a pool", found.id),
         );
     }
-    let wanted = label(desired, index);
     let holds = match &content.holds {
-        DiskContent::Unfinished(label) if *label == wanted => None,
+        DiskContent::Unfinished(label) if label == wanted => None,
         other => described(other),
     };
-    match (holds, desired.format) {
+    match (holds, format) {
         (None, _) => Ok(false),
         (Some(_), PoolFormat::Wipe) => Ok(true),
         (Some(holds), PoolFormat::BlankOnly | PoolFormat::Never) => refused(
@@ -468,7 +555,7 @@ fn labels(desired: &DesiredPool, before: &DesiredPool, observed: &ObservedPool) 
         let (Ok(disk), Some(content)) = (&found.disk, &found.content) else {
             continue;
         };
-        let wanted = label(desired, index);
+        let wanted = label(desired, observed, index);
         match &content.holds {
             DiskContent::Pool { label, .. } if *label == wanted => {}
             _ => steps.push(Step::Relabel(disk_ref(found, disk), wanted)),

@@ -7,7 +7,8 @@
 //!             0       2 MiB
 //! ```
 //!
-//! Neither moves when disks are added: both devices grow at their ends.
+//! Neither moves when disks are added: both devices grow at their ends. With redundancy, a set of
+//! disks stands where a disk does, and all of it is payload.
 
 use ashlar_kernel_iface::block::PoolPartition;
 use ashlar_kernel_iface::device::DeviceNumber;
@@ -17,15 +18,34 @@ use ashlar_targetd_protocol::{Bytes, Sectors};
 /// Data begins on a whole MiB, which suits every disk and every block size.
 pub(super) const ALIGNMENT: Sectors = Sectors(2048);
 
-/// A disk's part in a pool.
+/// A disk's part in a pool, or a set's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The disk.
+    /// The disk, or the array.
     pub device: DeviceNumber,
-    /// Its partition.
-    pub partition: PoolPartition,
-    /// Room for metadata at the payload's beginning.
+    /// Where its part begins.
+    pub start: Sectors,
+    /// How large it is.
+    pub length: Sectors,
+    /// Room for metadata at its beginning.
     pub metadata_room: Sectors,
+}
+
+impl Place {
+    /// A disk's payload.
+    pub fn on_disk(
+        device: DeviceNumber,
+        partition: &PoolPartition,
+        metadata_room: Sectors,
+    ) -> Option<Self> {
+        let (start, length) = partition.payload()?;
+        Some(Place {
+            device,
+            start: whole(start),
+            length: whole(length),
+            metadata_room,
+        })
+    }
 }
 
 /// The tables of a pool's lower devices.
@@ -43,8 +63,7 @@ pub fn tables(disks: &[Place], metadata: Sectors, block: Sectors) -> Option<Pool
     let mut missing = metadata.0;
     let (mut meta, mut data) = (Vec::new(), Vec::new());
     for disk in disks {
-        let (start, length) = disk.partition.payload()?;
-        let (start, length) = (whole(start), whole(length));
+        let (start, length) = (disk.start, disk.length);
         let before = disk.metadata_room.0;
         let room = Sectors(length.0.checked_sub(before)?);
         let linear = |offset| {
@@ -81,11 +100,7 @@ mod tests {
             start: Bytes(MIB),
             length: Bytes(mib * MIB),
         };
-        Place {
-            device: DeviceNumber { major: 8, minor },
-            partition,
-            metadata_room: Sectors(room),
-        }
+        Place::on_disk(DeviceNumber { major: 8, minor }, &partition, Sectors(room)).unwrap()
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Pools: observe → plan → check → apply.
 //!
 //! ```text
-//!   disks ─► GPT, labels ─► meta (linear) ─┐
-//!                       └─► data (linear) ─┴─► thin (thin-pool) ─► volumes
+//!   disks ─► GPT, labels ─► (sets) ─► meta (linear) ─┐
+//!                              └────► data (linear) ─┴─► thin (thin-pool) ─► volumes
 //! ```
 //!
 //! | file      | what |
@@ -10,6 +10,10 @@
 //! | `observe` | what the kernel and the disks have |
 //! | `check`   | the safety rules, pure |
 //! | `layout`  | where metadata and data lie, pure |
+//! | `members` | which disks can be members of a set, pure |
+//! | `sets`    | sets of disks that stand in for each other, pure |
+//! | `report`  | how those are |
+//! | `scrub`   | having the kernel go over them |
 //! | `plan`    | the steps from one to the other, pure |
 //! | `grow`    | what is different while a pool grows, pure |
 //! | `destroy` | what is different when it is destroyed, pure |
@@ -22,16 +26,24 @@ mod check;
 mod destroy;
 mod grow;
 mod layout;
+mod members;
 mod metadata;
 mod observe;
 mod plan;
+mod report;
+mod scrub;
+mod sets;
 mod step;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ashlar_kernel_iface::dm::{PoolMode, StatusFreshness, ThinPoolStatus, ThinPoolUsage};
 use ashlar_targetd_protocol::{
     DesiredPool, Failure, FailureKind, PoolDestruction, PoolFormat, PoolReport, PoolUsage, Report,
     Sectors,
 };
+use nix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
 
 use crate::features;
@@ -45,7 +57,17 @@ pub use check::check;
 pub use metadata::Metadata;
 pub use observe::{ActivePart, ObservedContent, ObservedDisk, ObservedPart, ObservedPool, observe};
 pub use plan::{Plan, plan};
-pub use step::{DiskRef, Step, ThinSpec};
+pub use step::{DiskRef, SetSpec, Step, ThinSpec};
+
+use sets::Which;
+
+/// Sets that were brought to what they should be.
+struct RaisedSets {
+    made: Plan,
+    steps: Vec<String>,
+    /// Why a disk that was to take a place has not.
+    unplaced: Option<Refusal>,
+}
 
 /// All pools. One apply per pool at a time.
 pub struct Pools {
@@ -74,6 +96,9 @@ impl Pools {
         };
         self.generations
             .accept(Object::new(Kind::Pool, desired.id), intent)?;
+        if desired.redundancy.is_some() {
+            check::numbers_make_sense(desired)?;
+        }
         let steps = match desired.grows_from {
             Some(_) if !desired.absent => self.grow(desired)?,
             _ => match desired.destroy.filter(|_| desired.absent) {
@@ -99,26 +124,85 @@ impl Pools {
         desired: &DesiredPool,
         size: Option<Sectors>,
     ) -> Result<Vec<String>, Failure> {
-        let observed = self.observed(desired)?;
+        let mut observed = self.going(desired)?;
         check(desired, &observed)?;
+        let mut unplaced = None;
+        let mut made = Plan::default();
+        let mut steps = Vec::new();
+        if desired.redundancy.is_some() && !desired.absent {
+            let raised = self.raise(desired, &observed, Which::All)?;
+            (made, steps, unplaced) = (raised.made, raised.steps, raised.unplaced);
+            observed = self.observed(desired)?;
+            if observed.active(PoolPart::Thin).is_none() {
+                check::metadata_is_not_lost(desired, &observed)?;
+            }
+        }
         let plan = plan::plan_at(desired, &observed, size)?;
         self.can_take(&plan)?;
-        let steps = apply::apply(&self.kernel, desired.id, &plan)?;
+        steps.extend(apply::apply(&self.kernel, desired.id, &plan)?);
         if let Err(refusal) = self.new_pool_is_empty(desired) {
-            self.take_back(desired.id, &plan);
+            made.steps.extend(plan.steps);
+            self.take_back(desired.id, &made);
             return Err(refusal);
         }
-        Ok(steps)
+        match unplaced {
+            Some(refusal) => Err(refusal.into()),
+            None => Ok(steps),
+        }
+    }
+
+    /// What there is of a pool, none of whose sets holds I/O back: one that does was left so by an
+    /// attempt that died, and whoever reads from it waits. Going on, it tries its disks again.
+    fn going(&self, desired: &DesiredPool) -> Result<ObservedPool, Failure> {
+        let observed = self.observed(desired)?;
+        check::devices_are_ours(&observed)?;
+        let resumed = sets::resumed(&observed);
+        if resumed.steps.is_empty() {
+            return Ok(observed);
+        }
+        apply::apply(&self.kernel, desired.id, &resumed)?;
+        self.observed(desired)
+    }
+
+    /// Brings the sets to what they should be, below whatever is on them.
+    fn raise(
+        &self,
+        desired: &DesiredPool,
+        observed: &ObservedPool,
+        which: Which,
+    ) -> Result<RaisedSets, Failure> {
+        let raised = sets::plan(desired, observed, which)?;
+        self.can_take(&raised.plan)?;
+        let mut steps = apply::apply(&self.kernel, desired.id, &raised.plan)?;
+        for step in raised.left_over.steps {
+            let plan = Plan { steps: vec![step] };
+            match apply::apply(&self.kernel, desired.id, &plan) {
+                Ok(taken) => steps.extend(taken),
+                Err(failure) => {
+                    tracing::warn!(pool = %desired.id, %failure, "a device of no use stays");
+                }
+            }
+        }
+        Ok(RaisedSets {
+            made: raised.plan,
+            steps,
+            unplaced: raised.unplaced,
+        })
     }
 
     /// No disk is written for a pool that the kernel cannot serve: of the module for it, the
     /// refusal to make one would not tell.
     fn can_take(&self, plan: &Plan) -> Result<(), Failure> {
-        let makes = |step: &Step| step.activates() == Some(PoolPart::Thin);
-        if !plan.steps.iter().any(makes) {
-            return Ok(());
-        }
-        features::problem(&self.kernel, "thin-pool").map_or(Ok(()), |problem| {
+        let needs = |step: &Step| match step.activates() {
+            Some(PoolPart::Thin) => &["thin-pool"][..],
+            // There would be no use of it otherwise.
+            Some(PoolPart::Set(_)) => &["raid", "thin-pool"],
+            Some(PoolPart::Super(_) | PoolPart::Leg(_) | PoolPart::Meta | PoolPart::Data)
+            | None => &[],
+        };
+        let mut needed = plan.steps.iter().flat_map(needs);
+        let problem = needed.find_map(|feature| features::problem(&self.kernel, feature));
+        problem.map_or(Ok(()), |problem| {
             Err(Refusal::new(FailureKind::Unsupported, problem).into())
         })
     }
@@ -132,10 +216,14 @@ impl Pools {
         let id = desired.id;
         let before = grow::sensible(desired)?;
         let mut steps = Vec::new();
+        if desired.redundancy.is_some() {
+            let observed = self.going(desired)?;
+            steps = self.raise(desired, &observed, Which::Former)?.steps;
+        }
         let observed = self.observed(&before)?;
         if observed.active(PoolPart::Thin).is_none() {
             let (standing, size) = grow::standing(desired, &before, &observed);
-            steps = self.bring_at(&standing, size)?;
+            steps.extend(self.bring_at(&standing, size)?);
         }
         steps.extend(self.go_on(desired)?);
         let observed = self.observed(desired)?;
@@ -168,10 +256,12 @@ impl Pools {
     /// Lets hosts go on that an attempt which died left waiting.
     fn go_on(&self, desired: &DesiredPool) -> Result<Vec<String>, Failure> {
         let id = desired.id;
-        let parts = observe::observe_parts(&self.kernel, id);
+        let parts = observe::observe_parts(&self.kernel, id, PoolPart::TOP);
         let observed = ObservedPool {
             parts: parts.map_err(|error| unobserved(id, &error))?,
             disks: Vec::new(),
+            legs: BTreeMap::new(),
+            metadata: None,
         };
         let resumed = match self.report(id)?.usage {
             Some(usage) => grow::resumed(desired, &observed, &usage),
@@ -192,7 +282,13 @@ impl Pools {
         if growth.extends() {
             self.changeable(desired.id)?;
         }
-        let steps = apply::apply(&self.kernel, desired.id, &growth.disks)?;
+        let mut steps = apply::apply(&self.kernel, desired.id, &growth.disks)?;
+        if desired.redundancy.is_none() {
+            return Ok((growth, steps));
+        }
+        let observed = self.observed(desired)?;
+        steps.extend(self.raise(desired, &observed, Which::All)?.steps);
+        let growth = grow::grow(desired, &self.observed(desired)?, &usage)?;
         Ok((growth, steps))
     }
 
@@ -200,6 +296,13 @@ impl Pools {
     /// goes.
     fn give_back(&self, desired: &DesiredPool) {
         let id = desired.id;
+        let lowered = self.observed(desired).and_then(|observed| {
+            let plan = grow::lowered(desired, &observed);
+            apply::apply(&self.kernel, id, &plan)
+        });
+        if let Err(failure) = lowered {
+            tracing::warn!(pool = %id, %failure, "sets that were not to be stay active");
+        }
         let steps = match self.observed(desired) {
             Ok(observed) => grow::given_back(desired, &observed).steps,
             Err(failure) => {
@@ -219,7 +322,7 @@ impl Pools {
     /// see that it is empty. Once its first disk is wiped the only way is forward.
     fn destroy(&self, desired: &DesiredPool, force: bool) -> Result<Vec<String>, Failure> {
         let id = desired.id;
-        let observed = self.observed(desired)?;
+        let observed = self.going(desired)?;
         destroy::check(desired, &observed, force)?;
         let mut steps = Vec::new();
         if !force && destroy::is_whole(desired, &observed) {
@@ -338,14 +441,18 @@ impl Pools {
     }
 
     fn status(&self, id: Uuid) -> Result<PoolReport, KernelError> {
-        let parts = observe::observe_parts(&self.kernel, id)?;
+        let looked = since_start();
+        let parts = observe::observe_parts(&self.kernel, id, PoolPart::TOP)?;
         let Some(ObservedPart::Active(thin)) = parts.get(&PoolPart::Thin) else {
             return Ok(PoolReport {
                 id,
                 usage: None,
                 degraded: false,
+                sets: Vec::new(),
+                looked,
             });
         };
+        let sets = report::sets(&self.kernel, id)?;
         let block = check::thin_pool(thin).map_or(Sectors(0), |pool| pool.block);
         let name = ours::pool_device(id, PoolPart::Thin);
         let status = self.kernel.dm.pool_status(&name, StatusFreshness::AsIs)?;
@@ -354,14 +461,24 @@ impl Pools {
                 id,
                 degraded: usage.mode != PoolMode::ReadWrite || usage.needs_check,
                 usage: Some(reported(usage, block)),
+                sets,
+                looked,
             },
             Some(ThinPoolStatus::Failed) | None => PoolReport {
                 id,
                 usage: None,
                 degraded: true,
+                sets,
+                looked,
             },
         })
     }
+}
+
+/// Nanoseconds, of which there are enough for centuries.
+fn since_start() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
+    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
 }
 
 fn reported(usage: ThinPoolUsage, block: Sectors) -> PoolUsage {

@@ -8,10 +8,15 @@ use ashlar_targetd_protocol::{DesiredPool, FailureKind, Sectors};
 
 use super::check::{label, thin_pool};
 use super::layout::{self, Place, PoolTables};
-use super::observe::{ActivePart, ObservedDisk, ObservedPart, ObservedPool};
+use super::members;
+use super::observe::{ActivePart, ObservedDisk, ObservedPart, ObservedPool, sets};
+use super::sets::size;
 use super::step::{DiskRef, Step, ThinSpec};
 use crate::ours::PoolPart;
 use crate::refusal::Refusal;
+
+/// Stands for a set that is not active yet.
+const NOT_YET: DeviceNumber = DeviceNumber { major: 0, minor: 0 };
 
 /// The steps in their order: devices that go, disks, devices that come.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,10 +65,10 @@ pub(super) fn plan_at(
 
 /// The thin pool goes before what it stands on.
 fn removed(observed: &ObservedPool) -> Vec<Step> {
-    let parts = PoolPart::ALL.into_iter().rev();
+    let parts = observed.parts.iter().rev();
     parts
-        .filter(|part| observed.parts.get(part) != Some(&ObservedPart::Absent))
-        .map(Step::Remove)
+        .filter(|(_, found)| **found != ObservedPart::Absent)
+        .map(|(part, _)| Step::Remove(*part))
         .collect()
 }
 
@@ -109,18 +114,7 @@ pub(super) fn tables(
     desired: &DesiredPool,
     observed: &ObservedPool,
 ) -> Result<PoolTables, Refusal> {
-    let disks = observed.disks.iter().zip(&desired.disks);
-    let disks: Option<Vec<_>> = disks
-        .map(|(found, wanted)| {
-            let (device, partition) = placed(found)?;
-            Some(Place {
-                device,
-                partition,
-                metadata_room: wanted.metadata_room,
-            })
-        })
-        .collect();
-    disks
+    places(desired, observed)
         .and_then(|disks| layout::tables(&disks, desired.metadata, desired.block))
         .ok_or_else(|| {
             Refusal::new(
@@ -128,6 +122,29 @@ pub(super) fn tables(
                 format!("the disks have no room for pool {}", desired.id),
             )
         })
+}
+
+/// The disks, or with redundancy the sets.
+fn places(desired: &DesiredPool, observed: &ObservedPool) -> Option<Vec<Place>> {
+    if let Some(redundancy) = &desired.redundancy {
+        let places = sets(redundancy).map(|(number, range)| {
+            let leg = members::leg(desired, observed, number)?;
+            let active = observed.active(PoolPart::Set(number));
+            Some(Place {
+                device: active.map_or(NOT_YET, |active| active.number),
+                start: Sectors(0),
+                length: size(redundancy.level, redundancy.sets[number as usize], leg)?,
+                metadata_room: desired.disks.get(range.start)?.metadata_room,
+            })
+        });
+        return places.collect();
+    }
+    let disks = observed.disks.iter().zip(&desired.disks);
+    let places = disks.map(|(found, wanted)| {
+        let (device, partition) = placed(found)?;
+        Place::on_disk(device, &partition, wanted.metadata_room)
+    });
+    places.collect()
 }
 
 /// The partition a disk has, or will have.
@@ -156,7 +173,7 @@ fn stale(observed: &ObservedPool, tables: &PoolTables) -> Vec<Step> {
         Some(ObservedPart::Active(active)) => !usable(*part, active, tables),
         _ => false,
     };
-    let parts = PoolPart::ALL.into_iter().rev();
+    let parts = PoolPart::TOP.into_iter().rev();
     parts.filter(is_stale).map(Step::Remove).collect()
 }
 
@@ -164,7 +181,7 @@ fn usable(part: PoolPart, active: &ActivePart, tables: &PoolTables) -> bool {
     let table = match part {
         PoolPart::Meta => &tables.meta,
         PoolPart::Data => &tables.data,
-        PoolPart::Thin => return true,
+        PoolPart::Super(_) | PoolPart::Leg(_) | PoolPart::Set(_) | PoolPart::Thin => return true,
     };
     active.table == *table && !active.second_table && !active.suspended
 }
@@ -174,6 +191,10 @@ fn usable(part: PoolPart, active: &ActivePart, tables: &PoolTables) -> bool {
 fn formatted(desired: &DesiredPool, observed: &ObservedPool) -> Vec<Step> {
     let pool = desired.id;
     let mut steps = Vec::new();
+    if desired.redundancy.is_some() {
+        // Its disks were labelled with their sets.
+        return steps;
+    }
     for (index, found) in observed.disks.iter().enumerate().rev() {
         let (Ok(disk), Some(content)) = (&found.disk, &found.content) else {
             continue;
@@ -190,7 +211,7 @@ fn formatted(desired: &DesiredPool, observed: &ObservedPool) -> Vec<Step> {
         if index == 0 {
             steps.push(Step::ClearMetadata(disk.clone()));
         }
-        steps.push(Step::Format(disk, label(desired, index)));
+        steps.push(Step::Format(disk, label(desired, observed, index)));
     }
     steps
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use ashlar_kernel_iface::model::ModelDisk;
-use ashlar_targetd_protocol::{Bytes, Failure, PoolFormat, Report};
+use ashlar_targetd_protocol::{Bytes, Failure, PoolFormat, RaidLevel, Report};
 
 use crate::wanted::*;
 use crate::world::{DISKS, World};
@@ -169,6 +169,32 @@ fn pools_that_grow_and_go_read_as_they_are_kept() {
     let desired = destroyed(grown(&desired), false);
     check(
         "pool-destroy.txt",
+        &transcript(&world, || world.apply_pool(&desired)),
+    );
+}
+
+#[test]
+fn disks_that_stand_in_for_each_other_read_as_they_are_kept() {
+    let world = World::bare();
+    let disk = ModelDisk::new("DISK2", Bytes(256 << 20));
+    world.kernel.add_disk(disk);
+    let desired = redundant(RaidLevel::Raid1, &DISKS, PoolFormat::BlankOnly);
+    check(
+        "pool-create-raid.txt",
+        &transcript(&world, || world.apply_pool(&desired)),
+    );
+    world.kernel.finish_arrays();
+    let standing = redundant(RaidLevel::Raid1, &DISKS, PoolFormat::Never);
+    let pulled = world.kernel.pull_disk(&standing.disks[1].id).unwrap();
+    world.kernel.plug_disk(pulled);
+    check(
+        "pool-rejoin.txt",
+        &transcript(&world, || world.apply_pool(&standing)),
+    );
+    world.kernel.finish_arrays();
+    let desired = replacing(&standing, 0, "DISK2", PoolFormat::BlankOnly);
+    check(
+        "pool-replace.txt",
         &transcript(&world, || world.apply_pool(&desired)),
     );
 }

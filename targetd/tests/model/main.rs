@@ -10,6 +10,7 @@ mod pools;
 mod properties;
 mod qos;
 mod reading;
+mod redundancy;
 mod rules;
 mod snapshots;
 mod sources;

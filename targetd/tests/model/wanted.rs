@@ -8,8 +8,8 @@ use ashlar_targetd_protocol::{
     Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredMove, DesiredPool,
     DesiredSnapshot, DesiredSnapshots, DesiredVolume, DhGroup, DhHash, DhchapExchange, DhchapKey,
     Exports, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, NvmePort, PoolBefore,
-    PoolDestruction, PoolDisk, PoolFormat, PortId, PortalAddr, Qos, Rate, Sectors, SnapshotsKind,
-    ThinId, ThinRef, ThinSource,
+    PoolDestruction, PoolDisk, PoolFormat, PortId, PortalAddr, Qos, RaidLevel, Rate, Redundancy,
+    Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource,
 };
 use uuid::Uuid;
 
@@ -425,14 +425,15 @@ impl Shots {
 
 /// A pool on these disks.
 pub fn pool(n: u128, disks: &[&str], format: PoolFormat) -> DesiredPool {
-    let disk = |(index, serial): (usize, &&str)| PoolDisk {
-        id: format!("serial-{serial}").parse().unwrap(),
-        metadata_room: Sectors(if index == 0 { 4 * MIB } else { 0 }),
+    let disk = |(index, serial): (usize, &&str)| {
+        let room = Sectors(if index == 0 { 4 * MIB } else { 0 });
+        PoolDisk::new(format!("serial-{serial}").parse().unwrap(), room)
     };
     DesiredPool {
         id: pool_id(n),
         generation: 1,
         disks: disks.iter().enumerate().map(disk).collect(),
+        redundancy: None,
         metadata: Sectors(4 * MIB),
         block: Sectors(128),
         low_water_blocks: 16,
@@ -446,10 +447,8 @@ pub fn pool(n: u128, disks: &[&str], format: PoolFormat) -> DesiredPool {
 /// The same with one more disk, which brings room for as much metadata again.
 pub fn growing(before: &DesiredPool, serial: &str, format: PoolFormat) -> DesiredPool {
     let mut pool = before.clone();
-    pool.disks.push(PoolDisk {
-        id: format!("serial-{serial}").parse().unwrap(),
-        metadata_room: Sectors(4 * MIB),
-    });
+    let disk = format!("serial-{serial}").parse().unwrap();
+    pool.disks.push(PoolDisk::new(disk, Sectors(4 * MIB)));
     pool.metadata = Sectors(before.metadata.0 + 4 * MIB);
     pool.format = format;
     pool.grows_from = Some(PoolBefore {
@@ -479,5 +478,53 @@ pub fn destroyed(pool: DesiredPool, force: bool) -> DesiredPool {
 
 pub fn absent(mut pool: DesiredPool) -> DesiredPool {
     pool.absent = true;
+    pool
+}
+
+/// A pool on one set of disks that stand in for each other.
+pub fn redundant(level: RaidLevel, disks: &[&str], format: PoolFormat) -> DesiredPool {
+    DesiredPool {
+        redundancy: Some(Redundancy {
+            level,
+            sets: vec![disks.len() as u32],
+        }),
+        ..pool(1, disks, format)
+    }
+}
+
+/// The same with a set of these disks more, which brings room for as much metadata again.
+pub fn growing_by_set(before: &DesiredPool, disks: &[&str], format: PoolFormat) -> DesiredPool {
+    let mut pool = growing(before, disks[0], format);
+    for serial in &disks[1..] {
+        let disk = format!("serial-{serial}").parse().unwrap();
+        pool.disks.push(PoolDisk::new(disk, Sectors(0)));
+    }
+    if let Some(redundancy) = &mut pool.redundancy {
+        redundancy.sets.push(disks.len() as u32);
+    }
+    pool
+}
+
+/// The same with another disk at a place.
+pub fn replacing(
+    pool: &DesiredPool,
+    place: usize,
+    serial: &str,
+    format: PoolFormat,
+) -> DesiredPool {
+    let mut pool = pool.clone();
+    let disk = &mut pool.disks[place];
+    disk.id = format!("serial-{serial}").parse().unwrap();
+    disk.turn += 1;
+    disk.takes_place = Some(format);
+    pool
+}
+
+/// Once it has its place.
+pub fn replaced(pool: &DesiredPool) -> DesiredPool {
+    let mut pool = pool.clone();
+    for disk in &mut pool.disks {
+        disk.takes_place = None;
+    }
     pool
 }

@@ -4,10 +4,10 @@ use ashlar_codec::Limits;
 use ashlar_protocol::{
     Access, Capabilities, Check, Connection, ConnectionState, Disk, Event, EventKind, Extent,
     ExtentKind, Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets, IoCounters,
-    IscsiAccess, Job, JobResult, JobState, NvmeAccess, Operation, Page, Parent, Pool, PoolLevel,
-    PoolState, PoolStatistics, Problem, ProblemCode, Progress, Provisioning, Snapshot,
-    SnapshotState, System, ThinDevice, Transport, Unadoptable, Usage, Volume, VolumeState,
-    VolumeStatistics, Watermarks,
+    IscsiAccess, Job, JobResult, JobState, Member, MemberState, NvmeAccess, Operation, Page,
+    Parent, Pool, PoolLevel, PoolSet, PoolState, PoolStatistics, Problem, ProblemCode, Progress,
+    Provisioning, Redundancy, Replacement, SetAction, Snapshot, SnapshotState, System, ThinDevice,
+    Transport, Unadoptable, Usage, Volume, VolumeState, VolumeStatistics, Watermarks,
 };
 
 use crate::round_trip::round_trip;
@@ -183,6 +183,22 @@ fn pool() -> Pool {
         id: id(1),
         name: word("fast"),
         disks: vec![word("serial-A1")],
+        redundancy: Redundancy::Raid1,
+        members: vec![Member {
+            disk: word("serial-A1"),
+            set: 0,
+            state: MemberState::Rebuilding,
+        }],
+        sets: vec![PoolSet {
+            action: SetAction::Rebuild,
+            done: 1 << 20,
+            total: 1 << 33,
+            mismatches: 0,
+        }],
+        replacing: Some(Replacement {
+            disk: word("serial-A1"),
+            by: word("serial-A2"),
+        }),
         block_size: 65_536,
         metadata_size: 2 << 20,
         state: PoolState::Online,

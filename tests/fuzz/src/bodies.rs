@@ -5,7 +5,8 @@ use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, BulkItem, BulkMethod, BulkSpec, ConnectionSpec, ExtendSpec,
     FreezeSpec, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostRotation,
     HostSpec, MAX_BODY, MAX_DEPTH, MoveSpec, PoolGrowth, PoolSpec, PoolUpdate, ReleaseSpec,
-    RevertSpec, SnapshotSpec, SnapshotUpdate, ThawSpec, TransferSpec, VolumeSpec, VolumeUpdate,
+    ReplaceSpec, RevertSpec, ScrubMode, ScrubSpec, SnapshotSpec, SnapshotUpdate, ThawSpec,
+    TransferSpec, VolumeSpec, VolumeUpdate,
 };
 
 use crate::round_trip::round_trip;
@@ -27,6 +28,8 @@ pub fn run(data: &[u8]) {
     round_trip::<VolumeUpdate>(data, &LIMITS);
     round_trip::<PoolUpdate>(data, &LIMITS);
     round_trip::<PoolGrowth>(data, &LIMITS);
+    round_trip::<ReplaceSpec>(data, &LIMITS);
+    round_trip::<ScrubSpec>(data, &LIMITS);
     round_trip::<RevertSpec>(data, &LIMITS);
     round_trip::<TransferSpec>(data, &LIMITS);
     round_trip::<AdoptSpec>(data, &LIMITS);
@@ -77,6 +80,10 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed::cbor(&seed::volume_update()),
         seed::cbor(&seed::pool_update()),
         seed::cbor(&seed::pool_growth()),
+        seed::cbor(&seed::replacement()),
+        seed::cbor(&ScrubSpec {
+            mode: ScrubMode::Repair,
+        }),
         seed::cbor(&seed::revert()),
         seed::cbor(&seed::transfer()),
         seed::cbor(&seed::adopt()),

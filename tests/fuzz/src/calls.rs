@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use ashlar_targetd_protocol::frame::{self, FrameError};
 use ashlar_targetd_protocol::{
     Bytes, Call, Counted, Failure, FailureKind, OpenObject, PROTOCOL_VERSION, Reply, Report,
-    Request, Response,
+    Request, Response, Scrub,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -69,7 +69,7 @@ pub(crate) fn framed(message: &impl Serialize) -> Vec<u8> {
     frame::encode(message).expect("a seed is sound")
 }
 
-pub(crate) fn requests() -> [Request; 12] {
+pub(crate) fn requests() -> [Request; 13] {
     let volume = seed::desired_volume();
     let observe = Request::ObserveVolume {
         id: volume.id,
@@ -87,6 +87,10 @@ pub(crate) fn requests() -> [Request; 12] {
         Request::ReadCounters(Counted::PoolData(seed::id(1))),
         Request::ListDisks,
         Request::Unexport { id: seed::id(7) },
+        Request::ScrubPool {
+            id: seed::id(1),
+            scrub: Scrub::Check,
+        },
         Request::OpenDevice {
             object: OpenObject::Volume(seed::id(7)),
             write: true,

@@ -11,7 +11,7 @@ use ashlar_targetd::{Kernel, Service, Targetd};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, Call, DataState, DesiredPool, DesiredVolume, DhGroup, DhchapExchange, Exports,
     Failure, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, NvmePort, PoolBefore, PoolDestruction,
-    PoolDisk, PoolFormat, Qos, Rate, Request, Response, Sectors, frame,
+    PoolDisk, PoolFormat, Qos, RaidLevel, Rate, Redundancy, Request, Response, Sectors, frame,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -183,6 +183,7 @@ fn pool(input: &mut Unstructured<'_>) -> DesiredPool {
         id: pool_id(input),
         generation: byte(input).into(),
         disks: Vec::new(),
+        redundancy: None,
         metadata: Sectors(number(input)),
         block: Sectors(number(input)),
         low_water_blocks: number(input),
@@ -209,12 +210,33 @@ fn pool(input: &mut Unstructured<'_>) -> DesiredPool {
     };
     let named = named.iter().enumerate();
     let chosen = named.filter(|(bit, _)| which >> bit & 1 == 1);
-    let disks = chosen.enumerate().map(|(place, (_, id))| PoolDisk {
-        id: word(id),
-        metadata_room: Sectors(room(place)),
-    });
+    let disks = chosen.enumerate();
+    let disks = disks.map(|(place, (_, id))| PoolDisk::new(word(id), Sectors(room(place))));
     pool.disks = disks.collect();
+    redundancy(input, &mut pool);
     pool
+}
+
+/// Disks that stand in for each other, in sets that may not fit.
+fn redundancy(input: &mut Unstructured<'_>, pool: &mut DesiredPool) {
+    let how = byte(input);
+    if how & 1 == 0 {
+        return;
+    }
+    let sets = match how >> 1 & 3 {
+        0 => vec![pool.disks.len() as u32],
+        1 => vec![2, pool.disks.len().saturating_sub(2) as u32],
+        2 => vec![number(input) as u32],
+        _ => Vec::new(),
+    };
+    let level = one(input, &RaidLevel::ALL);
+    pool.redundancy = Some(Redundancy { level, sets });
+    for disk in &mut pool.disks {
+        let how = byte(input);
+        disk.stale = how % 8 == 7;
+        disk.turn = u32::from(how >> 3 & 1);
+        disk.takes_place = (how >> 4 == 15).then_some(pool.format);
+    }
 }
 
 fn rate(input: &mut Unstructured<'_>) -> Rate {

@@ -4,8 +4,8 @@ use ashlar_protocol::{
     Access, AdoptSpec, Authentication, Connected, ConnectionSpec, ExtendSpec, GroupSnapshotSpec,
     GroupSource, GroupSpec, GroupUpdate, HostRotation, HostSecrets, HostSpec, Labels, MemberCopy,
     MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolGrowth, PoolSpec, PoolUpdate,
-    Provisioning, Qos, RevertSpec, SnapshotSpec, SnapshotUpdate, TransferSpec, Transport,
-    VolumeSpec, VolumeUpdate, Watermarks,
+    Provisioning, Qos, Redundancy, ReplaceSpec, RevertSpec, SnapshotSpec, SnapshotUpdate,
+    TransferSpec, Transport, VolumeSpec, VolumeUpdate, Watermarks,
 };
 use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
@@ -66,6 +66,7 @@ pub fn pool() -> PoolSpec {
         wipe: true,
         over_subscription: 0,
         reserved: 0,
+        redundancy: Redundancy::Raid10,
         watermarks: Watermarks::default(),
     }
 }
@@ -192,6 +193,15 @@ pub fn pool_growth() -> PoolGrowth {
     }
 }
 
+/// A request to give a disk's place to another one.
+pub fn replacement() -> ReplaceSpec {
+    ReplaceSpec {
+        disk: word("serial-A1"),
+        by: word("serial-A2"),
+        wipe: true,
+    }
+}
+
 /// A request to grow a volume.
 pub fn extend() -> ExtendSpec {
     ExtendSpec { size: 20 << 30 }
@@ -294,10 +304,8 @@ pub fn desired_pool() -> DesiredPool {
     DesiredPool {
         id: id(1),
         generation: 9,
-        disks: vec![PoolDisk {
-            id: word("serial-A1"),
-            metadata_room: Sectors(32_768),
-        }],
+        disks: vec![PoolDisk::new(word("serial-A1"), Sectors(32_768))],
+        redundancy: None,
         metadata: Sectors(32_768),
         block: Sectors(128),
         low_water_blocks: 1024,

@@ -110,7 +110,7 @@ impl Service for Echo {
             Request::ApplyPool(pool) => applied(pool.generation),
             Request::ApplyVolume(volume) => applied(volume.generation),
             Request::ApplySnapshots(snapshots) => applied(snapshots.generation),
-            Request::Unexport { .. } => applied(0),
+            Request::Unexport { .. } | Request::ScrubPool { .. } => applied(0),
             Request::ListDisks => Ok(Response::Disks(Vec::new())),
             _ => Err(Failure::new(FailureKind::Missing, "there is no such thing")),
         };

@@ -3,9 +3,10 @@
 use anyhow::Context;
 use ashlar_ctl::{Change, Client};
 use ashlar_protocol::{
-    Connected, Connection, ConnectionSpec, HostSecrets, PoolSpec, Transport, VolumeSpec, Watermarks,
+    Connected, Connection, ConnectionSpec, HostSecrets, PoolSpec, Redundancy, Transport,
+    VolumeSpec, Watermarks,
 };
-use ashlar_site::{Device, Initiator};
+use ashlar_site::{Device, Initiator, Options};
 use uuid::Uuid;
 
 use crate::Guest;
@@ -19,7 +20,7 @@ pub struct Lab {
     pub guest: Guest,
     /// An admin.
     pub client: Client,
-    /// The pool, on one disk.
+    /// The pool.
     pub pool: Uuid,
     /// The host.
     pub host: Uuid,
@@ -33,28 +34,41 @@ impl Lab {
     /// # Errors
     /// When anything of it fails; likewise below.
     pub async fn new(name: &str) -> anyhow::Result<Lab> {
-        Lab::furnished(Guest::boot(name, true)?).await
+        Lab::furnished(Guest::boot(name, true)?, &one_disk()?).await
     }
 
     /// The same on data disks of that size.
     pub async fn on(name: &str, disk_mib: u64) -> anyhow::Result<Lab> {
-        Lab::furnished(Guest::boot_on(name, true, disk_mib * MIB)?).await
+        Lab::furnished(Guest::boot_on(name, true, disk_mib * MIB)?, &one_disk()?).await
     }
 
-    async fn furnished(mut guest: Guest) -> anyhow::Result<Lab> {
+    /// The same with its pool on the first disks, which stand in for each other, of so many that
+    /// can be pulled.
+    pub async fn in_slots(
+        name: &str,
+        (disks, disk_mib): (u32, u64),
+        (redundancy, first): (Redundancy, u32),
+    ) -> anyhow::Result<Lab> {
+        let options = Options {
+            initiator: true,
+            disks,
+            disk_size: disk_mib * MIB,
+            slots: true,
+            ..Options::default()
+        };
+        let serials = (0..first).map(|number| format!("serial-DISK{number}").parse());
+        let pool = PoolSpec {
+            disks: serials.collect::<Result<_, _>>()?,
+            redundancy,
+            ..one_disk()?
+        };
+        Lab::furnished(Guest::boot_with(name, options)?, &pool).await
+    }
+
+    async fn furnished(mut guest: Guest, spec: &PoolSpec) -> anyhow::Result<Lab> {
         let client = guest.site.client("admin")?;
         let pool = Uuid::new_v4();
-        let spec = PoolSpec {
-            name: "tank".parse()?,
-            disks: vec!["serial-DISK0".parse()?],
-            block_size: None,
-            metadata_size: None,
-            wipe: false,
-            over_subscription: 0,
-            reserved: 0,
-            watermarks: Watermarks::default(),
-        };
-        done(client.pool_create(pool, &spec).await?)?;
+        done(client.pool_create(pool, spec).await?)?;
         let host = Uuid::new_v4();
         let spec = initiator(&mut guest).host_spec("initiator")?;
         let created = done(client.host_create(host, &spec).await?)?;
@@ -121,6 +135,20 @@ impl Lab {
             .used
             .context("the pool is not online")
     }
+}
+
+fn one_disk() -> anyhow::Result<PoolSpec> {
+    Ok(PoolSpec {
+        name: "tank".parse()?,
+        disks: vec!["serial-DISK0".parse()?],
+        redundancy: Redundancy::None,
+        block_size: None,
+        metadata_size: None,
+        wipe: false,
+        over_subscription: 0,
+        reserved: 0,
+        watermarks: Watermarks::default(),
+    })
 }
 
 /// The initiator of a lab.

@@ -2,6 +2,7 @@
 
 pub mod firmware;
 pub mod lab;
+pub mod used;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -31,12 +32,22 @@ impl Guest {
 
     /// The same on data disks of that size in bytes.
     pub fn boot_on(name: &str, initiator: bool, disk_size: u64) -> anyhow::Result<Guest> {
+        Guest::boot_with(
+            name,
+            Options {
+                initiator,
+                disk_size,
+                ..Options::default()
+            },
+        )
+    }
+
+    /// The same as these options say, but for what it brings along.
+    pub fn boot_with(name: &str, options: Options) -> anyhow::Result<Guest> {
         let parts = Parts::from_env()?;
         let options = Options {
-            initiator,
-            disk_size,
             payload: Some(payload(&parts)?),
-            ..Options::default()
+            ..options
         };
         let site = Site::booted(&parts, &parts.work.join(name), &options)?;
         let address = format!("127.0.0.1:{}", site.ports.management);

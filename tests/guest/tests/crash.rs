@@ -91,6 +91,7 @@ async fn prepare(client: &Client) -> anyhow::Result<(Uuid, Uuid)> {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        redundancy: Default::default(),
         watermarks: Watermarks::default(),
     };
     client

@@ -40,6 +40,7 @@ async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        redundancy: Default::default(),
         watermarks: Watermarks::default(),
     };
     let made = site.client("admin")?.pool_create(pool, &spec).await?;

@@ -180,6 +180,7 @@ async fn work_in_a_full_pool_fails_and_leaves_it_in_order() -> anyhow::Result<()
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        redundancy: Default::default(),
         watermarks: Watermarks::default(),
     };
     done(lab.client.pool_create(elsewhere, &other).await?)?;
@@ -336,9 +337,8 @@ async fn group_snapshot(lab: &mut Lab, filler: Uuid, filling: &Path) -> anyhow::
     ensure!(taken.state == GroupState::Available, "{taken:?}");
     begin(lab, &device, 3 * ROOM)?;
     full(lab).await?;
-    let refused = lab
-        .client
-        .group_snapshot_create(Uuid::new_v4(), &again(&spec));
+    let spec = again(&spec);
+    let refused = lab.client.group_snapshot_create(Uuid::new_v4(), &spec);
     let refused = refused.await.err().context("another was taken")?;
     let code = refused.problem().map(|problem| problem.code);
     ensure!(code == Some(ProblemCode::NoSpace), "{refused}");

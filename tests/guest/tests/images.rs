@@ -144,6 +144,7 @@ impl Store {
             wipe: false,
             over_subscription: 0,
             reserved: 0,
+            redundancy: Default::default(),
             watermarks: Watermarks::default(),
         };
         done(client.pool_create(pool, &spec).await?)?;

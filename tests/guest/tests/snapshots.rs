@@ -201,6 +201,7 @@ async fn written_pool(lab: &mut Lab) -> anyhow::Result<Uuid> {
         wipe: true,
         over_subscription: 0,
         reserved: 0,
+        redundancy: Default::default(),
         watermarks: Watermarks::default(),
     };
     done(lab.client.pool_create(id, &spec).await?)?;

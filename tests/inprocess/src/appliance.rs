@@ -206,6 +206,7 @@ pub fn pool() -> PoolSpec {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        redundancy: Default::default(),
         watermarks: Watermarks::default(),
     }
 }

@@ -11,12 +11,16 @@ use ashlar_kernel_iface::model::ThinMetadata;
 use ashlar_targetd::changes::Changes;
 use ashlar_targetd::server::{AllowedPeers, Answer, Caller, Server, Service, SocketOptions};
 use ashlar_targetd_protocol::{
-    Bytes, DiskReport, Failure, FailureKind, OpenObject, PROTOCOL_VERSION, PoolReport, PoolUsage,
-    Report, Request, Response, Sectors, VolumeReport,
+    Bytes, DesiredPool, DiskReport, Failure, FailureKind, MemberState, OpenObject,
+    PROTOCOL_VERSION, PoolDisk, PoolReport, PoolUsage, Report, Request, Response, Scrub, Sectors,
+    SetAction, SetReport, VolumeReport,
 };
+use uuid::Uuid;
 
-/// Disks the box has.
+/// Disks the box has for its pools.
 pub const DISKS: [&str; 2] = ["serial-DISK0", "serial-DISK1"];
+/// A disk it has besides.
+pub const SPARE: &str = "serial-SPARE";
 
 const BLOCK: Sectors = Sectors(128);
 /// What every volume appears to be.
@@ -29,6 +33,8 @@ pub struct Kernel {
     held: Mutex<bool>,
     released: Condvar,
     devices: Mutex<BTreeMap<OpenObject, File>>,
+    /// Pools whose disks stand in for each other, and what goes on in their sets.
+    sets: Mutex<BTreeMap<Uuid, (DesiredPool, SetAction)>>,
     changes: Changes,
 }
 
@@ -64,6 +70,51 @@ impl Kernel {
         Ok(Answer::with(Response::Opened { size: DEVICE }, file))
     }
 
+    /// A disk that takes the place of another is a member at once, and misses all of its data.
+    fn apply_pool(&self, pool: DesiredPool) -> Response {
+        let generation = pool.generation;
+        if pool.redundancy.is_some() {
+            let action = match pool.disks.iter().any(|disk| disk.stale) {
+                true => SetAction::Rebuild,
+                false => SetAction::Idle,
+            };
+            let mut sets = self.sets.lock().unwrap();
+            sets.insert(pool.id, (pool, action));
+        }
+        self.applied(generation)
+    }
+
+    fn scrub(&self, pool: Uuid, scrub: Scrub) -> Response {
+        if let Some((_, action)) = self.sets.lock().unwrap().get_mut(&pool) {
+            *action = match scrub {
+                Scrub::Check => SetAction::Check,
+                Scrub::Repair => SetAction::Repair,
+                Scrub::Stop => SetAction::Idle,
+            };
+        }
+        self.applied(0)
+    }
+
+    fn sets(&self, pool: Uuid) -> Vec<SetReport> {
+        let all = self.sets.lock().unwrap();
+        let Some((pool, action)) = all.get(&pool) else {
+            return Vec::new();
+        };
+        let state = |disk: &PoolDisk| match disk.stale {
+            true => MemberState::Rebuilding,
+            false => MemberState::InSync,
+        };
+        let set = |range: std::ops::Range<usize>| SetReport {
+            members: pool.disks[range].iter().map(state).collect(),
+            action: *action,
+            done: Sectors(DATA_BLOCKS / 4),
+            total: Sectors(DATA_BLOCKS),
+            mismatches: Sectors(0),
+        };
+        let ranges = pool.redundancy.iter().flat_map(|all| all.ranges());
+        ranges.map(set).collect()
+    }
+
     fn applied(&self, generation: u64) -> Response {
         let held = self.held.lock().unwrap();
         drop(self.released.wait_while(held, |held| *held).unwrap());
@@ -82,7 +133,8 @@ impl Service for Kernel {
                 kernel: "6.12.0-agreeable".to_owned(),
                 features: Vec::new(),
             },
-            Request::ApplyPool(pool) => self.applied(pool.generation),
+            Request::ApplyPool(pool) => self.apply_pool(*pool),
+            Request::ScrubPool { id, scrub } => self.scrub(id, scrub),
             Request::ApplyVolume(volume) => self.applied(volume.generation),
             Request::ApplySnapshots(snapshots) => self.applied(snapshots.generation),
             Request::Unexport { .. } => self.applied(0),
@@ -97,6 +149,8 @@ impl Service for Kernel {
                     block: BLOCK,
                 }),
                 degraded: false,
+                sets: self.sets(id),
+                looked: 0,
             }),
             Request::ObserveVolume { .. } => Response::Volume(VolumeReport {
                 active: None,
@@ -104,7 +158,10 @@ impl Service for Kernel {
                 exported: Vec::new(),
             }),
             Request::ReadCounters(_) => Response::Counters(None),
-            Request::ListDisks => Response::Disks(DISKS.iter().map(|id| disk(id)).collect()),
+            Request::ListDisks => {
+                let all = DISKS.into_iter().chain([SPARE]);
+                Response::Disks(all.map(disk).collect())
+            }
             Request::ListObjects => Response::Objects {
                 pools: Vec::new(),
                 volumes: Vec::new(),

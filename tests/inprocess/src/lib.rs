@@ -10,5 +10,5 @@ mod kernel;
 pub mod updater;
 
 pub use appliance::{Appliance, pool, strangers, volume};
-pub use kernel::{DISKS, Kernel, serve};
+pub use kernel::{DISKS, Kernel, SPARE, serve};
 pub use updater::Updater;

@@ -37,7 +37,11 @@ mod tests {
     /// `agent/tests/management/identity.rs` has one that was.
     /// An updater of the firmware is no part of the model: `agent/tests/management/firmware.rs` and
     /// `tests/guest/tests/updates.rs` have one, the latter a real one.
-    const NEVER_MET: [Operation; 14] = [
+    /// Disks take the place of others, and are compared, where some can be made to fail: in
+    /// `agent/src/engine/tests/redundancy.rs` and `agent/ctl/tests/redundancy.rs`.
+    const NEVER_MET: [Operation; 16] = [
+        Operation::PoolReplace,
+        Operation::PoolScrub,
         Operation::FirmwareShow,
         Operation::FirmwareInstall,
         Operation::FirmwareActivate,

@@ -70,6 +70,7 @@ async fn make_pool(client: &Client, id: Uuid) -> anyhow::Result<()> {
         wipe: false,
         over_subscription: 0,
         reserved: 0,
+        redundancy: Default::default(),
         watermarks: Watermarks::default(),
     };
     client

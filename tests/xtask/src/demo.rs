@@ -144,6 +144,7 @@ impl Demo {
             wipe: false,
             over_subscription: 0,
             reserved: 0,
+            redundancy: Default::default(),
             watermarks: Watermarks::default(),
         };
         let pool = self.wait(self.client.pool_create(id, &spec))?;

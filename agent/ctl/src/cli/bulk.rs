@@ -17,9 +17,10 @@ use ashlar_protocol::{
     BulkSpec, ClaimSpec, Connection, ConnectionSpec, ExtendSpec, Firmware, FreezeSpec, Group,
     GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostCreated,
     HostRotation, HostSpec, Identity, InstallSpec, Job, JobState, MoveSpec, Operation, Pool,
-    PoolGrowth, PoolSpec, PoolUpdate, Problem, ROUTES, ReleaseSpec, RequestSpec, RestartSpec,
-    RevertSpec, SealSpec, SigningRequest, Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec,
-    TransferSpec, TrustUpdate, TrustUpdated, Volume, VolumeSpec, VolumeUpdate,
+    PoolGrowth, PoolSpec, PoolUpdate, Problem, ROUTES, ReleaseSpec, ReplaceSpec, RequestSpec,
+    RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot, SnapshotSpec,
+    SnapshotUpdate, System, ThawSpec, TransferSpec, TrustUpdate, TrustUpdated, Volume, VolumeSpec,
+    VolumeUpdate,
 };
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -196,6 +197,8 @@ fn words(operation: Operation) -> Option<Words> {
         Op::PoolCreate => both::<PoolSpec, Pool>(),
         Op::PoolUpdate => both::<PoolUpdate, Pool>(),
         Op::PoolGrow => both::<PoolGrowth, Pool>(),
+        Op::PoolReplace => both::<ReplaceSpec, Pool>(),
+        Op::PoolScrub => both::<ScrubSpec, Pool>(),
         Op::VolumeCreate => both::<VolumeSpec, Volume>(),
         Op::VolumeExtend => both::<ExtendSpec, Volume>(),
         Op::VolumeRevert => both::<RevertSpec, Volume>(),

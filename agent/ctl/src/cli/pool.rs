@@ -1,7 +1,10 @@
 //! `ashlarctl pool …`
 
-use ashlar_protocol::{DiskId, Name, Pool, PoolGrowth, PoolSpec, PoolUpdate, Watermarks};
-use clap::{Args, Subcommand};
+use ashlar_protocol::{
+    DiskId, Member, Name, Pool, PoolGrowth, PoolSet, PoolSpec, PoolUpdate, Redundancy, ReplaceSpec,
+    ScrubMode, ScrubSpec, SetAction, Watermarks,
+};
+use clap::{Args, Subcommand, ValueEnum};
 use uuid::Uuid;
 
 use super::output::{self, Facts, or_dash, word};
@@ -17,6 +20,9 @@ pub enum Verb {
         /// A disk's id as in `disk list`; given for each disk, in order
         #[arg(long = "disk", value_name = "ID", required = true)]
         disks: Vec<DiskId>,
+        /// How the disks stand in for each other, for good
+        #[arg(long, value_name = "LEVEL", default_value = "none")]
+        redundancy: Level,
         /// The pool's id; made up unless given
         #[arg(long)]
         id: Option<Uuid>,
@@ -42,7 +48,7 @@ pub enum Verb {
         #[command(flatten)]
         promises: Promises,
     },
-    /// Add disks to a pool while its volumes are in use
+    /// Add disks to a pool while its volumes are in use; one more set of them with redundancy
     Grow {
         /// Its id or name
         pool: String,
@@ -56,12 +62,31 @@ pub enum Verb {
         #[arg(long)]
         wipe: bool,
     },
+    /// Give the place of a disk of a pool with redundancy to another one
+    Replace {
+        /// Its id or name
+        pool: String,
+        /// The disk that gives up its place, there or not
+        disk: DiskId,
+        /// The disk that takes it, which is not smaller
+        by: DiskId,
+        /// Destroy whatever that holds
+        #[arg(long)]
+        wipe: bool,
+    },
+    /// Compare the disks of a pool with redundancy while its volumes are in use, or stop that
+    Scrub {
+        /// Its id or name
+        pool: String,
+        /// What to do about what differs
+        mode: Mode,
+    },
     /// Destroy a pool without volumes and snapshots; its disks are blank then
     Delete {
         /// Its id or name
         pool: String,
-        /// Even if thin devices that nobody knows hold data in it, if it grows, or if disks are
-        /// missing or fail; those keep what is on them
+        /// Even if thin devices that nobody knows hold data in it, if it grows or is given another
+        /// disk, or if disks are missing or fail; those keep what is on them
         #[arg(long)]
         force: bool,
     },
@@ -82,6 +107,54 @@ pub enum Verb {
         /// Its id or name
         pool: String,
     },
+}
+
+/// How disks stand in for each other.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Level {
+    /// They do not: a disk that fails takes the pool along
+    None,
+    /// Each disk of a set has all of it; 2 to 32 disks
+    Raid1,
+    /// Stripes over pairs of disks; an even number from 4 to 32
+    Raid10,
+    /// Stripes with one parity; 3 to 32 disks
+    Raid5,
+    /// Stripes with two parities; 4 to 32 disks
+    Raid6,
+}
+
+impl From<Level> for Redundancy {
+    fn from(level: Level) -> Redundancy {
+        match level {
+            Level::None => Redundancy::None,
+            Level::Raid1 => Redundancy::Raid1,
+            Level::Raid10 => Redundancy::Raid10,
+            Level::Raid5 => Redundancy::Raid5,
+            Level::Raid6 => Redundancy::Raid6,
+        }
+    }
+}
+
+/// What is done about disks that differ.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Mode {
+    /// Count it
+    Check,
+    /// Count it and make them the same
+    Repair,
+    /// End what was begun
+    Stop,
+}
+
+impl From<Mode> for ScrubMode {
+    fn from(mode: Mode) -> ScrubMode {
+        match mode {
+            Mode::Check => ScrubMode::Check,
+            Mode::Repair => ScrubMode::Repair,
+            Mode::Stop => ScrubMode::Stop,
+        }
+    }
 }
 
 /// What a pool may be promised, and how full it may get.
@@ -117,6 +190,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
         Verb::Create {
             name,
             disks,
+            redundancy,
             id,
             block_size,
             metadata_size,
@@ -127,6 +201,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let spec = PoolSpec {
                 name,
                 disks,
+                redundancy: redundancy.into(),
                 block_size: block_size.map(|size| size.0),
                 metadata_size: metadata_size.map(|size| size.0),
                 wipe,
@@ -166,6 +241,25 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             };
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_grow(id, &spec), shown).await
+        }
+        Verb::Replace {
+            pool,
+            disk,
+            by,
+            wipe,
+        } => {
+            let id = self::id(session, &pool).await?;
+            let spec = ReplaceSpec { disk, by, wipe };
+            let shown = async || client.under_new_ids().pool_show(id).await;
+            session.change(client.pool_replace(id, &spec), shown).await
+        }
+        Verb::Scrub { pool, mode } => {
+            let id = self::id(session, &pool).await?;
+            let mode = mode.into();
+            let shown = async || client.under_new_ids().pool_show(id).await;
+            session
+                .change(client.pool_scrub(id, &ScrubSpec { mode }), shown)
+                .await
         }
         Verb::Delete { pool, force } => {
             let id = self::id(session, &pool).await?;
@@ -231,6 +325,32 @@ fn over_subscription(percent: u32) -> String {
     }
 }
 
+/// What goes on in a set, with how far it is.
+fn doing(set: &PoolSet) -> String {
+    let percent = u128::from(set.done) * 100 / u128::from(set.total.max(1));
+    let action = match set.action {
+        SetAction::Idle | SetAction::Frozen => word(&set.action),
+        SetAction::Resync | SetAction::Rebuild | SetAction::Check | SetAction::Repair => {
+            format!("{} {percent} %", word(&set.action))
+        }
+    };
+    match set.mismatches {
+        0 => action,
+        differing => format!("{action}, {} differ", human(differing)),
+    }
+}
+
+/// A line for each set, and one for each of its disks.
+fn sets(pool: &Pool) -> String {
+    let mut lines = Vec::new();
+    for (number, set) in (0..).zip(&pool.sets) {
+        lines.push(format!("{number} {}", doing(set)));
+        let members = pool.members.iter().filter(|member| member.set == number);
+        lines.extend(members.map(|Member { disk, state, .. }| format!("{disk} {}", word(state))));
+    }
+    lines.join("\n")
+}
+
 impl Facts for Pool {
     const COLUMNS: &'static [&'static str] = &[
         "id",
@@ -245,7 +365,7 @@ impl Facts for Pool {
 
     fn facts(&self) -> Vec<(&'static str, String)> {
         let disks: Vec<_> = self.disks.iter().map(DiskId::as_str).collect();
-        vec![
+        let mut facts = vec![
             ("id", self.id.to_string()),
             ("name", self.name.to_string()),
             ("state", word(&self.state)),
@@ -265,7 +385,16 @@ impl Facts for Pool {
             ("metadata", human(self.metadata_size)),
             ("metadata used", or_dash(self.metadata_used.map(human))),
             ("block size", human(self.block_size)),
+            ("redundancy", word(&self.redundancy)),
             ("disks", disks.join("\n")),
-        ]
+        ];
+        if !self.sets.is_empty() {
+            facts.push(("sets", sets(self)));
+        }
+        if let Some(replacing) = &self.replacing {
+            let text = format!("{} by {}", replacing.disk, replacing.by);
+            facts.push(("replacing", text));
+        }
+        facts
     }
 }

@@ -5,10 +5,10 @@ use ashlar_protocol::{
     ConnectionSpec, Disk, Event, ExtendSpec, Extent, Firmware, FreezeSpec, Group, GroupSnapshot,
     GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, Health, Host, HostCreated,
     HostRotation, HostSpec, InstallSpec, Job, MoveSpec, Operation, Page, Pool, PoolGrowth,
-    PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, RequestSpec, RestartSpec, RevertSpec,
-    SealSpec, SigningRequest, Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec, ThinDevice,
-    TransferSpec, Trust, TrustUpdate, TrustUpdated, Usage, Volume, VolumeSpec, VolumeStatistics,
-    VolumeUpdate,
+    PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, ReplaceSpec, RequestSpec, RestartSpec,
+    RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot, SnapshotSpec, SnapshotUpdate,
+    System, ThawSpec, ThinDevice, TransferSpec, Trust, TrustUpdate, TrustUpdated, Usage, Volume,
+    VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -158,6 +158,7 @@ macro_rules! creations {
 creations! {
     "Creates a pool." pool_create(PoolSpec) -> Pool = PoolCreate;
     "Adds disks to a pool." pool_grow(PoolGrowth) -> Pool = PoolGrow;
+    "Gives the place of a disk of a pool to another one." pool_replace(ReplaceSpec) -> Pool = PoolReplace;
     "Creates a volume." volume_create(VolumeSpec) -> Volume = VolumeCreate;
     "Makes a volume of a thin device that is there." volume_adopt(AdoptSpec) -> Volume = VolumeAdopt;
     "Grows a volume." volume_extend(ExtendSpec) -> Volume = VolumeExtend;
@@ -359,6 +360,11 @@ impl Client {
         spec: &PoolUpdate,
     ) -> Result<Change<Pool>, CallError> {
         self.change(Operation::PoolUpdate, Some(id), spec).await
+    }
+
+    /// Has the disks of a pool compared that should have the same, or ends that.
+    pub async fn pool_scrub(&self, id: Uuid, spec: &ScrubSpec) -> Result<Change<Pool>, CallError> {
+        self.change(Operation::PoolScrub, Some(id), spec).await
     }
 
     /// Changes a volume's name, labels, limits, or what is kept for it.

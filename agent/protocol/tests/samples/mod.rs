@@ -284,6 +284,7 @@ fn pools() -> Vec<Sample> {
     let least = PoolSpec {
         name: name("fast"),
         disks: disks.clone(),
+        redundancy: Redundancy::None,
         block_size: None,
         metadata_size: None,
         wipe: false,
@@ -297,6 +298,7 @@ fn pools() -> Vec<Sample> {
         wipe: true,
         over_subscription: 2_000,
         reserved: 99,
+        redundancy: Redundancy::Raid1,
         watermarks: Watermarks {
             warn: 1,
             critical: 50,
@@ -308,6 +310,10 @@ fn pools() -> Vec<Sample> {
         id: id(2),
         name: name("fast"),
         disks: disks.clone(),
+        redundancy: Redundancy::None,
+        members: Vec::new(),
+        sets: Vec::new(),
+        replacing: None,
         block_size: 65_536,
         metadata_size: 2 << 20,
         state,
@@ -365,12 +371,64 @@ fn pools() -> Vec<Sample> {
         "pool-update-reply",
         pool(PoolState::Online, Some(5)),
     ));
+    all.extend(with_redundancy(&pool(PoolState::Online, Some(5))));
     all.push(sample("pool-statistics-reply", statistics(None)));
     all.push(sample(
         "pool-statistics-reply",
         statistics(Some(counters())),
     ));
     all.extend(listed("pool-list-reply", others));
+    all
+}
+
+/// What there is to say of disks that stand in for each other.
+fn with_redundancy(pool: &Pool) -> Vec<Sample> {
+    let replace = |wipe| ReplaceSpec {
+        disk: "serial-A".parse().unwrap(),
+        by: "serial-B".parse().unwrap(),
+        wipe,
+    };
+    let redundant = |redundancy, state, action| Pool {
+        redundancy,
+        members: vec![Member {
+            disk: "serial-A".parse().unwrap(),
+            set: 0,
+            state,
+        }],
+        sets: vec![PoolSet {
+            action,
+            done: 1 << 20,
+            total: 1 << 30,
+            mismatches: 512,
+        }],
+        replacing: Some(Replacement {
+            disk: "serial-A".parse().unwrap(),
+            by: "serial-B".parse().unwrap(),
+        }),
+        ..pool.clone()
+    };
+    use MemberState as State;
+    use SetAction as Action;
+    let kinds = [
+        (Redundancy::Raid1, State::InSync, Action::Idle),
+        (Redundancy::Raid10, State::Rebuilding, Action::Rebuild),
+        (Redundancy::Raid5, State::Failed, Action::Resync),
+        (Redundancy::Raid6, State::Missing, Action::Frozen),
+        (Redundancy::Raid6, State::InSync, Action::Check),
+        (Redundancy::Raid6, State::InSync, Action::Repair),
+    ];
+    let mut all = vec![
+        sample("pool-replace-request", replace(false)),
+        sample("pool-replace-request", replace(true)),
+    ];
+    for mode in [ScrubMode::Check, ScrubMode::Repair, ScrubMode::Stop] {
+        all.push(sample("pool-scrub-request", ScrubSpec { mode }));
+    }
+    for (redundancy, state, action) in kinds {
+        let pool = redundant(redundancy, state, action);
+        all.push(sample("pool-replace-reply", pool.clone()));
+        all.push(sample("pool-scrub-reply", pool));
+    }
     all
 }
 

@@ -11,6 +11,8 @@ mod group_snapshot;
 mod host;
 pub mod moving;
 mod pool;
+mod redundancy;
+mod replace;
 mod request;
 mod room;
 pub mod scratch;
@@ -25,7 +27,7 @@ pub mod work;
 use std::collections::BTreeSet;
 
 use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode, Transport};
-use ashlar_targetd_protocol::{DiskReport, PoolUsage};
+use ashlar_targetd_protocol::{DiskReport, PoolUsage, SetReport};
 use uuid::Uuid;
 
 use crate::domain::change::{Change, Decision, Edit, Reply};
@@ -36,6 +38,7 @@ use crate::domain::record::{Record, RequestRecord, Unit};
 use crate::domain::secrets::Random;
 
 pub use pool::{DEFAULT_BLOCK_SIZE, MAX_DISKS, MAX_METADATA, MIN_METADATA};
+pub use replace::check_scrub;
 pub use request::KEPT_REQUESTS;
 pub(crate) use snapshot::check_taken;
 pub(crate) use volume::check_present;
@@ -53,6 +56,9 @@ pub struct Facts<'a> {
     pub disks: &'a [DiskReport],
     /// How full the pool is that is to grow, where that is known.
     pub usage: Option<PoolUsage>,
+    /// How the sets are of the pool that is to be given another disk; none where that is not
+    /// known.
+    pub sets: &'a [SetReport],
     /// How full a pool was when it was last looked at, if it was.
     pub seen: &'a dyn Fn(Uuid) -> Option<PoolUsage>,
     /// Where what the thin device maps that is to be adopted ends, in bytes, or why that is not
@@ -111,6 +117,7 @@ pub fn decide(
         }
         Command::VolumeTransfer { id, spec } => transfer::volume(intent, *id, spec, generation),
         Command::PoolGrow { id, spec } => pool::grow(intent, *id, spec, generation, facts),
+        Command::PoolReplace { id, spec } => replace::replace(intent, *id, spec, generation, facts),
         Command::PoolDelete { id, force } => pool::delete(intent, *id, *force, generation),
         Command::PoolUpdate { id, spec } => update::pool(intent, *id, spec, generation, facts),
         Command::VolumeUpdate { id, spec } => update::volume(intent, *id, spec, generation, facts),

@@ -1,6 +1,6 @@
 //! Rules for pools.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
     ObjectKind, ObjectRef, PoolGrowth, PoolLevel, PoolSpec, Problem, ProblemCode, Watermarks,
@@ -8,6 +8,7 @@ use ashlar_protocol::{
 use ashlar_targetd_protocol::{DiskId, DiskReport, PoolUsage};
 use uuid::Uuid;
 
+use super::redundancy::{check_width, set, stretches};
 use super::{Facts, Verdict, busy, check_online, kernel_away, missing, refuse, taken};
 use crate::domain::change::Edit;
 use crate::domain::fill::{level_within, low_water};
@@ -48,15 +49,12 @@ pub(super) fn create(
     facts: &Facts<'_>,
 ) -> Result<Verdict, Problem> {
     if let Some(entry) = intent.pool(id) {
-        let mut there = PoolSpec {
+        let asked = |there: PoolSpec| PoolSpec {
             wipe: spec.wipe,
-            ..entry.record.spec.clone()
+            ..there
         };
-        let mut equal = there == *spec;
-        if let Some(made_on) = entry.record.made_on {
-            there.disks.truncate(made_on as usize);
-            equal |= there == *spec;
-        }
+        let now = asked(entry.record.spec.clone());
+        let equal = now == *spec || asked(entry.record.first_spec()) == *spec;
         return match entry.record.phase {
             PoolPhase::Withdrawn => Err(busy(ObjectKind::Pool, id, "withdrawn")),
             _ if !equal => Err(taken(ObjectKind::Pool, id)),
@@ -70,6 +68,7 @@ pub(super) fn create(
         id,
     };
     check_disks(intent, object, &spec.disks, 0)?;
+    check_width(object, spec.redundancy, spec.disks.len())?;
     check_size(object, &BLOCK_SIZES, spec.block_size)?;
     check_size(object, &METADATA_SIZES, spec.metadata_size)?;
     check_promises(object, spec)?;
@@ -79,8 +78,12 @@ pub(super) fn create(
     }
     let disks = free_disks(object, &spec.disks, spec.wipe, facts)?;
     check_not_left(object, &disks)?;
-    let room = disks.iter().map(|disk| room(disk)).sum();
-    let record = lay_out(object, spec, room, generation)?;
+    let laid_out = stretches(spec.redundancy, &disks);
+    let room = laid_out.iter().map(|stretch| stretch.room).sum();
+    let record = PoolRecord {
+        sets: set(spec.redundancy, &disks).into_iter().collect(),
+        ..lay_out(object, spec, room, generation)?
+    };
     let edits = vec![
         Edit::put(Record::Pool(id, record)),
         Edit::put(Record::ThinCounter(id, ThinCounter { next: 0 })),
@@ -118,7 +121,11 @@ pub(super) fn grow(
         }
         (None, false, _) => {}
     }
+    if there.replacing.is_some() {
+        return Err(busy(ObjectKind::Pool, id, "given another disk"));
+    }
     check_disks(intent, object, &spec.disks, there.spec.disks.len())?;
+    check_width(object, there.spec.redundancy, spec.disks.len())?;
     check_size(object, &METADATA_SIZES, spec.metadata_size)?;
     if !facts.kernel {
         return Err(kernel_away(object));
@@ -143,15 +150,18 @@ fn grown(
     let had = there.spec.disks.len();
     let mut rooms: Vec<u64> = (0..had).map(|place| there.metadata_room(place)).collect();
     let rooms_had: u64 = rooms.iter().sum();
-    let more: u64 = disks.iter().map(|disk| room(disk)).sum();
+    let new = stretches(there.spec.redundancy, disks);
+    let more: u64 = new.iter().map(|stretch| stretch.room).sum();
     let mut wanted = more_metadata(object, there, spec, (rooms_had, capacity, more))?;
     let mut data = 0;
-    for disk in disks {
-        let most = room(disk) / MIB * MIB;
+    for stretch in new {
+        let most = stretch.room / MIB * MIB;
         let taken = wanted.min(most);
         wanted -= taken;
-        data += room(disk) - taken;
+        data += stretch.room - taken;
+        // Of a set, all of it stands on the first disk.
         rooms.push(taken);
+        rooms.resize(rooms.len() + stretch.disks - 1, 0);
     }
     if wanted > 0 || data < there.block_size {
         let detail = format!(
@@ -197,6 +207,7 @@ fn grown(
         ..there.clone()
     };
     record.spec.disks.extend(spec.disks.iter().cloned());
+    record.sets.extend(set(there.spec.redundancy, disks));
     Ok(record)
 }
 
@@ -257,9 +268,12 @@ pub(super) fn delete(
         Some(entry) if since < generation => &entry.record,
         _ => find_present(intent, id)?,
     };
-    // What cannot grow may still be given up as a whole.
+    // What cannot grow, or get another disk, may still be given up as a whole.
     if there.growth.is_some() && !force {
         return Err(busy(ObjectKind::Pool, id, "grown"));
+    }
+    if there.replacing.is_some() && !force {
+        return Err(busy(ObjectKind::Pool, id, "given another disk"));
     }
     check_empty(intent, id)?;
     let record = PoolRecord {
@@ -390,7 +404,7 @@ fn check_size(object: ObjectRef, sizes: &Sizes, asked: Option<u64>) -> Result<()
 }
 
 /// The disks with these ids, which may be taken.
-fn free_disks<'f>(
+pub(super) fn free_disks<'f>(
     object: ObjectRef,
     disks: &[DiskId],
     wipe: bool,
@@ -409,7 +423,7 @@ fn free_disks<'f>(
 }
 
 /// Bytes a disk has for metadata and data together.
-fn room(disk: &DiskReport) -> u64 {
+pub(super) fn room(disk: &DiskReport) -> u64 {
     disk.size.0.saturating_sub(DISK_OVERHEAD)
 }
 
@@ -473,6 +487,12 @@ fn lay_out(
         metadata_rooms: Vec::new(),
         growth: None,
         made_on: None,
+        sets: Vec::new(),
+        replacing: None,
+        former: BTreeMap::new(),
+        turns: BTreeMap::new(),
+        stale: BTreeMap::new(),
+        lost: BTreeSet::new(),
         told: Told::default(),
     })
 }

@@ -18,6 +18,7 @@ mod data;
 mod groups;
 mod moving;
 mod pools;
+mod redundancy;
 mod scratch;
 mod snapshots;
 mod transfer;

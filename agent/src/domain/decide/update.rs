@@ -176,8 +176,8 @@ pub(super) fn pool(
     if wanted == there.spec {
         return Ok(Verdict::Already(None));
     }
-    // What it grew from is forgotten by an attempt of this generation or a later one.
-    let unit = there.growth.map(|_| Unit::Pool(id));
+    // That its disks are others is settled by an attempt of this generation or a later one.
+    let unit = there.is_changing_disks().then_some(Unit::Pool(id));
     let marks = wanted.watermarks;
     let mut record = PoolRecord {
         spec: wanted,

@@ -1,6 +1,7 @@
-use ashlar_protocol::{Problem, ProblemCode, Transport};
+use ashlar_protocol::{Problem, ProblemCode, Redundancy, Transport};
 
 use super::*;
+use crate::domain::members;
 use crate::domain::record::Unit;
 use crate::domain::samples::*;
 use crate::domain::settle::{Grounds, Span, restore, settle, withdraw};
@@ -61,6 +62,80 @@ fn a_pool_has_grown_once_the_kernel_has_it_and_not_when_it_fails() {
     let span = Span { applied: 0, tried };
     let edits = withdraw(&world.intent, unit, span, &grounds);
     assert_eq!(applied(world, &edits), ["pool.grow-failed a0 by f007"]);
+}
+
+fn details(intent: &Intent, edits: &[Edit]) -> Vec<String> {
+    let told = events(intent, edits, 0).into_iter();
+    told.map(|event| format!("{} {}", event.kind, event.detail.unwrap_or_default()))
+        .collect()
+}
+
+#[test]
+fn how_the_disks_of_a_pool_become_is_told_and_which() {
+    use MemberState::{Failed, InSync, Missing, Rebuilding};
+    let world = &mut World::redundant(Redundancy::Raid1, 3);
+    for (states, expected) in [
+        ([InSync, InSync, InSync], vec![]),
+        (
+            [InSync, Failed, Missing],
+            vec![
+                "pool.member-failed pool: disk serial-DISK1",
+                "pool.member-missing pool: disk serial-DISK2",
+            ],
+        ),
+        ([InSync, Failed, Missing], vec![]),
+        (
+            [InSync, Failed, Rebuilding],
+            vec!["pool.member-rebuilding pool: disk serial-DISK2"],
+        ),
+        (
+            [InSync, InSync, InSync],
+            vec![
+                "pool.member-in-sync pool: disk serial-DISK1",
+                "pool.member-in-sync pool: disk serial-DISK2",
+            ],
+        ),
+    ] {
+        let edits = members::told(&world.intent, POOL, &report(&[&states]));
+        assert_eq!(details(&world.intent, &edits), expected);
+        // No request brought it about.
+        let caused = events(&world.intent, &edits, 0);
+        assert!(caused.iter().all(|event| event.request.is_none()));
+        applied(world, &edits);
+    }
+}
+
+#[test]
+fn a_disk_that_has_the_place_of_another_is_told_and_one_that_cannot_have_it() {
+    let world = &mut World::redundant(Redundancy::Raid1, 2);
+    let unit = Unit::Pool(POOL);
+    assert_eq!(does(world, &replace(1, "serial-DISK4")), [""; 0]);
+    let generation = world.intent.generation();
+    let edits = settle(&world.intent, unit, generation, Some(CAPACITY));
+    assert_eq!(
+        details(&world.intent, &edits),
+        [
+            "pool.disk-replaced pool: disk serial-DISK1 by serial-DISK4",
+            "pool.member-rebuilding pool: disk serial-DISK4"
+        ]
+    );
+    let told = applied(world, &edits);
+    assert_eq!(told[0], "pool.disk-replaced a0 by f002");
+    assert_eq!(settled(world, unit), [""; 0]);
+    assert_eq!(does(world, &replace(0, "serial-DISK5")), [""; 0]);
+    let tried = world.intent.generation();
+    let grounds = Grounds {
+        device: Some(CAPACITY),
+        ..Grounds::new(Problem::new(ProblemCode::NotBlank, "it holds something"))
+    };
+    let span = Span { applied: 0, tried };
+    let edits = withdraw(&world.intent, unit, span, &grounds);
+    // What became of the one that keeps its place meanwhile, is not known.
+    let expected = [
+        "pool.member-rebuilding a0",
+        "pool.replace-failed a0 by f003",
+    ];
+    assert_eq!(applied(world, &edits), expected);
 }
 
 #[test]

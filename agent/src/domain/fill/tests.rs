@@ -122,6 +122,8 @@ fn a_pool_that_nobody_has_is_offline_and_its_levels_stay() {
         id: uuid::Uuid::nil(),
         usage,
         degraded,
+        sets: Vec::new(),
+        looked: 0,
     };
     let marks = Watermarks::default();
     let gone = told.after(&marks, &report(None, true));

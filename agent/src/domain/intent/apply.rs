@@ -62,7 +62,7 @@ impl Intent {
             Key::Clock => self.generation = 0,
             Key::Pool(id) => {
                 if let Some(old) = self.pools.remove(&id) {
-                    for disk in &old.record.spec.disks {
+                    for disk in old.record.claimed_disks() {
                         self.pool_by_disk.remove(disk);
                     }
                 }
@@ -90,10 +90,10 @@ impl Intent {
 
     fn put_pool(&mut self, id: Uuid, record: &PoolRecord) {
         let old = self.pools.remove(&id);
-        for disk in old.iter().flat_map(|old| &old.record.spec.disks) {
+        for disk in old.iter().flat_map(|old| old.record.claimed_disks()) {
             self.pool_by_disk.remove(disk);
         }
-        for disk in &record.spec.disks {
+        for disk in record.claimed_disks() {
             self.pool_by_disk.insert(disk.clone(), id);
         }
         let record = record.clone();

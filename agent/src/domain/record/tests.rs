@@ -1,7 +1,9 @@
 //! `golden/v1` holds a key and a value of each kind in hexadecimal. What a released version
 //! wrote must be read for ever; when one of these fails, the schema changed.
 
-use ashlar_protocol::{DhGroup, DhHash, ObjectKind, ProblemCode, Volume, VolumeState, Watermarks};
+use ashlar_protocol::{
+    DhGroup, DhHash, ObjectKind, ProblemCode, Redundancy, Volume, VolumeState, Watermarks,
+};
 
 use super::stored::Versioned;
 use super::*;
@@ -98,6 +100,7 @@ fn samples() -> Vec<(Record, &'static str)> {
             wipe: true,
             over_subscription: 0,
             reserved: 0,
+            redundancy: Default::default(),
             watermarks: Watermarks::default(),
         },
         block_size: 64 << 10,
@@ -109,6 +112,12 @@ fn samples() -> Vec<(Record, &'static str)> {
         metadata_rooms: Vec::new(),
         growth: None,
         made_on: None,
+        sets: Vec::new(),
+        replacing: None,
+        former: BTreeMap::new(),
+        turns: BTreeMap::new(),
+        stale: BTreeMap::new(),
+        lost: BTreeSet::new(),
         told: Told::default(),
     };
     let mut larger = pool.clone();
@@ -128,6 +137,30 @@ fn samples() -> Vec<(Record, &'static str)> {
         force: false,
         since: 3,
     });
+    let mut exchanging = pool.clone();
+    exchanging.spec.disks = ["serial-A", "serial-B", "serial-C"]
+        .map(|disk| disk.parse().unwrap())
+        .into();
+    exchanging.spec.redundancy = Redundancy::Raid5;
+    exchanging.sets = vec![SetRecord {
+        width: 3,
+        smallest: 1 << 40,
+    }];
+    exchanging.replacing = Some(Replacing {
+        place: 1,
+        by: "serial-D".parse().unwrap(),
+        turn: 2,
+        wipe: true,
+        since: 3,
+    });
+    exchanging.former = [(2, vec!["serial-Z".parse().unwrap()])].into();
+    exchanging.turns = [
+        (1, Turns { now: 0, last: 1 }),
+        (2, Turns { now: 1, last: 1 }),
+    ]
+    .into();
+    exchanging.stale = [(1, MemberState::Failed)].into();
+    exchanging.lost = [1].into();
     let mut promised = pool.clone();
     promised.spec.over_subscription = 2_000;
     promised.spec.reserved = 10;
@@ -386,6 +419,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Pool(id(4), deleting),
             include_str!("../golden/v1/pool-deleting.hex"),
+        ),
+        (
+            Record::Pool(id(5), exchanging),
+            include_str!("../golden/v1/pool-replacing.hex"),
         ),
         (
             Record::Pool(id(5), filling),

@@ -6,6 +6,8 @@ use crate::domain::Command;
 use crate::domain::record::{Moving, Origin};
 use crate::domain::samples::{self, *};
 
+mod redundancy;
+
 /// The kernel refused, and the volume has no device.
 fn grounds() -> Grounds {
     Grounds {

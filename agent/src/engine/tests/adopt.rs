@@ -271,6 +271,10 @@ async fn a_snapshot_is_adopted_and_released_likewise() {
     rig.fake.reboot();
     settled(&rig.engine, Unit::Snapshot(ADOPTED)).await;
     assert!(rig.engine.snapshot(ADOPTED).await.is_err());
+    // The pool comes back by itself.
+    while rig.fake.kernel().pools.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     tells(
         &rig,
         ADOPTED,

@@ -495,5 +495,5 @@ async fn the_system_tells_what_it_can_do() {
         [Transport::Iscsi, Transport::NvmeTcp]
     );
     assert_eq!(system.kernel.as_deref(), Some("6.12.0-fake"));
-    assert_eq!(rig.engine.disks().await.unwrap().len(), 4);
+    assert_eq!(rig.engine.disks().await.unwrap().len(), 6);
 }

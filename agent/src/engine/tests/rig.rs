@@ -11,7 +11,7 @@ use crate::domain::record::Unit;
 use crate::domain::samples::digest;
 pub(super) use crate::domain::samples::{
     HOST, OTHER_HOST, POOL, adopt, adopt_snapshot, attach, clone, detach, extend, grow, host, id,
-    pool, read, release, revert, snapshot, volume,
+    mirrored, pool, read, release, replace, revert, snapshot, volume,
 };
 use crate::domain::{Listen, Listens};
 use crate::engine::{Answer, Command, Engine, EngineOptions, EngineTask, Outcome, RequestContext};

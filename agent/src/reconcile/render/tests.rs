@@ -12,6 +12,8 @@ use crate::domain::samples::{
 use crate::domain::settle::{self, Grounds, Span};
 use crate::domain::{Command, Edit, Listen, Record};
 
+mod redundancy;
+
 const SITE: Uuid = Uuid::from_u128(0x5173);
 
 fn site() -> Site {

@@ -1,7 +1,9 @@
 //! Answers as a script writes them.
 
 use crate::block::{BlockError, DiskContent, MetadataState, PoolSize};
-use crate::dm::{DmError, DmInfo, PoolMode, TargetStatus, ThinPoolStatus, ThinStatus};
+use crate::dm::{
+    DmError, DmInfo, LegState, PoolMode, RaidStatus, TargetStatus, ThinPoolStatus, ThinStatus,
+};
 
 /// How an operation ended: an answer, or an errno by name.
 pub(super) type Answer = Result<String, String>;
@@ -59,6 +61,7 @@ pub(super) fn describe(info: Option<&DmInfo>) -> String {
 pub(super) fn statuses(statuses: Vec<TargetStatus>) -> String {
     let words = statuses.iter().map(|status| match status {
         TargetStatus::Plain => "plain".to_owned(),
+        TargetStatus::Raid(status) => raid(status),
         TargetStatus::ThinPool(ThinPoolStatus::Failed) => "pool failed".to_owned(),
         TargetStatus::ThinPool(ThinPoolStatus::Good(usage)) => format!(
             "pool transaction {} data {}/{} {} {:?}{}",
@@ -84,6 +87,18 @@ pub(super) fn statuses(statuses: Vec<TargetStatus>) -> String {
         }
     });
     nothing_or(words.collect::<Vec<_>>().join("; "))
+}
+
+/// How far it is is left out: that is a matter of time.
+fn raid(status: &RaidStatus) -> String {
+    let members = status.members.iter().map(|member| match member {
+        LegState::InSync => 'A',
+        LegState::Partial => 'a',
+        LegState::Failed => 'D',
+        LegState::Missing => '-',
+    });
+    let members: String = members.collect();
+    format!("{} {members} {:?}", status.level, status.action)
 }
 
 /// How large a pool is.

@@ -17,12 +17,12 @@
 
 use std::collections::BTreeMap;
 
-use ashlar_targetd_protocol::{Bytes, Sectors, ThinId};
+use ashlar_targetd_protocol::{Bytes, Sectors, SetAction, ThinId};
 use uuid::Uuid;
 
 use super::{
-    DeviceMapper, DmAccess, DmName, PoolMessage, StatusFreshness, SuspendFlags, Table, TableSlot,
-    Target,
+    DeviceMapper, DmAccess, DmName, LegState, PoolMessage, RaidMessage, StatusFreshness,
+    SuspendFlags, Table, TableSlot, Target,
 };
 use crate::block::{
     Access, BlockDevice, BlockError, Disks, PoolLabel, format_disk, metadata_state, pool_size,
@@ -39,6 +39,9 @@ use answer::{
 
 mod answer;
 
+/// Between two looks at an array.
+const IDLE: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// What `format` writes.
 const LABEL: PoolLabel = PoolLabel {
     pool: Uuid::from_u128(0xa5),
@@ -47,6 +50,7 @@ const LABEL: PoolLabel = PoolLabel {
     metadata: Sectors(8192),
     block: Sectors(128),
     metadata_room: Sectors(8192),
+    set: None,
 };
 
 /// The kernel a script runs on.
@@ -56,6 +60,8 @@ pub struct Stage<'a> {
     tree: &'a dyn Tree,
     /// Devices the script keeps open.
     open: BTreeMap<String, Box<dyn BlockDevice>>,
+    /// Brings what goes over arrays to its end, where that takes no time.
+    finish: &'a dyn Fn(),
 }
 
 /// Performs a script's operations in order. Answers those that went otherwise than recorded,
@@ -114,7 +120,14 @@ impl<'a> Stage<'a> {
             disks,
             tree,
             open: BTreeMap::new(),
+            finish: &|| (),
         }
+    }
+
+    /// The same where what goes over arrays ends when it is told to.
+    pub fn finishing(mut self, finish: &'a dyn Fn()) -> Self {
+        self.finish = finish;
+        self
     }
 
     fn answer(&mut self, line: usize, operation: &str) -> Result<String, ScriptError> {
@@ -174,10 +187,29 @@ impl<'a> Stage<'a> {
                 nothing_or(names.collect::<Vec<_>>().join(" "))
             }),
             "message" => ok(self.dm.message(name, &message(rest)?)),
+            "scrub" => ok(self.dm.raid_message(name, raid_message(rest)?)),
+            "await" => self.idle(name),
             "backstore" => self.opens(name, false),
             "backstore-ro" => self.opens(name, true),
             _ => return None,
         })
+    }
+
+    /// Waits until nothing goes over an array any more. The kernel begins with it some time after
+    /// it said so of its legs.
+    fn idle(&self, name: &DmName) -> Answer {
+        (self.finish)();
+        loop {
+            let status = said(self.dm.raid_status(name), |status| status)?;
+            let Some(status) = status else {
+                return Ok("no array".to_owned());
+            };
+            let rests = status.action == SetAction::Idle;
+            if rests && !status.members.contains(&LegState::Partial) {
+                return Ok("idle".to_owned());
+            }
+            std::thread::sleep(IDLE);
+        }
     }
 
     /// Has LIO open a device, to write or only to read, and close it again.
@@ -206,6 +238,7 @@ impl<'a> Stage<'a> {
                 self.open.remove(object);
                 Ok(())
             }
+            "clear" => self.change(device, |disk| disk.write_at(Bytes(0), &[0; 1 << 20])),
             "zero" => self.change(device, |disk| zero_metadata_superblock(disk, Bytes(0))),
             "scribble" => self.change(device, |disk| disk.write_at(Bytes(0), &[7; 4096])),
             "discard" => self.change(device, |disk| disk.discard(Bytes(4 << 20), Bytes(1 << 20))),
@@ -340,6 +373,15 @@ impl<'a> Stage<'a> {
             number.map_or(word.to_owned(), |number| self.symbol(number))
         });
         nothing_or(words.collect::<Vec<_>>().join(" "))
+    }
+}
+
+fn raid_message(text: &str) -> Option<RaidMessage> {
+    match text {
+        "check" => Some(RaidMessage::Check),
+        "repair" => Some(RaidMessage::Repair),
+        "idle" => Some(RaidMessage::Idle),
+        _ => None,
     }
 }
 

@@ -4,7 +4,7 @@ use ashlar_targetd_protocol::Sectors;
 
 use super::super::thin::PoolMetadata;
 use super::super::{BlockDevice, Holder, ModelState, Module};
-use super::{Device, Loaded, below};
+use super::{Device, Loaded, below, raid};
 use crate::device::DeviceNumber;
 use crate::dm::{DmAccess, DmName, Table, TableLine, Target, Thin, ThinPool};
 use crate::tree::Errno;
@@ -32,18 +32,21 @@ impl ModelState {
         let first = self.devices.device(number).is_none();
         let constructed = lines
             .iter()
-            .try_for_each(|line| self.construct(name, line, access, &mut fresh));
+            .try_for_each(|line| self.construct(name, line, access, &mut fresh))
+            .and_then(|()| match raid::single(lines) {
+                Some((line, raid)) => self.construct_raid(line, raid).map(Some),
+                None => Ok(None),
+            });
         // The kernel works out the limits of I/O at the first load, and then at each resume.
-        let outcome = constructed.and_then(|()| match first {
-            true => self.check_rooms(table),
-            false => Ok(()),
+        let outcome = constructed.and_then(|raid| match first {
+            true => self.check_rooms(table).map(|()| raid),
+            false => Ok(raid),
         });
-        if outcome.is_err() {
+        let raid = outcome.inspect_err(|_| {
             fresh
                 .iter()
                 .for_each(|below| self.devices.close_exclusive(*below));
-            return outcome;
-        }
+        })?;
         if first {
             self.devices.add(number, BlockDevice::new(Sectors(0)));
             self.devices
@@ -54,6 +57,7 @@ impl ModelState {
         device.inactive = Some(Loaded {
             table: table.clone(),
             access,
+            raid,
         });
         self.close_unneeded(name)
     }
@@ -76,6 +80,9 @@ impl ModelState {
         }
         match &line.target {
             Target::Error | Target::Linear(_) => Ok(()),
+            // An array is the whole of its device.
+            Target::Raid(_) if line.start.0 > 0 => Err(Errno::EINVAL),
+            Target::Raid(_) => Ok(()),
             Target::ThinPool(pool) => self.construct_pool(name, pool),
             Target::Thin(thin) => self.construct_thin(thin),
         }
@@ -104,7 +111,7 @@ impl ModelState {
 
     pub(super) fn check_rooms(&self, table: &Table) -> Result<(), Errno> {
         let room = |line: &TableLine| match &line.target {
-            Target::Error | Target::Thin(_) => Ok(()),
+            Target::Error | Target::Thin(_) | Target::Raid(_) => Ok(()),
             Target::Linear(linear) => self.check_room(linear.device, linear.offset, line.length),
             Target::ThinPool(pool) => self.check_room(pool.data, Sectors(0), line.length),
         };
@@ -112,7 +119,12 @@ impl ModelState {
     }
 
     /// `EINVAL` for a stretch that leaves the device.
-    fn check_room(&self, on: DeviceNumber, at: Sectors, length: Sectors) -> Result<(), Errno> {
+    pub(super) fn check_room(
+        &self,
+        on: DeviceNumber,
+        at: Sectors,
+        length: Sectors,
+    ) -> Result<(), Errno> {
         let there = self
             .devices
             .device(on)

@@ -16,6 +16,7 @@ use crate::dm::{
 use crate::tree::Errno;
 
 mod load;
+mod raid;
 
 /// The driver number device-mapper usually gets.
 const DM_MAJOR: u32 = 253;
@@ -34,6 +35,8 @@ pub(crate) struct DmState {
     /// Origins that did I/O while a snapshot of them was made. The kernel allows it and lets
     /// both share what is written at that moment.
     careless: Vec<ThinId>,
+    arrays: BTreeMap<u32, raid::Array>,
+    gone_back: Vec<DmName>,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,8 @@ struct Device {
 struct Loaded {
     table: Table,
     access: DmAccess,
+    /// The array that it is, if it is one.
+    raid: Option<raid::RaidSet>,
 }
 
 impl Device {
@@ -97,6 +102,10 @@ fn below(target: &Target) -> Vec<DeviceNumber> {
     match target {
         Target::Error => vec![],
         Target::Linear(linear) => vec![linear.device],
+        Target::Raid(raid) => {
+            let legs = raid.legs.iter().flatten();
+            legs.flat_map(|leg| [leg.meta, leg.data]).collect()
+        }
         Target::ThinPool(pool) => vec![pool.metadata, pool.data],
         Target::Thin(thin) => vec![thin.pool],
     }
@@ -142,6 +151,9 @@ impl DmState {
     /// Where a byte of a live device made of linear stretches really is.
     pub(super) fn below(&self, number: DeviceNumber, at: u64) -> Option<(DeviceNumber, u64)> {
         let live = self.by_number(number)?.live.as_ref()?;
+        if let Some(set) = &live.raid {
+            return Some((set.medium(), at));
+        }
         live.table.lines().iter().find_map(|line| {
             let within = at.checked_sub(line.start.bytes().0)?;
             match line.target {
@@ -150,6 +162,14 @@ impl DmState {
                 }
                 _ => None,
             }
+        })
+    }
+
+    /// Whether a device or one below it is suspended: whoever reads from it waits.
+    pub(super) fn holds_back(&self, number: DeviceNumber) -> bool {
+        self.by_number(number).is_some_and(|device| {
+            let mut below = device.opened.iter();
+            device.suspended || below.any(|below| self.holds_back(*below))
         })
     }
 
@@ -170,7 +190,7 @@ impl DmState {
         let on = |device: &Device| {
             let live = device.live.iter().flat_map(|live| live.table.lines());
             let named = Target::Thin(Thin { pool, id });
-            !device.suspended && live.map(|line| line.target).any(|target| target == named)
+            !device.suspended && live.map(|line| &line.target).any(|target| *target == named)
         };
         self.devices.values().any(on)
     }
@@ -364,7 +384,10 @@ impl ModelState {
         if let Some(next) = next {
             device.live = Some(next);
             self.listeners.mapper.tell();
-        } else if device.live.is_none() {
+            self.start_raid(name)?;
+        } else if device.live.is_some() {
+            self.retry_legs(name)?;
+        } else {
             let answer = if device.suspended {
                 Err(Errno::EINVAL)
             } else {
@@ -372,6 +395,7 @@ impl ModelState {
             };
             return answer;
         }
+        let device = self.dm.device_mut(name)?;
         let (number, pool) = (device.number, device.live_pool());
         let (size, access) = match &device.live {
             Some(live) => (live.table.size(), live.access),
@@ -425,6 +449,11 @@ impl ModelState {
         lines
             .map(|line| match &line.target {
                 Target::Error | Target::Linear(_) => Ok(TargetStatus::Plain),
+                Target::Raid(_) => {
+                    let set = device.live.as_ref().and_then(|live| live.raid.as_ref());
+                    let set = set.ok_or(Errno::EIO)?;
+                    Ok(TargetStatus::Raid(set.status()))
+                }
                 Target::ThinPool(pool) => {
                     let usage = self.metadata(pool)?.usage(pool);
                     Ok(TargetStatus::ThinPool(ThinPoolStatus::Good(usage)))

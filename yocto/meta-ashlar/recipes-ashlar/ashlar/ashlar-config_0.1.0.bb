@@ -25,6 +25,7 @@ do_compile[noexec] = "1"
 do_install() {
     cd ${S}/image/appliance
     for file in \
+        etc/modprobe.d/ashlar.conf \
         etc/modules-load.d/ashlar.conf \
         etc/sysctl.d/ashlar.conf \
         etc/systemd/journald.conf.d/ashlar.conf \

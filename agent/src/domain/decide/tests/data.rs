@@ -47,6 +47,7 @@ pub(super) fn begin_as(
         kernel: world.kernel,
         disks: &[],
         usage: None,
+        sets: &[],
         seen: &|_| world.seen,
         thin_end: None,
         transports: &BTreeSet::new(),

@@ -44,6 +44,7 @@ fn asked_as(job: Uuid, world: &mut World, volume: Uuid, spec: &MoveSpec) -> Resu
         kernel: world.kernel,
         disks: &[],
         usage: None,
+        sets: &[],
         seen: &|_| world.seen,
         transports: &world.transports,
         settled: &|_| true,
