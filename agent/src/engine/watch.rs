@@ -161,9 +161,7 @@ impl Watcher {
             Err(error) => tracing::debug!(pool = %id, %error, "a pool was not looked at"),
         }
     }
-}
 
-impl Watcher {
     /// Has a pool applied once more that lacks disks, when there are others that could help.
     async fn mend(&self, report: &PoolReport) {
         let pool = report.id;

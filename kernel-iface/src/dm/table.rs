@@ -77,6 +77,17 @@ impl Table {
         Table { lines }
     }
 
+    /// The array that a device is, if it is one and nothing else.
+    pub fn raid(&self) -> Option<&Raid> {
+        match self.lines.as_slice() {
+            [line] => match &line.target {
+                Target::Raid(raid) => Some(raid),
+                Target::Error | Target::Linear(_) | Target::ThinPool(_) | Target::Thin(_) => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The stretches in order.
     pub fn lines(&self) -> &[TableLine] {
         &self.lines

@@ -51,6 +51,12 @@ pub(super) fn before(desired: &DesiredPool) -> Option<DesiredPool> {
     })
 }
 
+/// Whether a disk is none that a growing pool had; all are, of one that does not grow.
+pub(super) fn comes(desired: &DesiredPool, index: usize) -> bool {
+    let before = desired.grows_from;
+    before.is_none_or(|before| index >= before.disks as usize)
+}
+
 /// How many sets a pool had that grows, if it has any and does.
 pub(super) fn sets_had(desired: &DesiredPool) -> Option<usize> {
     let before = desired.grows_from?;

@@ -309,12 +309,9 @@ fn newcomer(
 ) -> Result<Candidate, Refusal> {
     let found = &observed.disks[index];
     let takes_place = desired.disks[index].takes_place;
-    let comes = desired
-        .grows_from
-        .is_none_or(|before| index >= before.disks as usize);
     let format = match takes_place {
         Some(format) => format,
-        None if comes => desired.format,
+        None if grow::comes(desired, index) => desired.format,
         None => PoolFormat::Never,
     };
     if format == PoolFormat::Never {

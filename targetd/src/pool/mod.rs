@@ -132,7 +132,10 @@ impl Pools {
         if desired.redundancy.is_some() && !desired.absent {
             let raised = self.raise(desired, &observed, Which::All)?;
             (made, steps, unplaced) = (raised.made, raised.steps, raised.unplaced);
-            observed = self.observed(desired)?;
+            // To look is to read all of its disks.
+            if !steps.is_empty() {
+                observed = self.observed(desired)?;
+            }
             if observed.active(PoolPart::Thin).is_none() {
                 check::metadata_is_not_lost(desired, &observed)?;
             }

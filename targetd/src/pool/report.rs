@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ashlar_kernel_iface::dm::{LegState, RaidStatus, Target};
+use ashlar_kernel_iface::dm::{LegState, RaidStatus};
 use ashlar_targetd_protocol::{MemberState, SetAction, SetReport};
 use uuid::Uuid;
 
@@ -41,14 +41,7 @@ fn users_of_disks(kernel: &Kernel) -> Result<BTreeSet<String>, KernelError> {
 
 /// A disk that was pulled is missing at once; the kernel notices when it next uses it.
 fn report(active: &ActivePart, status: RaidStatus, users: &BTreeSet<String>) -> SetReport {
-    let legs = active
-        .table
-        .lines()
-        .iter()
-        .find_map(|line| match &line.target {
-            Target::Raid(raid) => Some(&raid.legs[..]),
-            Target::Error | Target::Linear(_) | Target::ThinPool(_) | Target::Thin(_) => None,
-        });
+    let legs = active.table.raid().map(|raid| &raid.legs[..]);
     let legs = legs.unwrap_or_default().iter();
     // A new array, or one that was not stopped in order, says so of all of its legs, and begins with
     // it some time later.

@@ -23,7 +23,7 @@ use std::ops::Range;
 
 use ashlar_kernel_iface::block::ArrayAmendment;
 use ashlar_kernel_iface::device::DeviceNumber;
-use ashlar_kernel_iface::dm::{LegState, Raid, Table, Target};
+use ashlar_kernel_iface::dm::{LegState, Raid, Table};
 use ashlar_targetd_protocol::{DesiredPool, FailureKind, PoolFormat, RaidLevel, Sectors};
 
 use super::check::{disk_is_there, label, refused};
@@ -171,13 +171,7 @@ struct Seats<'a> {
 impl Seats<'_> {
     fn live(&self) -> Option<(&ActivePart, &Raid)> {
         let active = self.observed.active(PoolPart::Set(self.number))?;
-        match active.table.lines() {
-            [line] => match &line.target {
-                Target::Raid(raid) => Some((active, raid)),
-                Target::Error | Target::Linear(_) | Target::ThinPool(_) | Target::Thin(_) => None,
-            },
-            _ => None,
-        }
+        Some((active, active.table.raid()?))
     }
 
     fn member(&self, place: usize) -> Member {
@@ -221,19 +215,11 @@ impl Seats<'_> {
     }
 
     fn is_wanted(&self, part: PoolPart, active: &ActivePart) -> bool {
-        let wanted = self.usable().flat_map(|(member, candidate)| {
-            let site = candidate.site();
-            let leg = site.and_then(|site| site.leg(self.leg));
-            let superblock = site.and_then(|site| site.superblock());
-            [
-                (PoolPart::Super(member), superblock),
-                (PoolPart::Leg(member), leg),
-            ]
-        });
-        let is_it = |(wanted, table): (_, Option<Table>)| {
-            wanted == part && table.as_ref() == Some(&active.table)
-        };
-        !active.second_table && !active.suspended && wanted.into_iter().any(is_it)
+        let mut used = self.usable();
+        let own = used
+            .find(|(member, _)| [PoolPart::Super(*member), PoolPart::Leg(*member)].contains(&part));
+        let wanted = own.and_then(|(_, candidate)| self.table(part, candidate));
+        !active.second_table && !active.suspended && wanted.as_ref() == Some(&active.table)
     }
 
     /// What makes its new disks its own.
@@ -286,11 +272,7 @@ impl Seats<'_> {
 
     /// Whether the set is being made: nothing was ever written to it.
     fn is_made(&self) -> bool {
-        let comes = self
-            .desired
-            .grows_from
-            .is_none_or(|before| self.first >= before.disks as usize);
-        comes && self.desired.format != PoolFormat::Never
+        grow::comes(self.desired, self.first) && self.desired.format != PoolFormat::Never
     }
 
     fn begun(&self) -> Result<(Vec<Step>, Turns), Refusal> {

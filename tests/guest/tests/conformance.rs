@@ -82,7 +82,9 @@ fn make_as_recorded(site: &mut Site) -> anyhow::Result<()> {
         serials.split_whitespace().eq(["DISK0", "DISK1"]),
         "vda and vdb are {serials:?}"
     );
-    check("modprobe -a dm_thin_pool dm_raid raid1 raid10 target_core_iblock iscsi_target_mod nvmet_tcp")?;
+    check(
+        "modprobe -a dm_thin_pool dm_raid raid1 raid10 target_core_iblock iscsi_target_mod nvmet_tcp",
+    )?;
     check("systemctl start run-blkio.mount")?;
     // udev opens every disk that changes, and a disk that is open is in use.
     check(
