@@ -161,6 +161,13 @@ impl Engine {
         back.unwrap_or(false)
     }
 
+    /// Waits, so long at most, until the pools were tried that targetd was away for; whether they
+    /// were.
+    pub async fn pools_return(&self, within: Duration) -> bool {
+        let tried = self.shared.ledger.pools_tried_again();
+        tokio::time::timeout(within, tried).await.is_ok()
+    }
+
     /// Looks at what a command is judged by and the store thread does not know.
     async fn look(&self, command: &Command) -> Result<Looked, Problem> {
         Ok(match command {

@@ -52,17 +52,23 @@ pub(super) fn stream(
 const RETURN: Duration = Duration::from_secs(10);
 
 /// Does what is asked. What targetd is needed for and was away for is asked once more when it is
-/// back, if that is within what the client waits for anyway.
+/// back, and again when the pools were put together since, if that is within what the client waits
+/// for anyway.
 pub(super) async fn perform(engine: &Engine, call: Call) -> Result<Reply, Problem> {
-    match once(engine, &call).await {
-        Err(problem)
-            if problem.code == ProblemCode::TargetdUnavailable
-                && engine.targetd_returns(call.wait.min(RETURN)).await =>
-        {
-            once(engine, &call).await
+    let within = call.wait.min(RETURN);
+    let mut outcome = once(engine, &call).await;
+    if is_away(&outcome) && engine.targetd_returns(within).await {
+        outcome = once(engine, &call).await;
+        if is_away(&outcome) && engine.pools_return(within).await {
+            outcome = once(engine, &call).await;
         }
-        outcome => outcome,
     }
+    outcome
+}
+
+fn is_away(outcome: &Result<Reply, Problem>) -> bool {
+    let problem = outcome.as_ref().err();
+    problem.is_some_and(|problem| problem.code == ProblemCode::TargetdUnavailable)
 }
 
 async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {

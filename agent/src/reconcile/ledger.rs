@@ -146,7 +146,7 @@ impl Ledger {
     pub fn wait(&self, unit: Unit, generation: u64) -> oneshot::Receiver<Settled> {
         let (tell, told) = oneshot::channel();
         match self.lock().get_mut(&unit) {
-            Some(_) if self.closed.load(Ordering::Acquire) => {}
+            Some(_) if self.is_closed() => {}
             Some(entry) if entry.applied < generation => {
                 entry.waiters.push(Waiter { generation, tell });
             }
@@ -171,6 +171,26 @@ impl Ledger {
         };
         // An error means that there is nothing to wait for, or no longer.
         drop(told.await);
+    }
+
+    /// Resolves when each pool that could not be asked for, as targetd was away, was tried once
+    /// more, however that ended.
+    pub async fn pools_tried_again(&self) {
+        let told: Vec<_> = {
+            let mut entries = self.lock();
+            let pools = entries.range_mut(Unit::Pool(Uuid::nil())..=Unit::Pool(Uuid::max()));
+            let unasked = pools.filter(|(_, entry)| !self.is_closed() && entry.is_unasked());
+            unasked
+                .map(|(_, entry)| {
+                    let (tell, told) = oneshot::channel();
+                    entry.watchers.push(tell);
+                    told
+                })
+                .collect()
+        };
+        for told in told {
+            drop(told.await);
+        }
     }
 
     /// What went wrong last with a unit that has not settled.
@@ -212,6 +232,10 @@ impl Ledger {
             entry.waiters.clear();
             entry.watchers.clear();
         }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// How many units have a problem, and the first with its own.
@@ -368,6 +392,12 @@ impl Entry {
         }
     }
 
+    /// Whether nothing is known of it but that targetd was away.
+    fn is_unasked(&self) -> bool {
+        let code = self.problem.as_ref().map(|problem| problem.code);
+        code == Some(ProblemCode::TargetdUnavailable)
+    }
+
     fn tell(&mut self, upto: u64, news: &Settled) {
         let due = self
             .waiters
@@ -376,5 +406,53 @@ impl Entry {
             // Whoever waited may be past its deadline.
             drop(waiter.tell.send(news.clone()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::task::{Context, Waker};
+
+    fn ended(waiting: &mut (impl Future + Unpin)) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        std::pin::Pin::new(waiting).poll(&mut context).is_ready()
+    }
+
+    #[test]
+    fn who_waits_for_pools_waits_for_those_that_could_not_be_asked_for() {
+        let ledger = Ledger::default();
+        let [lost, broken, other] = [1, 2, 3].map(Uuid::from_u128);
+        let away = Problem::new(ProblemCode::TargetdUnavailable, "gone");
+        let bad = Problem::new(ProblemCode::WrongState, "no disk");
+        for (unit, problem) in [
+            (Unit::Pool(lost), &away),
+            (Unit::Pool(broken), &bad),
+            (Unit::Volume(other), &away),
+        ] {
+            assert!(ledger.want(unit, 1));
+            ledger.failed(unit, 1, problem, false);
+        }
+        let mut waiting = Box::pin(ledger.pools_tried_again());
+        assert!(!ended(&mut waiting));
+        ledger.failed(Unit::Pool(lost), 1, &bad, false);
+        assert!(ended(&mut waiting));
+        // All the others were asked for.
+        assert!(ended(&mut Box::pin(ledger.pools_tried_again())));
+    }
+
+    #[test]
+    fn nobody_waits_for_pools_once_all_is_over() {
+        let ledger = Ledger::default();
+        let pool = Unit::Pool(Uuid::nil());
+        assert!(ledger.want(pool, 1));
+        let away = Problem::new(ProblemCode::TargetdUnavailable, "gone");
+        ledger.failed(pool, 1, &away, false);
+        let mut before = Box::pin(ledger.pools_tried_again());
+        assert!(!ended(&mut before));
+        ledger.close();
+        assert!(ended(&mut before));
+        assert!(ended(&mut Box::pin(ledger.pools_tried_again())));
     }
 }
