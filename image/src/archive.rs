@@ -9,7 +9,7 @@ use crate::BuildError;
 pub(crate) const SUITE: &str = "trixie";
 
 /// The keys that sign Debian's releases.
-pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 const APT: &str = "/etc/apt";
 
@@ -23,7 +23,10 @@ struct Source {
 
 /// The URI of the mirror. A source of the wanted release comes first, then one of the release
 /// that the machine itself runs, since a mirror carries both.
-pub(crate) fn mirror() -> Result<String, BuildError> {
+///
+/// # Errors
+/// When apt's configuration cannot be read or names none.
+pub fn mirror() -> Result<String, BuildError> {
     let sources = configured(Path::new(APT))?;
     let own = own_codename()?;
     choose(&sources, &own).ok_or_else(|| BuildError::NoMirror {
@@ -44,7 +47,11 @@ fn choose(sources: &[Source], own: &str) -> Option<String> {
     carries(SUITE).or_else(|| carries(own))
 }
 
-fn own_codename() -> Result<String, BuildError> {
+/// The release that this machine runs, by the name of its suite; nothing where it says none.
+///
+/// # Errors
+/// When the machine does not say what it runs.
+pub fn own_codename() -> Result<String, BuildError> {
     let path = Path::new("/etc/os-release");
     let text = fs::read_to_string(path).map_err(BuildError::io("read", path))?;
     Ok(text

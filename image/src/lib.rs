@@ -21,7 +21,7 @@
 //! Building needs root, and [`HOST_PACKAGES`].
 
 mod appliance;
-mod archive;
+pub mod archive;
 mod boot;
 mod cache;
 mod command;

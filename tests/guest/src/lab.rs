@@ -37,6 +37,11 @@ impl Lab {
         Lab::furnished(Guest::boot(name, true)?, &one_disk()?).await
     }
 
+    /// The same on several processors, so that what is done at once is.
+    pub async fn parallel(name: &str) -> anyhow::Result<Lab> {
+        Lab::furnished(Guest::boot_parallel(name, true)?, &one_disk()?).await
+    }
+
     /// The same on data disks of that size.
     pub async fn on(name: &str, disk_mib: u64) -> anyhow::Result<Lab> {
         Lab::furnished(Guest::boot_on(name, true, disk_mib * MIB)?, &one_disk()?).await

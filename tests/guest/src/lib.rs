@@ -42,6 +42,18 @@ impl Guest {
         )
     }
 
+    /// The same with several processors, so that what is done at once is.
+    pub fn boot_parallel(name: &str, initiator: bool) -> anyhow::Result<Guest> {
+        Guest::boot_with(
+            name,
+            Options {
+                initiator,
+                processors: 2,
+                ..Options::default()
+            },
+        )
+    }
+
     /// The same as these options say, but for what it brings along.
     pub fn boot_with(name: &str, options: Options) -> anyhow::Result<Guest> {
         let parts = Parts::from_env()?;

@@ -39,7 +39,7 @@ struct Load {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() -> anyhow::Result<()> {
-    let mut guest = Guest::boot("crash", false)?;
+    let mut guest = Guest::boot_parallel("crash", false)?;
     let client = guest.site.client("admin")?.waiting(Duration::from_secs(60));
     let (pool, host) = prepare(&client).await?;
     let mut random = Random(0x9e37_79b9_7f4a_7c15);

@@ -19,8 +19,6 @@ async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
     let parts = Parts::from_env()?;
     let options = Options {
         start: Start::Firmware,
-        // With several, an emulated kernel may take its timer for broken and not start at all.
-        processors: 1,
         ..Options::default()
     };
     let mut site = Site::create(&parts, &parts.work.join("firmware"), &options)?;

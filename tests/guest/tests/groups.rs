@@ -31,7 +31,7 @@ done
 
 #[tokio::test]
 async fn a_group_snapshot_is_of_one_instant() -> anyhow::Result<()> {
-    let mut lab = Lab::new("groups").await?;
+    let mut lab = Lab::parallel("groups").await?;
     let mut members = Vec::new();
     let mut devices = Vec::new();
     for transport in MEMBERS {

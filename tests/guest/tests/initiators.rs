@@ -22,7 +22,7 @@ const TRANSPORTS: [Transport; 2] = [Transport::Iscsi, Transport::NvmeTcp];
 /// One lab for all: a boot costs more than any of these.
 #[tokio::test]
 async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
-    let mut lab = Lab::new("initiators").await?;
+    let mut lab = Lab::parallel("initiators").await?;
     wrong_secrets_are_refused(&mut lab).await?;
     secrets::the_box_proves_itself_to_hosts_that_ask(&mut lab).await?;
     secrets::new_secrets_disturb_no_io_and_are_the_only_ones(&mut lab).await?;
@@ -45,7 +45,7 @@ async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
 #[tokio::test]
 #[ignore = "takes minutes and a quiet machine"]
 async fn limits_hold_as_hosts_measure_them() -> anyhow::Result<()> {
-    let mut lab = Lab::new("limits").await?;
+    let mut lab = Lab::parallel("limits").await?;
     limits::limits_hold_and_change_live(&mut lab).await
 }
 

@@ -71,8 +71,6 @@ async fn an_update_is_started_when_it_is_whole_and_by_the_right_hand() -> anyhow
 
     let by_firmware = Options {
         start: Start::Firmware,
-        // With several, an emulated kernel may take its timer for broken and not start at all.
-        processors: 1,
         ..options
     };
     let mut site = site.again(&parts, &by_firmware)?;

@@ -28,7 +28,9 @@ pub struct Options {
     pub start: Start,
     /// Memory of the appliance in MiB.
     pub memory: u32,
-    /// How many processors the appliance has.
+    /// How many processors the appliance has. An emulated one alone is a third faster than each of
+    /// several, and [`Start::Firmware`] needs it: with several, an emulated kernel may take its
+    /// timer for broken and not start at all.
     pub processors: u32,
     /// A folder whose content the appliance is to have; see [`Site::unpack`].
     pub payload: Option<PathBuf>,
@@ -60,7 +62,7 @@ impl Default for Options {
             initiator: false,
             start: Start::Direct,
             memory: 1536,
-            processors: 2,
+            processors: 1,
             payload: None,
             data_disks_first: false,
             slots: false,

@@ -30,6 +30,7 @@ pub fn run(json: &Path, many: u32) -> anyhow::Result<()> {
         disk_size: 64 << 30,
         // The image that is imported lies in memory.
         memory: 3072,
+        processors: 2,
         ..Options::default()
     };
     let mut site = Site::create(&parts, &folder, &options)?;

@@ -29,8 +29,6 @@ pub fn run() -> anyhow::Result<()> {
     let options = Options {
         initiator: true,
         start: Start::Firmware,
-        // With several, an emulated kernel may take its timer for broken and not start at all.
-        processors: 1,
         ..Options::default()
     };
     chapter("The appliance and an initiator are switched on");

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail, ensure};
 use nix::unistd::geteuid;
 
+use crate::backports;
+
 /// Packages beyond those that images and machines name themselves: libiscsi within QEMU's tools
 /// for the demo, `systemd-analyze` for the units' hardening, what thin metadata are checked
 /// against, a message bus for what stands in for the updater, Python for the Cinder driver and for
@@ -24,6 +26,7 @@ const OWN_PACKAGES: &[&str] = &[
 
 /// Installs what is missing by apt, saying what; where that may not be done, says how to.
 pub fn prepare() -> anyhow::Result<()> {
+    backports::qemu()?;
     install(&missing_packages()?)?;
     // The first may have removed what was there of another version: of QEMU's tools, above all.
     install(&missing_packages()?)?;

@@ -18,8 +18,6 @@ pub fn up() -> anyhow::Result<()> {
     let parts = build::parts()?;
     let options = Options {
         start: Start::Firmware,
-        // With several, an emulated kernel may take its timer for broken and not start at all.
-        processors: 1,
         ..Options::default()
     };
     let site = Site::create(&parts, &folder(), &options)?;

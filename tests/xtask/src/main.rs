@@ -1,5 +1,6 @@
 //! Developer commands. `cargo xtask --help` lists them.
 
+mod backports;
 mod bench;
 mod build;
 mod demo;
