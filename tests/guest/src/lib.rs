@@ -1,6 +1,5 @@
 //! The appliance in a virtual machine, as scenarios and tests see it.
 
-pub mod firmware;
 pub mod lab;
 pub mod used;
 

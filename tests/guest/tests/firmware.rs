@@ -1,18 +1,13 @@
 //! The box as it is flashed, started by its machine's own firmware.
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use ashlar_guest_tests::firmware::{await_entries, slots_started};
 use ashlar_image::Slot;
 use ashlar_protocol::{PoolSpec, PoolState, Watermarks};
+use ashlar_site::firmware::{await_entries, damage, slots_started};
 use ashlar_site::{Options, Parts, Site, Start};
 use uuid::Uuid;
-
-const BLOCK: u64 = 4096;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
@@ -45,7 +40,7 @@ async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
     made.done().context("the pool was only accepted")?;
 
     site.appliance.cut_power()?;
-    damage(&disk, Slot::A, blocks(&parts.appliance.cmdline)?)?;
+    damage(&disk, Slot::A, &parts.appliance.cmdline)?;
     let begin = Instant::now();
     site.appliance.power_on()?;
     await_entries(&disk, ["ashlar-1-b+2-1.efi", "ashlar-2-a+0-3.efi"])?;
@@ -66,25 +61,4 @@ async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
     );
     println!("slot b was confirmed, slot a is out, and the pool is there");
     Ok(())
-}
-
-/// Flips one byte in each MiB of a slot's file system: whichever is read first is found.
-fn damage(disk: &Path, slot: Slot, blocks: u64) -> anyhow::Result<()> {
-    let file = File::options().read(true).write(true).open(disk)?;
-    let mut byte = [0];
-    for offset in (0..blocks * BLOCK).step_by(1 << 20) {
-        let place = slot.offset() + offset + 2000;
-        file.read_exact_at(&mut byte, place)?;
-        byte[0] ^= 0x10;
-        file.write_all_at(&byte, place)?;
-    }
-    Ok(file.sync_all()?)
-}
-
-/// Blocks of the file system, as the kernel is told.
-fn blocks(cmdline: &str) -> anyhow::Result<u64> {
-    let mut words = cmdline.split(' ');
-    let verity = words.find_map(|word| word.strip_prefix("ashlar.verity="));
-    let blocks = verity.and_then(|verity| verity.split(':').next());
-    Ok(blocks.context("nothing to verify")?.parse()?)
 }

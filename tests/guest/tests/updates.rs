@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use ashlar_ctl::Client;
 use ashlar_ctl::transfer::{Form, Source, TransferError, install, unwatched};
-use ashlar_guest_tests::firmware::{await_entries, entries, kernel_image, slots_started};
 use ashlar_protocol::{
     ActivateSpec, Firmware, JobResult, Problem, ProblemCode, Progress, SlotName,
 };
+use ashlar_site::firmware::{await_entries, entries, kernel_image, slots_started};
 use ashlar_site::{Options, Parts, Site, Start};
 use tokio::sync::watch;
 use uuid::Uuid;

@@ -7,6 +7,8 @@
 //!  host ── management, iSCSI, NVMe/TCP on loopback ──▶ appliance 10.77.0.1 ◀──▶ initiator 10.77.0.2
 //! ```
 
+pub mod factory;
+pub mod firmware;
 mod initiator;
 mod parts;
 mod pki;

@@ -1,5 +1,7 @@
 //! The main job, from factory-fresh disks to a power cut and back, in one go.
 
+mod firmware;
+
 use std::fs;
 use std::io::Write as _;
 use std::process::Command;
@@ -22,8 +24,23 @@ const GIB: u64 = 1 << 30;
 /// MiB written to each volume.
 const WRITTEN: u32 = 24;
 
-/// Tells the story and checks every line of it.
-pub fn run() -> anyhow::Result<()> {
+/// Which of the stories to tell.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// That of the box itself: flashed, provisioned, claimed, updated, and fallen back.
+    #[arg(long)]
+    firmware: bool,
+}
+
+/// Tells it and checks every line of it.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    match arguments.firmware {
+        true => firmware::run(),
+        false => volumes(),
+    }
+}
+
+fn volumes() -> anyhow::Result<()> {
     let begin = Instant::now();
     let parts = build::parts()?;
     let options = Options {

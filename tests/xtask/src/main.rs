@@ -28,7 +28,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Boot an appliance and an initiator, serve volumes, cut the power, and show that all is there.
-    Demo,
+    Demo(demo::Arguments),
     /// Boot an appliance and leave it running, its ports forwarded to loopback.
     Up,
     /// End the appliance that `up` left running. Its disks are kept until the next `up`.
@@ -54,7 +54,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Demo => demo::run(),
+        Command::Demo(story) => demo::run(&story),
         Command::Up => lab::up(),
         Command::Down => lab::down(),
         Command::Test(arguments) => test::run(&arguments),
