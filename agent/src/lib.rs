@@ -10,6 +10,9 @@
 //! |---------------|------|
 //! | [`config`]    | the configuration file |
 //! | [`telemetry`] | log lines to the journal |
+//! | [`audit`]     | who asked for what, and what came of it |
+//! | [`kept`]      | what is told in order, and kept for a while |
+//! | [`clock`]     | the time that records carry |
 //! | [`notify`]    | what systemd is told |
 //! | [`tls`]       | certificates, and who a peer is |
 //! | [`identity`]  | who the box is, whose it is, whom it lets in |
@@ -27,6 +30,8 @@
 //! One asynchronous thread does the network; the store has a thread, because it waits for the
 //! disk.
 
+pub mod audit;
+pub mod clock;
 pub mod config;
 pub mod data;
 pub mod domain;
@@ -34,6 +39,7 @@ pub mod engine;
 pub mod firmware;
 pub mod http;
 pub mod identity;
+pub mod kept;
 pub mod lanes;
 pub mod notify;
 pub mod reconcile;

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::boot::{Boot, boot};
 use crate::cache::{Cache, Key};
+use crate::command::run;
 use crate::disk::{self, Disk};
 use crate::esp::{Esp, LOADER_CONF};
 use crate::filesystem::Stage;
@@ -295,6 +297,10 @@ impl Parts<'_> {
     fn stage(&self, place: PathBuf) -> Result<Stage, BuildError> {
         let stage = Stage::copy(self.tree, place)?;
         overlay::apply(&stage)?;
+        // Its root is read-only where it runs, so the journal's explanations are made ready here.
+        run(Command::new("chroot")
+            .arg(stage.root())
+            .args(["journalctl", "--update-catalog"]))?;
         stage.add("usr/sbin/ashlar-agent", 0o755, &self.inputs.agent)?;
         stage.add("usr/sbin/ashlar-targetd", 0o755, &self.inputs.targetd)?;
         stage.add("usr/sbin/ashlar-convert", 0o755, &self.inputs.convert)?;

@@ -24,6 +24,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../appliance/etc/systemd/system.conf.d/ashlar.conf"),
     ),
     (
+        "usr/lib/systemd/catalog/ashlar.catalog",
+        include_str!("../appliance/usr/lib/systemd/catalog/ashlar.catalog"),
+    ),
+    (
         "usr/lib/tmpfiles.d/ashlar.conf",
         include_str!("../appliance/usr/lib/tmpfiles.d/ashlar.conf"),
     ),

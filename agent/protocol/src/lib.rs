@@ -23,6 +23,7 @@
 //! | [`job`]        | changes under way |
 //! | [`bulk`]       | many changes in one request |
 //! | [`event`]      | what happened, in order |
+//! | [`audit`]      | who asked for what, and what came of it |
 //! | [`problem`]    | errors |
 //! | [`route`]      | the table of routes, and the least role for each |
 //! | [`role`]       | what a certificate's bearer may do |
@@ -32,6 +33,7 @@
 //! Ids are UUIDs chosen by the client, 16-byte strings in CBOR. Sizes are bytes.
 //! Times are seconds since 1970-01-01 UTC. Unknown fields are refused.
 
+pub mod audit;
 pub mod bulk;
 pub mod connection;
 pub mod event;
@@ -61,6 +63,7 @@ pub use ashlar_targetd_protocol::{
     Lun, MemberState, NameError, Nqn, Nsid, PortalAddr, RaidLevel, SecretError, SetAction, ThinId,
     Transport,
 };
+pub use audit::{AuditRecord, KEPT_CALLS};
 pub use bulk::{BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkReply, BulkSpec};
 pub use connection::{
     Access, Connected, Connection, ConnectionSpec, ConnectionState, IscsiAccess, NotConnected,

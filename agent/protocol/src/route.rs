@@ -162,6 +162,7 @@ routes! {
     Get    "/v1/jobs/{id}"                 JobShow             Reader   "Show a job.";
     Delete "/v1/jobs/{id}"                 JobCancel           Operator "Cancel a job.";
     Get    "/v1/events"                    EventList           Reader   "List events, wait for them, or stream them.";
+    Get    "/v1/audit"                     AuditList           Admin    "List who asked for what, wait for it, or stream it.";
 }
 
 #[cfg(test)]
@@ -170,8 +171,12 @@ mod tests {
 
     use super::*;
 
-    /// Readers look at the box, not at what hosts keep in it.
-    const CONTENT: [Operation; 2] = [Operation::VolumeExport, Operation::SnapshotExport];
+    /// Readers look at the box, not at what hosts keep in it, nor at each other.
+    const CONTENT: [Operation; 3] = [
+        Operation::VolumeExport,
+        Operation::SnapshotExport,
+        Operation::AuditList,
+    ];
 
     #[test]
     fn only_looking_is_open_to_readers() {

@@ -109,6 +109,7 @@ fn each_problem_code_and_changing_operation_is_in_the_contract() {
         // An export changes nothing, but is a job.
         let changes = route.method != Method::Get || streams(route);
         assert_eq!(fits("operation", &bytes), changes, "{:?}", route.operation);
+        assert_eq!(fits("looking", &bytes), !changes, "{:?}", route.operation);
     }
 }
 

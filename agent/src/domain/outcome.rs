@@ -208,6 +208,7 @@ pub fn outcome(
         | Operation::JobShow
         | Operation::JobCancel
         | Operation::EventList
+        | Operation::AuditList
         | Operation::BulkChange
         | Operation::SystemRestart
         | Operation::FirmwareShow

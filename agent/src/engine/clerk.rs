@@ -22,9 +22,10 @@ use tokio::sync::{RwLock, mpsc};
 use uuid::Uuid;
 
 use super::desk::{Inbox, Looked, Message, Taken, Tell, WeakDesk};
-use super::keeper::{Keeper, now};
+use super::keeper::Keeper;
 use super::watch::Seen;
 use super::work::{Advance, Rule};
+use crate::clock::now;
 use crate::domain::decide::work;
 use crate::domain::members;
 use crate::domain::record::{Key, Unit};

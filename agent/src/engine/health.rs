@@ -25,6 +25,7 @@ impl Engine {
         checks.extend(self.pool_checks().await);
         checks.push(self.reconcile_check());
         checks.extend(self.frozen_check().await);
+        checks.extend(self.audit_check());
         checks.extend(found);
         let status = checks.iter().map(|check| check.status).max();
         Health {
@@ -143,6 +144,12 @@ impl Engine {
             None => HealthStatus::Ok,
         };
         check("reconcile", status, detail)
+    }
+
+    /// Only when calls are not recorded: there is nothing to say otherwise.
+    fn audit_check(&self) -> Option<Check> {
+        let trouble = self.shared.audit.trouble()?;
+        Some(check("audit", HealthStatus::Degraded, Some(trouble)))
     }
 
     /// Being frozen is no fault, but nobody should have to guess why changes are refused.

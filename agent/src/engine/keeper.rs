@@ -2,16 +2,17 @@
 //! can no longer be trusted.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use ashlar_protocol::{Event, KEPT_EVENTS, Problem, ProblemCode};
 use uuid::Uuid;
 
 use super::events::{Events, event, record};
+use crate::clock::now;
 use crate::domain::event::events;
 use crate::domain::record::EventRecord;
 use crate::domain::{Edit, Intent, Key, Outcome, Record};
 use crate::store::{Batch, CommitError, StageError, Store};
+use crate::telemetry;
 
 /// Free bytes on the state disk below which it is reported.
 const LOW: u64 = 64 << 20;
@@ -72,6 +73,7 @@ impl Keeper {
             give_up(&error);
         }
         if !self.unseen.is_empty() {
+            self.unseen.iter().for_each(telemetry::tell);
             self.events.publish(self.unseen.drain(..));
         }
     }
@@ -163,12 +165,6 @@ fn put(batch: &mut Batch, record: &Record) -> Result<(), Problem> {
         .map_err(|error| Problem::new(ProblemCode::Internal, error.to_string()))?;
     batch.put(record.key().bytes(), value);
     Ok(())
-}
-
-/// The present, in seconds since 1970.
-pub(super) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_secs())
 }
 
 /// Ends the process. After a failed fsync nobody knows what the disk has; the next start reads

@@ -41,6 +41,7 @@ use ashlar_targetd_protocol::{DiskReport, Request, Response};
 use tokio::sync::{RwLock, watch as channel};
 use uuid::Uuid;
 
+use crate::audit::Audit;
 use crate::domain::view::Look;
 use crate::domain::{Intent, Site};
 use crate::firmware::Updater;
@@ -51,9 +52,9 @@ use crate::thin::Views;
 
 pub use crate::domain::Outcome;
 pub use crate::domain::command::{Command, RequestContext};
+pub use crate::kept::After;
 pub use answer::Answer;
 pub use data::{Broken, Download, Export, Import, Upload, Uploading};
-pub use events::{After, Reader};
 pub use open::Opened;
 pub use options::EngineOptions;
 pub use page::PageQuery;
@@ -85,6 +86,7 @@ struct Shared {
     updater: Updater,
     works: Arc<Works>,
     events: Arc<Events>,
+    audit: Audit,
     watcher: watch::Watcher,
     ready: channel::Receiver<bool>,
 }
@@ -140,6 +142,11 @@ impl Engine {
             }
             decided => decided,
         }
+    }
+
+    /// The audit trail.
+    pub fn audit(&self) -> &Audit {
+        &self.shared.audit
     }
 
     /// The box's id.

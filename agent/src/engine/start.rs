@@ -14,6 +14,7 @@ use super::events::{Events, event};
 use super::keeper::Keeper;
 use super::watch::{Seen, Watcher};
 use super::{Engine, EngineOptions, Shared};
+use crate::audit::{Audit, AuditError, AuditTask};
 use crate::domain::decide::work::interrupted;
 use crate::domain::intent::Dangling;
 use crate::domain::record::RecordError;
@@ -44,6 +45,9 @@ pub enum StartError {
     /// What the start itself changes cannot be written.
     #[error("failed to write the box's own records: {0}")]
     Write(ashlar_protocol::Problem),
+    /// There is no audit trail.
+    #[error("failed to open the audit trail: {0}")]
+    Audit(#[from] AuditError),
     /// The store thread does not start.
     #[error("failed to start the store thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -58,6 +62,7 @@ pub struct EngineTask {
     desk: StoreDesk,
     ledger: Arc<Ledger>,
     thread: JoinHandle<()>,
+    audit: AuditTask,
     stop: watch::Sender<bool>,
 }
 
@@ -72,6 +77,7 @@ impl EngineTask {
         if !matches!(joined, Ok(Ok(()))) {
             tracing::error!("the store thread did not end well");
         }
+        self.audit.stop().await;
     }
 }
 
@@ -94,6 +100,8 @@ impl Engine {
         let (nvme, rdma) = (nvme.portals.clone(), rdma.portals.clone());
         let opened = tokio::task::spawn_blocking(move || {
             let (store, mut intent, events) = load(&dir, sizes)?;
+            // The store's lock says that nobody else has this directory.
+            let audit = Audit::open(&dir.join("audit"))?;
             let mut keeper = Keeper::new(store, Arc::clone(&events));
             let (record, news) = found(&intent, &nvme, &rdma, &version(), &mut OsRandom);
             let edits: Vec<Edit> = news.into_iter().chain(interrupted(&intent)).collect();
@@ -101,9 +109,10 @@ impl Engine {
                 .stage(&mut intent, &edits)
                 .map_err(StartError::Write)?;
             keeper.commit();
-            Ok::<_, StartError>((keeper, intent, events, record))
+            Ok::<_, StartError>((keeper, intent, events, record, audit))
         });
-        let (keeper, intent, events, record) = opened.await.map_err(StartError::Cut)??;
+        let (keeper, intent, events, record, (audit, audit_task)) =
+            opened.await.map_err(StartError::Cut)??;
         let EngineOptions {
             targetd_socket,
             convert,
@@ -168,6 +177,7 @@ impl Engine {
             desk: desk.clone(),
             ledger: Arc::clone(&ledger),
             thread,
+            audit: audit_task,
             stop,
         };
         let shared = Shared {
@@ -183,6 +193,7 @@ impl Engine {
             updater,
             works: Arc::default(),
             events,
+            audit,
             watcher,
             ready,
         };

@@ -1,6 +1,8 @@
 //! Many changes in one request. Each is what it would be on its own: routed, allowed or not,
 //! decided, answered. They run at once, so those that meet in the store share its fsyncs.
 
+use std::sync::Arc;
+
 use ashlar_protocol::bulk::{BulkAnswer, BulkItem, BulkReply, BulkSpec, MAX_ITEMS};
 use ashlar_protocol::{Operation, Problem, ProblemCode, Role};
 use bytes::Bytes;
@@ -13,9 +15,15 @@ use super::exchange::digest;
 use super::operations::{self, Call};
 use super::reply::Reply;
 use super::{query, routing};
+use crate::audit::{Asked, Call as Record, Caller};
 use crate::engine::{Engine, RequestContext};
 
-pub(super) async fn perform(engine: &Engine, call: &Call, role: Role) -> Result<Reply, Problem> {
+pub(super) async fn perform(
+    engine: &Engine,
+    call: &Call,
+    role: Role,
+    caller: &Arc<Caller>,
+) -> Result<Reply, Problem> {
     let BulkSpec { items } = decode(&call.body)?;
     if !(1..=MAX_ITEMS).contains(&items.len()) {
         let detail = format!("items: 1 to {MAX_ITEMS} are taken, not {}", items.len());
@@ -24,14 +32,20 @@ pub(super) async fn perform(engine: &Engine, call: &Call, role: Role) -> Result<
     let mut answers: Vec<Option<BulkAnswer>> = items.iter().map(|_| None).collect();
     let mut under_way = JoinSet::new();
     for (index, item) in items.into_iter().enumerate() {
-        let engine = engine.clone();
-        let part = part(call, role, index, item);
+        let (engine, caller) = (engine.clone(), Arc::clone(caller));
+        let (asked, id) = (asked(&item), request_id(call.context.id, index));
+        let part = part(call, role, id, item);
         under_way.spawn(async move {
+            let record = Record::begin(engine.audit(), &caller, id, asked);
             let outcome = match part {
                 Ok(part) => operations::perform(&engine, part).await,
                 Err(problem) => Err(problem),
             };
-            let reply = outcome.unwrap_or_else(|problem| Reply::problem(&problem));
+            let (reply, code) = match outcome {
+                Ok(reply) => (reply, None),
+                Err(problem) => (Reply::problem(&problem), Some(problem.code)),
+            };
+            record.end(reply.status.as_u16(), code).await;
             (index, answer(reply).await)
         });
     }
@@ -43,13 +57,28 @@ pub(super) async fn perform(engine: &Engine, call: &Call, role: Role) -> Result<
     Reply::ok(&BulkReply { items })
 }
 
-/// An item as a request of its own.
-fn part(bulk: &Call, role: Role, index: usize, item: BulkItem) -> Result<Call, Problem> {
+/// What an item asks for, whoever may ask it.
+fn asked(item: &BulkItem) -> Asked {
+    let (path, _) = target(item);
+    let matched = routing::find(item.method.as_str(), path, Role::Admin).ok();
+    Asked {
+        operation: matched.map(|matched| matched.route.operation),
+        object: matched.and_then(|matched| matched.id),
+        changes: true,
+    }
+}
+
+fn target(item: &BulkItem) -> (&str, Option<&str>) {
     let target = item.path.as_str();
-    let (path, parameters) = match target.split_once('?') {
+    match target.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (target, None),
-    };
+    }
+}
+
+/// An item as a request of its own.
+fn part(bulk: &Call, role: Role, id: Uuid, item: BulkItem) -> Result<Call, Problem> {
+    let (path, parameters) = target(&item);
     let matched = routing::find(item.method.as_str(), path, role)?;
     let route = matched.route;
     if route.operation == Operation::BulkChange {
@@ -61,8 +90,8 @@ fn part(bulk: &Call, role: Role, index: usize, item: BulkItem) -> Result<Call, P
         None => Vec::new(),
     };
     let context = RequestContext {
-        id: request_id(bulk.context.id, index),
-        digest: digest(route.method, target, &body),
+        id,
+        digest: digest(route.method, item.path.as_str(), &body),
         subject: bulk.context.subject.clone(),
     };
     Ok(Call {

@@ -32,8 +32,10 @@ use super::exchange;
 use super::gate::{ConnectionPass, HandshakePass};
 use super::listener::{Shared, told};
 use super::reply::Body;
+use crate::audit::Caller;
 use crate::config::Listen;
 use crate::telemetry::Chain;
+use crate::tls::pem::key_digest;
 use crate::tls::{self, Door, Entry, Peer};
 
 /// Headers of one request, in bytes and in number: ours take a few hundred bytes.
@@ -138,6 +140,16 @@ async fn converse(
         chain: Arc::clone(&peer.chain),
         entry: Mutex::new(Some(entry)),
         over: clock.certificate,
+        caller: Arc::new(Caller {
+            subject: peer.subject.clone(),
+            key_sha256: peer
+                .chain
+                .first()
+                .and_then(|own| key_digest(own))
+                .map(Into::into),
+            role: peer.role.as_ref().ok().copied(),
+            from: address,
+        }),
     });
     // Ends what would otherwise go on without an end.
     let closing = CancellationToken::new();
@@ -150,7 +162,7 @@ async fn converse(
             let peer = (&*peer, &*standing);
             let mut response: Response<Body> = match busy {
                 Some(_) => exchange::answer(&shared, peer, &closing, request).await,
-                None => exchange::shut_out(peer.0, request.headers()),
+                None => exchange::shut_out(&shared, peer, &request).await,
             };
             response.body_mut().hold(|| Streaming::new(activity));
             drop(busy);
@@ -212,6 +224,8 @@ pub(super) struct Standing {
     entry: Mutex<Option<Arc<Entry>>>,
     /// When its certificate has expired.
     over: Instant,
+    /// Who it is, for the record.
+    pub(super) caller: Arc<Caller>,
 }
 
 impl Standing {

@@ -1,12 +1,12 @@
 //! One request and its answer.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ashlar_protocol::{Method, Operation, Problem, ProblemCode, Role};
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request, Response};
+use hyper::{Request, Response};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -19,6 +19,7 @@ use super::listener::Shared;
 use super::operations::{self, Call};
 use super::reply::{Body, Reply};
 use super::{body, bulk, data, headers, identity, query, routing};
+use crate::audit::{Asked, Call as Record};
 use crate::data::Shape;
 use crate::engine::RequestContext;
 use crate::identity::not_let_in;
@@ -33,65 +34,72 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     let start = Instant::now();
     let (id, outcome) = match headers::request_id(request.headers()) {
-        Ok(id) => {
-            let peer = (peer, standing);
-            (id, admit(shared, peer, closing, request, id).await)
-        }
-        Err(problem) => (Uuid::new_v4(), Err(Failed::unrouted(problem))),
+        Ok(id) => (id, Ok(())),
+        Err(problem) => (Uuid::new_v4(), Err(problem)),
     };
-    let (operation, reply) = match outcome {
-        Ok((operation, reply)) => (Some(operation), reply),
-        Err(failed) => {
-            log_problem(id, peer, &failed);
-            (failed.operation, Reply::problem(&failed.problem))
+    let (asked, call) = record(shared, standing, &request, id);
+    let peer = (peer, standing);
+    let outcome = match outcome {
+        Ok(()) => admit(shared, peer, closing, request, id).await,
+        Err(problem) => Err(problem),
+    };
+    let (reply, code) = match outcome {
+        Ok(reply) => (reply, None),
+        Err(problem) => {
+            log_problem(id, peer.0, asked.operation, &problem);
+            (Reply::problem(&problem), Some(problem.code))
         }
     };
-    log_answer(id, peer, operation, &reply, start.elapsed());
+    let (status, ms) = (reply.status.as_u16(), start.elapsed().as_millis() as u64);
+    debug!(request = %id, subject = peer.0.subject, operation = ?asked.operation, status, ms, "answered");
+    call.end(status, code).await;
     reply.into_response(id)
 }
 
 /// Answers a request of somebody who is not let in any more, on a connection that is to end.
-pub(super) fn shut_out(peer: &Peer, headers: &HeaderMap) -> Response<Body> {
-    let failed = Failed::unrouted(not_let_in());
-    let id = headers::request_id(headers).unwrap_or_else(|_| Uuid::new_v4());
-    log_problem(id, peer, &failed);
-    Reply::problem(&failed.problem).into_response(id)
+pub(super) async fn shut_out(
+    shared: &Shared,
+    (peer, standing): (&Peer, &Standing),
+    request: &Request<Incoming>,
+) -> Response<Body> {
+    let id = headers::request_id(request.headers()).unwrap_or_else(|_| Uuid::new_v4());
+    let (asked, call) = record(shared, standing, request, id);
+    let problem = not_let_in();
+    log_problem(id, peer, asked.operation, &problem);
+    let reply = Reply::problem(&problem);
+    call.end(reply.status.as_u16(), Some(problem.code)).await;
+    reply.into_response(id)
 }
 
-/// A problem, and what was asked if we came to know.
-struct Failed {
-    operation: Option<Operation>,
-    problem: Problem,
+/// What is asked, whoever may ask it, and the record of that.
+fn record(
+    shared: &Shared,
+    standing: &Standing,
+    request: &Request<Incoming>,
+    id: Uuid,
+) -> (Asked, Record) {
+    let method = request.method().as_str();
+    let matched = routing::find(method, request.uri().path(), Role::Admin).ok();
+    let asked = Asked {
+        operation: matched.map(|matched| matched.route.operation),
+        object: matched.and_then(|matched| matched.id),
+        changes: method != Method::Get.as_str(),
+    };
+    let record = Record::begin(shared.engine.audit(), &standing.caller, id, asked);
+    (asked, record)
 }
 
-impl Failed {
-    fn unrouted(problem: Problem) -> Failed {
-        Failed {
-            operation: None,
-            problem,
-        }
-    }
-}
-
-/// Finds out what is asked and whether it is allowed, then does it.
+/// Finds out whether it is allowed, then does it.
 async fn admit(
     shared: &Shared,
     (peer, standing): (&Peer, &Standing),
     closing: &CancellationToken,
     request: Request<Incoming>,
     id: Uuid,
-) -> Result<(Operation, Reply), Failed> {
-    let found = permitted(peer, request.method().as_str(), request.uri().path());
-    let (matched, role) = found.map_err(Failed::unrouted)?;
-    let operation = matched.route.operation;
+) -> Result<Reply, Problem> {
+    let found = permitted(peer, request.method().as_str(), request.uri().path())?;
     let peer = (peer, standing);
-    perform(shared, peer, closing, request, id, (matched, role))
-        .await
-        .map(|reply| (operation, reply))
-        .map_err(|problem| Failed {
-            operation: Some(operation),
-            problem,
-        })
+    perform(shared, peer, closing, request, id, found).await
 }
 
 /// What is asked, and as what role.
@@ -207,7 +215,7 @@ async fn perform(
         return operations::stream(&shared.engine, &call, permit);
     }
     let reply = match operation {
-        Operation::BulkChange => bulk::perform(&shared.engine, &call, role).await,
+        Operation::BulkChange => bulk::perform(&shared.engine, &call, role, &standing.caller).await,
         operation if identity::is_of(operation) => identity::perform(shared, call, peer).await,
         _ => operations::perform(&shared.engine, call).await,
     };
@@ -231,25 +239,12 @@ pub(super) fn digest(method: Method, target: &str, body: &[u8]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Changes are worth a line each; looking is not.
-fn log_answer(id: Uuid, peer: &Peer, operation: Option<Operation>, reply: &Reply, took: Duration) {
-    let (status, ms) = (reply.status.as_u16(), took.as_millis() as u64);
-    let subject = &peer.subject;
-    match operation {
-        // Strangers must not be able to fill the log.
-        Some(operation) if operation.route().method != Method::Get && !peer.is_stranger() => {
-            info!(request = %id, subject, ?operation, status, ms, "answered");
-        }
-        _ => debug!(request = %id, subject, ?operation, status, ms, "answered"),
-    }
-}
-
-fn log_problem(id: Uuid, peer: &Peer, failed: &Failed) {
-    let Failed { operation, problem } = failed;
+fn log_problem(id: Uuid, peer: &Peer, operation: Option<Operation>, problem: &Problem) {
     let subject = &peer.subject;
     if problem.code.status() >= 500 {
         warn!(request = %id, subject, ?operation, %problem, "failed");
     } else if peer.is_stranger() {
+        // Strangers must not be able to fill the log.
         debug!(request = %id, subject, ?operation, %problem, "refused");
     } else {
         info!(request = %id, subject, ?operation, %problem, "refused");

@@ -73,8 +73,8 @@ pub(super) enum Form {
     Content,
 }
 
-/// What to answer with; refuses clients that cannot read what we write. Events come as a
-/// sequence to those that ask for just that.
+/// What to answer with; refuses clients that cannot read what we write. Events and audit records
+/// come as a sequence to those that ask for just that.
 pub(super) fn answers(headers: &HeaderMap, operation: Operation) -> Result<Form, Problem> {
     let content = operation.route().method == Method::Get && moves(operation);
     if content {
@@ -95,7 +95,8 @@ pub(super) fn answers(headers: &HeaderMap, operation: Operation) -> Result<Form,
     if accepts(headers, &[MEDIA_TYPE, "application/*", "*/*"]) {
         return Ok(Form::Item);
     }
-    if operation == Operation::EventList && accepts(headers, &[SEQUENCE_MEDIA_TYPE]) {
+    let streamed = matches!(operation, Operation::EventList | Operation::AuditList);
+    if streamed && accepts(headers, &[SEQUENCE_MEDIA_TYPE]) {
         return Ok(Form::Sequence);
     }
     let detail = format!("header accept does not take {MEDIA_TYPE}");

@@ -6,6 +6,7 @@ use ashlar_protocol::{
     ObjectKind, Operation, Page, Problem, ProblemCode, ReleaseSpec, RestartSpec, ThawSpec,
 };
 use bytes::Bytes;
+use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use super::body::decode;
 use super::query::{Query, after};
 use super::reply::Reply;
 use super::sequence::Sequence;
-use crate::engine::{Answer, Command, Engine, Outcome, RequestContext};
+use crate::engine::{After, Answer, Command, Engine, Outcome, RequestContext};
 
 /// A request, understood and allowed.
 pub(super) struct Call {
@@ -42,8 +43,11 @@ pub(super) fn stream(
     call: &Call,
     permit: OwnedSemaphorePermit,
 ) -> Result<Reply, Problem> {
-    let reader = engine.events_after(after(&call.query.page)?)?;
-    let sequence = Sequence::start(reader, permit, call.closing.clone());
+    let (begin, closing) = (after(&call.query.page)?, call.closing.clone());
+    let sequence = match call.operation {
+        Operation::AuditList => Sequence::start(engine.audit().after(begin)?, permit, closing),
+        _ => Sequence::start(engine.events_after(begin)?, permit, closing),
+    };
     Ok(Reply::sequence(sequence))
 }
 
@@ -93,7 +97,11 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
             Reply::ok(&engine.connections(&list.page, of).await?)
         }
         Op::JobList => Reply::ok(&engine.jobs(&call.query.page).await?),
-        Op::EventList => events(engine, call).await,
+        Op::EventList => listed(call, |after, limit, wait| engine.events(after, limit, wait)).await,
+        Op::AuditList => {
+            let audit = engine.audit();
+            listed(call, |after, limit, wait| audit.page(after, limit, wait)).await
+        }
         Op::BulkChange => {
             let detail = "a bulk request has no place in another";
             Err(Problem::new(ProblemCode::Internal, detail))
@@ -216,12 +224,18 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
     }
 }
 
-/// A page of events, sooner than it would come when the connection is to end.
-async fn events(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
+/// A page of what may still come, sooner than it would when the connection is to end.
+async fn listed<T: Serialize, F>(
+    call: &Call,
+    page: impl Fn(After, usize, Duration) -> F,
+) -> Result<Reply, Problem>
+where
+    F: Future<Output = Result<Page<T>, Problem>>,
+{
     let (begin, limit) = (after(&call.query.page)?, call.query.page.limit);
     let page = tokio::select! {
-        page = engine.events(begin, limit, call.query.wait) => page?,
-        () = call.closing.cancelled() => engine.events(begin, limit, Duration::ZERO).await?,
+        page = page(begin, limit, call.query.wait) => page?,
+        () = call.closing.cancelled() => page(begin, limit, Duration::ZERO).await?,
     };
     Reply::ok(&page)
 }

@@ -130,7 +130,7 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
         Operation::SnapshotList => &["limit", "after", "volume"],
         Operation::ConnectionList => &["limit", "after", "volume", "snapshot"],
         Operation::ConnectionDelete | Operation::PoolDelete => &["force"],
-        Operation::EventList => &["limit", "after", "wait"],
+        Operation::EventList | Operation::AuditList => &["limit", "after", "wait"],
         Operation::ThinDeviceList => &["limit", "after"],
         Operation::VolumeExtents | Operation::SnapshotExtents => {
             &["limit", "after", "since", "offset"]
@@ -192,7 +192,7 @@ pub(super) fn after(page: &PageQuery) -> Result<After, Problem> {
         None => Ok(After::Beginning),
         Some(NEWEST) => Ok(After::Newest),
         Some(id) => match id.parse() {
-            Ok(id) => Ok(After::Event(id)),
+            Ok(id) => Ok(After::Id(id)),
             Err(_) => {
                 let why = format!("is {:?}, neither an event's id nor {NEWEST:?}", cut(id));
                 Err(refused("after", &why))
@@ -360,7 +360,7 @@ mod tests {
         let read = |query| parse(Operation::EventList, Some(query));
         let begin = |query| after(&read(query).unwrap().page);
         assert_eq!(begin(""), Ok(After::Beginning));
-        assert_eq!(begin("after=7"), Ok(After::Event(7)));
+        assert_eq!(begin("after=7"), Ok(After::Id(7)));
         assert_eq!(begin("after=newest"), Ok(After::Newest));
         assert!(begin("after=-1").is_err());
         assert_eq!(read("wait=60").unwrap().wait, Duration::from_secs(60));

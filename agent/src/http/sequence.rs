@@ -1,4 +1,4 @@
-//! Events as a stream: a CBOR sequence (RFC 8742) that goes on until the client leaves, the
+//! Events and audit records as a stream: a CBOR sequence (RFC 8742) that goes on until the client leaves, the
 //! connection closes, or the client falls behind what is kept.
 
 use std::pin::Pin;
@@ -12,12 +12,12 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::engine::Reader;
+use crate::kept::{Numbered, Reader};
 
 /// A sign of life comes at least this often.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// Events written at once. With the one being sent and the one that waits for it, this is all
+/// So many are written at once. With the one being sent and the one that waits for it, this is all
 /// that a slow reader holds.
 const CHUNK: usize = 64;
 
@@ -30,8 +30,8 @@ pub(super) struct Sequence(mpsc::Receiver<Bytes>);
 
 impl Sequence {
     /// Streams what `reader` reads, holding `permit`, until `closing`.
-    pub(super) fn start(
-        reader: Reader,
+    pub(super) fn start<T: Numbered + Serialize + Send + 'static>(
+        reader: Reader<T>,
         permit: OwnedSemaphorePermit,
         closing: CancellationToken,
     ) -> Sequence {
@@ -59,7 +59,7 @@ impl Sequence {
     }
 }
 
-async fn write(mut reader: Reader, sender: &mpsc::Sender<Bytes>) {
+async fn write<T: Numbered + Serialize>(mut reader: Reader<T>, sender: &mpsc::Sender<Bytes>) {
     // Headers reach the client with the first chunk, so it learns at once that it is heard.
     let mut chunk = Some(Bytes::from_static(SIGN_OF_LIFE));
     loop {
@@ -70,7 +70,7 @@ async fn write(mut reader: Reader, sender: &mpsc::Sender<Bytes>) {
         }
         chunk = match tokio::time::timeout(HEARTBEAT, reader.news()).await {
             Ok(true) => match reader.read(CHUNK) {
-                Ok((events, _)) => Some(items(&events)),
+                Ok((news, _)) => Some(items(&news)),
                 Err(problem) => return end(sender, &problem).await,
             },
             Ok(false) => return,

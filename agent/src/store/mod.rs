@@ -15,7 +15,8 @@
 //! at every start, and is rebuilt from them when it disagrees.
 //!
 //! Files in the directory: `lock`, `journal-<first generation>`, `checkpoint-<generation>`,
-//! `sled/`, `sled.state`; and what was put aside: `damaged-…`, `sled.damaged/`.
+//! `sled/`, `sled.state`; and what was put aside: `damaged-…`, `sled.damaged/`. A [`Trail`] has a
+//! directory of its own.
 
 mod batch;
 mod checkpoint;
@@ -29,6 +30,7 @@ mod log;
 mod open;
 mod report;
 mod survey;
+mod trail;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -44,6 +46,7 @@ pub use disk::FileError;
 pub use error::{CommitError, OpenError, StageError};
 pub use index::IndexError;
 pub use report::{DatabaseOutcome, OpenReport};
+pub use trail::{Entry, Trail, TrailBounds};
 
 /// Sizes to choose; the defaults suit a state partition of 256 MiB and more.
 #[derive(Debug, Clone, Copy)]

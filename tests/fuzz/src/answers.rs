@@ -2,12 +2,12 @@
 
 use ashlar_codec::Limits;
 use ashlar_protocol::{
-    Access, Capabilities, Check, Connection, ConnectionState, Disk, Event, EventKind, Extent,
-    ExtentKind, Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets, IoCounters,
+    Access, AuditRecord, Capabilities, Check, Connection, ConnectionState, Disk, Event, EventKind,
+    Extent, ExtentKind, Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets, IoCounters,
     IscsiAccess, Job, JobResult, JobState, Member, MemberState, NvmeAccess, Operation, Page,
     Parent, Pool, PoolLevel, PoolSet, PoolState, PoolStatistics, Problem, ProblemCode, Progress,
-    Provisioning, Redundancy, Replacement, SetAction, Snapshot, SnapshotState, System, ThinDevice,
-    Transport, Unadoptable, Usage, Volume, VolumeState, VolumeStatistics, Watermarks,
+    Provisioning, Redundancy, Replacement, Role, SetAction, Snapshot, SnapshotState, System,
+    ThinDevice, Transport, Unadoptable, Usage, Volume, VolumeState, VolumeStatistics, Watermarks,
 };
 
 use crate::round_trip::round_trip;
@@ -39,6 +39,7 @@ pub fn run(data: &[u8]) {
     round_trip::<Connection>(data, &LIMITS);
     round_trip::<Job>(data, &LIMITS);
     round_trip::<Page<Event>>(data, &LIMITS);
+    round_trip::<Page<AuditRecord>>(data, &LIMITS);
 }
 
 /// One of each.
@@ -113,6 +114,20 @@ pub fn seeds() -> Vec<Vec<u8>> {
             object: seed::object(),
             request: Some(id(9)),
             detail: Some("no room".to_owned()),
+        })),
+        cbor(&page(AuditRecord {
+            id: 17,
+            time: 1_790_000_000,
+            request: id(9),
+            subject: "CN=alice".to_owned(),
+            key_sha256: Some([7; 32].into()),
+            role: Some(Role::Operator),
+            from: "192.0.2.1:50000".to_owned(),
+            operation: Some(Operation::VolumeCreate),
+            object: Some(id(3)),
+            status: Some(409),
+            code: Some(ProblemCode::InUse),
+            ms: 12,
         })),
         cbor(&Job {
             id: id(9),

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use ashlar_ctl::CallError;
-use ashlar_ctl::client::Failure;
+use ashlar_ctl::client::{Failure, Told};
 use ashlar_protocol::{Event, ProblemCode};
 use clap::Subcommand;
+use serde::Serialize;
 
 use super::output::{self, Facts, or_dash};
 use super::session::Session;
@@ -36,24 +37,28 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let events = session.client.events_since(after).await?;
             output::many(session.format, &events)
         }
-        Verb::Watch { after } => watch(session, after).await,
+        Verb::Watch { after } => follow(session, after, line).await,
     }
 }
 
 /// A stream that breaks is taken up where it was; what was missed meanwhile is told then.
-async fn watch(session: &Session, after: Option<u64>) -> anyhow::Result<()> {
+pub async fn follow<T: Told + Serialize>(
+    session: &Session,
+    after: Option<u64>,
+    line: fn(&T) -> String,
+) -> anyhow::Result<()> {
     let client = session.client.under_new_ids();
     let mut last = after;
     let mut heard = false;
     loop {
-        let broken = match client.event_stream(last).await {
+        let broken = match client.stream::<T>(last).await {
             Ok(mut stream) => {
                 heard = true;
                 loop {
                     match stream.next().await {
-                        Ok(event) => {
-                            output::line(session.format, &event, &line(&event))?;
-                            last = Some(event.id);
+                        Ok(told) => {
+                            output::line(session.format, &told, &line(&told))?;
+                            last = Some(told.id());
                         }
                         Err(error) => break error,
                     }

@@ -6,6 +6,7 @@
 //! ```
 
 mod access;
+mod audit;
 mod backup;
 mod bulk;
 mod connection;
@@ -110,6 +111,9 @@ enum Noun {
     /// Events: what happened, in order
     #[command(subcommand)]
     Event(event::Verb),
+    /// The audit trail: who asked for what, and what came of it
+    #[command(subcommand)]
+    Audit(audit::Verb),
     /// Back a volume up into a file: all of it, or what differs from the backup before
     Backup(backup::Make),
     /// Make a new volume of a full backup and those that build upon it
@@ -163,6 +167,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Noun::Connection(verb) => connection::run(&session, verb).await,
             Noun::Job(verb) => job::run(&session, verb).await,
             Noun::Event(verb) => event::run(&session, verb).await,
+            Noun::Audit(verb) => audit::run(&session, verb).await,
             Noun::Bulk(arguments) => bulk::run(&session, arguments).await,
             Noun::Backup(arguments) => backup::make(&session, arguments).await,
             Noun::Restore(arguments) => backup::restore(&session, arguments).await,

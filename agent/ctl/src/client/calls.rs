@@ -1,14 +1,14 @@
 //! One method for each route.
 
 use ashlar_protocol::{
-    self as protocol, ActivateSpec, AdoptSnapshotSpec, AdoptSpec, ClaimSpec, Clear, Connection,
-    ConnectionSpec, Disk, Event, ExtendSpec, Extent, Firmware, FreezeSpec, Group, GroupSnapshot,
-    GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, Health, Host, HostCreated,
-    HostRotation, HostSpec, InstallSpec, Job, MoveSpec, Operation, Page, Pool, PoolGrowth,
-    PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, ReplaceSpec, RequestSpec, RestartSpec,
-    RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot, SnapshotSpec, SnapshotUpdate,
-    System, ThawSpec, ThinDevice, TransferSpec, Trust, TrustUpdate, TrustUpdated, Usage, Volume,
-    VolumeSpec, VolumeStatistics, VolumeUpdate,
+    self as protocol, ActivateSpec, AdoptSnapshotSpec, AdoptSpec, AuditRecord, ClaimSpec, Clear,
+    Connection, ConnectionSpec, Disk, Event, ExtendSpec, Extent, Firmware, FreezeSpec, Group,
+    GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, Health, Host,
+    HostCreated, HostRotation, HostSpec, InstallSpec, Job, MoveSpec, Operation, Page, Pool,
+    PoolGrowth, PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, ReplaceSpec, RequestSpec,
+    RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot, SnapshotSpec,
+    SnapshotUpdate, System, ThawSpec, ThinDevice, TransferSpec, Trust, TrustUpdate, TrustUpdated,
+    Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -28,7 +28,7 @@ pub struct PageQuery {
 }
 
 impl PageQuery {
-    fn to_query(&self) -> String {
+    pub(super) fn to_query(&self) -> String {
         let mut parts = Vec::new();
         if let Some(limit) = self.limit {
             parts.push(format!("limit={limit}"));
@@ -133,6 +133,7 @@ lists! {
     "connections" connection_page connection_list -> Connection = ConnectionList;
     "recent jobs" job_page job_list -> Job = JobList;
     "events, the oldest kept first" event_page event_list -> Event = EventList;
+    "the audit trail, the oldest kept first" audit_page audit_list -> AuditRecord = AuditList;
 }
 
 macro_rules! creations {
@@ -479,7 +480,7 @@ impl Client {
             .await
     }
 
-    async fn look<T: DeserializeOwned>(
+    pub(super) async fn look<T: DeserializeOwned>(
         &self,
         operation: Operation,
         id: Option<Uuid>,

@@ -1,13 +1,15 @@
-//! Events as a stream.
+//! Events, and audit records, as they are told.
 
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use ashlar_codec::{DecodeError, Limits, check, from_slice};
-use ashlar_protocol::{Event, Operation, Problem, SEQUENCE_MEDIA_TYPE};
+use ashlar_protocol::{AuditRecord, Event, Operation, Page, Problem, SEQUENCE_MEDIA_TYPE};
 use bytes::BytesMut;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, HeaderValue};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::error::{CallError, Failure};
@@ -15,7 +17,7 @@ use super::exchange::{Exchange, send};
 use super::links::Link;
 use super::{Client, PageQuery};
 
-/// One event or problem.
+/// One event, record or problem.
 const LIMITS: Limits = Limits {
     bytes: 64 << 10,
     depth: 8,
@@ -27,35 +29,72 @@ const SILENCE: Duration = Duration::from_secs(45);
 /// CBOR's null, the sign of life.
 const NULL: u8 = 0xf6;
 
-/// Events as they happen.
-pub struct EventStream {
+/// What has a number and is told as a stream.
+pub trait Told: DeserializeOwned {
+    /// What lists and streams it.
+    const OPERATION: Operation;
+
+    /// Its number.
+    fn id(&self) -> u64;
+}
+
+impl Told for Event {
+    const OPERATION: Operation = Operation::EventList;
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Told for AuditRecord {
+    const OPERATION: Operation = Operation::AuditList;
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+/// Events or audit records, as they come.
+pub struct Stream<T> {
     client: Client,
     body: Incoming,
     /// Come, but not told yet.
     pending: BytesMut,
     /// Ends with it.
     _link: Link,
+    of: PhantomData<fn() -> T>,
 }
 
+/// Events as they happen.
+pub type EventStream = Stream<Event>;
+
 impl Client {
+    /// Lists what is kept after one, or all.
+    ///
+    /// # Errors
+    /// When what is asked for is not kept any more, or a call fails.
+    pub async fn told_since<T: Told>(&self, after: Option<u64>) -> Result<Vec<T>, CallError> {
+        let mut query = PageQuery {
+            after: after.map(|id| id.to_string()),
+            limit: None,
+        };
+        let mut told = Vec::new();
+        loop {
+            let page: Page<T> = self.look(T::OPERATION, None, query.to_query()).await?;
+            told.extend(page.items);
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(told),
+            }
+        }
+    }
+
     /// Lists the events kept after one, or all.
     ///
     /// # Errors
     /// When the ones asked for are not kept any more, or a call fails.
     pub async fn events_since(&self, after: Option<u64>) -> Result<Vec<Event>, CallError> {
-        let mut query = PageQuery {
-            after: after.map(|id| id.to_string()),
-            limit: None,
-        };
-        let mut events = Vec::new();
-        loop {
-            let page = self.event_page(&query).await?;
-            events.extend(page.items);
-            match page.next {
-                Some(next) => query.after = Some(next),
-                None => return Ok(events),
-            }
-        }
+        self.told_since(after).await
     }
 
     /// Events as they happen: after one, or from now on.
@@ -63,17 +102,25 @@ impl Client {
     /// # Errors
     /// When the ones asked for are not kept any more, or the call fails.
     pub async fn event_stream(&self, after: Option<u64>) -> Result<EventStream, CallError> {
+        self.stream(after).await
+    }
+
+    /// What is told, as it comes: after one, or from now on.
+    ///
+    /// # Errors
+    /// When what is asked for is not kept any more, or the call fails.
+    pub async fn stream<T: Told>(&self, after: Option<u64>) -> Result<Stream<T>, CallError> {
         let after = after.map_or_else(|| "newest".to_owned(), |id| id.to_string());
         let exchange = Exchange {
-            operation: Operation::EventList,
+            operation: T::OPERATION,
             id: None,
             query: format!("after={after}"),
             body: None,
         };
-        self.open(&exchange).await.map_err(failed)
+        self.open(&exchange).await.map_err(failed::<T>)
     }
 
-    async fn open(&self, exchange: &Exchange) -> Result<EventStream, Failure> {
+    async fn open<T: Told>(&self, exchange: &Exchange) -> Result<Stream<T>, Failure> {
         let mut link = self.links.acquire().await?;
         if link.kept {
             // One that has gone stale would end the stream before it begins.
@@ -86,11 +133,12 @@ impl Client {
         let answer = answer.map_err(|_| self.silent(SILENCE))?;
         let answer = answer.map_err(|error| self.links.failed("talk to", error))?;
         let status = answer.status().as_u16();
-        let mut stream = EventStream {
+        let mut stream = Stream {
             client: self.clone(),
             body: answer.into_body(),
             pending: BytesMut::new(),
             _link: link,
+            of: PhantomData,
         };
         match status {
             200 => Ok(stream),
@@ -99,17 +147,17 @@ impl Client {
     }
 }
 
-impl EventStream {
-    /// The next event. What was given is not given again, so it may be cancelled.
+impl<T: Told> Stream<T> {
+    /// The next one. What was given is not given again, so it may be cancelled.
     ///
     /// # Errors
     /// When the stream has ended, and why.
-    pub async fn next(&mut self) -> Result<Event, CallError> {
+    pub async fn next(&mut self) -> Result<T, CallError> {
         loop {
-            match self.item().map_err(failed)? {
+            match self.item().map_err(failed::<T>)? {
                 Some(item) if item[..] == [NULL] => {}
-                Some(item) => return self.event(&item).map_err(failed),
-                None => self.more().await.map_err(failed)?,
+                Some(item) => return self.read(&item).map_err(failed::<T>),
+                None => self.more().await.map_err(failed::<T>)?,
             }
         }
     }
@@ -132,7 +180,7 @@ impl EventStream {
         }
     }
 
-    fn event(&self, item: &[u8]) -> Result<Event, Failure> {
+    fn read(&self, item: &[u8]) -> Result<T, Failure> {
         from_slice(item, &LIMITS).map_err(|error| match from_slice::<Problem>(item, &LIMITS) {
             Ok(problem) => Failure::Problem(problem),
             Err(_) => self.nonsense(&error),
@@ -148,8 +196,8 @@ impl EventStream {
                 }
                 Ok(())
             }
-            Some(Err(error)) => Err(self.client.links.failed("hear events from", error)),
-            None => Err(self.client.links.failed("hear more events from", Ended)),
+            Some(Err(error)) => Err(self.client.links.failed("hear from", error)),
+            None => Err(self.client.links.failed("hear more from", Ended)),
         }
     }
 
@@ -174,7 +222,7 @@ impl EventStream {
         Failure::Protocol {
             endpoint: self.client.endpoint().to_string(),
             status: 200,
-            reason: format!("whose stream has something else than events: {error}"),
+            reason: format!("whose stream has something else than it should: {error}"),
         }
     }
 }
@@ -184,9 +232,9 @@ impl EventStream {
 #[error("the stream was closed")]
 struct Ended;
 
-fn failed(failure: Failure) -> CallError {
+fn failed<T: Told>(failure: Failure) -> CallError {
     CallError {
-        operation: Operation::EventList,
+        operation: T::OPERATION,
         failure,
     }
 }

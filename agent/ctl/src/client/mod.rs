@@ -38,7 +38,7 @@ pub use change::Change;
 pub use data::{ContentQuery, Download, ImageFormat, MediaType};
 pub use endpoint::{DEFAULT_PORT, Endpoint, EndpointError};
 pub use error::{CallError, Failure};
-pub use events::EventStream;
+pub use events::{EventStream, Stream, Told};
 pub use identity::{Identity, IdentityError};
 pub use links::HttpVersion;
 

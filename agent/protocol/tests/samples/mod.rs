@@ -64,6 +64,7 @@ pub fn all() -> Vec<Sample> {
     all.extend(connections());
     all.extend(jobs());
     all.extend(events());
+    all.extend(audit());
     all.extend(bulk());
     all
 }
@@ -1033,6 +1034,39 @@ fn events() -> Vec<Sample> {
         sample("event-stream-item", full.clone()),
     ];
     all.extend(listed("event-list-reply", vec![sparse, full]));
+    all
+}
+
+fn audit() -> Vec<Sample> {
+    let left = AuditRecord {
+        id: 1,
+        time: 1_800_000_000,
+        request: id(6),
+        subject: "a stranger".to_owned(),
+        key_sha256: None,
+        role: None,
+        from: "192.0.2.1:50000".to_owned(),
+        operation: None,
+        object: None,
+        status: None,
+        code: None,
+        ms: 3,
+    };
+    let refused = AuditRecord {
+        id: 2,
+        key_sha256: Some([7; 32].into()),
+        role: Some(Role::Reader),
+        operation: Some(Operation::AuditList),
+        object: Some(id(3)),
+        status: Some(403),
+        code: Some(ProblemCode::Forbidden),
+        ..left.clone()
+    };
+    let mut all = vec![
+        sample("audit-stream-item", left.clone()),
+        sample("audit-stream-item", refused.clone()),
+    ];
+    all.extend(listed("audit-list-reply", vec![left, refused]));
     all
 }
 

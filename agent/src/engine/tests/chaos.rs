@@ -93,7 +93,7 @@ async fn let_go_of(engine: &Engine, mut left: BTreeSet<String>) {
         let Some(last) = page.items.last() else {
             panic!("{left:?} are left, and nobody let go of them");
         };
-        after = After::Event(last.id);
+        after = After::Id(last.id);
         let released = page.items.iter();
         let released = released.filter(|event| event.kind.as_str().ends_with(".released"));
         for detail in released.filter_map(|event| event.detail.as_ref()) {

@@ -75,12 +75,12 @@ async fn a_page_goes_on_after_the_one_before() {
     let page = |after, limit| rig.engine.events(after, limit, Duration::ZERO);
     let first = page(After::Beginning, 2).await.unwrap();
     assert_eq!(first.next.as_deref(), Some("2"));
-    let rest = page(After::Event(2), 2).await.unwrap();
+    let rest = page(After::Id(2), 2).await.unwrap();
     assert_eq!(
         (kinds(&rest.items), rest.next),
         (vec!["host.created"], None)
     );
-    let lost = page(After::Event(4), 2).await.unwrap_err();
+    let lost = page(After::Id(4), 2).await.unwrap_err();
     assert_eq!(lost.code, ProblemCode::EventsLost);
 }
 

@@ -15,7 +15,7 @@ const MIB: u64 = 1 << 20;
 /// The next event of pools after so many events.
 async fn next(rig: &Rig, after: &mut u64) -> String {
     let event = loop {
-        let page = rig.engine.events(After::Event(*after), 1, LONG).await;
+        let page = rig.engine.events(After::Id(*after), 1, LONG).await;
         let event: Event = page.unwrap().items.remove(0);
         *after = event.id;
         if event.kind.as_str().starts_with("pool.") {

@@ -4,6 +4,7 @@ mod faulty_disk;
 mod framing;
 mod no_space;
 mod power_cut;
+mod trail;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

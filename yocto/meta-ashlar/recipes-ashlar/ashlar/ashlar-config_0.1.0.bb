@@ -32,6 +32,7 @@ do_install() {
         etc/systemd/network/* \
         etc/systemd/system.conf.d/ashlar.conf \
         etc/udev/rules.d/61-ashlar.rules \
+        usr/lib/systemd/catalog/ashlar.catalog \
         usr/lib/sysusers.d/ashlar.conf \
         usr/lib/tmpfiles.d/ashlar.conf; do
         install -D -m 0644 $file ${D}/$file
@@ -44,6 +45,7 @@ PACKAGE_BEFORE_PN = "ashlar-networks"
 FILES:ashlar-networks += "${sysconfdir}/systemd/network"
 FILES:${PN} += "\
     ${nonarch_libdir}/ashlar \
+    ${nonarch_libdir}/systemd/catalog \
     ${nonarch_libdir}/sysusers.d \
     ${nonarch_libdir}/tmpfiles.d \
 "

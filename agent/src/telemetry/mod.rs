@@ -3,8 +3,12 @@
 //! Bodies and secrets are never logged: their types print as `<secret>`, and no code passes a
 //! body to a log line.
 
+pub mod messages;
+
 use std::io::IsTerminal;
 
+use ashlar_protocol::Event;
+use tracing::info;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -36,6 +40,20 @@ impl std::fmt::Display for Chain<'_> {
         }
         Ok(())
     }
+}
+
+/// Tells the journal of an event.
+pub fn tell(event: &Event) {
+    let message = messages::of_event(&event.kind);
+    debug_assert!(message.is_some(), "{} has no message", event.kind);
+    let id = message.map(messages::Message::id).unwrap_or_default();
+    let (kind, object) = (&event.kind, event.object.id);
+    let object_kind = event.object.kind;
+    let request = event.request.map(|request| request.to_string());
+    let request = request.as_deref().unwrap_or("-");
+    let detail = event.detail.as_deref().unwrap_or_default();
+    info!(MESSAGE_ID = id, event = %kind, event_id = event.id, %object, %object_kind, request, detail,
+        "{kind} {detail}");
 }
 
 /// Sets up logging for the whole process. `ASHLAR_LOG` filters it.
