@@ -24,6 +24,10 @@ use tracing::{error, info};
 /// Longest wait for the first lap before we say that we are ready.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long a disk has to be gone before a spare takes its place: longer than a disk takes that was
+/// only plugged in elsewhere. The protocol and docs/redundancy.md name it.
+const SPARE_AFTER: Duration = Duration::from_secs(30);
+
 /// What requests get to finish when we stop.
 const FINISH: Duration = Duration::from_secs(3);
 
@@ -173,6 +177,7 @@ fn options(config: &Config) -> EngineOptions {
         name: config.box_name(),
         listens: config.listens(),
         ready_within: READY_WITHIN,
+        spare_after: SPARE_AFTER,
     }
 }
 

@@ -292,6 +292,7 @@ async fn serve(
         name: config.box_name(),
         listens: config.listens(),
         ready_within: Duration::from_secs(10),
+        spare_after: Duration::from_millis(100),
     };
     let (engine, _task) = Engine::start(options).await?;
     let port = ManagementPort::bind(config.listen, identity, engine.clone()).await?;

@@ -136,3 +136,23 @@ async fn a_pool_without_redundancy_says_so() {
     }
     shell.appliance.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spares_come_and_go() {
+    let shell = Shell::new().await;
+    let [first, _] = DISKS;
+    let add = format!("pool spare add tank {SPARE}");
+    assert_eq!(shell.json(&add)["spares"], json!([SPARE]));
+    // Once more is no more.
+    assert_eq!(shell.json(&add)["spares"], json!([SPARE]));
+    assert!(shell.done("pool show tank").contains("spares"));
+    let told = shell.failed("admin", &format!("pool spare add tank {first}"), 1);
+    assert!(told.contains("in-use"), "{told}");
+    let told = shell.failed("operator", &add, 1);
+    assert!(told.contains("forbidden"), "{told}");
+    let remove = format!("pool spare remove tank {SPARE}");
+    assert_eq!(shell.json(&remove)["spares"], Value::Null);
+    let told = shell.failed("admin", &remove, 1);
+    assert!(told.contains("is no spare of pool"), "{told}");
+    shell.appliance.stop().await;
+}

@@ -123,7 +123,15 @@ pub struct PoolUpdate {
     /// As in [`PoolSpec::watermarks`], all three. They hold at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watermarks: Option<Watermarks>,
+    /// All disks that are to wait for one of its own to go, in the order in which they are taken; at
+    /// most [`MAX_SPARES`], each once. A pool has them with redundancy only; those that come are blank,
+    /// of no pool, and large enough for one of its sets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spares: Option<Vec<DiskId>>,
 }
+
+/// Most spares of a pool.
+pub const MAX_SPARES: usize = 16;
 
 /// A pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,6 +153,9 @@ pub struct Pool {
     /// What goes on in each set, in order; absent likewise.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sets: Vec<PoolSet>,
+    /// Disks that wait to take the place of one that goes, by themselves, in that order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spares: Vec<DiskId>,
     /// A disk that is to take the place of one of them, until it has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replacing: Option<Replacement>,

@@ -524,6 +524,10 @@ fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
         lost: before.lost.clone(),
         ..after.clone()
     };
+    // A spare that has got a place is told so.
+    if after.spec.disks != before.spec.disks {
+        after.spares.clone_from(&before.spares);
+    }
     after.spec.disks.clone_from(&before.spec.disks);
     after != *before
 }

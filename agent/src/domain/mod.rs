@@ -42,6 +42,7 @@ pub(crate) mod samples;
 pub mod secrets;
 pub mod settle;
 pub mod site;
+pub mod spares;
 pub mod view;
 pub mod watch;
 

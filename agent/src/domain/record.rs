@@ -95,6 +95,9 @@ pub struct PoolRecord {
     /// What was told of it last.
     #[serde(default, skip_serializing_if = "Told::is_default")]
     pub told: Told,
+    /// Disks that wait to take the place of one that goes, in that order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spares: Vec<DiskId>,
 }
 
 /// What was told last of what becomes of a pool by itself. A start that finds it so tells nothing.

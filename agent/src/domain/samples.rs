@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
     Access, AdoptSnapshotSpec, AdoptSpec, Connected, ConnectionSpec, ExtendSpec, HostSpec, Labels,
-    Parent, PoolGrowth, PoolSpec, Problem, Provisioning, Redundancy, ReplaceSpec, RevertSpec,
-    SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate, Watermarks,
+    Parent, PoolGrowth, PoolSpec, PoolUpdate, Problem, Provisioning, Redundancy, ReplaceSpec,
+    RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate, Watermarks,
 };
 use ashlar_targetd_protocol::{
     Bytes, DiskReport, MemberState, PoolReport, PoolUsage, Sectors, SetAction, SetReport, ThinId,
@@ -229,6 +229,15 @@ pub(crate) fn replace(place: u32, by: &str) -> Command {
         wipe: false,
     };
     Command::PoolReplace { id: POOL, spec }
+}
+
+/// The pool is to have these spares and no others.
+pub(crate) fn spare(spares: &[&str]) -> Command {
+    let spec = PoolUpdate {
+        spares: Some(spares.iter().map(|disk| disk.parse().unwrap()).collect()),
+        ..PoolUpdate::default()
+    };
+    Command::PoolUpdate { id: POOL, spec }
 }
 
 /// What is seen of the pool, set by set, while nothing goes on in any.

@@ -159,6 +159,7 @@ fn replaced(pool: &PoolRecord) -> PoolRecord {
     else {
         return record;
     };
+    record.spares.retain(|spare| *spare != by);
     if let Some(disk) = record.spec.disks.get_mut(place as usize) {
         let former = std::mem::replace(disk, by);
         record.former.entry(place).or_default().push(former);

@@ -59,6 +59,7 @@ pub fn pool(id: Uuid, entry: &PoolEntry, look: &Look) -> Pool {
         redundancy: record.spec.redundancy,
         members: report.map_or_else(Vec::new, |report| members::members(record, report)),
         sets: report.map_or_else(Vec::new, members::sets),
+        spares: record.spares.clone(),
         replacing: record.replacing.as_ref().and_then(|replacing| {
             let disk = record.spec.disks.get(replacing.place as usize)?;
             Some(Replacement {

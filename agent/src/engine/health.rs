@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ashlar_protocol::{
     Check, Health, HealthStatus, Pool, PoolLevel, PoolState, Transport, Watermarks,
 };
+use ashlar_targetd_protocol::{Request, Response};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -12,8 +13,8 @@ use super::Engine;
 use super::keeper::StoreHealth;
 use super::watch::LOOKS;
 use crate::domain::fill::percents;
-use crate::domain::members;
 use crate::domain::view::{self, Look};
+use crate::domain::{Intent, members, spares};
 use crate::targetd::Link;
 
 impl Engine {
@@ -97,6 +98,7 @@ impl Engine {
     /// How a pool is, if it is still there.
     async fn pool_check(&self, id: Uuid) -> Option<Check> {
         let look = self.look_at_pool(id).await;
+        let spares = self.spares_trouble(id).await;
         let intent = self.shared.intent.read().await;
         let entry = intent.pool(id)?;
         let members = match &look {
@@ -116,13 +118,28 @@ impl Engine {
             PoolState::Offline => degraded("the pool is offline"),
             PoolState::Degraded => degraded("the pool refuses new blocks"),
         };
-        let status = match members {
-            Some(_) => status.max(HealthStatus::Degraded),
-            None => status,
+        let more: Vec<String> = members.into_iter().chain(spares).collect();
+        let status = match more.is_empty() {
+            true => status,
+            false => status.max(HealthStatus::Degraded),
         };
-        let details: Vec<String> = detail.into_iter().chain(members).collect();
+        let details: Vec<String> = detail.into_iter().chain(more).collect();
         let detail = (!details.is_empty()).then(|| details.join(". "));
         Some(check(&format!("pool/{id}"), status, detail))
+    }
+
+    /// What keeps spares of a pool from helping, as far as anybody knows.
+    async fn spares_trouble(&self, id: Uuid) -> Option<String> {
+        let has = |intent: &Intent| Some(!intent.pool(id)?.record.spares.is_empty());
+        if !has(&*self.shared.intent.read().await)? {
+            return None;
+        }
+        let disks = self.shared.targetd.call(Request::ListDisks).await;
+        let Ok(Response::Disks(disks)) = disks else {
+            return None;
+        };
+        let intent = self.shared.intent.read().await;
+        spares::trouble(&intent.pool(id)?.record, &disks)
     }
 
     fn reconcile_check(&self) -> Check {

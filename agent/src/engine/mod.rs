@@ -26,6 +26,7 @@ mod options;
 mod page;
 mod query;
 mod scrub;
+mod spares;
 mod start;
 mod statistics;
 mod thin;
@@ -179,6 +180,10 @@ impl Engine {
     async fn look(&self, command: &Command) -> Result<Looked, Problem> {
         Ok(match command {
             Command::PoolCreate { .. } => Looked {
+                disks: self.disks_for_pool(command.object()).await?,
+                ..Looked::default()
+            },
+            Command::PoolUpdate { spec, .. } if spec.spares.is_some() => Looked {
                 disks: self.disks_for_pool(command.object()).await?,
                 ..Looked::default()
             },

@@ -25,4 +25,6 @@ pub struct EngineOptions {
     pub listens: Listens,
     /// Longest wait for the first lap before the engine counts as ready without it.
     pub ready_within: Duration,
+    /// How long a disk has to be gone before a spare takes its place.
+    pub spare_after: Duration,
 }

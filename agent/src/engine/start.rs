@@ -13,7 +13,7 @@ use super::desk::StoreDesk;
 use super::events::{Events, event};
 use super::keeper::Keeper;
 use super::watch::{Seen, Watcher};
-use super::{Engine, EngineOptions, Shared};
+use super::{Engine, EngineOptions, Shared, spares};
 use crate::audit::{Audit, AuditError, AuditTask};
 use crate::domain::decide::work::interrupted;
 use crate::domain::intent::Dangling;
@@ -120,6 +120,7 @@ impl Engine {
             name,
             listens,
             ready_within,
+            spare_after,
             ..
         } = options;
         let site = Arc::new(Site::new(&record, name, listens));
@@ -197,12 +198,11 @@ impl Engine {
             watcher,
             ready,
         };
-        Ok((
-            Engine {
-                shared: Arc::new(shared),
-            },
-            task,
-        ))
+        let engine = Engine {
+            shared: Arc::new(shared),
+        };
+        spares::start(engine.clone(), spare_after, stopped);
+        Ok((engine, task))
     }
 }
 

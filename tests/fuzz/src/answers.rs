@@ -210,6 +210,7 @@ fn pool() -> Pool {
             total: 1 << 33,
             mismatches: 0,
         }],
+        spares: vec![word("serial-A3")],
         replacing: Some(Replacement {
             disk: word("serial-A1"),
             by: word("serial-A2"),

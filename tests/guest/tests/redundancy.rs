@@ -6,7 +6,7 @@ use anyhow::ensure;
 use ashlar_guest_tests::lab::{Lab, done, initiator};
 use ashlar_guest_tests::used::{SESSIONS, Used, come_back, last, leave, stop, used, whole};
 use ashlar_protocol::{
-    DiskId, HealthStatus, MemberState, Pool, PoolGrowth, PoolState, Redundancy, ReplaceSpec,
+    DiskId, HealthStatus, MemberState, Pool, PoolGrowth, PoolState, PoolUpdate, Redundancy,
     ScrubMode, ScrubSpec, SetAction, Transport,
 };
 
@@ -27,24 +27,32 @@ async fn hosts_do_not_notice_that_disks_go() -> anyhow::Result<()> {
     until(&lab, all_in_sync).await?;
     let sessions = initiator(&mut lab.guest).check(SESSIONS)?;
 
+    // It takes over by itself, unless the disk is back before.
+    let spares = PoolUpdate {
+        spares: Some(vec![disk(3)?]),
+        ..PoolUpdate::default()
+    };
+    done(lab.client.pool_update(lab.pool, &spares).await?)?;
+
     println!("a disk is pulled while hosts write");
     lab.guest.site.appliance.pull("DISK1")?;
     let pulled = Instant::now();
     until(&lab, |pool| state(pool, 1) == MemberState::Missing).await?;
     told(&lab, "member-missing", "DISK1").await?;
     println!("told {:?} after it was gone", pulled.elapsed());
+    explained(&mut lab)?;
     goes_on(&mut lab, &volumes)?;
     let health = lab.client.health_show().await?;
     ensure!(health.status == HealthStatus::Degraded, "{health:?}");
 
-    println!("a disk takes its place");
-    let spec = ReplaceSpec {
-        disk: disk(1)?,
-        by: disk(3)?,
-        wipe: false,
-    };
-    let pool = done(lab.client.pool_replace(lab.pool, &spec).await?)?;
-    ensure!(pool.disks[1] == disk(3)?, "{:?}", pool.disks);
+    println!("a spare takes its place");
+    let spare = disk(3)?;
+    let pool = until(&lab, |pool| pool.disks[1] == spare).await?;
+    println!(
+        "the spare has it {:?} after the disk was gone",
+        pulled.elapsed()
+    );
+    ensure!(pool.spares.is_empty(), "{:?}", pool.spares);
     goes_on(&mut lab, &volumes)?;
     until(&lab, all_in_sync).await?;
     told(&lab, "member-in-sync", "DISK3").await?;
@@ -82,6 +90,15 @@ async fn hosts_do_not_notice_that_disks_go() -> anyhow::Result<()> {
     }
     a_power_cut_without_a_disk(&mut lab, &volumes).await?;
     too_many_are_gone(&mut lab, &mut volumes).await
+}
+
+/// The journal has the event by its own kind of message, and says what that means.
+fn explained(lab: &mut Lab) -> anyhow::Result<()> {
+    let found = "journalctl --no-pager -x EVENT=pool.member-missing";
+    let journal = lab.guest.site.appliance.check(found)?;
+    ensure!(journal.contains("disk serial-DISK1"), "{journal}");
+    ensure!(journal.contains("Its set goes on without it."), "{journal}");
+    Ok(())
 }
 
 async fn a_power_cut_without_a_disk(lab: &mut Lab, volumes: &[Used]) -> anyhow::Result<()> {

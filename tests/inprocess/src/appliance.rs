@@ -237,6 +237,7 @@ fn options(dir: &Path) -> EngineOptions {
             nvme_rdma: served("127.0.0.1:4420"),
         },
         ready_within: Duration::from_secs(10),
+        spare_after: Duration::from_millis(100),
     }
 }
 

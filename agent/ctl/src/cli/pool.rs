@@ -74,6 +74,9 @@ pub enum Verb {
         #[arg(long)]
         wipe: bool,
     },
+    /// Disks that take the place of one that goes, by themselves
+    #[command(subcommand)]
+    Spare(SpareVerb),
     /// Compare the disks of a pool with redundancy while its volumes are in use, or stop that
     Scrub {
         /// Its id or name
@@ -106,6 +109,27 @@ pub enum Verb {
     ThinDevices {
         /// Its id or name
         pool: String,
+    },
+}
+
+/// What is to become of spares.
+#[derive(Debug, Subcommand)]
+pub enum SpareVerb {
+    /// Have blank disks wait for one of the pool's to fail or be missing for half a minute
+    Add {
+        /// Its id or name
+        pool: String,
+        /// Disks' ids as in `disk list`, the first to be taken first
+        #[arg(required = true)]
+        disks: Vec<DiskId>,
+    },
+    /// Have disks wait no more
+    Remove {
+        /// Its id or name
+        pool: String,
+        /// Disks' ids
+        #[arg(required = true)]
+        disks: Vec<DiskId>,
     },
 }
 
@@ -223,6 +247,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 over_subscription: promises.over_subscription,
                 reserved: promises.reserved,
                 watermarks: promises.watermarks,
+                spares: None,
             };
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_update(id, &spec), shown).await
@@ -253,6 +278,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_replace(id, &spec), shown).await
         }
+        Verb::Spare(verb) => change_spares(session, verb).await,
         Verb::Scrub { pool, mode } => {
             let id = self::id(session, &pool).await?;
             let mode = mode.into();
@@ -287,6 +313,33 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             output::many(session.format, &client.thin_devices(id).await?)
         }
     }
+}
+
+/// A pool has all of its spares said anew.
+async fn change_spares(session: &Session, verb: SpareVerb) -> anyhow::Result<()> {
+    let (SpareVerb::Add { pool, .. } | SpareVerb::Remove { pool, .. }) = &verb;
+    let id = self::id(session, pool).await?;
+    let has = session.client.under_new_ids().pool_show(id).await?.spares;
+    let spares = match verb {
+        SpareVerb::Add { disks, .. } => {
+            let new = disks.into_iter().filter(|disk| !has.contains(disk));
+            has.iter().cloned().chain(new).collect()
+        }
+        SpareVerb::Remove { disks, .. } => {
+            if let Some(other) = disks.iter().find(|disk| !has.contains(disk)) {
+                anyhow::bail!("disk {other} is no spare of pool {id}");
+            }
+            let left = has.into_iter().filter(|disk| !disks.contains(disk));
+            left.collect()
+        }
+    };
+    let spec = PoolUpdate {
+        spares: Some(spares),
+        ..PoolUpdate::default()
+    };
+    let client = &session.client;
+    let shown = async || client.under_new_ids().pool_show(id).await;
+    session.change(client.pool_update(id, &spec), shown).await
 }
 
 /// The id of a pool given by id or name.
@@ -390,6 +443,10 @@ impl Facts for Pool {
         ];
         if !self.sets.is_empty() {
             facts.push(("sets", sets(self)));
+        }
+        if !self.spares.is_empty() {
+            let spares: Vec<_> = self.spares.iter().map(DiskId::as_str).collect();
+            facts.push(("spares", spares.join("\n")));
         }
         if let Some(replacing) = &self.replacing {
             let text = format!("{} by {}", replacing.disk, replacing.by);

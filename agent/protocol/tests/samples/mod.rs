@@ -314,6 +314,7 @@ fn pools() -> Vec<Sample> {
         redundancy: Redundancy::None,
         members: Vec::new(),
         sets: Vec::new(),
+        spares: Vec::new(),
         replacing: None,
         block_size: 65_536,
         metadata_size: 2 << 20,
@@ -347,6 +348,7 @@ fn pools() -> Vec<Sample> {
         over_subscription: Some(0),
         reserved: Some(10),
         watermarks: Some(Watermarks::default()),
+        spares: Some(vec!["serial-S".parse().unwrap()]),
     };
     let statistics = |io| PoolStatistics {
         id: id(2),
@@ -402,6 +404,7 @@ fn with_redundancy(pool: &Pool) -> Vec<Sample> {
             total: 1 << 30,
             mismatches: 512,
         }],
+        spares: vec!["serial-S".parse().unwrap()],
         replacing: Some(Replacement {
             disk: "serial-A".parse().unwrap(),
             by: "serial-B".parse().unwrap(),

@@ -38,7 +38,7 @@ use crate::domain::record::{Record, RequestRecord, Unit};
 use crate::domain::secrets::Random;
 
 pub use pool::{DEFAULT_BLOCK_SIZE, MAX_DISKS, MAX_METADATA, MIN_METADATA};
-pub use replace::check_scrub;
+pub use replace::{check_scrub, fits_place};
 pub use request::KEPT_REQUESTS;
 pub(crate) use snapshot::check_taken;
 pub(crate) use volume::check_present;

@@ -494,6 +494,7 @@ fn lay_out(
         stale: BTreeMap::new(),
         lost: BTreeSet::new(),
         told: Told::default(),
+        spares: Vec::new(),
     })
 }
 

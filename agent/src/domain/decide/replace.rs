@@ -1,6 +1,9 @@
 //! Rules for disks that take the place of others, and for comparing disks.
 
-use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode, RaidLevel, ReplaceSpec};
+use ashlar_protocol::pool::MAX_SPARES;
+use ashlar_protocol::{
+    DiskId, ObjectKind, ObjectRef, Problem, ProblemCode, RaidLevel, ReplaceSpec,
+};
 use ashlar_targetd_protocol::{DiskReport, MemberState, SetAction, SetReport};
 use uuid::Uuid;
 
@@ -50,7 +53,7 @@ pub(super) fn replace(
         let detail = format!("{object} has no disk {}", spec.disk);
         return Err(refuse(ProblemCode::NotFound, object, detail));
     };
-    check_unclaimed(intent, object, spec)?;
+    check_unclaimed(intent, object, there, spec)?;
     if !facts.kernel {
         return Err(kernel_away(object));
     }
@@ -102,10 +105,16 @@ fn has_replaced(there: &PoolRecord, spec: &ReplaceSpec) -> bool {
     former.and_then(|former| former.last()) == Some(&spec.disk)
 }
 
-fn check_unclaimed(intent: &Intent, object: ObjectRef, spec: &ReplaceSpec) -> Result<(), Problem> {
+fn check_unclaimed(
+    intent: &Intent,
+    object: ObjectRef,
+    there: &PoolRecord,
+    spec: &ReplaceSpec,
+) -> Result<(), Problem> {
     let by = &spec.by;
     let detail = match intent.pool_of_disk(by) {
         None => return Ok(()),
+        Some(_) if there.spares.contains(by) => return Ok(()),
         Some(owner) if owner == object.id => format!("disk {by} is one of {object} already"),
         Some(owner) => format!("disk {by} belongs to pool {owner}"),
     };
@@ -121,7 +130,7 @@ fn check_size(
 ) -> Result<(), Problem> {
     let set = there.set_of(place).and_then(|(set, _)| there.sets.get(set));
     match set {
-        Some(SetRecord { smallest, .. }) if disk.size.0 / MIB + 1 < smallest / MIB => {
+        Some(set @ SetRecord { smallest, .. }) if !fits(set, disk) => {
             let detail = format!(
                 "disk {} has {} bytes, and its set uses the {smallest} of its smallest",
                 disk.id, disk.size.0
@@ -130,6 +139,65 @@ fn check_size(
         }
         _ => Ok(()),
     }
+}
+
+fn fits(set: &SetRecord, disk: &DiskReport) -> bool {
+    disk.size.0 / MIB + 1 >= set.smallest / MIB
+}
+
+/// Whether a disk is large enough for a place of a pool.
+pub fn fits_place(pool: &PoolRecord, place: u32, disk: &DiskReport) -> bool {
+    let set = pool.set_of(place).and_then(|(set, _)| pool.sets.get(set));
+    set.is_some_and(|set| fits(set, disk))
+}
+
+/// Whether disks may wait for one of a pool's to go. Those that do so already are not looked at: they
+/// may be missing just now.
+pub(super) fn check_spares(
+    intent: &Intent,
+    object: ObjectRef,
+    there: &PoolRecord,
+    spares: &[DiskId],
+    facts: &Facts<'_>,
+) -> Result<(), Problem> {
+    if !spares.is_empty() {
+        level_of(object, there)?;
+    }
+    if spares.len() > MAX_SPARES {
+        let detail = format!(
+            "a pool has {MAX_SPARES} spares at most, not {}",
+            spares.len()
+        );
+        return Err(refuse(ProblemCode::InvalidField, object, detail));
+    }
+    let mut new = Vec::new();
+    for (at, spare) in spares.iter().enumerate() {
+        if spares[..at].contains(spare) {
+            let detail = format!("disk {spare} is named twice");
+            return Err(refuse(ProblemCode::InvalidField, object, detail));
+        }
+        if there.spares.contains(spare) {
+            continue;
+        }
+        if let Some(owner) = intent.pool_of_disk(spare) {
+            let detail = format!("disk {spare} belongs to pool {owner}");
+            return Err(refuse(ProblemCode::InUse, object, detail));
+        }
+        new.push(spare.clone());
+    }
+    if !new.is_empty() && !facts.kernel {
+        return Err(kernel_away(object));
+    }
+    for disk in free_disks(object, &new, false, facts)? {
+        if !there.sets.iter().any(|set| fits(set, disk)) {
+            let detail = format!(
+                "disk {} has {} bytes, and no set of the pool is on disks that small",
+                disk.id, disk.size.0
+            );
+            return Err(refuse(ProblemCode::NoSpace, object, detail));
+        }
+    }
+    Ok(())
 }
 
 /// What the set has without the disk is to be all of its data, as its disks are now. What was

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::data::check_idle;
 use super::room::{Promise, check_room};
 use super::volume::{check_present, find};
-use super::{Facts, Verdict, check_taken, group_snapshot, pool, refuse, snapshot};
+use super::{Facts, Verdict, check_taken, group_snapshot, pool, refuse, replace, snapshot};
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
 use crate::domain::record::{
@@ -173,7 +173,14 @@ pub(super) fn pool(
     let object = Unit::Pool(id).object();
     pool::check_promises(object, &wanted)?;
     pool::check_watermarks(object, &wanted.watermarks)?;
-    if wanted == there.spec {
+    let spares = match &spec.spares {
+        Some(spares) => {
+            replace::check_spares(intent, object, there, spares, facts)?;
+            spares.clone()
+        }
+        None => there.spares.clone(),
+    };
+    if wanted == there.spec && spares == there.spares {
         return Ok(Verdict::Already(None));
     }
     // That its disks are others is settled by an attempt of this generation or a later one.
@@ -182,6 +189,7 @@ pub(super) fn pool(
     let mut record = PoolRecord {
         spec: wanted,
         generation,
+        spares,
         ..there.clone()
     };
     let seen = (facts.seen)(id).filter(|_| marks != there.spec.watermarks);

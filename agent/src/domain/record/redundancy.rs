@@ -64,10 +64,11 @@ impl PoolRecord {
         u32::try_from(place).ok()
     }
 
-    /// The disks that nobody else may have: its own, and one that is to take the place of one.
+    /// The disks that nobody else may have: its own, one that is to take the place of one, and those
+    /// that wait.
     pub fn claimed_disks(&self) -> impl Iterator<Item = &DiskId> {
         let coming = self.replacing.iter().map(|replacing| &replacing.by);
-        self.spec.disks.iter().chain(coming)
+        self.spec.disks.iter().chain(coming).chain(&self.spares)
     }
 
     /// Whether its disks are to become others than they are.

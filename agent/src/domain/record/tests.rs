@@ -119,7 +119,12 @@ fn samples() -> Vec<(Record, &'static str)> {
         stale: BTreeMap::new(),
         lost: BTreeSet::new(),
         told: Told::default(),
+        spares: Vec::new(),
     };
+    let mut spared = pool.clone();
+    spared.spares = ["serial-E", "serial-F"]
+        .map(|disk| disk.parse().unwrap())
+        .into();
     let mut larger = pool.clone();
     larger.spec.disks.push("serial-DISK1".parse().unwrap());
     larger.metadata_size = 128 << 20;
@@ -423,6 +428,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::Pool(id(5), exchanging),
             include_str!("../golden/v1/pool-replacing.hex"),
+        ),
+        (
+            Record::Pool(id(5), spared),
+            include_str!("../golden/v1/pool-spares.hex"),
         ),
         (
             Record::Pool(id(5), filling),

@@ -14,5 +14,6 @@ mod redundancy;
 mod rig;
 mod scratch;
 mod snapshots;
+mod spares;
 mod watching;
 mod work;

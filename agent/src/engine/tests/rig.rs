@@ -22,6 +22,9 @@ use crate::targetd::fake::FakeTargetd;
 /// Long enough for a busy machine, never reached by a test that passes.
 pub(super) const LONG: Duration = Duration::from_secs(30);
 
+/// Long enough for a disk to be back before.
+pub(super) const SPARE_AFTER: Duration = Duration::from_secs(1);
+
 pub(super) struct Rig {
     pub(super) dir: TempDir,
     pub(super) fake: FakeTargetd,
@@ -58,6 +61,7 @@ pub(super) async fn start_on(
             nvme_rdma: Listen::default(),
         },
         ready_within: Duration::from_secs(5),
+        spare_after: SPARE_AFTER,
     };
     let (engine, task) = Engine::start_on(options, sizes).await.unwrap();
     engine.ready().await;
