@@ -6,7 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ashlar_protocol::{Name, PortalAddr};
+use ashlar_protocol::{FcPort, Name, PortalAddr};
 use serde::Deserialize;
 
 use crate::domain;
@@ -50,6 +50,9 @@ pub struct Config {
     /// Portals of NVMe/RDMA subsystems. Absent: none.
     #[serde(rename = "nvme-rdma")]
     pub nvme_rdma: Portals,
+    /// Ports of NVMe/FC subsystems. Absent: none.
+    #[serde(rename = "nvme-fc")]
+    pub nvme_fc: FcPorts,
 }
 
 /// The management port and what it bears.
@@ -104,6 +107,14 @@ pub struct Portals {
     pub portals: Option<Vec<PortalAddr>>,
     /// What hosts are told; empty: the portals.
     pub advertise: Vec<PortalAddr>,
+}
+
+/// Where subsystems are on Fibre Channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FcPorts {
+    /// The box's own ports; none turn the transport off.
+    pub ports: Vec<FcPort>,
 }
 
 /// Why there is no configuration.
@@ -205,6 +216,7 @@ impl Config {
             .or(self.iser.served_nowhere("iser.portals"))
             .or(self.covered_iser())
             .or(self.nvme_rdma.served_nowhere("nvme-rdma.portals"))
+            .or(broken_list("nvme-fc.ports", &self.nvme_fc.ports))
     }
 
     /// The kernel listens over TCP wherever it does over RDMA, and shares only what is the same.
@@ -236,6 +248,7 @@ impl Config {
             iser: self.iser.to_domain(),
             nvme: self.nvme.to_domain(),
             nvme_rdma: self.nvme_rdma.to_domain(),
+            nvme_fc: self.nvme_fc.ports.iter().copied().collect(),
         }
     }
 
@@ -279,21 +292,23 @@ impl Portals {
         advertise: &'static str,
     ) -> Option<(&'static str, String, &'static str)> {
         let listened: &[PortalAddr] = self.portals.as_deref().unwrap_or_default();
-        for (key, list) in [(portals, listened), (advertise, &self.advertise)] {
-            let broken = if list.len() > MAX_PORTALS {
-                Some("at most 16")
-            } else if (1..list.len()).any(|i| list[..i].contains(&list[i])) {
-                Some("each only once")
-            } else {
-                None
-            };
-            if let Some(rule) = broken {
-                let list: Vec<_> = list.iter().map(ToString::to_string).collect();
-                return Some((key, list.join(", "), rule));
-            }
-        }
-        None
+        broken_list(portals, listened).or(broken_list(advertise, &self.advertise))
     }
+}
+
+fn broken_list<A: PartialEq + ToString>(
+    key: &'static str,
+    list: &[A],
+) -> Option<(&'static str, String, &'static str)> {
+    let rule = if list.len() > MAX_PORTALS {
+        "at most 16"
+    } else if (1..list.len()).any(|i| list[..i].contains(&list[i])) {
+        "each only once"
+    } else {
+        return None;
+    };
+    let list: Vec<_> = list.iter().map(ToString::to_string).collect();
+    Some((key, list.join(", "), rule))
 }
 
 /// Whether two sockets cannot both listen: the unspecified address stands for all of its family, and
@@ -320,6 +335,7 @@ impl Default for Config {
             iser: Portals::default(),
             nvme: Portals::default(),
             nvme_rdma: Portals::default(),
+            nvme_fc: FcPorts::default(),
         };
         config.settle();
         config

@@ -31,6 +31,8 @@ fn kernel(script: &Path) -> ModelKernel {
     drop(state);
     kernel.lose_directory("/absent");
     kernel.lose_address("192.0.2.1".parse().expect("an address"));
+    let absent = "nn-0x10001100aa000001:pn-0x20001100aa000002";
+    kernel.lose_fc_port(absent.parse().expect("a port"));
     // The machine's own, whose card does no RDMA.
     kernel.lose_rdma("10.0.2.15".parse().expect("an address"));
     kernel

@@ -99,7 +99,7 @@ fn unexport_iscsi(tree: &dyn Tree) -> Result<Change, TreeError> {
 }
 
 fn tcp(address: PortalAddr) -> PortAddress {
-    NvmePort::tcp(address).into()
+    NvmePort::Tcp(address).into()
 }
 
 fn nvme_address() -> PortalAddr {
@@ -386,7 +386,7 @@ fn a_port_that_cannot_listen_says_why() {
     let rdma = |id: u64, at: &str| {
         let port = nvmet.port(PortId::try_from(id).unwrap());
         let _ = port.create().unwrap();
-        let at = NvmePort::rdma(at.parse().unwrap());
+        let at = NvmePort::Rdma(at.parse().unwrap());
         let _ = port.set_address(&at.into()).unwrap();
         port.link(&nvmet.subsystem(&nqn("vol")))
     };
@@ -396,6 +396,21 @@ fn a_port_that_cannot_listen_says_why() {
     assert_eq!(errno(rdma(6, "10.0.0.1:4420")), Some(Errno::EADDRNOTAVAIL));
     assert_eq!(errno(rdma(7, "10.0.0.9:4421")), Some(Errno::EADDRNOTAVAIL));
     assert_eq!(rdma(8, "[::]:4420").unwrap(), Change::Changed);
+    let fc = |id: u64, at: &str| {
+        let port = nvmet.port(PortId::try_from(id).unwrap());
+        let _ = port.create().unwrap();
+        let at = NvmePort::Fc(at.parse().unwrap());
+        let _ = port.set_address(&at.into()).unwrap();
+        port.link(&nvmet.subsystem(&nqn("vol")))
+    };
+    let (here, absent) = (
+        "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f",
+        "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c20",
+    );
+    kernel.lose_fc_port(absent.parse().unwrap());
+    assert_eq!(fc(10, here).unwrap(), Change::Changed);
+    assert_eq!(errno(fc(11, here)), Some(Errno::EALREADY));
+    assert_eq!(errno(fc(12, absent)), Some(Errno::ENXIO));
     let bare = ModelKernel::without(&[Module::NvmetTcp]);
     let nvmet = Nvmet::new(&bare);
     let subsystem = nvmet.subsystem(&nqn("vol"));

@@ -232,7 +232,7 @@ fn export_nvme(nvmet: &Nvmet<'_>) -> Result<Vec<Change>, TreeError> {
         host.set_exchange(exchange())?,
         subsystem.allow(&host)?,
         port.create()?,
-        port.set_address(&NvmePort::tcp(address).into())?,
+        port.set_address(&NvmePort::Tcp(address).into())?,
         port.link(&subsystem)?,
     ])
 }

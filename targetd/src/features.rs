@@ -11,7 +11,7 @@ use crate::kernel::Kernel;
 /// Whether one facility can be used; the error says why not.
 type Probe = fn(&Kernel) -> Result<(), String>;
 
-const PROBES: [(&str, Probe); 7] = [
+const PROBES: [(&str, Probe); 8] = [
     ("device-mapper", device_mapper),
     ("thin-pool", |kernel| {
         target(kernel, "thin-pool", "dm_thin_pool")
@@ -20,6 +20,7 @@ const PROBES: [(&str, Probe); 7] = [
     ("iser", iser),
     ("nvme-tcp", |kernel| nvme(kernel, "nvmet_tcp")),
     ("nvme-rdma", |kernel| nvme(kernel, "nvmet_rdma")),
+    ("nvme-fc", |kernel| nvme(kernel, "nvmet_fc")),
     ("blkio", blkio),
 ];
 

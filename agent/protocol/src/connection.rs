@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ashlar_targetd_protocol::{Iqn, Lun, Nqn, Nsid, PortalAddr, Transport};
+use ashlar_targetd_protocol::{FcPort, Iqn, Lun, Nqn, Nsid, PortalAddr, Transport};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -184,7 +184,7 @@ pub struct Connection {
     /// For `iscsi` and `iser`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iscsi: Option<IscsiAccess>,
-    /// For `nvme-tcp` and `nvme-rdma`.
+    /// For `nvme-tcp`, `nvme-rdma` and `nvme-fc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvme: Option<NvmeAccess>,
     /// The generation of its last change.
@@ -227,6 +227,9 @@ pub struct NvmeAccess {
     pub nsid: Nsid,
     /// The namespace's UUID, which is the volume's id; its NGUID has the same 16 bytes.
     pub uuid: Uuid,
-    /// Addresses to reach it at.
+    /// Addresses to reach it at; none over Fibre Channel.
     pub portals: Vec<PortalAddr>,
+    /// Ports of the box to reach it at over Fibre Channel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fc_ports: Vec<FcPort>,
 }

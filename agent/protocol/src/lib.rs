@@ -59,9 +59,9 @@ pub mod volume;
 
 /// Names, numbers, states and secrets shared with targetd's protocol.
 pub use ashlar_targetd_protocol::{
-    ChapCredentials, ChapName, ChapSecret, DhGroup, DhHash, DhchapExchange, DhchapKey, DiskId, Iqn,
-    Lun, MemberState, NameError, Nqn, Nsid, PortalAddr, RaidLevel, SecretError, SetAction, ThinId,
-    Transport,
+    ChapCredentials, ChapName, ChapSecret, DhGroup, DhHash, DhchapExchange, DhchapKey, DiskId,
+    FcPort, Iqn, Lun, MemberState, NameError, Nqn, Nsid, PortalAddr, RaidLevel, SecretError,
+    SetAction, ThinId, Transport,
 };
 pub use audit::{AuditRecord, KEPT_CALLS};
 pub use bulk::{BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkReply, BulkSpec};

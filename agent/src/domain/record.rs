@@ -13,7 +13,7 @@ use ashlar_protocol::{
     Provisioning, Qos, Transport,
 };
 use ashlar_targetd_protocol::{
-    DhchapExchange, DiskId, Iqn, MemberState, Nqn, PortId, PortalAddr, ThinId, ThinRef,
+    DhchapExchange, DiskId, FcPort, Iqn, MemberState, Nqn, PortId, PortalAddr, ThinId, ThinRef,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -37,6 +37,9 @@ pub struct BoxRecord {
     /// The same for RDMA. No number is of both.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma_ports: BTreeMap<PortalAddr, PortId>,
+    /// The same for Fibre Channel.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fc_ports: BTreeMap<FcPort, PortId>,
     /// Present while it takes no changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub frozen: Option<Frozen>,

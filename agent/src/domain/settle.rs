@@ -693,7 +693,7 @@ fn uses(intent: &Intent, connection: &ConnectionRecord, users: &Accesses) -> boo
             .iqn
             .as_ref()
             .is_some_and(|iqn| users.iscsi.contains(iqn)),
-        Transport::NvmeTcp | Transport::NvmeRdma => host
+        Transport::NvmeTcp | Transport::NvmeRdma | Transport::NvmeFc => host
             .nqn
             .as_ref()
             .is_some_and(|nqn| users.nvme.contains(nqn)),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ashlar_protocol::{Name, PortalAddr, Transport};
+use ashlar_protocol::{FcPort, Name, PortalAddr, Transport};
 use ashlar_targetd_protocol::{NvmeFabric, NvmePort, PortId};
 use uuid::Uuid;
 
@@ -45,7 +45,9 @@ pub struct Site {
     pub nvme: Listen,
     /// Where NVMe/RDMA is served.
     pub nvme_rdma: Listen,
-    /// The nvmet ports of the addresses in `nvme` and `nvme_rdma`.
+    /// Where NVMe/FC is served.
+    pub nvme_fc: BTreeSet<FcPort>,
+    /// The nvmet ports of the addresses in `nvme`, `nvme_rdma` and `nvme_fc`.
     pub nvme_ports: BTreeMap<PortId, NvmePort>,
 }
 
@@ -60,6 +62,8 @@ pub struct Listens {
     pub nvme: Listen,
     /// NVMe/RDMA.
     pub nvme_rdma: Listen,
+    /// NVMe/FC, at ports of the box's own that nvmet can use.
+    pub nvme_fc: BTreeSet<FcPort>,
 }
 
 impl Site {
@@ -70,23 +74,29 @@ impl Site {
             iser,
             nvme,
             nvme_rdma,
+            nvme_fc,
         } = listens;
         let tcp = record.nvme_ports.iter();
         let tcp = tcp
             .filter(|(portal, _)| nvme.portals.contains(portal))
-            .map(|(portal, port)| (*port, NvmePort::tcp(*portal)));
+            .map(|(portal, port)| (*port, NvmePort::Tcp(*portal)));
         let rdma = record.rdma_ports.iter();
         let rdma = rdma
             .filter(|(portal, _)| nvme_rdma.portals.contains(portal))
-            .map(|(portal, port)| (*port, NvmePort::rdma(*portal)));
+            .map(|(portal, port)| (*port, NvmePort::Rdma(*portal)));
+        let fc = record.fc_ports.iter();
+        let fc = fc
+            .filter(|(at, _)| nvme_fc.contains(at))
+            .map(|(at, port)| (*port, NvmePort::Fc(*at)));
         Site {
             id: record.id,
             name,
-            nvme_ports: tcp.chain(rdma).collect(),
+            nvme_ports: tcp.chain(rdma).chain(fc).collect(),
             iscsi,
             iser,
             nvme,
             nvme_rdma,
+            nvme_fc,
         }
     }
 
@@ -94,7 +104,7 @@ impl Site {
     pub fn ports_of(&self, fabric: NvmeFabric) -> impl Iterator<Item = (PortId, NvmePort)> {
         let ports = self.nvme_ports.iter();
         ports
-            .filter(move |(_, port)| port.fabric == fabric)
+            .filter(move |(_, port)| port.fabric() == fabric)
             .map(|(id, port)| (*id, *port))
     }
 
@@ -105,6 +115,7 @@ impl Site {
             Transport::Iser => !self.iser.portals.is_empty(),
             Transport::NvmeTcp => self.ports_of(NvmeFabric::Tcp).next().is_some(),
             Transport::NvmeRdma => self.ports_of(NvmeFabric::Rdma).next().is_some(),
+            Transport::NvmeFc => self.ports_of(NvmeFabric::Fc).next().is_some(),
         }
     }
 
@@ -122,8 +133,7 @@ impl Site {
 /// the port, and they may come back.
 pub fn found(
     intent: &Intent,
-    nvme: &BTreeSet<PortalAddr>,
-    rdma: &BTreeSet<PortalAddr>,
+    listens: &Listens,
     version: &str,
     random: &mut dyn Random,
 ) -> (BoxRecord, Option<Edit>) {
@@ -135,34 +145,46 @@ pub fn found(
             id,
             nvme_ports: BTreeMap::new(),
             rdma_ports: BTreeMap::new(),
+            fc_ports: BTreeMap::new(),
             frozen: None,
             firmware: None,
         }
     });
     record.firmware = Some(version.to_owned());
     let given = record.nvme_ports.values().chain(record.rdma_ports.values());
+    let given = given.chain(record.fc_ports.values());
     let mut used: BTreeSet<u64> = given.map(|port| u64::from(*port)).collect();
-    for (portals, ports) in [
-        (nvme, &mut record.nvme_ports),
-        (rdma, &mut record.rdma_ports),
-    ] {
-        for portal in portals {
-            if ports.contains_key(portal) {
-                continue;
-            }
-            let free = (1..)
-                .find(|number| !used.contains(number))
-                .unwrap_or_default();
-            // Past 65,535 addresses there is no number; the configuration holds a handful.
-            if let Ok(port) = PortId::try_from(free) {
-                used.insert(free);
-                ports.insert(*portal, port);
-            }
-        }
-    }
+    number(&listens.nvme.portals, &mut record.nvme_ports, &mut used);
+    number(
+        &listens.nvme_rdma.portals,
+        &mut record.rdma_ports,
+        &mut used,
+    );
+    number(&listens.nvme_fc, &mut record.fc_ports, &mut used);
     let news = intent.site() != Some(&record);
     let edit = news.then(|| Edit::put(Record::Box(record.clone())));
     (record, edit)
+}
+
+/// Gives each address that has none a number of its own.
+fn number<A: Copy + Ord>(
+    addresses: &BTreeSet<A>,
+    ports: &mut BTreeMap<A, PortId>,
+    used: &mut BTreeSet<u64>,
+) {
+    for address in addresses {
+        if ports.contains_key(address) {
+            continue;
+        }
+        let free = (1..)
+            .find(|number| !used.contains(number))
+            .unwrap_or_default();
+        // Past 65,535 addresses there is no number; the configuration holds a handful.
+        if let Ok(port) = PortId::try_from(free) {
+            used.insert(free);
+            ports.insert(*address, port);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -171,48 +193,55 @@ mod tests {
     use crate::domain::event::events;
     use crate::domain::secrets::OsRandom;
 
-    fn portals(all: &[&str]) -> BTreeSet<PortalAddr> {
-        all.iter().map(|text| text.parse().unwrap()).collect()
+    /// Portals of both IP fabrics, and one port of Fibre Channel.
+    fn listens(tcp: &[&str], rdma: &[&str]) -> Listens {
+        let listen = |all: &[&str]| Listen {
+            portals: all.iter().map(|text| text.parse().unwrap()).collect(),
+            advertised: Vec::new(),
+        };
+        let fc = "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f";
+        Listens {
+            nvme: listen(tcp),
+            nvme_rdma: listen(rdma),
+            nvme_fc: [fc.parse().unwrap()].into(),
+            ..Listens::default()
+        }
     }
 
     #[test]
     fn an_address_keeps_its_port_number_when_others_come_and_go() {
         let mut intent = Intent::default();
-        let both = portals(&["10.0.0.1:4420", "10.0.0.2:4420"]);
-        let (first, edit) = found(&intent, &both, &both, "1.0.0", &mut OsRandom);
+        let both = ["10.0.0.1:4420", "10.0.0.2:4420"];
+        let both = listens(&both, &both);
+        let (first, edit) = found(&intent, &both, "1.0.0", &mut OsRandom);
         intent.apply(&edit.unwrap()).unwrap();
         let kept = first.nvme_ports[&"10.0.0.2:4420".parse().unwrap()];
 
         let (second, edit) = found(
             &intent,
-            &portals(&["10.0.0.0:4420", "10.0.0.2:4420"]),
-            &portals(&["10.0.0.3:4420"]),
+            &listens(&["10.0.0.0:4420", "10.0.0.2:4420"], &["10.0.0.3:4420"]),
             "1.0.0",
             &mut OsRandom,
         );
         assert!(edit.is_some());
         assert_eq!(second.id, first.id);
         assert_eq!(second.nvme_ports[&"10.0.0.2:4420".parse().unwrap()], kept);
+        assert_eq!(second.fc_ports, first.fc_ports);
         let numbers = second.nvme_ports.values().chain(second.rdma_ports.values());
-        assert_eq!(numbers.collect::<BTreeSet<_>>().len(), 3 + 3);
+        let numbers = numbers.chain(second.fc_ports.values());
+        assert_eq!(numbers.collect::<BTreeSet<_>>().len(), 3 + 3 + 1);
     }
 
     #[test]
     fn an_equal_configuration_changes_nothing() {
         let mut intent = Intent::default();
-        let one = portals(&["[::]:4420"]);
+        let one = listens(&["[::]:4420"], &["[::]:4420"]);
         intent
-            .apply(
-                &found(&intent, &one, &one, "1.0.0", &mut OsRandom)
-                    .1
-                    .unwrap(),
-            )
+            .apply(&found(&intent, &one, "1.0.0", &mut OsRandom).1.unwrap())
             .unwrap();
-        assert_eq!(found(&intent, &one, &one, "1.0.0", &mut OsRandom).1, None);
+        assert_eq!(found(&intent, &one, "1.0.0", &mut OsRandom).1, None);
         // Another firmware is news, also to those who watch: they are not told of the first.
-        let edit = found(&intent, &one, &one, "1.1.0", &mut OsRandom)
-            .1
-            .unwrap();
+        let edit = found(&intent, &one, "1.1.0", &mut OsRandom).1.unwrap();
         let told = events(&intent, &[edit], 0);
         let told: Vec<_> = told
             .iter()
@@ -223,11 +252,9 @@ mod tests {
         assert_eq!(
             events(
                 &Intent::default(),
-                &[
-                    found(&Intent::default(), &one, &one, "1.0.0", &mut OsRandom)
-                        .1
-                        .unwrap()
-                ],
+                &[found(&Intent::default(), &one, "1.0.0", &mut OsRandom)
+                    .1
+                    .unwrap()],
                 0
             ),
             []

@@ -209,10 +209,9 @@ pub fn connection(id: Uuid, record: &ConnectionRecord, site: &Site, applied: boo
     let (iscsi, nvme) = match record.transport {
         Transport::Iscsi => (Some(iscsi_access(site, &site.iscsi, record.of.id())), None),
         Transport::Iser => (Some(iscsi_access(site, &site.iser, record.of.id())), None),
-        Transport::NvmeTcp => (None, Some(nvme_access(site, &site.nvme, record.of.id()))),
-        Transport::NvmeRdma => (
+        Transport::NvmeTcp | Transport::NvmeRdma | Transport::NvmeFc => (
             None,
-            Some(nvme_access(site, &site.nvme_rdma, record.of.id())),
+            Some(nvme_access(site, record.transport, record.of.id())),
         ),
     };
     Connection {
@@ -238,12 +237,18 @@ fn iscsi_access(site: &Site, listen: &Listen, id: Uuid) -> IscsiAccess {
     }
 }
 
-fn nvme_access(site: &Site, listen: &Listen, volume: Uuid) -> NvmeAccess {
+fn nvme_access(site: &Site, transport: Transport, volume: Uuid) -> NvmeAccess {
+    let (portals, fc_ports) = match transport {
+        Transport::NvmeRdma => (site.nvme_rdma.told(), Vec::new()),
+        Transport::NvmeFc => (Vec::new(), site.nvme_fc.iter().copied().collect()),
+        _ => (site.nvme.told(), Vec::new()),
+    };
     NvmeAccess {
         subsystem: names::subsystem(site.id, volume),
         nsid: Nsid::try_from(1).expect("1 is a namespace id"),
         uuid: volume,
-        portals: listen.told(),
+        portals,
+        fc_ports,
     }
 }
 

@@ -96,14 +96,13 @@ impl Engine {
         sizes: Options,
     ) -> Result<(Engine, EngineTask), StartError> {
         let dir = options.state_dir.clone();
-        let (nvme, rdma) = (&options.listens.nvme, &options.listens.nvme_rdma);
-        let (nvme, rdma) = (nvme.portals.clone(), rdma.portals.clone());
+        let listens = options.listens.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let (store, mut intent, events) = load(&dir, sizes)?;
             // The store's lock says that nobody else has this directory.
             let audit = Audit::open(&dir.join("audit"))?;
             let mut keeper = Keeper::new(store, Arc::clone(&events));
-            let (record, news) = found(&intent, &nvme, &rdma, &version(), &mut OsRandom);
+            let (record, news) = found(&intent, &listens, &version(), &mut OsRandom);
             let edits: Vec<Edit> = news.into_iter().chain(interrupted(&intent)).collect();
             keeper
                 .stage(&mut intent, &edits)

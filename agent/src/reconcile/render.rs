@@ -267,7 +267,10 @@ fn cut(intent: &Intent, of: Connected) -> Accesses {
         };
         match (connection.transport, connection.phase) {
             (_, ConnectionPhase::Wanted | ConnectionPhase::Detaching)
-            | (Transport::NvmeTcp | Transport::NvmeRdma, ConnectionPhase::Withdrawn) => {}
+            | (
+                Transport::NvmeTcp | Transport::NvmeRdma | Transport::NvmeFc,
+                ConnectionPhase::Withdrawn,
+            ) => {}
             // What it has by the one that is let go of is not to end for the one that never came.
             (Transport::Iscsi | Transport::Iser, ConnectionPhase::Withdrawn)
                 if lets_go(intent, of, connection.host) => {}
@@ -277,7 +280,10 @@ fn cut(intent: &Intent, of: Connected) -> Accesses {
             ) => {
                 cut.iscsi.extend(host.iqn.clone());
             }
-            (Transport::NvmeTcp | Transport::NvmeRdma, ConnectionPhase::Cutting) => {
+            (
+                Transport::NvmeTcp | Transport::NvmeRdma | Transport::NvmeFc,
+                ConnectionPhase::Cutting,
+            ) => {
                 cut.nvme.extend(host.nqn.clone());
             }
         }
@@ -307,6 +313,7 @@ fn exports(intent: &Intent, site: &Site, of: Connected) -> Result<Exports, Probl
             Transport::Iser => iser.extend(&site.iser.portals),
             Transport::NvmeTcp => ports.extend(site.ports_of(NvmeFabric::Tcp)),
             Transport::NvmeRdma => ports.extend(site.ports_of(NvmeFabric::Rdma)),
+            Transport::NvmeFc => ports.extend(site.ports_of(NvmeFabric::Fc)),
         }
         match transport.is_nvme() {
             false => iscsi.extend(host.iqn.clone().map(|iqn| (iqn, acl(connection, host)))),

@@ -367,6 +367,7 @@ impl Kernel {
                     "iser",
                     "nvme-tcp",
                     "nvme-rdma",
+                    "nvme-fc",
                 ]
                 .map(|name| FeatureReport {
                     name: name.to_owned(),

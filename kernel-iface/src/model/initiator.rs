@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use ashlar_targetd_protocol::{ChapCredentials, DhchapKey, Iqn, Nqn, NvmeFabric};
+use ashlar_targetd_protocol::{ChapCredentials, DhchapKey, FcPort, Iqn, Nqn, NvmePort};
 
 use super::configfs::NodeId;
 use super::kind::Kind;
@@ -86,10 +86,23 @@ impl ModelKernel {
         host: &Nqn,
         key: Option<&DhchapKey>,
     ) -> Result<BTreeMap<u64, SeenNamespace>, Denied> {
-        let state = self.lock();
-        let subsystem = state.nvme_subsystem(address, subsystem)?;
-        state.check_host(subsystem, host, key)?;
-        Ok(state.namespaces(subsystem))
+        let reached = |open: NvmePort| match open {
+            NvmePort::Tcp(open) => socket::reaches(open.socket(), address),
+            NvmePort::Rdma(_) | NvmePort::Fc(_) => false,
+        };
+        self.lock().connect(reached, subsystem, host, key)
+    }
+
+    /// The same over Fibre Channel, at a port of the box.
+    pub fn nvme_connect_fc(
+        &self,
+        port: FcPort,
+        subsystem: &Nqn,
+        host: &Nqn,
+        key: Option<&DhchapKey>,
+    ) -> Result<BTreeMap<u64, SeenNamespace>, Denied> {
+        let reached = |open| open == NvmePort::Fc(port);
+        self.lock().connect(reached, subsystem, host, key)
     }
 }
 
@@ -213,13 +226,26 @@ impl ModelState {
         })
     }
 
-    fn nvme_subsystem(&self, address: SocketAddr, subsystem: &Nqn) -> Result<NodeId, Denied> {
+    fn connect(
+        &self,
+        reached: impl Fn(NvmePort) -> bool,
+        subsystem: &Nqn,
+        host: &Nqn,
+        key: Option<&DhchapKey>,
+    ) -> Result<BTreeMap<u64, SeenNamespace>, Denied> {
+        let subsystem = self.nvme_subsystem(reached, subsystem)?;
+        self.check_host(subsystem, host, key)?;
+        Ok(self.namespaces(subsystem))
+    }
+
+    fn nvme_subsystem(
+        &self,
+        reached: impl Fn(NvmePort) -> bool,
+        subsystem: &Nqn,
+    ) -> Result<NodeId, Denied> {
         let port = self.nodes.of_kind(Kind::Port).find(|(id, node)| {
             let open = nvmet::address(self, *id);
-            node.notes.contains_key("enabled")
-                && open.is_some_and(|(fabric, open)| {
-                    fabric == NvmeFabric::Tcp && socket::reaches(open, address)
-                })
+            node.notes.contains_key("enabled") && open.is_some_and(&reached)
         });
         let (port, _) = port.ok_or(Denied::Refused)?;
         let linked = self.nodes.node(self.nodes.group(port, "subsystems"));

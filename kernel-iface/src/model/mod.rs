@@ -62,6 +62,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use ashlar_targetd_protocol::FcPort;
+
 use crate::tree::Errno;
 
 pub use block::{ModelDisk, ModelDisks, PulledDisk};
@@ -96,6 +98,8 @@ pub enum Module {
     NvmetTcp,
     /// `nvmet_rdma`: loaded when the first subsystem is linked to an RDMA port.
     NvmetRdma,
+    /// `nvmet_fc`: loaded when the first subsystem is linked to a port of Fibre Channel.
+    NvmetFc,
     /// `dm_thin_pool`: loaded when the first pool's table is.
     DmThinPool,
     /// `dm_raid`: loaded when the first array's table is.
@@ -115,6 +119,7 @@ impl Module {
             Module::Nvmet => Some("nvmet"),
             Module::NvmetTcp => Some("nvmet_tcp"),
             Module::NvmetRdma => Some("nvmet_rdma"),
+            Module::NvmetFc => Some("nvmet_fc"),
             Module::DmThinPool => Some("dm_thin_pool"),
             Module::DmRaid => Some("dm_raid"),
             Module::Blkio => None,
@@ -236,6 +241,11 @@ impl ModelKernel {
     /// An address that no RDMA device has. All others that are here are those of one.
     pub fn lose_rdma(&self, address: IpAddr) {
         self.lock().sockets.lose_rdma(address);
+    }
+
+    /// A port of Fibre Channel that this machine does not have. It has all others.
+    pub fn lose_fc_port(&self, port: FcPort) {
+        self.lock().sockets.lose_fc_port(port);
     }
 
     /// A directory that is not there: reservations cannot be kept in it.

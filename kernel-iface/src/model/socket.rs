@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use ashlar_targetd_protocol::NvmeFabric;
+use ashlar_targetd_protocol::{FcPort, NvmePort};
 
 use crate::tree::Errno;
 
@@ -16,6 +16,9 @@ pub(super) struct Sockets {
     /// RDMA has port numbers of its own. How many share each of iSER's, and nvmet's.
     iser: BTreeMap<SocketAddr, u32>,
     rdma: BTreeSet<SocketAddr>,
+    /// Ports of Fibre Channel, each of one port of nvmet's.
+    fc: BTreeSet<FcPort>,
+    lost_fc: BTreeSet<FcPort>,
     lost: BTreeSet<IpAddr>,
     without_rdma: BTreeSet<IpAddr>,
 }
@@ -29,12 +32,17 @@ impl Sockets {
         self.without_rdma.insert(address);
     }
 
+    pub(super) fn lose_fc_port(&mut self, port: FcPort) {
+        self.lost_fc.insert(port);
+    }
+
     /// Closes everything, as losing power does. Addresses that are not here stay so.
     pub(super) fn close_all(&mut self) {
         self.iscsi.clear();
         self.nvmet.clear();
         self.iser.clear();
         self.rdma.clear();
+        self.fc.clear();
     }
 
     /// A portal shares the socket of its exact address, and opens one for a new address. LIO
@@ -65,21 +73,31 @@ impl Sockets {
     }
 
     /// A port opens a socket of its own.
-    pub(super) fn open_port(
-        &mut self,
-        fabric: NvmeFabric,
-        address: SocketAddr,
-    ) -> Result<(), Errno> {
-        match fabric {
-            NvmeFabric::Tcp if self.lost.contains(&address.ip()) => {
-                return Err(Errno::EADDRNOTAVAIL);
+    pub(super) fn open_port(&mut self, port: NvmePort) -> Result<(), Errno> {
+        match port {
+            NvmePort::Tcp(address) => {
+                self.check_tcp(address.socket())?;
+                self.nvmet.insert(address.socket());
             }
-            NvmeFabric::Tcp if self.taken(address) => return Err(Errno::EADDRINUSE),
-            NvmeFabric::Tcp => {}
-            NvmeFabric::Rdma => self.check_rdma(address)?,
+            NvmePort::Rdma(address) => {
+                self.check_rdma(address.socket())?;
+                self.rdma.insert(address.socket());
+            }
+            NvmePort::Fc(port) if self.lost_fc.contains(&port) => return Err(Errno::ENXIO),
+            NvmePort::Fc(port) if !self.fc.insert(port) => return Err(Errno::EALREADY),
+            NvmePort::Fc(_) => {}
         }
-        self.of(fabric).insert(address);
         Ok(())
+    }
+
+    fn check_tcp(&self, address: SocketAddr) -> Result<(), Errno> {
+        if self.lost.contains(&address.ip()) {
+            Err(Errno::EADDRNOTAVAIL)
+        } else if self.taken(address) {
+            Err(Errno::EADDRINUSE)
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether something new can listen for RDMA. What overlaps with what is open without being the
@@ -101,15 +119,12 @@ impl Sockets {
         }
     }
 
-    pub(super) fn close_port(&mut self, fabric: NvmeFabric, address: SocketAddr) {
-        self.of(fabric).remove(&address);
-    }
-
-    fn of(&mut self, fabric: NvmeFabric) -> &mut BTreeSet<SocketAddr> {
-        match fabric {
-            NvmeFabric::Tcp => &mut self.nvmet,
-            NvmeFabric::Rdma => &mut self.rdma,
-        }
+    pub(super) fn close_port(&mut self, port: NvmePort) {
+        match port {
+            NvmePort::Tcp(address) => self.nvmet.remove(&address.socket()),
+            NvmePort::Rdma(address) => self.rdma.remove(&address.socket()),
+            NvmePort::Fc(port) => self.fc.remove(&port),
+        };
     }
 
     pub(super) fn iscsi_listens(&self, address: SocketAddr) -> bool {
@@ -171,17 +186,10 @@ mod tests {
         let taken = Err(Errno::EADDRINUSE);
         assert_eq!(sockets.open_portal(at("0.0.0.0:3260")), taken);
         assert_eq!(sockets.open_portal(at("[::]:3260")), taken);
-        assert_eq!(
-            sockets.open_port(NvmeFabric::Tcp, at("10.0.0.1:3260")),
-            taken
-        );
-        sockets
-            .open_port(NvmeFabric::Rdma, at("10.0.0.1:3260"))
-            .unwrap();
-        assert_eq!(
-            sockets.open_port(NvmeFabric::Rdma, at("10.0.0.1:3260")),
-            taken
-        );
+        let portal = "10.0.0.1:3260".parse().unwrap();
+        assert_eq!(sockets.open_port(NvmePort::Tcp(portal)), taken);
+        sockets.open_port(NvmePort::Rdma(portal)).unwrap();
+        assert_eq!(sockets.open_port(NvmePort::Rdma(portal)), taken);
         assert_eq!(sockets.open_iser(at("10.0.0.1:3260")), taken);
         sockets.close_portal(at("10.0.0.1:3260"));
         assert!(sockets.iscsi_listens(at("10.0.0.1:3260")));

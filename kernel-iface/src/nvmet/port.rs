@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use ashlar_targetd_protocol::{NvmeFabric, NvmePort, PortId};
+use ashlar_targetd_protocol::{NvmePort, PortId, PortalAddr};
 
 use super::Subsystem;
 use crate::tree::{Change, Name, Tree, TreeError, TreePath};
+
+/// What the service is where there are none: the kernel takes no empty one.
+const NO_SERVICE: &str = "none";
 
 /// The four attributes that make an address. The kernel refuses to change them (EACCES) while
 /// a subsystem is linked.
@@ -24,24 +27,34 @@ pub struct PortAddress {
 
 impl From<NvmePort> for PortAddress {
     fn from(port: NvmePort) -> PortAddress {
-        let socket = port.address.socket();
-        let trtype = match port.fabric {
-            NvmeFabric::Tcp => "tcp",
-            NvmeFabric::Rdma => "rdma",
-        };
-        PortAddress {
-            trtype: trtype.to_owned(),
-            adrfam: match socket.ip() {
-                IpAddr::V4(_) => "ipv4".to_owned(),
-                IpAddr::V6(_) => "ipv6".to_owned(),
+        match port {
+            NvmePort::Tcp(address) => PortAddress::of_ip("tcp", address),
+            NvmePort::Rdma(address) => PortAddress::of_ip("rdma", address),
+            NvmePort::Fc(port) => PortAddress {
+                trtype: "fc".to_owned(),
+                adrfam: "fc".to_owned(),
+                traddr: port.to_string(),
+                trsvcid: NO_SERVICE.to_owned(),
             },
-            traddr: socket.ip().to_string(),
-            trsvcid: socket.port().to_string(),
         }
     }
 }
 
 impl PortAddress {
+    fn of_ip(trtype: &str, address: PortalAddr) -> PortAddress {
+        let socket = address.socket();
+        let adrfam = match socket.ip() {
+            IpAddr::V4(_) => "ipv4",
+            IpAddr::V6(_) => "ipv6",
+        };
+        PortAddress {
+            trtype: trtype.to_owned(),
+            adrfam: adrfam.to_owned(),
+            traddr: socket.ip().to_string(),
+            trsvcid: socket.port().to_string(),
+        }
+    }
+
     fn files(&self) -> [(&'static str, &str); 4] {
         [
             ("addr_trtype", &self.trtype),
@@ -96,7 +109,8 @@ impl<'t> Port<'t> {
 
     /// Makes a subsystem reachable; the first one makes the port listen, and loads the
     /// transport's module. EINVAL says that there is no such module or address family,
-    /// EADDRINUSE and EADDRNOTAVAIL what they say, ENODEV that no RDMA device has the address.
+    /// EADDRINUSE and EADDRNOTAVAIL what they say, ENODEV that no RDMA device has the address;
+    /// ENXIO that there is no such port of Fibre Channel, EALREADY that another one has it.
     pub fn link(&self, subsystem: &Subsystem<'_>) -> Result<Change, TreeError> {
         self.tree
             .ensure_link(&self.reachable(subsystem), subsystem.path())

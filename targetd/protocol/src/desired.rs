@@ -13,6 +13,7 @@ use crate::names::{DiskId, Iqn, Nqn, PortalAddr};
 use crate::raid::Redundancy;
 use crate::secret::{ChapCredentials, DhchapKey};
 use crate::units::{PortId, Sectors, ThinId};
+use crate::wwn::FcPort;
 
 /// A pool on its disks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -373,40 +374,46 @@ pub struct NvmeExport {
 
 /// Where NVMe hosts connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NvmePort {
-    /// By what.
-    pub fabric: NvmeFabric,
-    /// The address.
-    pub address: PortalAddr,
+#[serde(rename_all = "kebab-case")]
+pub enum NvmePort {
+    /// An address for TCP.
+    Tcp(PortalAddr),
+    /// An address for RDMA.
+    Rdma(PortalAddr),
+    /// A port of the box's own on Fibre Channel.
+    Fc(FcPort),
 }
 
 impl NvmePort {
-    /// An address for TCP.
-    pub fn tcp(address: PortalAddr) -> NvmePort {
-        NvmePort {
-            fabric: NvmeFabric::Tcp,
-            address,
+    /// What carries NVMe to it.
+    pub fn fabric(self) -> NvmeFabric {
+        match self {
+            NvmePort::Tcp(_) => NvmeFabric::Tcp,
+            NvmePort::Rdma(_) => NvmeFabric::Rdma,
+            NvmePort::Fc(_) => NvmeFabric::Fc,
         }
     }
+}
 
-    /// An address for RDMA.
-    pub fn rdma(address: PortalAddr) -> NvmePort {
-        NvmePort {
-            fabric: NvmeFabric::Rdma,
-            address,
+impl fmt::Display for NvmePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NvmePort::Tcp(address) => address.fmt(f),
+            NvmePort::Rdma(address) => write!(f, "{address} over RDMA"),
+            NvmePort::Fc(port) => port.fmt(f),
         }
     }
 }
 
 /// What carries NVMe between a host and a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum NvmeFabric {
     /// TCP.
     Tcp,
     /// RDMA, connected by way of an IP address.
     Rdma,
+    /// Fibre Channel.
+    Fc,
 }
 
 /// One NVMe host's access. The kernel keeps all of it per host, not per subsystem.

@@ -16,6 +16,7 @@
 //! | module      | what |
 //! |-------------|------|
 //! | [`names`]   | checked names: [`Iqn`], [`Nqn`], [`PortalAddr`], [`DiskId`], … |
+//! | [`wwn`]     | names of Fibre Channel: [`Wwn`], [`FcPort`] |
 //! | [`units`]   | checked numbers: [`Sectors`], [`ThinId`], [`Lun`], [`Nsid`], … |
 //! | [`secret`]  | secrets that cannot be printed |
 //! | [`desired`] | what should be |
@@ -32,6 +33,7 @@ pub mod raid;
 pub mod report;
 pub mod secret;
 pub mod units;
+pub mod wwn;
 
 mod call;
 
@@ -50,3 +52,4 @@ pub use report::{
 };
 pub use secret::{ChapCredentials, ChapName, ChapSecret, DhchapKey, SecretError};
 pub use units::{Bytes, Lun, Nsid, PortId, RangeError, SECTOR, Sectors, ThinId, TpgTag};
+pub use wwn::{FcPort, Wwn};

@@ -179,15 +179,18 @@ pub enum Transport {
     NvmeTcp,
     /// NVMe over RDMA (RoCE, iWARP, InfiniBand), nvmet's `rdma` transport.
     NvmeRdma,
+    /// NVMe over Fibre Channel, nvmet's `fc` transport.
+    NvmeFc,
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Transport; 4] = [
+    pub const ALL: [Transport; 5] = [
         Transport::Iscsi,
         Transport::Iser,
         Transport::NvmeTcp,
         Transport::NvmeRdma,
+        Transport::NvmeFc,
     ];
 
     /// Whether it carries NVMe: hosts are known by their NQN, and all that reach a volume by it
@@ -203,6 +206,7 @@ impl Transport {
             Transport::Iscsi | Transport::Iser => None,
             Transport::NvmeTcp => Some(NvmeFabric::Tcp),
             Transport::NvmeRdma => Some(NvmeFabric::Rdma),
+            Transport::NvmeFc => Some(NvmeFabric::Fc),
         }
     }
 }
@@ -214,6 +218,7 @@ impl fmt::Display for Transport {
             Transport::Iser => "iser",
             Transport::NvmeTcp => "nvme-tcp",
             Transport::NvmeRdma => "nvme-rdma",
+            Transport::NvmeFc => "nvme-fc",
         })
     }
 }
@@ -227,8 +232,9 @@ impl std::str::FromStr for Transport {
             "iser" => Ok(Transport::Iser),
             "nvme-tcp" => Ok(Transport::NvmeTcp),
             "nvme-rdma" => Ok(Transport::NvmeRdma),
+            "nvme-fc" => Ok(Transport::NvmeFc),
             _ => {
-                let rule = "iscsi, iser, nvme-tcp or nvme-rdma";
+                let rule = "iscsi, iser, nvme-tcp, nvme-rdma or nvme-fc";
                 Err(NameError::new("transport", text, rule))
             }
         }

@@ -1,4 +1,4 @@
-//! NVMe over TCP and RDMA: one subsystem per volume, namespace 1, hosts by name.
+//! NVMe over TCP, RDMA and Fibre Channel: one subsystem per volume, namespace 1, hosts by name.
 //!
 //! ```text
 //!   what comes, downward; what goes, upward
@@ -136,6 +136,7 @@ impl Transport for Nvme {
             .filter_map(|port| match &*port.trtype {
                 "tcp" => Some(protocol::Transport::NvmeTcp),
                 "rdma" => Some(protocol::Transport::NvmeRdma),
+                "fc" => Some(protocol::Transport::NvmeFc),
                 _ => None,
             })
             .collect()
@@ -227,7 +228,11 @@ impl Transport for Nvme {
         match step {
             // For want of a hash or group, whose modules are not among the features.
             Step::Admit(..) => None,
-            Step::Publish(_, _, at) if at.fabric == NvmeFabric::Rdma => Some("nvme-rdma"),
+            Step::Publish(_, _, at) => Some(match at.fabric() {
+                NvmeFabric::Tcp => "nvme-tcp",
+                NvmeFabric::Rdma => "nvme-rdma",
+                NvmeFabric::Fc => "nvme-fc",
+            }),
             _ => Some("nvme-tcp"),
         }
     }

@@ -468,6 +468,50 @@ fn rdma_joins_and_leaves_beside_tcp() {
 }
 
 #[test]
+fn fibre_channel_joins_and_leaves_beside_tcp() {
+    let world = World::pooled();
+    let tcp = || volume(1).nvme(&["alpha"]);
+    let connect = |key: Option<DhchapKey>| {
+        let (at, host) = (fc_port(), nvme_host("alpha"));
+        let seen = world
+            .kernel
+            .nvme_connect_fc(at, &subsystem(1), &host, key.as_ref());
+        seen.map(drop)
+    };
+    world.apply(&tcp().new_data()).unwrap();
+    assert_eq!(connect(Some(key(1))), Err(Denied::Refused));
+    let report = world.apply(&tcp().and_fc()).unwrap();
+    let publish = format!(
+        "publish subsystem {} at port 10, {}",
+        subsystem(1),
+        fc_port()
+    );
+    assert_eq!(report.steps, [publish]);
+    let both = [Transport::NvmeTcp, Transport::NvmeFc];
+    assert_eq!(world.volume(&volume(1)).exported, both);
+    assert_eq!(connect(Some(key(1))), Ok(()));
+    assert_eq!(connect(None), Err(Denied::Authentication));
+    assert!(world.apply(&tcp().and_fc()).unwrap().steps.is_empty());
+    let report = world.apply(&tcp()).unwrap();
+    let withdrawn = format!("withdraw subsystem {} from port 10", subsystem(1));
+    assert_eq!(report.steps, [withdrawn]);
+    assert_eq!(connect(Some(key(1))), Err(Denied::Refused));
+}
+
+#[test]
+fn a_port_of_fibre_channel_that_is_not_there_keeps_nobody_from_the_others() {
+    let world = World::pooled();
+    world.kernel.lose_fc_port(fc_port());
+    let failure = world
+        .apply(&volume(1).nvme(&["alpha"]).and_fc().new_data())
+        .unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Address);
+    let told = failure.to_string();
+    assert!(told.contains(&fc_port().to_string()), "{told}");
+    assert_eq!(world.volume(&volume(1)).exported, [Transport::NvmeTcp]);
+}
+
+#[test]
 fn iser_joins_and_leaves_beside_iscsi() {
     let world = World::pooled();
     let tcp = || volume(1).iscsi(&["alpha"]);

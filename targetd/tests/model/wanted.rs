@@ -7,7 +7,7 @@ use ashlar_targetd::ours;
 use ashlar_targetd_protocol::{
     Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredMove, DesiredPool,
     DesiredSnapshot, DesiredSnapshots, DesiredVolume, DhGroup, DhHash, DhchapExchange, DhchapKey,
-    Exports, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, NvmePort, PoolBefore,
+    Exports, FcPort, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, NvmePort, PoolBefore,
     PoolDestruction, PoolDisk, PoolFormat, PortId, PortalAddr, Qos, RaidLevel, Rate, Redundancy,
     Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource,
 };
@@ -267,7 +267,7 @@ impl Wanted {
         let name = format!("nqn.2026-11.io.ashlar:box:{}", self.0.id);
         let ports = ports.iter().map(|index| {
             let id = PortId::try_from(*index as u64 + 1).unwrap();
-            (id, NvmePort::tcp(port(*index)))
+            (id, NvmePort::Tcp(port(*index)))
         });
         self.0.exports.nvme = Some(NvmeExport {
             subsystem: name.parse().unwrap(),
@@ -276,6 +276,12 @@ impl Wanted {
         });
         self
     }
+}
+
+/// A port of the box on Fibre Channel.
+pub fn fc_port() -> FcPort {
+    let text = "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f";
+    text.parse().unwrap()
 }
 
 impl Wanted {
@@ -290,7 +296,7 @@ impl Wanted {
     pub fn and_rdma(mut self) -> Self {
         let export = self.0.exports.nvme.as_mut().unwrap();
         let id = PortId::try_from(9).unwrap();
-        export.ports.insert(id, NvmePort::rdma(port(0)));
+        export.ports.insert(id, NvmePort::Rdma(port(0)));
         self
     }
 
@@ -300,6 +306,14 @@ impl Wanted {
         for (name, acl) in iscsi.flat_map(|export| &mut export.initiators) {
             acl.read_only |= *name == initiator(host);
         }
+        self
+    }
+
+    /// Also over Fibre Channel.
+    pub fn and_fc(mut self) -> Self {
+        let export = self.0.exports.nvme.as_mut().unwrap();
+        let id = PortId::try_from(10).unwrap();
+        export.ports.insert(id, NvmePort::Fc(fc_port()));
         self
     }
 

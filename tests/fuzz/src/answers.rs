@@ -302,6 +302,7 @@ fn connection() -> Connection {
             nsid: 1.try_into().expect("a namespace"),
             uuid: id(7),
             portals: vec![word("[2001:db8::1]:4420")],
+            fc_ports: vec![word("nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f")],
         }),
         generation: 15,
     }

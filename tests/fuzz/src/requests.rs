@@ -334,8 +334,9 @@ fn nvme(input: &mut Unstructured<'_>, volume: u8) -> Option<NvmeExport> {
             .zip([1, 2, 65_535])
             .map(|(address, port)| {
                 let at = match port {
-                    2 => NvmePort::rdma(word(address)),
-                    _ => NvmePort::tcp(word(address)),
+                    2 => NvmePort::Rdma(word(address)),
+                    65_535 => NvmePort::Fc(word("nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f")),
+                    _ => NvmePort::Tcp(word(address)),
                 };
                 (port.try_into().expect("a port"), at)
             })

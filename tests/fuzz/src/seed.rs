@@ -370,8 +370,12 @@ pub fn desired_volume() -> DesiredVolume {
     let nvme = NvmeExport {
         subsystem: word("nqn.2026-11.io.ashlar:box:7"),
         ports: [
-            (number(1), NvmePort::tcp(word("0.0.0.0:4420"))),
-            (number(2), NvmePort::rdma(word("0.0.0.0:4420"))),
+            (number(1), NvmePort::Tcp(word("0.0.0.0:4420"))),
+            (number(2), NvmePort::Rdma(word("0.0.0.0:4420"))),
+            (
+                number(3),
+                NvmePort::Fc(word("nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f")),
+            ),
         ]
         .into(),
         hosts: [(word("nqn.2014-08.org.nvmexpress:uuid:f81d4fae"), host)].into(),

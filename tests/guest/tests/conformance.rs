@@ -85,6 +85,11 @@ fn make_as_recorded(site: &mut Site) -> anyhow::Result<()> {
     check(
         "modprobe -a dm_thin_pool dm_raid raid1 raid10 target_core_iblock iscsi_target_mod nvmet_tcp",
     )?;
+    // Fibre Channel in memory, with one port for NVMe.
+    check(
+        "modprobe nvme_fcloop && echo wwnn=0x10001100aa000001,wwpn=0x20001100aa000001 \
+         >/sys/class/fcloop/ctl/add_target_port",
+    )?;
     check("systemctl start run-blkio.mount")?;
     // udev opens every disk that changes, and a disk that is open is in use.
     check(

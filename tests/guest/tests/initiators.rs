@@ -4,6 +4,8 @@
 mod access;
 #[path = "initiators/cutting.rs"]
 mod cutting;
+#[path = "initiators/fc.rs"]
+mod fc;
 #[path = "initiators/iser.rs"]
 mod iser;
 #[path = "initiators/limits.rs"]
@@ -37,6 +39,7 @@ async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
     new_volumes_read_as_zeros(&mut lab).await?;
     rdma::rdma_and_tcp_are_two_ways_to_one_volume(&mut lab).await?;
     iser::iser_and_iscsi_are_two_ways_to_one_volume(&mut lab).await?;
+    fc::fibre_channel_and_tcp_are_two_ways_to_one_volume(&mut lab).await?;
     names_and_data_survive_a_power_cut(&mut lab).await
 }
 

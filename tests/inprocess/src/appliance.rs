@@ -14,7 +14,7 @@ use ashlar_agent::identity;
 use ashlar_ctl::client::HttpVersion;
 use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{Client, Endpoint, Identity};
-use ashlar_protocol::{PoolSpec, Role, VolumeSpec, Watermarks};
+use ashlar_protocol::{FcPort, PoolSpec, Role, VolumeSpec, Watermarks};
 use ashlar_targetd::server::Server as Targetd;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -235,10 +235,17 @@ fn options(dir: &Path) -> EngineOptions {
             iser: served("127.0.0.1:3260"),
             nvme: served("127.0.0.1:4420"),
             nvme_rdma: served("127.0.0.1:4420"),
+            nvme_fc: [fc_port()].into(),
         },
         ready_within: Duration::from_secs(10),
         spare_after: Duration::from_millis(100),
     }
+}
+
+fn fc_port() -> FcPort {
+    "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f"
+        .parse()
+        .unwrap()
 }
 
 fn served(portal: &str) -> domain::Listen {

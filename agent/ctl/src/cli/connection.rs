@@ -1,7 +1,7 @@
 //! `ashlarctl connection …`
 
 use anyhow::bail;
-use ashlar_protocol::{Access, Connected, Connection, ConnectionSpec, PortalAddr, Transport};
+use ashlar_protocol::{Access, Connected, Connection, ConnectionSpec, Transport};
 use clap::Subcommand;
 use uuid::Uuid;
 
@@ -172,19 +172,22 @@ impl Facts for Connection {
             facts.push(("target", iscsi.target.to_string()));
             facts.push(("LUN", iscsi.lun.to_string()));
             facts.push(("serial", iscsi.serial.clone()));
-            facts.push(("portals", portals(&iscsi.portals)));
+            facts.push(("portals", lines(&iscsi.portals)));
         }
         if let Some(nvme) = &self.nvme {
             facts.push(("subsystem", nvme.subsystem.to_string()));
             facts.push(("namespace", nvme.nsid.to_string()));
             facts.push(("uuid", nvme.uuid.to_string()));
-            facts.push(("portals", portals(&nvme.portals)));
+            match nvme.fc_ports.is_empty() {
+                true => facts.push(("portals", lines(&nvme.portals))),
+                false => facts.push(("ports", lines(&nvme.fc_ports))),
+            }
         }
         facts
     }
 }
 
-fn portals(portals: &[PortalAddr]) -> String {
-    let portals: Vec<_> = portals.iter().map(ToString::to_string).collect();
-    portals.join("\n")
+fn lines(all: &[impl ToString]) -> String {
+    let all: Vec<_> = all.iter().map(ToString::to_string).collect();
+    all.join("\n")
 }

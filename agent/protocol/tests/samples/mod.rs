@@ -908,8 +908,19 @@ fn connections() -> Vec<Sample> {
             nsid: Nsid::try_from(1).unwrap(),
             uuid: id(3),
             portals,
+            fc_ports: Vec::new(),
         }),
         ..connection(Transport::NvmeTcp, ConnectionState::Attaching)
+    };
+    let fc_port = "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f";
+    let nvme_fc = Connection {
+        transport: Transport::NvmeFc,
+        nvme: nvme.nvme.clone().map(|access| NvmeAccess {
+            portals: Vec::new(),
+            fc_ports: vec![fc_port.parse().unwrap()],
+            ..access
+        }),
+        ..nvme.clone()
     };
     let mut all = vec![
         sample("connection-create-request", spec(Transport::Iscsi)),
@@ -940,6 +951,7 @@ fn connections() -> Vec<Sample> {
             },
         ),
         sample("connection-show-reply", nvme),
+        sample("connection-show-reply", nvme_fc),
     ];
     let leaving = connection(Transport::Iser, ConnectionState::Detaching);
     all.extend(listed("connection-list-reply", vec![iscsi, leaving]));

@@ -108,7 +108,9 @@ fn check_transport(
 fn check_named(object: ObjectRef, spec: &ConnectionSpec, host: &HostEntry) -> Result<(), Problem> {
     let (named, what) = match spec.transport {
         Transport::Iscsi | Transport::Iser => (host.record.iqn.is_some(), "iSCSI"),
-        Transport::NvmeTcp | Transport::NvmeRdma => (host.record.nqn.is_some(), "NVMe"),
+        Transport::NvmeTcp | Transport::NvmeRdma | Transport::NvmeFc => {
+            (host.record.nqn.is_some(), "NVMe")
+        }
     };
     if !named {
         let detail = format!("host {} has no {what} name", spec.host);

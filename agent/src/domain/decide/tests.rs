@@ -854,6 +854,7 @@ fn frozen() -> World {
         id: id(0xb0c5),
         nvme_ports: Default::default(),
         rdma_ports: Default::default(),
+        fc_ports: Default::default(),
         frozen: None,
         firmware: None,
     };

@@ -385,6 +385,7 @@ fn samples() -> Vec<(Record, &'static str)> {
         id: id(0xb0),
         nvme_ports: ports.into(),
         rdma_ports: Default::default(),
+        fc_ports: Default::default(),
         frozen: None,
         firmware: None,
     };
@@ -662,12 +663,19 @@ fn keys_of_nobody_are_refused() {
 }
 
 #[test]
-fn ports_of_rdma_are_kept() {
+fn ports_of_rdma_and_fibre_channel_are_kept() {
     let port = |number: u64| PortId::try_from(number).unwrap();
     let site = BoxRecord {
         id: id(0xb0),
         nvme_ports: [("[::]:4420".parse().unwrap(), port(1))].into(),
         rdma_ports: [("[::]:4420".parse().unwrap(), port(2))].into(),
+        fc_ports: [(
+            "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f"
+                .parse()
+                .unwrap(),
+            port(3),
+        )]
+        .into(),
         frozen: None,
         firmware: None,
     };

@@ -59,6 +59,7 @@ pub(super) async fn start_on(
                 advertised: vec!["192.0.2.1:4420".parse().unwrap()],
             },
             nvme_rdma: Listen::default(),
+            nvme_fc: Default::default(),
         },
         ready_within: Duration::from_secs(5),
         spare_after: SPARE_AFTER,

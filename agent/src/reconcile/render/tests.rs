@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use ashlar_protocol::{Authentication, GroupSnapshotSpec, GroupSpec, MemberSnapshot};
-use ashlar_targetd_protocol::{DhchapExchange, NvmePort, PortId, ThinRef};
+use ashlar_targetd_protocol::{DhchapExchange, FcPort, NvmePort, PortId, ThinRef};
 
 use super::*;
 use crate::domain::record::{Unit, VolumeRecord};
@@ -28,18 +28,29 @@ fn site() -> Site {
         iser: listen("0.0.0.0:3261"),
         nvme: listen("0.0.0.0:4420"),
         nvme_rdma: listen("0.0.0.0:4420"),
-        nvme_ports: [tcp(), rdma()].into(),
+        nvme_fc: [fc_port()].into(),
+        nvme_ports: [tcp(), rdma(), fc()].into(),
     }
 }
 
 fn tcp() -> (PortId, NvmePort) {
     let at = "0.0.0.0:4420".parse().unwrap();
-    (3.try_into().unwrap(), NvmePort::tcp(at))
+    (3.try_into().unwrap(), NvmePort::Tcp(at))
 }
 
 fn rdma() -> (PortId, NvmePort) {
     let at = "0.0.0.0:4420".parse().unwrap();
-    (4.try_into().unwrap(), NvmePort::rdma(at))
+    (4.try_into().unwrap(), NvmePort::Rdma(at))
+}
+
+fn fc_port() -> FcPort {
+    "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f"
+        .parse()
+        .unwrap()
+}
+
+fn fc() -> (PortId, NvmePort) {
+    (5.try_into().unwrap(), NvmePort::Fc(fc_port()))
 }
 
 #[test]
@@ -54,6 +65,9 @@ fn a_subsystem_is_where_its_connections_are() {
     assert_eq!((both.ports, both.hosts.len()), ([tcp(), rdma()].into(), 1));
     world.does(detach(id(0xc5)));
     assert_eq!(ports(&world), [tcp()].into());
+    world.transports.insert(Transport::NvmeFc);
+    world.does(attach(id(0xc7), VOLUME, OTHER_HOST, Transport::NvmeFc));
+    assert_eq!(ports(&world), [tcp(), fc()].into());
 }
 
 #[test]

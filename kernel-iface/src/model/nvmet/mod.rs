@@ -103,8 +103,8 @@ pub(super) fn drop_link(state: &mut ModelState, parent: NodeId, _target: NodeId)
     let node = state.nodes.node(parent);
     if node.kind == Kind::PortSubsystems && node.links.is_empty() {
         let port = node.parent;
-        if let Some((fabric, address)) = address(state, port) {
-            state.sockets.close_port(fabric, address);
+        if let Some(address) = address(state, port) {
+            state.sockets.close_port(address);
         }
         state.nodes.node_mut(port).notes.remove("enabled");
     }

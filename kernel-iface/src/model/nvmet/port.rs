@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use ashlar_targetd_protocol::NvmeFabric;
+use ashlar_targetd_protocol::{NvmeFabric, NvmePort, PortalAddr};
 
 use crate::model::attribute::{Attribute, line, number};
 use crate::model::configfs::NodeId;
@@ -15,42 +15,47 @@ const TRSVCID_ROOM: usize = 32;
 
 /// A port begins to listen when its first subsystem is linked.
 pub(in crate::model) fn listen(state: &mut ModelState, port: NodeId) -> Result<(), Errno> {
-    let (fabric, address) = address(state, port).ok_or(Errno::EINVAL)?;
-    let module = match fabric {
-        NvmeFabric::Tcp => Module::NvmetTcp,
-        NvmeFabric::Rdma => Module::NvmetRdma,
+    let address = address(state, port).ok_or(Errno::EINVAL)?;
+    let (module, queue) = match address.fabric() {
+        NvmeFabric::Tcp => (Module::NvmetTcp, "1024"),
+        NvmeFabric::Rdma => (Module::NvmetRdma, "128"),
+        NvmeFabric::Fc => (Module::NvmetFc, "1024"),
     };
     if !state.has_module(module) {
         return Err(Errno::EINVAL);
     }
-    state.sockets.open_port(fabric, address)?;
+    state.sockets.open_port(address)?;
     let notes = &mut state.nodes.node_mut(port).notes;
     notes.insert("enabled", String::new());
+    let inline = match address.fabric() {
+        NvmeFabric::Tcp | NvmeFabric::Rdma => "16384",
+        NvmeFabric::Fc => "0",
+    };
     if state.nodes.value(port, "param_inline_data_size") == "-1" {
         state
             .nodes
-            .set_value(port, "param_inline_data_size", "16384");
+            .set_value(port, "param_inline_data_size", inline);
     }
     if state.nodes.value(port, "param_max_queue_size") == "-1" {
-        let size = match fabric {
-            NvmeFabric::Tcp => "1024",
-            NvmeFabric::Rdma => "128",
-        };
-        state.nodes.set_value(port, "param_max_queue_size", size);
+        state.nodes.set_value(port, "param_max_queue_size", queue);
     }
     Ok(())
 }
 
-/// Where a port of TCP or RDMA listens, or would.
-pub(in crate::model) fn address(
-    state: &ModelState,
-    port: NodeId,
-) -> Option<(NvmeFabric, SocketAddr)> {
-    let fabric = match state.nodes.value(port, "addr_trtype") {
-        "tcp" => NvmeFabric::Tcp,
-        "rdma" => NvmeFabric::Rdma,
-        _ => return None,
-    };
+/// Where a port listens, or would.
+pub(in crate::model) fn address(state: &ModelState, port: NodeId) -> Option<NvmePort> {
+    match state.nodes.value(port, "addr_trtype") {
+        "tcp" => ip_address(state, port).map(NvmePort::Tcp),
+        "rdma" => ip_address(state, port).map(NvmePort::Rdma),
+        "fc" if state.nodes.value(port, "addr_adrfam") == "fc" => {
+            let port = state.nodes.value(port, "addr_traddr").parse().ok()?;
+            Some(NvmePort::Fc(port))
+        }
+        _ => None,
+    }
+}
+
+fn ip_address(state: &ModelState, port: NodeId) -> Option<PortalAddr> {
     let ip: IpAddr = state.nodes.value(port, "addr_traddr").parse().ok()?;
     let service = number(state.nodes.value(port, "addr_trsvcid"), 65_535).ok()?;
     let family = match ip {
@@ -58,7 +63,8 @@ pub(in crate::model) fn address(
         IpAddr::V6(_) => "ipv6",
     };
     let agrees = state.nodes.value(port, "addr_adrfam") == family;
-    agrees.then_some((fabric, SocketAddr::new(ip, service as u16)))
+    let socket = SocketAddr::new(ip, service as u16);
+    agrees.then(|| PortalAddr::try_from(socket).ok())?
 }
 
 pub(in crate::model) fn port_value(

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ashlar_kernel_iface::tree::Errno;
-use ashlar_targetd_protocol::{FailureKind, Nqn, NvmeFabric, NvmeHost, NvmePort, PortId};
+use ashlar_targetd_protocol::{FailureKind, Nqn, NvmeHost, NvmePort, PortId};
 
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,11 +61,7 @@ impl fmt::Display for Step {
                 write!(f, "{how}, by {}", keys.exchange)
             }
             Step::Publish(nqn, port, at) => {
-                write!(f, "publish subsystem {nqn} at port {port}, {}", at.address)?;
-                match at.fabric {
-                    NvmeFabric::Tcp => Ok(()),
-                    NvmeFabric::Rdma => f.write_str(" over RDMA"),
-                }
+                write!(f, "publish subsystem {nqn} at port {port}, {at}")
             }
         }
     }

@@ -400,6 +400,7 @@ fn disks_are_compared_where_there_are_some_to_compare() {
         id: id(0xb),
         nvme_ports: Default::default(),
         rdma_ports: Default::default(),
+        fc_ports: Default::default(),
         frozen: None,
         firmware: None,
     };
