@@ -10,6 +10,7 @@ use ashlar_protocol::{FcPort, Name, PortalAddr};
 use serde::Deserialize;
 
 use crate::domain;
+use crate::domain::portals::{MAX_PORTALS, overlap};
 use crate::firmware::FirmwareOptions;
 
 /// Where the file is unless the command line says otherwise.
@@ -17,9 +18,6 @@ pub const DEFAULT_PATH: &str = "/etc/ashlar/agent.toml";
 
 const ISCSI_PORT: u16 = 3260;
 const NVME_PORT: u16 = 4420;
-
-/// Most portals of one transport. Each target listens on all of them.
-const MAX_PORTALS: usize = 16;
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -107,6 +105,9 @@ pub struct Portals {
     pub portals: Option<Vec<PortalAddr>>,
     /// What hosts are told; empty: the portals.
     pub advertise: Vec<PortalAddr>,
+    /// Whether the portals are the usual ones.
+    #[serde(skip)]
+    pub usual: bool,
 }
 
 /// Where subsystems are on Fibre Channel.
@@ -263,16 +264,18 @@ impl Config {
 impl Portals {
     /// The usual portals at `port`, unless others are given.
     fn settle(&mut self, port: u16) {
-        self.portals.get_or_insert_with(|| {
-            let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-            vec![PortalAddr::try_from(any).expect("the usual port is not 0")]
-        });
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+        let usual = vec![PortalAddr::try_from(any).expect("the usual port is not 0")];
+        let portals = self.portals.get_or_insert_with(|| usual.clone());
+        // Whoever writes it down says nothing new.
+        self.usual = *portals == usual;
     }
 
     fn to_domain(&self) -> domain::Listen {
         domain::Listen {
             portals: self.portals.iter().flatten().copied().collect(),
             advertised: self.advertise.clone(),
+            usual: self.usual,
         }
     }
 
@@ -309,15 +312,6 @@ fn broken_list<A: PartialEq + ToString>(
     };
     let list: Vec<_> = list.iter().map(ToString::to_string).collect();
     Some((key, list.join(", "), rule))
-}
-
-/// Whether two sockets cannot both listen: the unspecified address stands for all of its family, and
-/// that of IPv6 for IPv4, too.
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let covers = |wide: SocketAddr, narrow: SocketAddr| {
-        wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
-    };
-    one.port() == other.port() && (one == other || covers(one, other) || covers(other, one))
 }
 
 impl Default for Config {

@@ -8,6 +8,7 @@
 //! | [`dm`]      | device-mapper by ioctl: linear, thin-pool, thin, error |
 //! | [`model`]   | a kernel in this process, with the real rules |
 //! | [`news`]      | what the kernel tells by itself |
+//! | [`net`]     | the addresses of the box |
 //! | [`conformance`] | recorded operations that hold the model to the kernel |
 //! | [`block`]   | disks: what they hold, our partition and label on them |
 //! | [`blkio`]   | how much I/O a device may do |
@@ -25,6 +26,7 @@ pub mod device;
 pub mod dm;
 pub mod lio;
 pub mod model;
+pub mod net;
 pub mod news;
 pub mod nvmet;
 pub mod tree;

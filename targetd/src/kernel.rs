@@ -9,6 +9,7 @@ use ashlar_kernel_iface::block::{BlockError, Disks, RealDisks};
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::dm::{DeviceMapper, DmError, DmInfo, DmName, RealDm};
 use ashlar_kernel_iface::model::ModelKernel;
+use ashlar_kernel_iface::net::{Network, RealNetwork};
 use ashlar_kernel_iface::tree::{Errno, RealTree, Tree, TreeError};
 use ashlar_targetd_protocol::{Sectors, ThinId};
 
@@ -23,6 +24,8 @@ pub struct Kernel {
     pub dm: Arc<dyn DeviceMapper>,
     /// The disks.
     pub disks: Arc<dyn Disks>,
+    /// The addresses of the box.
+    pub network: Arc<dyn Network>,
     /// Its modules.
     pub modules: Arc<dyn Modules>,
     /// Whether steps that do not wait for each other are taken at once. A model takes them in
@@ -88,6 +91,7 @@ impl Kernel {
             blkio: Arc::new(RealTree::new("/run")),
             dm: Arc::new(RealDm::open()?),
             disks: Arc::new(RealDisks::new()),
+            network: Arc::new(RealNetwork),
             modules: Arc::new(RunningKernel),
             at_once: true,
         })
@@ -100,6 +104,7 @@ impl Kernel {
             blkio: Arc::new(model.clone()),
             dm: Arc::new(model.dm()),
             disks: Arc::new(model.disks()),
+            network: Arc::new(model.network()),
             modules: Arc::new(Modelled(model.clone())),
             at_once: false,
         }
@@ -138,6 +143,9 @@ pub enum KernelError {
     /// On a block device.
     #[error(transparent)]
     Block(#[from] BlockError),
+    /// On the network.
+    #[error("failed to look at the addresses of the box: {0}")]
+    Network(#[from] Errno),
     /// On a device that should be active and is not.
     #[error("device {0} is not active")]
     Inactive(DmName),
@@ -158,6 +166,7 @@ impl KernelError {
             KernelError::Tree(error) => error.errno(),
             KernelError::Dm(error) => error.errno(),
             KernelError::Block(error) => error.errno(),
+            KernelError::Network(errno) => Some(*errno),
             KernelError::Inactive(_) => Some(Errno::ENXIO),
             KernelError::Occupied { .. } => None,
         }

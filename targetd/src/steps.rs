@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use ashlar_kernel_iface::tree::{Change, Errno};
-use ashlar_targetd_protocol::{Failure, FailureKind};
+use ashlar_targetd_protocol::{Failure, FailureKind, PortalAddr, Transport, Unserved};
 
 use crate::features;
 use crate::kernel::{Kernel, KernelError};
@@ -19,41 +19,96 @@ pub trait Step: Display {
         None
     }
 
-    /// Whether nothing builds on it, so that what comes after it is done although it is refused.
-    fn stands_alone(&self) -> bool {
-        false
+    /// The address that it is about and nothing else, if it is: nothing builds on it, so that what
+    /// comes after it is done although it is refused.
+    fn listens(&self) -> Option<(Transport, PortalAddr)> {
+        None
     }
 }
 
-/// Takes the steps for `object`, such as `volume 6ba7b810-…`, and answers those that changed
-/// something. The refusal that ends it is answered, or the first one of steps that stand alone; what
-/// was done stays, and the next plan goes on from there.
+/// What became of steps.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// Those that changed something, in words.
+    pub steps: Vec<String>,
+    /// Addresses that were refused.
+    pub refused: Vec<Refused>,
+}
+
+impl Taken {
+    /// And then these.
+    pub fn extend(&mut self, more: Taken) {
+        self.steps.extend(more.steps);
+        self.refused.extend(more.refused);
+    }
+}
+
+/// An address that was refused.
+#[derive(Debug)]
+pub struct Refused {
+    /// Which, and why.
+    pub unserved: Unserved,
+    /// What it means to the caller, if there is no other.
+    pub kind: FailureKind,
+}
+
+/// Takes the steps for `object`, such as `volume 6ba7b810-…`. The first refusal ends it, but for those
+/// of addresses, after which the others are tried; what was done stays, and the next plan goes on from
+/// there.
 pub fn take<'s, S: Step + 's>(
     kernel: &Kernel,
     object: &str,
     steps: impl IntoIterator<Item = &'s S>,
     run: impl Fn(&S) -> Result<Change, KernelError>,
-) -> Result<Vec<String>, Failure> {
-    let (mut taken, mut refused) = (Vec::new(), None);
+) -> Result<Taken, Failure> {
+    let (mut taken, mut failed) = (Taken::default(), None);
     for step in steps {
         let change = match run(step) {
             Ok(change) => change,
             Err(cause) => {
                 let failure = failure(kernel, object, step, &cause);
-                if !step.stands_alone() {
+                let Some((transport, address)) = step.listens() else {
                     return Err(failure);
-                }
+                };
                 tracing::debug!(object, %step, ?failure, "refused");
-                refused.get_or_insert(failure);
+                if !is_of_address(&cause) {
+                    failed.get_or_insert(failure);
+                    continue;
+                }
+                taken.refused.push(Refused {
+                    unserved: Unserved {
+                        transport,
+                        address,
+                        absent: is_absent(&cause),
+                        message: failure.message,
+                    },
+                    kind: failure.kind,
+                });
                 continue;
             }
         };
         tracing::debug!(object, %step, ?change, "step");
         if change == Change::Changed {
-            taken.push(step.to_string());
+            taken.steps.push(step.to_string());
         }
     }
-    refused.map_or(Ok(taken), Err)
+    failed.map_or(Ok(taken), Err)
+}
+
+/// Whether the kernel refused for what the address is: it is not there, something else listens there,
+/// nothing carries the transport there, or (what TCP does not open, RDMA does not find) one of these
+/// has kept it from being opened at all.
+fn is_of_address(cause: &KernelError) -> bool {
+    let of_address = matches!(
+        cause.errno(),
+        Some(Errno::EADDRINUSE | Errno::EINVAL | Errno::ENOENT | Errno::EACCES)
+    );
+    of_address || is_absent(cause)
+}
+
+/// Whether the kernel refused for want of the address, or of a device that has it.
+fn is_absent(cause: &KernelError) -> bool {
+    matches!(cause.errno(), Some(Errno::EADDRNOTAVAIL | Errno::ENODEV))
 }
 
 fn failure(kernel: &Kernel, object: &str, step: &impl Step, cause: &KernelError) -> Failure {

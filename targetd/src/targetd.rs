@@ -154,6 +154,25 @@ impl Targetd {
             Request::ReleaseMetadata { pool } => {
                 self.metadata.release(pool).map(|()| Response::Released)
             }
+            Request::FindAddresses(addresses) => self
+                .kernel
+                .network
+                .absent(&addresses)
+                .map(Response::Absent)
+                .map_err(|errno| unlisted("addresses", &errno.into())),
+            Request::TryAddress { transport, address } => self
+                .transports
+                .try_address(&self.kernel, transport, address)
+                .map(Response::Address)
+                .map_err(|error| unlisted("who listens", &error)),
+            Request::ReleaseAddress { address } => self
+                .transports
+                .release(&self.kernel, address)
+                .map(|()| Response::Released)
+                .map_err(|error| {
+                    let detail = format!("failed to let go of {address}: {error}");
+                    Failure::new(FailureKind::Kernel, detail)
+                }),
             Request::AwaitChange { .. } => Err(Failure::new(
                 FailureKind::Refused,
                 "only a connection can wait for changes",

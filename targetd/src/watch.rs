@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   events of device-mapper ──┐
-//!   disks that come and go ───┼─ poll ──► take ──► count up ──► who waits looks, and waits again
+//!   disks that come and go ───┤
+//!   addresses that do so ─────┼─ poll ──► take ──► count up ──► who waits looks, and waits again
 //!   the end of this daemon ───┘
 //! ```
 //!
@@ -61,7 +62,7 @@ impl Drop for Watch {
 }
 
 fn sources(kernel: &Kernel) -> Vec<Source> {
-    let opened = [kernel.dm.news(), kernel.disks.news()];
+    let opened = [kernel.dm.news(), kernel.disks.news(), kernel.network.news()];
     let usable = |source: Result<Source, NewsError>| {
         source
             .inspect_err(|error| tracing::warn!(%error, "not told of changes"))

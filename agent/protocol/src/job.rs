@@ -144,6 +144,8 @@ pub enum ObjectKind {
     Group,
     /// A group snapshot.
     GroupSnapshot,
+    /// A portal.
+    Portal,
     /// A host.
     Host,
     /// A connection.
@@ -169,6 +171,7 @@ impl std::fmt::Display for ObjectRef {
             ObjectKind::Snapshot => "snapshot",
             ObjectKind::Group => "group",
             ObjectKind::GroupSnapshot => "group-snapshot",
+            ObjectKind::Portal => "portal",
             ObjectKind::Host => "host",
             ObjectKind::Connection => "connection",
             ObjectKind::Job => "job",

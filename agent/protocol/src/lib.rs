@@ -20,6 +20,7 @@
 //! | [`group`]      | groups of volumes, and snapshots of all their members |
 //! | [`host`]       | who may reach volumes, with their secrets |
 //! | [`connection`] | a volume reachable by a host over a transport |
+//! | [`portal`]     | the addresses at which volumes are served |
 //! | [`job`]        | changes under way |
 //! | [`bulk`]       | many changes in one request |
 //! | [`event`]      | what happened, in order |
@@ -46,6 +47,7 @@ pub mod labels;
 pub mod name;
 pub mod page;
 pub mod pool;
+pub mod portal;
 pub mod problem;
 pub mod qos;
 pub mod redundancy;
@@ -85,6 +87,7 @@ pub use labels::Labels;
 pub use name::Name;
 pub use page::Page;
 pub use pool::{Pool, PoolGrowth, PoolLevel, PoolSpec, PoolState, PoolUpdate, Watermarks};
+pub use portal::{Portal, PortalSpec, PortalState};
 pub use problem::{Problem, ProblemCode};
 pub use qos::Qos;
 pub use redundancy::{Member, PoolSet, Redundancy, ReplaceSpec, Replacement, ScrubMode, ScrubSpec};

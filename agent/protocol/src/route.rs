@@ -148,6 +148,10 @@ routes! {
     Get    "/v1/volumes/{id}/data"         VolumeExport        Operator "Read what a volume holds, as a stream.";
     Put    "/v1/volumes/{id}/data"         VolumeImport        Operator "Write to a volume what comes as a stream.";
     Get    "/v1/snapshots/{id}/data"       SnapshotExport      Operator "Read what a snapshot holds, as a stream.";
+    Get    "/v1/portals"                   PortalList          Reader   "List portals, those of the configuration file too.";
+    Get    "/v1/portals/{id}"              PortalShow          Reader   "Show a portal.";
+    Put    "/v1/portals/{id}"              PortalCreate        Admin    "Serve what is connected over a transport at an address.";
+    Delete "/v1/portals/{id}"              PortalDelete        Admin    "Serve there no longer.";
     Get    "/v1/hosts"                     HostList            Reader   "List hosts.";
     Get    "/v1/hosts/{id}"                HostShow            Reader   "Show a host.";
     Put    "/v1/hosts/{id}"                HostCreate          Operator "Create a host.";

@@ -3,7 +3,7 @@
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec,
     GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostRotation, HostSpec, ObjectKind, ObjectRef,
-    Operation, PoolGrowth, PoolSpec, PoolUpdate, ReplaceSpec, RevertSpec, SnapshotSpec,
+    Operation, PoolGrowth, PoolSpec, PoolUpdate, PortalSpec, ReplaceSpec, RevertSpec, SnapshotSpec,
     SnapshotUpdate, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 use uuid::Uuid;
@@ -193,6 +193,20 @@ pub enum Command {
         /// The group snapshot.
         id: Uuid,
     },
+    /// Serve at an address.
+    PortalCreate {
+        /// The portal.
+        id: Uuid,
+        /// As asked.
+        spec: PortalSpec,
+    },
+    /// Serve there no longer.
+    PortalDelete {
+        /// The portal.
+        id: Uuid,
+        /// Whether hosts are cut off that have no other.
+        force: bool,
+    },
     /// Make a host known.
     HostCreate {
         /// The host.
@@ -259,6 +273,8 @@ impl Command {
             Command::GroupSnapshotCreate { .. } => Operation::GroupSnapshotCreate,
             Command::GroupSnapshotUpdate { .. } => Operation::GroupSnapshotUpdate,
             Command::GroupSnapshotDelete { .. } => Operation::GroupSnapshotDelete,
+            Command::PortalCreate { .. } => Operation::PortalCreate,
+            Command::PortalDelete { .. } => Operation::PortalDelete,
             Command::HostCreate { .. } => Operation::HostCreate,
             Command::HostRotate { .. } => Operation::HostRotate,
             Command::HostDelete { .. } => Operation::HostDelete,
@@ -299,6 +315,9 @@ impl Command {
             Command::GroupSnapshotCreate { id, .. }
             | Command::GroupSnapshotUpdate { id, .. }
             | Command::GroupSnapshotDelete { id } => (ObjectKind::GroupSnapshot, *id),
+            Command::PortalCreate { id, .. } | Command::PortalDelete { id, .. } => {
+                (ObjectKind::Portal, *id)
+            }
             Command::HostCreate { id, .. }
             | Command::HostRotate { id, .. }
             | Command::HostDelete { id } => (ObjectKind::Host, *id),

@@ -14,9 +14,14 @@ use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
 use crate::domain::record::{
     BoxRecord, ConnectionRecord, EventRecord, GroupPhase, GroupRecord, GroupSnapshotRecord,
-    HostRecord, Key, PoolPhase, PoolRecord, Record, RequestRecord, SnapshotPhase, SnapshotRecord,
-    Standing, Told, VolumePhase, VolumeRecord, WorkPhase,
+    HostRecord, Key, PoolPhase, PoolRecord, PortalRecord, Record, RequestRecord, SnapshotPhase,
+    SnapshotRecord, Standing, Told, VolumePhase, VolumeRecord, WorkPhase,
 };
+
+/// What a portal serves, and where.
+fn served(portal: &PortalRecord) -> String {
+    format!("{} at {}", portal.spec.transport, portal.spec.address)
+}
 
 /// What `edits` mean, applied to `intent` at `now`. Each names a record once.
 pub fn events(intent: &Intent, edits: &[Edit], now: u64) -> Vec<EventRecord> {
@@ -62,6 +67,17 @@ impl Scribe<'_> {
                 let before = intent.pool(*id).map(|entry| &entry.record);
                 self.pool(*id, before, pool);
             }
+            Record::Portal(id, portal) if intent.portal(*id).is_none() => {
+                let detail = served(portal);
+                self.of(
+                    ObjectKind::Portal,
+                    *id,
+                    "created",
+                    portal.generation,
+                    &detail,
+                );
+            }
+            Record::Portal(..) => {}
             Record::Host(id, host) => {
                 let before = intent.host(*id).map(|entry| &entry.record);
                 self.host(*id, before, host);
@@ -101,6 +117,18 @@ impl Scribe<'_> {
                         "deleted",
                         pool.generation,
                         &pool.spec.name,
+                    );
+                }
+            }
+            Key::Portal(id) => {
+                if let Some(portal) = intent.portal(id) {
+                    let detail = served(portal);
+                    self.of(
+                        ObjectKind::Portal,
+                        id,
+                        "deleted",
+                        portal.generation,
+                        &detail,
                     );
                 }
             }

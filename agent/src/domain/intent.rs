@@ -11,8 +11,8 @@ use ashlar_targetd_protocol::{DiskId, Iqn, Nqn, ThinId, ThinRef};
 use uuid::Uuid;
 
 use crate::domain::record::{
-    BoxRecord, ConnectionRecord, GroupRecord, GroupSnapshotRecord, HostRecord, PoolRecord, Record,
-    RequestRecord, SnapshotRecord, ThinCounter, Unit, VolumeRecord,
+    BoxRecord, ConnectionRecord, GroupRecord, GroupSnapshotRecord, HostRecord, PoolRecord,
+    PortalRecord, Record, RequestRecord, SnapshotRecord, ThinCounter, Unit, VolumeRecord,
 };
 
 mod apply;
@@ -75,6 +75,7 @@ pub struct Intent {
     generation: u64,
     pools: BTreeMap<Uuid, PoolEntry>,
     thin_counters: BTreeMap<Uuid, ThinCounter>,
+    portals: BTreeMap<Uuid, PortalRecord>,
     hosts: BTreeMap<Uuid, HostEntry>,
     groups: BTreeMap<Uuid, GroupEntry>,
     group_snapshots: BTreeMap<Uuid, GroupSnapshotRecord>,
@@ -131,6 +132,11 @@ impl Intent {
         self.thin_counters.get(&pool).copied().unwrap_or(first)
     }
 
+    /// A portal.
+    pub fn portal(&self, id: Uuid) -> Option<&PortalRecord> {
+        self.portals.get(&id)
+    }
+
     /// A host.
     pub fn host(&self, id: Uuid) -> Option<&HostEntry> {
         self.hosts.get(&id)
@@ -181,6 +187,11 @@ impl Intent {
     /// Pools in order of id.
     pub fn pools(&self) -> &BTreeMap<Uuid, PoolEntry> {
         &self.pools
+    }
+
+    /// Portals in order of id.
+    pub fn portals(&self) -> &BTreeMap<Uuid, PortalRecord> {
+        &self.portals
     }
 
     /// Hosts in order of id.
@@ -377,6 +388,8 @@ impl Intent {
             .thin_counters
             .iter()
             .map(|(id, c)| Record::ThinCounter(*id, *c));
+        let portals = self.portals.iter();
+        let portals = portals.map(|(id, portal)| Record::Portal(*id, *portal));
         let hosts = self
             .hosts
             .iter()
@@ -408,6 +421,7 @@ impl Intent {
         site.chain(clock)
             .chain(pools)
             .chain(counters)
+            .chain(portals)
             .chain(hosts)
             .chain(groups)
             .chain(group_snapshots)

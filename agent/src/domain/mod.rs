@@ -23,6 +23,7 @@
 //! | [`names`]  | names of targets and subsystems |
 //! | [`secrets`]| generated secrets |
 //! | [`site`]   | the box itself |
+//! | [`portals`]| where it is served |
 //! | [`view`]   | the intent as clients see it |
 //! | [`outcome`]| what a change is answered with |
 
@@ -35,6 +36,7 @@ pub mod intent;
 pub mod members;
 pub mod names;
 pub mod outcome;
+pub mod portals;
 pub mod qos;
 pub mod record;
 #[cfg(test)]

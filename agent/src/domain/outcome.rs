@@ -1,8 +1,8 @@
 //! What a change has come to, as told to whoever asked for it.
 
 use ashlar_protocol::{
-    Connection, Group, GroupSnapshot, HostCreated, ObjectKind, ObjectRef, Operation, Pool, Problem,
-    ProblemCode, Snapshot, Volume,
+    Connection, Group, GroupSnapshot, HostCreated, ObjectKind, ObjectRef, Operation, Pool, Portal,
+    Problem, ProblemCode, Snapshot, Volume,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -49,6 +49,13 @@ pub enum Outcome {
     GroupSnapshot {
         /// As it was then.
         group_snapshot: GroupSnapshot,
+        /// Whether this request made it.
+        created: bool,
+    },
+    /// A portal.
+    Portal {
+        /// As it was then.
+        portal: Portal,
         /// Whether this request made it.
         created: bool,
     },
@@ -148,6 +155,15 @@ pub fn outcome(
                 created: made && operation == Operation::GroupSnapshotCreate,
             })
         }
+        Operation::PortalCreate => {
+            let record = intent
+                .portal(id)
+                .ok_or_else(|| missing(ObjectKind::Portal, id))?;
+            Ok(Outcome::Portal {
+                portal: view::portal(id, record),
+                created: made,
+            })
+        }
         Operation::HostCreate | Operation::HostRotate => {
             let entry = intent
                 .host(id)
@@ -176,6 +192,7 @@ pub fn outcome(
         | Operation::GroupDelete
         | Operation::GroupSnapshotDelete
         | Operation::HostDelete
+        | Operation::PortalDelete
         | Operation::ConnectionDelete => Ok(Outcome::Removed),
         Operation::VolumeDetachAll => Ok(Outcome::Detached),
         Operation::SystemFreeze | Operation::SystemThaw => Ok(Outcome::Switched),
@@ -200,6 +217,8 @@ pub fn outcome(
         | Operation::GroupShow
         | Operation::GroupSnapshotList
         | Operation::GroupSnapshotShow
+        | Operation::PortalList
+        | Operation::PortalShow
         | Operation::HostList
         | Operation::HostShow
         | Operation::ConnectionList

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
     Access, Authentication, Clear, Connected, EventKind, Frozen, HostSecrets, JobResult, Labels,
-    Name, NotConnected, ObjectRef, Operation, Parent, PoolLevel, PoolSpec, Problem, Progress,
-    Provisioning, Qos, Transport,
+    Name, NotConnected, ObjectRef, Operation, Parent, PoolLevel, PoolSpec, PortalSpec, Problem,
+    Progress, Provisioning, Qos, Transport,
 };
 use ashlar_targetd_protocol::{
     DhchapExchange, DiskId, FcPort, Iqn, MemberState, Nqn, PortId, PortalAddr, ThinId, ThinRef,
@@ -46,6 +46,30 @@ pub struct BoxRecord {
     /// The version of the firmware that its agent was started by last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firmware: Option<String>,
+    /// Transports of which a portal was ever asked for: the usual one does not come back.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub managed: BTreeSet<Transport>,
+}
+
+/// A portal that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortalRecord {
+    /// As asked.
+    pub spec: PortalSpec,
+    /// Where it is in its life.
+    pub phase: PortalPhase,
+    /// The generation of its last change.
+    pub generation: u64,
+}
+
+/// Where a portal is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortalPhase {
+    /// What is connected is to be served there.
+    Present,
+    /// Nothing is.
+    Removing,
 }
 
 /// A pool.
@@ -710,6 +734,8 @@ pub enum Unit {
     GroupSnapshot(Uuid),
     /// A host's secrets, in all volumes it is connected to.
     Host(Uuid),
+    /// A portal, in all that is connected over its transport.
+    Portal(Uuid),
 }
 
 impl Unit {
@@ -723,6 +749,7 @@ impl Unit {
             Unit::Group(id) => (ObjectKind::Group, id),
             Unit::GroupSnapshot(id) => (ObjectKind::GroupSnapshot, id),
             Unit::Host(id) => (ObjectKind::Host, id),
+            Unit::Portal(id) => (ObjectKind::Portal, id),
         };
         ObjectRef { kind, id }
     }

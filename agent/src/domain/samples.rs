@@ -8,14 +8,15 @@ use ashlar_protocol::{
     RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate, Watermarks,
 };
 use ashlar_targetd_protocol::{
-    Bytes, DiskReport, MemberState, PoolReport, PoolUsage, Sectors, SetAction, SetReport, ThinId,
+    AddressState, Bytes, DiskReport, MemberState, PoolReport, PoolUsage, Sectors, SetAction,
+    SetReport, ThinId,
 };
 use uuid::Uuid;
 
 use crate::domain::record::Unit;
 use crate::domain::secrets::Random;
 use crate::domain::settle::{goes_on, settle};
-use crate::domain::{Command, Decision, Facts, Intent, RequestContext, decide};
+use crate::domain::{Command, Decision, Facts, Intent, Listen, RequestContext, Site, decide};
 
 pub(crate) const POOL: Uuid = Uuid::from_u128(0xa0);
 pub(crate) const HOST: Uuid = Uuid::from_u128(0xb0);
@@ -42,6 +43,26 @@ impl Random for Counter {
     }
 }
 
+/// The box as it is configured: iSCSI as usual, NVMe/TCP at an address of its own.
+pub(crate) fn site() -> Site {
+    let listen = |at: &str, usual| Listen {
+        portals: [at.parse().unwrap()].into(),
+        advertised: Vec::new(),
+        usual,
+    };
+    Site {
+        id: Uuid::from_u128(1),
+        name: "box".parse().unwrap(),
+        iscsi: listen("[::]:3260", true),
+        iser: Listen::default(),
+        nvme: listen("10.0.0.1:4420", false),
+        nvme_rdma: Listen::default(),
+        nvme_fc: BTreeSet::new(),
+        nvme_ports: BTreeMap::new(),
+        managed: BTreeSet::new(),
+    }
+}
+
 /// An intent with the facts to change it by.
 #[derive(Clone)]
 pub(crate) struct World {
@@ -59,6 +80,8 @@ pub(crate) struct World {
     /// As pools were seen last.
     pub(crate) seen: Option<PoolUsage>,
     pub(crate) thin_end: Option<Result<u64, Problem>>,
+    pub(crate) site: Site,
+    pub(crate) address: Option<AddressState>,
 }
 
 impl World {
@@ -77,6 +100,8 @@ impl World {
             sets: Vec::new(),
             seen: None,
             thin_end: None,
+            site: site(),
+            address: None,
         }
     }
 
@@ -131,6 +156,8 @@ impl World {
             seen: &|_| self.seen,
             thin_end: self.thin_end.as_ref(),
             transports: &self.transports,
+            site: &self.site,
+            address: self.address,
             settled: &settled,
             trouble: &|unit| self.troubled.get(&unit).cloned(),
             uncounted: &|pool| self.uncounted.get(&pool).cloned(),

@@ -42,9 +42,9 @@ use uuid::Uuid;
 use crate::domain::change::Edit;
 use crate::domain::intent::{Intent, VolumeEntry};
 use crate::domain::record::{
-    ConnectionPhase, ConnectionRecord, Growing, Growth, Key, PoolPhase, PoolRecord, Record,
-    Replacing, RequestRecord, SnapshotPhase, SnapshotRecord, ThinCounter, Turns, Unit, VolumePhase,
-    VolumeRecord, WorkPhase, WorkRecord,
+    ConnectionPhase, ConnectionRecord, Growing, Growth, Key, PoolPhase, PoolRecord, PortalPhase,
+    Record, Replacing, RequestRecord, SnapshotPhase, SnapshotRecord, ThinCounter, Turns, Unit,
+    VolumePhase, VolumeRecord, WorkPhase, WorkRecord,
 };
 
 pub(in crate::domain) use groups::in_phase;
@@ -108,8 +108,19 @@ pub fn settle(intent: &Intent, unit: Unit, generation: u64, capacity: Option<u64
         Unit::Snapshot(id) => settle_snapshot(intent, id, generation),
         Unit::Group(id) => groups::settle_group(intent, id, generation),
         Unit::GroupSnapshot(id) => groups::settle_snapshots(intent, id, generation),
+        Unit::Portal(id) => settle_portal(intent, id, generation),
         Unit::Host(_) => Vec::new(),
     }
+}
+
+fn settle_portal(intent: &Intent, id: Uuid, generation: u64) -> Vec<Edit> {
+    let portal = intent.portal(id);
+    let gone = portal.is_some_and(|portal| {
+        portal.phase == PortalPhase::Removing && portal.generation <= generation
+    });
+    gone.then_some(Edit::Remove(Key::Portal(id)))
+        .into_iter()
+        .collect()
 }
 
 /// Of a pool's thin ids, those below `first_free` may be taken, by whatever is in the pool:
@@ -364,8 +375,8 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> V
         Unit::Snapshot(id) => withdraw_snapshot(intent, id, span, generation),
         Unit::Group(id) => groups::withdraw_group(intent, id, span, generation),
         Unit::GroupSnapshot(id) => groups::withdraw_snapshots(intent, id, span, generation),
-        // Whoever was told the new secrets may rely on them.
-        Unit::Host(_) => Vec::new(),
+        // Whoever was told the new secrets, or an address, may rely on it.
+        Unit::Host(_) | Unit::Portal(_) => Vec::new(),
     };
     let change = match unit {
         Unit::Pool(id) => intent.pool(id).and_then(|entry| change(&entry.record)),
@@ -380,7 +391,8 @@ pub fn withdraw(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> V
         | Unit::Snapshot(_)
         | Unit::Group(_)
         | Unit::GroupSnapshot(_)
-        | Unit::Host(_) => span.applied,
+        | Unit::Host(_)
+        | Unit::Portal(_) => span.applied,
     };
     let span = Span { applied, ..span };
     let mut operations = ADDING.to_vec();
@@ -640,7 +652,8 @@ pub fn forget(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Vec
         | Unit::Snapshot(_)
         | Unit::Group(_)
         | Unit::GroupSnapshot(_)
-        | Unit::Host(_) => None,
+        | Unit::Host(_)
+        | Unit::Portal(_) => None,
     };
     let edits = key.into_iter().map(Edit::Remove).collect();
     let span = Span { applied: 0, ..span };
@@ -656,7 +669,11 @@ pub fn restore(intent: &Intent, unit: Unit, span: Span, grounds: &Grounds) -> Ve
     let of = match unit {
         Unit::Volume(id) => Connected::Volume(id),
         Unit::Snapshot(id) => Connected::Snapshot(id),
-        Unit::Pool(_) | Unit::Group(_) | Unit::GroupSnapshot(_) | Unit::Host(_) => {
+        Unit::Pool(_)
+        | Unit::Group(_)
+        | Unit::GroupSnapshot(_)
+        | Unit::Host(_)
+        | Unit::Portal(_) => {
             return Vec::new();
         }
     };
@@ -731,7 +748,9 @@ fn concluded(
             ObjectKind::Group => Key::Group(id),
             ObjectKind::GroupSnapshot => Key::GroupSnapshot(id),
             ObjectKind::Connection => Key::Connection(id),
-            ObjectKind::Host | ObjectKind::Job | ObjectKind::System => return false,
+            ObjectKind::Host | ObjectKind::Portal | ObjectKind::Job | ObjectKind::System => {
+                return false;
+            }
         };
         operations.contains(&request.operation) && edited.contains(&key)
     };

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::domain::change::Edit;
 use crate::domain::intent::Intent;
+use crate::domain::portals::served;
 use crate::domain::record::{BoxRecord, Record};
 use crate::domain::secrets::Random;
 
@@ -18,6 +19,8 @@ pub struct Listen {
     pub portals: BTreeSet<PortalAddr>,
     /// Addresses told to clients; when empty, those that are listened on.
     pub advertised: Vec<PortalAddr>,
+    /// Whether these are the usual ones, which nobody has given.
+    pub usual: bool,
 }
 
 impl Listen {
@@ -30,7 +33,8 @@ impl Listen {
     }
 }
 
-/// The box: its identity from the store, the rest from its configuration.
+/// The box: its identity from the store, the rest from its configuration; and, from
+/// [`Site::as_of`] on, from requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     /// Its id for life.
@@ -49,7 +53,15 @@ pub struct Site {
     pub nvme_fc: BTreeSet<FcPort>,
     /// The nvmet ports of the addresses in `nvme`, `nvme_rdma` and `nvme_fc`.
     pub nvme_ports: BTreeMap<PortId, NvmePort>,
+    /// Transports of which a portal was ever asked for. Where none is left, that is as it was asked.
+    pub managed: BTreeSet<Transport>,
 }
+
+static NO_ADDRESSES: Listen = Listen {
+    portals: BTreeSet::new(),
+    advertised: Vec::new(),
+    usual: false,
+};
 
 /// Where each transport is served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,7 +109,40 @@ impl Site {
             nvme,
             nvme_rdma,
             nvme_fc,
+            managed: record.managed.clone(),
         }
+    }
+
+    /// The box as it is with the portals that were asked for.
+    pub fn as_of(&self, intent: &Intent) -> Site {
+        let Some(record) = intent.site() else {
+            return self.clone();
+        };
+        let served = |transport| served(self.listen(transport), intent, record, transport);
+        let listens = Listens {
+            iscsi: served(Transport::Iscsi),
+            iser: served(Transport::Iser),
+            nvme: served(Transport::NvmeTcp),
+            nvme_rdma: served(Transport::NvmeRdma),
+            nvme_fc: self.nvme_fc.clone(),
+        };
+        Site::new(record, self.name.clone(), listens)
+    }
+
+    /// The addresses where a transport is served. Fibre Channel has none.
+    pub fn listen(&self, transport: Transport) -> &Listen {
+        match transport {
+            Transport::Iscsi => &self.iscsi,
+            Transport::Iser => &self.iser,
+            Transport::NvmeTcp => &self.nvme,
+            Transport::NvmeRdma => &self.nvme_rdma,
+            Transport::NvmeFc => &NO_ADDRESSES,
+        }
+    }
+
+    /// Whether a transport is not served because that was asked for.
+    pub fn is_shut(&self, transport: Transport) -> bool {
+        self.managed.contains(&transport) && !self.serves(transport)
     }
 
     /// The nvmet ports of one fabric.
@@ -148,43 +193,56 @@ pub fn found(
             fc_ports: BTreeMap::new(),
             frozen: None,
             firmware: None,
+            managed: BTreeSet::new(),
         }
     });
     record.firmware = Some(version.to_owned());
-    let given = record.nvme_ports.values().chain(record.rdma_ports.values());
-    let given = given.chain(record.fc_ports.values());
-    let mut used: BTreeSet<u64> = given.map(|port| u64::from(*port)).collect();
-    number(&listens.nvme.portals, &mut record.nvme_ports, &mut used);
-    number(
-        &listens.nvme_rdma.portals,
-        &mut record.rdma_ports,
-        &mut used,
-    );
-    number(&listens.nvme_fc, &mut record.fc_ports, &mut used);
+    for (transport, listen) in [
+        (Transport::NvmeTcp, &listens.nvme),
+        (Transport::NvmeRdma, &listens.nvme_rdma),
+    ] {
+        for portal in &listen.portals {
+            // Past 65,535 addresses there is no number; the configuration holds a handful.
+            give_port(&mut record, transport, *portal);
+        }
+    }
+    for port in &listens.nvme_fc {
+        if let (false, Some(free)) = (record.fc_ports.contains_key(port), free_port(&record)) {
+            record.fc_ports.insert(*port, free);
+        }
+    }
     let news = intent.site() != Some(&record);
     let edit = news.then(|| Edit::put(Record::Box(record.clone())));
     (record, edit)
 }
 
-/// Gives each address that has none a number of its own.
-fn number<A: Copy + Ord>(
-    addresses: &BTreeSet<A>,
-    ports: &mut BTreeMap<A, PortId>,
-    used: &mut BTreeSet<u64>,
-) {
-    for address in addresses {
-        if ports.contains_key(address) {
-            continue;
-        }
-        let free = (1..)
-            .find(|number| !used.contains(number))
-            .unwrap_or_default();
-        // Past 65,535 addresses there is no number; the configuration holds a handful.
-        if let Ok(port) = PortId::try_from(free) {
-            used.insert(free);
-            ports.insert(*address, port);
-        }
+/// Sees to an nvmet port number for an address, if its transport has such. Whether that is so.
+pub fn give_port(record: &mut BoxRecord, transport: Transport, portal: PortalAddr) -> bool {
+    let free = free_port(record);
+    let ports = match transport {
+        Transport::NvmeTcp => &mut record.nvme_ports,
+        Transport::NvmeRdma => &mut record.rdma_ports,
+        Transport::Iscsi | Transport::Iser | Transport::NvmeFc => return true,
+    };
+    if ports.contains_key(&portal) {
+        return true;
     }
+    match free {
+        Some(port) => {
+            ports.insert(portal, port);
+            true
+        }
+        None => false,
+    }
+}
+
+/// A number that no port of nvmet's has, if there is one.
+fn free_port(record: &BoxRecord) -> Option<PortId> {
+    let given = record.nvme_ports.values().chain(record.rdma_ports.values());
+    let given = given.chain(record.fc_ports.values());
+    let used: BTreeSet<u64> = given.map(|port| u64::from(*port)).collect();
+    let free = (1..).find(|number| !used.contains(number));
+    free.and_then(|free| PortId::try_from(free).ok())
 }
 
 #[cfg(test)]
@@ -197,7 +255,7 @@ mod tests {
     fn listens(tcp: &[&str], rdma: &[&str]) -> Listens {
         let listen = |all: &[&str]| Listen {
             portals: all.iter().map(|text| text.parse().unwrap()).collect(),
-            advertised: Vec::new(),
+            ..Listen::default()
         };
         let fc = "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f";
         Listens {

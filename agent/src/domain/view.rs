@@ -2,8 +2,9 @@
 
 use ashlar_protocol::{
     Connection, ConnectionState, Group, GroupSnapshot, GroupState, Host, HostCreated, HostSecrets,
-    IscsiAccess, Job, JobState, Lun, Nsid, NvmeAccess, Pool, PoolState, Problem, ProblemCode,
-    Progress, Replacement, Snapshot, SnapshotState, Transport, Volume, VolumeState,
+    IscsiAccess, Job, JobState, Lun, Nsid, NvmeAccess, Pool, PoolState, Portal, PortalState,
+    Problem, ProblemCode, Progress, Replacement, Snapshot, SnapshotState, Transport, Volume,
+    VolumeState,
 };
 use ashlar_targetd_protocol::PoolReport;
 use uuid::Uuid;
@@ -12,8 +13,8 @@ use crate::domain::intent::{GroupEntry, HostEntry, Intent, PoolEntry, VolumeEntr
 use crate::domain::members;
 use crate::domain::names;
 use crate::domain::record::{
-    ConnectionPhase, ConnectionRecord, GroupPhase, GroupSnapshotRecord, PoolPhase, RequestRecord,
-    SnapshotPhase, SnapshotRecord, VolumePhase,
+    ConnectionPhase, ConnectionRecord, GroupPhase, GroupSnapshotRecord, PoolPhase, PortalPhase,
+    PortalRecord, RequestRecord, SnapshotPhase, SnapshotRecord, VolumePhase,
 };
 use crate::domain::site::{Listen, Site};
 
@@ -197,10 +198,28 @@ pub fn host_created(id: Uuid, entry: &HostEntry, made: bool) -> HostCreated {
     }
 }
 
+/// A portal, as far as it follows from the record.
+pub fn portal(id: Uuid, record: &PortalRecord) -> Portal {
+    Portal {
+        id,
+        address: record.spec.address,
+        transport: record.spec.transport,
+        configured: false,
+        state: match record.phase {
+            PortalPhase::Present => PortalState::Ready,
+            PortalPhase::Removing => PortalState::Removing,
+        },
+        detail: None,
+        generation: record.generation,
+    }
+}
+
 /// A connection. `applied` says whether the kernel has it as recorded.
 pub fn connection(id: Uuid, record: &ConnectionRecord, site: &Site, applied: bool) -> Connection {
     let state = match record.phase {
-        ConnectionPhase::Wanted if applied => ConnectionState::Ready,
+        ConnectionPhase::Wanted if applied && !site.is_shut(record.transport) => {
+            ConnectionState::Ready
+        }
         ConnectionPhase::Wanted => ConnectionState::Attaching,
         ConnectionPhase::Detaching | ConnectionPhase::Cutting | ConnectionPhase::Withdrawn => {
             ConnectionState::Detaching

@@ -29,7 +29,7 @@ impl Engine {
             _ => Look::Gone,
         };
         let intent = self.shared.intent.read().await;
-        outcome(&intent, &self.shared.site, reply, &look)
+        outcome(&intent, &self.shared.site.as_of(&intent), reply, &look)
     }
 
     /// The answer to a request past its deadline.

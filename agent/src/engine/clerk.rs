@@ -184,7 +184,11 @@ impl Clerk {
                 let newest = match unit {
                     Unit::Volume(id) => intent.volume(id).map(|entry| entry.record.generation),
                     Unit::Snapshot(id) => intent.snapshot(id).map(|record| record.generation),
-                    Unit::Pool(_) | Unit::Group(_) | Unit::GroupSnapshot(_) | Unit::Host(_) => None,
+                    Unit::Pool(_)
+                    | Unit::Group(_)
+                    | Unit::GroupSnapshot(_)
+                    | Unit::Host(_)
+                    | Unit::Portal(_) => None,
                 };
                 let newer = newest.filter(|newest| *newest > span.tried);
                 round.wanted.extend(newer.map(|newer| (unit, newer)));
@@ -351,7 +355,7 @@ impl Clerk {
 
     /// The answer to a request, to be stored; none when its object is gone again.
     fn answer_of(&self, intent: &Intent, id: Uuid, reply: Reply, look: &Look) -> Option<Edit> {
-        let outcome = outcome(intent, &self.site, reply, look).ok()?;
+        let outcome = outcome(intent, &self.site.as_of(intent), reply, look).ok()?;
         Some(Edit::put(Record::Answer(id, outcome)))
     }
 
@@ -364,7 +368,7 @@ impl Clerk {
         looked: &Looked,
         round: &mut Round,
     ) -> Result<Accepted, Problem> {
-        let decision = self.judge(context, looked, round, |facts| {
+        let decision = self.judge(intent, context, looked, round, |facts| {
             decide(intent, command, facts, &mut OsRandom)
         });
         match decision? {
@@ -374,16 +378,16 @@ impl Clerk {
                 round.durable = true;
                 let wait = change.unit.map(|unit| (unit, change.generation));
                 round.wanted.extend(wait);
-                if let Some((Unit::Host(host), generation)) = wait {
-                    let connections = intent.connections_of_host(host);
-                    let units = connections.map(|(_, c)| Unit::of(c.of));
-                    round.wanted.extend(units.map(|unit| (unit, generation)));
+                if let Some((unit, generation)) = wait {
+                    let along = wanted_along(intent, unit).into_iter();
+                    round.wanted.extend(along.map(|unit| (unit, generation)));
                 }
                 // How full a pool is, is not known here: it is looked at when that is asked. What
                 // another of the same batch makes of the object is no part of this answer.
                 let stored = match wait {
                     None if reply.object.kind != ObjectKind::Pool => {
-                        outcome(intent, &self.site, reply, &Look::Gone).ok()
+                        let site = self.site.as_of(intent);
+                        outcome(intent, &site, reply, &Look::Gone).ok()
                     }
                     _ => None,
                 };
@@ -411,7 +415,7 @@ impl Clerk {
         rule: Rule,
         round: &mut Round,
     ) -> Result<bool, Problem> {
-        let decision = self.judge(context, &Looked::default(), round, |facts| {
+        let decision = self.judge(intent, context, &Looked::default(), round, |facts| {
             work::begin(intent, work, rule, facts)
         });
         match decision? {
@@ -448,6 +452,7 @@ impl Clerk {
     /// Asks a rule, with the facts as they are.
     fn judge<T>(
         &self,
+        intent: &Intent,
         context: &RequestContext,
         looked: &Looked,
         round: &Round,
@@ -465,7 +470,9 @@ impl Clerk {
             sets: &looked.sets,
             seen: &|pool| self.seen.usage(pool),
             thin_end: looked.thin_end.as_ref(),
-            transports: &self.site.transports(),
+            transports: &self.site.as_of(intent).transports(),
+            site: &self.site,
+            address: looked.address,
             settled: &|unit| ledger.settled(unit) && !pending.contains(&unit),
             trouble: &|unit| ledger.trouble(unit),
             uncounted: &|pool| ledger.uncounted(pool),
@@ -523,6 +530,27 @@ impl Clerk {
                 Held::Settled(tell, result) => drop(tell.send(result)),
             }
         }
+    }
+}
+
+/// What a host's secrets or a portal are brought to by being applied itself.
+fn wanted_along(intent: &Intent, unit: Unit) -> Vec<Unit> {
+    match unit {
+        Unit::Host(host) => {
+            let connections = intent.connections_of_host(host);
+            connections.map(|(_, c)| Unit::of(c.of)).collect()
+        }
+        Unit::Portal(id) => {
+            let transport = intent.portal(id).map(|portal| portal.spec.transport);
+            let connections = intent.connections().values();
+            let over = connections.filter(|c| Some(c.transport) == transport);
+            over.map(|c| Unit::of(c.of)).collect()
+        }
+        Unit::Pool(_)
+        | Unit::Volume(_)
+        | Unit::Snapshot(_)
+        | Unit::Group(_)
+        | Unit::GroupSnapshot(_) => Vec::new(),
     }
 }
 

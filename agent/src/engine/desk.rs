@@ -1,7 +1,7 @@
 //! The handle of the store thread, and what it is asked.
 
 use ashlar_protocol::{JobResult, Problem, Progress};
-use ashlar_targetd_protocol::{DiskReport, PoolReport, PoolUsage, SetReport};
+use ashlar_targetd_protocol::{AddressState, DiskReport, PoolReport, PoolUsage, SetReport};
 use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
@@ -43,6 +43,8 @@ pub(super) struct Looked {
     pub(super) sets: Vec<SetReport>,
     /// Where what a thin device maps ends, for one that is to be adopted.
     pub(super) thin_end: Option<Result<u64, Problem>>,
+    /// How the address is at which a portal is to be.
+    pub(super) address: Option<AddressState>,
 }
 
 pub(super) type Tell<T> = oneshot::Sender<T>;

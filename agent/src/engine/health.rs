@@ -22,7 +22,8 @@ impl Engine {
     /// reconciled, and what others have found.
     pub async fn health(&self, found: impl IntoIterator<Item = Check>) -> Health {
         let mut checks = vec![self.store_check().await];
-        checks.extend(self.targetd_checks());
+        checks.extend(self.targetd_checks().await);
+        checks.push(self.portals_check().await);
         checks.extend(self.pool_checks().await);
         checks.push(self.reconcile_check());
         checks.extend(self.frozen_check().await);
@@ -44,7 +45,8 @@ impl Engine {
         check("store", status, detail)
     }
 
-    fn targetd_checks(&self) -> Vec<Check> {
+    async fn targetd_checks(&self) -> Vec<Check> {
+        let site = self.shared.site.as_of(&*self.shared.intent.read().await);
         let link = self.shared.targetd.link();
         let link = link.borrow();
         match &*link {
@@ -54,7 +56,7 @@ impl Engine {
                 // Nobody misses a transport that is not served.
                 let unused = |name: &str| {
                     let transport = name.parse::<Transport>();
-                    transport.is_ok_and(|transport| !self.shared.site.serves(transport))
+                    transport.is_ok_and(|transport| !site.serves(transport))
                 };
                 let features = greeting.features.iter();
                 let needed = features.filter(|feature| !unused(&feature.name));
@@ -204,7 +206,7 @@ fn filling(pool: &Pool, look: &Look) -> Option<String> {
     ))
 }
 
-fn check(name: &str, status: HealthStatus, detail: Option<String>) -> Check {
+pub(super) fn check(name: &str, status: HealthStatus, detail: Option<String>) -> Check {
     Check {
         name: name.to_owned(),
         status,

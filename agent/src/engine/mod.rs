@@ -24,6 +24,7 @@ mod moving;
 mod open;
 mod options;
 mod page;
+mod portal;
 mod query;
 mod scrub;
 mod spares;
@@ -113,7 +114,7 @@ impl Engine {
             waiting,
         } = taken;
         if let Some(outcome) = stored {
-            return Ok(Answer::Done(*outcome));
+            return Ok(Answer::Done(self.with_state(*outcome).await));
         }
         if let Some(waiting) = waiting {
             match tokio::time::timeout(wait, waiting).await {
@@ -123,7 +124,8 @@ impl Engine {
                 Err(_elapsed) => return self.accepted(request).await,
             }
         }
-        self.done(request, reply).await.map(Answer::Done)
+        let outcome = self.done(request, reply).await?;
+        Ok(Answer::Done(self.with_state(outcome).await))
     }
 
     /// Has a command decided. That hosts gave room back is told by nobody, so a pool that takes
@@ -201,6 +203,10 @@ impl Engine {
                     Look::Report(report) => report.sets,
                     Look::Busy | Look::Gone => Vec::new(),
                 },
+                ..Looked::default()
+            },
+            Command::PortalCreate { spec, .. } => Looked {
+                address: self.look_at_address(*spec).await,
                 ..Looked::default()
             },
             Command::VolumeAdopt { spec, .. } => {

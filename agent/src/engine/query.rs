@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::Engine;
 use super::page::{PageQuery, after, page};
+use crate::domain::Site;
 use crate::domain::intent::GroupEntry;
 use crate::domain::outcome::missing;
 use crate::domain::record::{ConnectionRecord, GroupSnapshotRecord, RequestRecord, Unit};
@@ -91,7 +92,8 @@ impl Engine {
         let record = intent
             .connection(id)
             .ok_or_else(|| missing(ObjectKind::Connection, id))?;
-        Ok(self.connection_view(id, record))
+        let site = self.shared.site.as_of(&intent);
+        Ok(self.connection_view(&site, id, record))
     }
 
     /// A job.
@@ -182,7 +184,8 @@ impl Engine {
     ) -> Result<Page<Connection>, Problem> {
         let cursor = query.cursor()?;
         let intent = self.shared.intent.read().await;
-        let view = |id, record: &ConnectionRecord| self.connection_view(id, record);
+        let site = self.shared.site.as_of(&intent);
+        let view = |id, record: &ConnectionRecord| self.connection_view(&site, id, record);
         Ok(match of {
             Some(of) => page(query, intent.connections_of(of, cursor), view),
             None => page(query, after(intent.connections(), cursor), view),
@@ -200,7 +203,8 @@ impl Engine {
     /// The box.
     pub async fn system(&self) -> System {
         let greeting = self.shared.targetd.greeting();
-        let site = &self.shared.site;
+        let intent = self.shared.intent.read().await;
+        let site = self.shared.site.as_of(&intent);
         let features = greeting.iter().flat_map(|greeting| &greeting.features);
         let has_blkio = features
             .filter(|feature| feature.name == "blkio")
@@ -211,7 +215,6 @@ impl Engine {
             named.all(|feature| feature.problem.is_none())
         });
         let transports: Vec<Transport> = transports.collect();
-        let intent = self.shared.intent.read().await;
         System {
             id: site.id,
             name: site.name.clone(),
@@ -262,10 +265,10 @@ impl Engine {
         }
     }
 
-    fn connection_view(&self, id: Uuid, record: &ConnectionRecord) -> Connection {
+    fn connection_view(&self, site: &Site, id: Uuid, record: &ConnectionRecord) -> Connection {
         let unit = Unit::of(record.of);
         let applied = self.shared.ledger.has(unit, record.generation);
-        view::connection(id, record, &self.shared.site, applied)
+        view::connection(id, record, site, applied)
     }
 
     fn job_view(&self, id: Uuid, record: &RequestRecord) -> Job {
@@ -277,7 +280,12 @@ impl Engine {
             .unit
             .filter(|_| record.operation == Operation::VolumeDelete && reached != Reached::All);
         let erasing = || self.shared.reconciler.erasing(erasing?);
-        view::job(id, record, reached, self.progress(id).or_else(erasing))
+        let portal = || {
+            let unit = record.unit.filter(|_| reached != Reached::All)?;
+            self.shared.reconciler.portal_progress(unit)
+        };
+        let progress = self.progress(id).or_else(portal).or_else(erasing);
+        view::job(id, record, reached.clone(), progress)
     }
 }
 

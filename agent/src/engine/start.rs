@@ -171,6 +171,9 @@ impl Engine {
             seen,
             mended: Arc::default(),
             reconciler: reconciler.clone(),
+            site: Arc::clone(&site),
+            addresses: Arc::default(),
+            looking: Arc::default(),
         };
         watcher.clone().start(&stopped);
         let task = EngineTask {

@@ -1,4 +1,4 @@
-//! Watching: what becomes of pools by themselves.
+//! Watching: what becomes of pools by themselves, and of addresses.
 //!
 //! ```text
 //! kernel ──► targetd: counts ──► AwaitChange ──┐
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use ashlar_protocol::PoolLevel;
 use ashlar_targetd_protocol::{PoolReport, PoolUsage, Request, Response};
-use tokio::sync::{Notify, RwLock, watch};
+use tokio::sync::{Mutex as Turn, Notify, RwLock, watch};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ use super::Engine;
 use super::desk::StoreDesk;
 use super::mend::{self, Mended};
 use crate::domain::record::Unit;
-use crate::domain::{Intent, watch as rules};
+use crate::domain::{Intent, Site, watch as rules};
 use crate::reconcile::{Desk, Ledger, Reconciler};
 use crate::targetd::{CallError, Link, Targetd};
 
@@ -76,6 +76,11 @@ pub(super) struct Watcher {
     pub(super) seen: Arc<Seen>,
     pub(super) mended: Arc<Mended>,
     pub(super) reconciler: Reconciler,
+    pub(super) site: Arc<Site>,
+    /// Told when addresses may have come or gone.
+    pub(super) addresses: Arc<Notify>,
+    /// Held while the addresses are looked at.
+    pub(super) looking: Arc<Turn<()>>,
 }
 
 impl Watcher {
@@ -85,8 +90,10 @@ impl Watcher {
         tokio::spawn(async move {
             // Nothing of it is needed any more: the next start looks at everything.
             tokio::select! {
-                () = listen(&self.targetd, self.ledger.news()) => {}
+                () = listen(&self.targetd, [self.ledger.news(), &self.addresses]) => {}
                 () = self.look() => {}
+                () = self.watch_addresses() => {}
+                () = self.serve_again() => {}
                 _ = stopped.wait_for(|stopped| *stopped) => {}
             }
         });
@@ -200,7 +207,7 @@ impl Engine {
 }
 
 /// Passes on what targetd is told, and that it is there.
-async fn listen(targetd: &Targetd, news: &Notify) {
+async fn listen(targetd: &Targetd, news: [&Notify; 2]) {
     let mut link = targetd.link();
     loop {
         let epoch = match link.wait_for(|link| matches!(link, Link::Up(_))).await {
@@ -213,7 +220,7 @@ async fn listen(targetd: &Targetd, news: &Notify) {
             match targetd.changed(seen).await {
                 Ok(count) => {
                     seen = count;
-                    news.notify_one();
+                    news.iter().for_each(|each| each.notify_one());
                 }
                 Err(error) => break error,
             }

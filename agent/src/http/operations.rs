@@ -91,6 +91,7 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         }
         Op::GroupList => Reply::ok(&engine.groups(&call.query.page).await?),
         Op::GroupSnapshotList => Reply::ok(&engine.group_snapshots(&call.query.page).await?),
+        Op::PortalList => Reply::ok(&engine.portals(&call.query.page).await?),
         Op::HostList => Reply::ok(&engine.hosts(&call.query.page).await?),
         Op::ConnectionList => {
             let (list, of) = (&call.query, call.query.connected()?);
@@ -148,6 +149,7 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         Op::SnapshotExtents => extents(engine, ObjectKind::Snapshot, call).await,
         Op::GroupShow => Reply::ok(&engine.group(call.id()?).await?),
         Op::GroupSnapshotShow => Reply::ok(&engine.group_snapshot(call.id()?).await?),
+        Op::PortalShow => Reply::ok(&engine.portal(call.id()?).await?),
         Op::HostShow => Reply::ok(&engine.host(call.id()?).await?),
         Op::ConnectionShow => Reply::ok(&engine.connection(call.id()?).await?),
         Op::PoolStatistics => Reply::ok(&engine.pool_statistics(call.id()?).await?),
@@ -210,6 +212,8 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         | Op::GroupSnapshotCreate
         | Op::GroupSnapshotUpdate
         | Op::GroupSnapshotDelete
+        | Op::PortalCreate
+        | Op::PortalDelete
         | Op::HostCreate
         | Op::HostRotate
         | Op::HostDelete
@@ -334,6 +338,14 @@ fn command(call: &Call) -> Result<Command, Problem> {
         },
         Op::GroupDelete => Command::GroupDelete { id },
         Op::GroupSnapshotDelete => Command::GroupSnapshotDelete { id },
+        Op::PortalCreate => Command::PortalCreate {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::PortalDelete => Command::PortalDelete {
+            id,
+            force: call.query.force,
+        },
         Op::HostCreate => Command::HostCreate {
             id,
             spec: decode(&call.body)?,
@@ -376,6 +388,7 @@ fn reply(answer: &Answer) -> Result<Reply, Problem> {
                 group_snapshot,
                 created,
             } => Reply::created(group_snapshot, *created),
+            Outcome::Portal { portal, created } => Reply::created(portal, *created),
             Outcome::Host { created, new } => Reply::created(created, *new),
             Outcome::Connection {
                 connection,

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use ashlar_protocol::{Problem, ProblemCode};
 use ashlar_targetd_protocol::{
-    DesiredPool, DesiredSnapshots, DesiredVolume, PoolReport, Request, Response,
+    DesiredPool, DesiredSnapshots, DesiredVolume, PoolReport, Report, Request, Response,
+    SnapshotsKind,
 };
 use uuid::Uuid;
 
@@ -82,25 +83,26 @@ impl Reconciler {
         unit: Unit,
         generation: u64,
     ) -> Result<Option<Desired>, Problem> {
+        let site = &self.shared.site.as_of(intent);
         match unit {
             Unit::Pool(id) => {
                 let pool = intent.pool(id);
                 Ok(pool.map(|pool| Desired::Pool(render::pool(id, &pool.record, generation))))
             }
             Unit::Volume(id) => {
-                let volume = render::volume(intent, &self.shared.site, id, generation)?;
+                let volume = render::volume(intent, site, id, generation)?;
                 Ok(volume.map(|volume| {
                     let held = volume.held || self.shared.holds.wants(unit);
                     Desired::Volume(Box::new(DesiredVolume { held, ..volume }))
                 }))
             }
             Unit::Snapshot(id) => {
-                let snapshot = render::snapshot(intent, &self.shared.site, id, generation)?;
+                let snapshot = render::snapshot(intent, site, id, generation)?;
                 Ok(snapshot.map(|desired| self.held(desired)))
             }
             Unit::Group(id) => Ok(render::group(intent, id, generation).map(Desired::Snapshots)),
-            // Its volumes are applied by themselves.
-            Unit::Host(_) => Ok(None),
+            // What is connected is applied by itself.
+            Unit::Host(_) | Unit::Portal(_) => Ok(None),
             Unit::GroupSnapshot(id) => {
                 let snapshots = render::group_snapshot(intent, id, generation);
                 Ok(snapshots.map(|desired| self.held(desired)))
@@ -122,15 +124,23 @@ impl Reconciler {
             Desired::Volume(desired) => {
                 let volume = desired.id;
                 let request = Request::ApplyVolume(desired);
-                let steps = self.applied(request, "apply-volume").await?;
-                tracing::debug!(%volume, ?steps, "applied");
+                let report = self.applied(request, "apply-volume").await?;
+                self.shared
+                    .addresses
+                    .note(Unit::Volume(volume), &report.unserved);
+                tracing::debug!(%volume, steps = ?report.steps, "applied");
                 Ok(End::Settled(None))
             }
             Desired::Snapshots(desired) => {
                 let snapshots = desired.id;
+                let alone = desired.kind == SnapshotsKind::Snapshot;
                 let request = Request::ApplySnapshots(Box::new(desired));
-                let steps = self.applied(request, "apply-snapshots").await?;
-                tracing::debug!(%snapshots, ?steps, "applied");
+                let report = self.applied(request, "apply-snapshots").await?;
+                if alone {
+                    let unit = Unit::Snapshot(snapshots);
+                    self.shared.addresses.note(unit, &report.unserved);
+                }
+                tracing::debug!(%snapshots, steps = ?report.steps, "applied");
                 Ok(End::Settled(None))
             }
         }
@@ -142,7 +152,7 @@ impl Reconciler {
         let destroys = desired.destroy.is_some();
         let request = Request::ApplyPool(Box::new(desired));
         match self.applied(request, "apply-pool").await {
-            Ok(steps) => tracing::info!(%pool, ?steps, "applied"),
+            Ok(report) => tracing::info!(%pool, steps = ?report.steps, "applied"),
             // It never was, and trying again would not help; its disks are free for another.
             Err(CallError::Failed(failure)) if absent && !destroys && !failure.kind.retryable() => {
                 tracing::warn!(%pool, %failure, "a withdrawn pool is forgotten as it is");
@@ -173,13 +183,9 @@ impl Reconciler {
         PoolSeen { report, first_free }
     }
 
-    async fn applied(
-        &self,
-        request: Request,
-        name: &'static str,
-    ) -> Result<Vec<String>, CallError> {
+    async fn applied(&self, request: Request, name: &'static str) -> Result<Report, CallError> {
         match self.shared.targetd.call(request).await? {
-            Response::Applied(report) => Ok(report.steps),
+            Response::Applied(report) => Ok(report),
             _ => Err(CallError::Unexpected { request: name }),
         }
     }
@@ -259,7 +265,7 @@ impl Reconciler {
 /// The pools that a unit lives in.
 fn homes(intent: &Intent, unit: Unit) -> BTreeSet<Uuid> {
     match unit {
-        Unit::Pool(_) | Unit::Host(_) => BTreeSet::new(),
+        Unit::Pool(_) | Unit::Host(_) | Unit::Portal(_) => BTreeSet::new(),
         Unit::Volume(id) => intent.volume(id).map_or_else(BTreeSet::new, |v| {
             let after = v.record.moving.map(|moving| moving.to.pool);
             after.into_iter().chain([v.record.pool]).collect()

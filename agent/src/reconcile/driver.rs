@@ -13,11 +13,13 @@ use tokio::sync::{RwLock, Semaphore, watch};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::addresses::Addresses;
 use super::attempt::End;
 use super::erasing::{Ending, Erased, Erasures};
 use super::failure::{Remedy, Trouble};
 use super::holds::Holds;
 use super::ledger::{Ledger, Next};
+use super::portal::Underway;
 use crate::domain::intent::VolumeEntry;
 use crate::domain::record::{PoolPhase, SnapshotPhase, SnapshotRecord, Unit};
 use crate::domain::settle::{Grounds, Span};
@@ -87,6 +89,8 @@ pub(super) struct Shared {
     pub(super) targetd: Targetd,
     pub(super) thin: Views,
     pub(super) site: Arc<Site>,
+    pub(super) addresses: Addresses,
+    pub(super) portals: Underway,
     pub(super) permits: Semaphore,
     pub(super) holds: Holds,
     pub(super) lanes: Lanes,
@@ -116,6 +120,8 @@ impl Reconciler {
             targetd,
             thin,
             site,
+            addresses: Addresses::default(),
+            portals: Underway::default(),
             permits,
             holds: Holds::default(),
             lanes,
@@ -127,6 +133,11 @@ impl Reconciler {
         Reconciler {
             shared: Arc::new(shared),
         }
+    }
+
+    /// Addresses that could not be had.
+    pub fn addresses(&self) -> &Addresses {
+        &self.shared.addresses
     }
 
     /// Starts the driver of a unit, when the ledger says so and only then.
@@ -145,7 +156,7 @@ impl Reconciler {
 
     /// Drives a unit until it has settled.
     async fn drive(self, unit: Unit, desk: Arc<dyn Desk>) {
-        let mut failing = Failing::default();
+        let (mut failing, mut lacking) = (Failing::default(), Failing::default());
         let mut erased = Erased::default();
         loop {
             if !self.shared.targetd.is_up() {
@@ -156,6 +167,10 @@ impl Reconciler {
             }
             let (span, end) = match unit {
                 Unit::Host(host) => match self.attempt_host(host, &desk).await {
+                    Some(attempt) => attempt,
+                    None => return,
+                },
+                Unit::Portal(portal) => match self.attempt_portal(portal).await {
                     Some(attempt) => attempt,
                     None => return,
                 },
@@ -184,7 +199,10 @@ impl Reconciler {
                 End::Settled(seen) => {
                     let counted = seen.as_ref().map(PoolSeen::counted);
                     match desk.settle(unit, self.recent(span), seen).await {
-                        Ok(true) => Ok(self.note_count(unit, counted)),
+                        Ok(true) => {
+                            let uncounted = self.note_count(unit, counted);
+                            Ok(uncounted.or_else(|| self.shared.addresses.asks_again(unit)))
+                        }
                         Ok(false) => {
                             failing = Failing::default();
                             continue;
@@ -202,11 +220,13 @@ impl Reconciler {
                     Next::Again => failing = Failing::default(),
                 },
                 Ok(Some(problem)) => {
-                    tracing::warn!(object = %unit.object(), %problem, "takes nothing new yet");
+                    tracing::warn!(object = %unit.object(), %problem, "is not all it is to be yet");
                     self.shared.ledger.again(unit);
                     self.shared.ledger.applied(unit, span.tried);
-                    failing.again(true);
-                    self.pause(unit, &failing).await;
+                    // What was asked for is there, so nobody's patience is used up.
+                    failing = Failing::default();
+                    lacking.again(true);
+                    self.pause(unit, &lacking).await;
                 }
                 Err(trouble) => {
                     if let Unit::Pool(pool) = unit {
@@ -376,7 +396,7 @@ fn origins(intent: &Intent, unit: Unit) -> BTreeSet<Unit> {
         making.then_some(Unit::Volume(snapshot.volume))
     };
     match unit {
-        Unit::Pool(_) | Unit::Host(_) => BTreeSet::new(),
+        Unit::Pool(_) | Unit::Host(_) | Unit::Portal(_) => BTreeSet::new(),
         Unit::Volume(id) => intent.volume(id).and_then(of_volume).into_iter().collect(),
         Unit::Snapshot(id) => intent
             .snapshot(id)

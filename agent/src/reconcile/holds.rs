@@ -121,7 +121,11 @@ impl Reconciler {
                 Err(Problem::new(ProblemCode::Busy, detail).about(object))
             }),
             Unit::Snapshot(id) => intent.snapshot(id).map(|record| check_taken(id, record)),
-            Unit::Pool(_) | Unit::Group(_) | Unit::GroupSnapshot(_) | Unit::Host(_) => None,
+            Unit::Pool(_)
+            | Unit::Group(_)
+            | Unit::GroupSnapshot(_)
+            | Unit::Host(_)
+            | Unit::Portal(_) => None,
         };
         known.unwrap_or_else(|| Err(missing(object.kind, object.id)))
     }

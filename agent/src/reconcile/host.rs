@@ -39,7 +39,7 @@ impl Reconciler {
             let waiting = self.shared.ledger.wait(unit, span.tried);
             // A closed channel means that no more was wanted of it, or that the engine is stopping.
             if let Ok(Err(problem)) = waiting.await {
-                return Some((span, End::Failed(stuck(host, &problem))));
+                return Some((span, End::Failed(stuck(Unit::Host(host), &problem))));
             }
         }
         // The kernel keeps an NVMe host's keys once for all volumes. One that was under way since
@@ -48,7 +48,7 @@ impl Reconciler {
             self.doubt(unit, desk).await;
             self.shared.ledger.attempted(unit).await;
             if let Some(problem) = self.shared.ledger.problem(unit) {
-                return Some((span, End::Failed(stuck(host, &problem))));
+                return Some((span, End::Failed(stuck(Unit::Host(host), &problem))));
             }
         }
         // Nobody is told that it is done when all that ended is the waiting.
@@ -57,8 +57,8 @@ impl Reconciler {
 }
 
 /// Nothing is taken back, so those who wait are told at once.
-fn stuck(host: Uuid, problem: &Problem) -> Trouble {
-    let object = Unit::Host(host).object();
+pub(super) fn stuck(unit: Unit, problem: &Problem) -> Trouble {
+    let object = unit.object();
     let detail = format!("not everywhere yet: {}", problem.detail);
     let remedy = match problem.code {
         ProblemCode::TargetdUnavailable => Remedy::Retry,

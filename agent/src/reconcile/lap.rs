@@ -29,7 +29,8 @@ impl Reconciler {
         let snapshots = intent.connected_snapshots();
         let snapshots = snapshots.into_iter().map(Unit::Snapshot);
         let units = volumes.chain(snapshots).chain(intent.units_made_at_once());
-        for unit in units.chain(rotated(&intent)) {
+        let portals = intent.portals().keys().copied().map(Unit::Portal);
+        for unit in units.chain(rotated(&intent)).chain(portals) {
             self.shared.ledger.recover(unit, intent.generation());
         }
     }
@@ -123,8 +124,9 @@ impl Reconciler {
                 under_way.join_next().await;
             }
             self.doubt(unit, desk).await;
-            // A host waits for volumes until they are given up; a lap is done once all were tried.
-            if matches!(unit, Unit::Host(_)) {
+            // Hosts and portals wait for volumes until they are given up; a lap is done once all were
+            // tried.
+            if matches!(unit, Unit::Host(_) | Unit::Portal(_)) {
                 continue;
             }
             let ledger = Arc::clone(&self.shared.ledger);
@@ -215,6 +217,7 @@ impl Round {
                 .chain(present.map(Unit::Snapshot))
                 .chain(intent.units_made_at_once())
                 .chain(rotated(intent))
+                .chain(intent.portals().keys().copied().map(Unit::Portal))
                 .collect(),
             orphans,
         }

@@ -364,6 +364,14 @@ impl Ledger {
         }
     }
 
+    /// Has everything that is in trouble tried once more now.
+    pub fn wake_troubled(&self) {
+        let troubled = self.marked().clone();
+        for unit in troubled {
+            self.wake(unit).notify_one();
+        }
+    }
+
     /// Ends a pause early.
     pub(super) fn wake(&self, unit: Unit) -> Arc<Notify> {
         match self.lock().get(&unit) {

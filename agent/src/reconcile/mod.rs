@@ -16,6 +16,7 @@
 //! Nothing is polled: a driver runs because something changed, or because the last attempt
 //! failed and its pause is over.
 
+mod addresses;
 mod attempt;
 mod driver;
 mod erasing;
@@ -24,8 +25,10 @@ mod holds;
 mod host;
 mod lap;
 mod ledger;
+mod portal;
 mod render;
 
+pub use addresses::{Addresses, Lacking};
 pub use driver::{Desk, DeskAnswer, DeskError, PoolSeen, Reconciler};
 pub use failure::problem_of;
 pub use holds::HoldGuard;

@@ -133,7 +133,7 @@ pub fn volume(
             VolumePhase::Clearing(_) => true,
             _ => false,
         },
-        cut: cut(intent, Connected::Volume(id)),
+        cut: cut(intent, site, Connected::Volume(id)),
     }))
 }
 
@@ -167,7 +167,7 @@ pub fn snapshot(
         exports: exports(intent, site, of)?,
         // As for a volume.
         held: record.phase == SnapshotPhase::Adopting,
-        cut: cut(intent, of),
+        cut: cut(intent, site, of),
         ..member(id, record)
     };
     Ok(Some(DesiredSnapshots {
@@ -259,13 +259,20 @@ fn source(origin: Origin) -> ThinSource {
 
 /// The hosts that may be cut off. The kernel ends an iSCSI host's sessions, by either of its
 /// transports, and no other's; but those of an NVMe host only together with everybody's.
-fn cut(intent: &Intent, of: Connected) -> Accesses {
+fn cut(intent: &Intent, site: &Site, of: Connected) -> Accesses {
     let mut cut = Accesses::default();
     for (_, connection) in intent.connections_of(of, None) {
         let Some(host) = intent.host(connection.host).map(|entry| &entry.record) else {
             continue;
         };
         match (connection.transport, connection.phase) {
+            // Whoever took the last portal away agreed to that.
+            (transport, ConnectionPhase::Wanted) if site.is_shut(transport) => {
+                match transport.is_nvme() {
+                    false => cut.iscsi.extend(host.iqn.clone()),
+                    true => cut.nvme.extend(host.nqn.clone()),
+                }
+            }
             (_, ConnectionPhase::Wanted | ConnectionPhase::Detaching)
             | (
                 Transport::NvmeTcp | Transport::NvmeRdma | Transport::NvmeFc,
@@ -307,6 +314,9 @@ fn exports(intent: &Intent, site: &Site, of: Connected) -> Result<Exports, Probl
     let mut unserved = None;
     for (connection, host) in hosts(intent, of) {
         let transport = connection.transport;
+        if site.is_shut(transport) {
+            continue;
+        }
         // The kernel lists hosts for a target or a subsystem, not for its portals or ports.
         match transport {
             Transport::Iscsi => portals.extend(&site.iscsi.portals),

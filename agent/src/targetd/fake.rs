@@ -10,6 +10,7 @@ mod disks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::IoSlice;
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ashlar_kernel_iface::model::{ThinImage, ThinMappings, ThinMetadata};
 use ashlar_targetd_protocol::{
-    Accesses, Bytes, Call, DataState, DesiredPool, DesiredSnapshots, DesiredVolume, DiskId,
-    DiskReport, Exports, Failure, FailureKind, FeatureReport, MemberState, OpenObject,
-    PROTOCOL_VERSION, PoolReport, PoolUsage, Reply, Report, Request, Response, Sectors, SetAction,
-    ThinId, ThinSource, VolumeReport, frame,
+    Accesses, AddressState, Bytes, Call, DataState, DesiredPool, DesiredSnapshots, DesiredVolume,
+    DiskId, DiskReport, Exports, Failure, FailureKind, FeatureReport, MemberState, OpenObject,
+    PROTOCOL_VERSION, PoolReport, PoolUsage, PortalAddr, Reply, Report, Request, Response, Sectors,
+    SetAction, ThinId, ThinSource, Transport, Unserved, VolumeReport, frame,
 };
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::Interest;
@@ -52,7 +53,7 @@ pub(crate) struct Kernel {
     pub(crate) active: BTreeSet<Uuid>,
     /// Snapshots with an export.
     pub(crate) readable: BTreeMap<Uuid, Exports>,
-    /// Every call but greetings, in order of arrival.
+    /// Every call but greetings and looks at addresses, in order of arrival.
     pub(crate) calls: Vec<Request>,
     pub(crate) version: Option<u32>,
     /// What was opened, by object; 1 MiB of zeros at first.
@@ -66,6 +67,10 @@ pub(crate) struct Kernel {
     /// Generation and number of accesses last accepted, while this targetd lives.
     accepted: BTreeMap<Uuid, (u64, usize)>,
     rules: Vec<Rule>,
+    /// Addresses that no interface has.
+    pub(crate) absent: BTreeSet<IpAddr>,
+    /// Addresses that were let go of.
+    pub(crate) released: Vec<PortalAddr>,
     /// How full pools are, in blocks of data, where that is not three.
     pub(crate) used: BTreeMap<Uuid, u64>,
     /// What the kernel has told by itself so far.
@@ -322,7 +327,7 @@ async fn send(
 
 impl Kernel {
     fn behaviour(&mut self, request: &Request) -> Option<Behaviour> {
-        if !matches!(request, Request::Hello { .. }) {
+        if !matches!(request, Request::Hello { .. } | Request::FindAddresses(_)) {
             self.calls.push(request.clone());
         }
         let rules = self.rules.iter_mut();
@@ -408,6 +413,18 @@ impl Kernel {
                 None => Err(Failure::new(FailureKind::Missing, "the pool is not active")),
             },
             Request::ReleaseMetadata { .. } => Ok(Response::Released),
+            Request::FindAddresses(asked) => Ok(Response::Absent(&asked & &self.absent)),
+            Request::TryAddress { address, .. } => {
+                let state = match self.absent.contains(&address.socket().ip()) {
+                    true => AddressState::Absent,
+                    false => AddressState::Usable,
+                };
+                Ok(Response::Address(state))
+            }
+            Request::ReleaseAddress { address } => {
+                self.released.push(address);
+                Ok(Response::Released)
+            }
             Request::ScrubPool { id, scrub } => self.scrub(id, scrub),
             Request::AwaitChange { .. } => unreachable!("it is answered where it is read"),
             Request::Unexport { id } => {
@@ -493,6 +510,7 @@ impl Kernel {
             }
         }
         let (id, generation) = (desired.id, desired.generation);
+        let unserved = self.unserved(&desired.exports)?;
         if active {
             let on = self.stays_on(&desired).unwrap_or(thin);
             self.live.insert(id, on);
@@ -501,7 +519,35 @@ impl Kernel {
             self.live.remove(&id);
             self.exported.remove(&id);
         }
-        Ok(applied(generation))
+        Ok(Response::Applied(Report {
+            generation,
+            unserved,
+            ..Report::default()
+        }))
+    }
+
+    /// The NVMe addresses at which something is not served; refused when it is served at none. iSCSI
+    /// listens wherever it is told to.
+    fn unserved(&self, exports: &Exports) -> Result<Vec<Unserved>, Failure> {
+        let ports = exports.nvme.iter().flat_map(|export| export.ports.values());
+        let ports = ports.filter_map(|port| port.address());
+        let lacks = |at: &PortalAddr| self.absent.contains(&at.socket().ip());
+        let unserved: Vec<Unserved> = ports
+            .clone()
+            .filter(lacks)
+            .map(|at| Unserved {
+                transport: Transport::NvmeTcp,
+                address: at,
+                absent: true,
+                message: format!("failed to publish at {at}"),
+            })
+            .collect();
+        match unserved.first() {
+            Some(first) if unserved.len() == ports.count() => {
+                Err(Failure::new(FailureKind::Address, first.message.clone()))
+            }
+            _ => Ok(unserved),
+        }
     }
 
     /// What a volume's device is on while what takes its place is made.
@@ -627,6 +673,6 @@ impl Kernel {
 fn applied(generation: u64) -> Response {
     Response::Applied(Report {
         generation,
-        steps: Vec::new(),
+        ..Report::default()
     })
 }

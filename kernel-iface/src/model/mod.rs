@@ -12,6 +12,7 @@
 //! | `lio`        | what `mkdir`, `write` and `symlink` mean below `target/` |
 //! | `nvmet`      | what they mean below `nvmet/` |
 //! | `socket`     | who listens where |
+//! | `network`    | which addresses there are |
 //! | `devices`    | the block devices there are and who holds them open |
 //! | `block`      | disks and what they hold |
 //! | `blkio`      | which devices have limits |
@@ -51,6 +52,7 @@ mod initiator;
 mod kind;
 mod lio;
 mod mapper;
+mod network;
 mod news;
 mod nvmet;
 mod socket;
@@ -71,6 +73,7 @@ pub use devices::{BlockDevice, BlockDevices, Holder};
 pub use fault::Step;
 pub use initiator::{Denied, SeenDisk, SeenNamespace};
 pub use mapper::ModelDm;
+pub use network::ModelNetwork;
 pub use news::ModelNews;
 pub use thin_image::{ThinImage, ThinMappings, ThinMetadata};
 
@@ -231,11 +234,6 @@ impl ModelKernel {
         state.sockets.close_all();
         state.dbroot = DBROOT.to_owned();
         state.boot();
-    }
-
-    /// An address this machine does not have: listening there fails as it does on Linux.
-    pub fn lose_address(&self, address: IpAddr) {
-        self.lock().sockets.lose_address(address);
     }
 
     /// An address that no RDMA device has. All others that are here are those of one.

@@ -15,6 +15,7 @@ use crate::tree::Errno;
 pub(super) struct Listeners {
     pub(super) mapper: Source,
     pub(super) disks: Source,
+    pub(super) network: Source,
 }
 
 /// Those who listen to one source.

@@ -20,12 +20,43 @@ pub(super) struct Sockets {
     fc: BTreeSet<FcPort>,
     lost_fc: BTreeSet<FcPort>,
     lost: BTreeSet<IpAddr>,
+    /// Where other processes listen.
+    others: BTreeSet<SocketAddr>,
     without_rdma: BTreeSet<IpAddr>,
 }
 
 impl Sockets {
     pub(super) fn lose_address(&mut self, address: IpAddr) {
         self.lost.insert(address);
+    }
+
+    pub(super) fn find_address(&mut self, address: IpAddr) {
+        self.lost.remove(&address);
+    }
+
+    pub(super) fn lost(&self) -> &BTreeSet<IpAddr> {
+        &self.lost
+    }
+
+    pub(super) fn occupy(&mut self, address: SocketAddr) -> Result<(), Errno> {
+        self.try_listen(address)?;
+        self.others.insert(address);
+        Ok(())
+    }
+
+    pub(super) fn vacate(&mut self, address: SocketAddr) {
+        self.others.remove(&address);
+    }
+
+    /// Whether a socket of a process could listen over TCP.
+    pub(super) fn try_listen(&self, address: SocketAddr) -> Result<(), Errno> {
+        if self.lost.contains(&address.ip()) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        match self.taken(address) {
+            true => Err(Errno::EADDRINUSE),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn lose_rdma(&mut self, address: IpAddr) {
@@ -76,7 +107,7 @@ impl Sockets {
     pub(super) fn open_port(&mut self, port: NvmePort) -> Result<(), Errno> {
         match port {
             NvmePort::Tcp(address) => {
-                self.check_tcp(address.socket())?;
+                self.try_listen(address.socket())?;
                 self.nvmet.insert(address.socket());
             }
             NvmePort::Rdma(address) => {
@@ -88,16 +119,6 @@ impl Sockets {
             NvmePort::Fc(_) => {}
         }
         Ok(())
-    }
-
-    fn check_tcp(&self, address: SocketAddr) -> Result<(), Errno> {
-        if self.lost.contains(&address.ip()) {
-            Err(Errno::EADDRNOTAVAIL)
-        } else if self.taken(address) {
-            Err(Errno::EADDRINUSE)
-        } else {
-            Ok(())
-        }
     }
 
     /// Whether something new can listen for RDMA. What overlaps with what is open without being the
@@ -136,7 +157,7 @@ impl Sockets {
     }
 
     fn taken(&self, address: SocketAddr) -> bool {
-        let mut open = self.iscsi.keys().chain(&self.nvmet);
+        let mut open = self.iscsi.keys().chain(&self.nvmet).chain(&self.others);
         open.any(|open| overlap(*open, address))
     }
 }

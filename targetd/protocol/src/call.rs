@@ -1,9 +1,13 @@
 //! Calls and replies: the whole privileged vocabulary.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::desired::{DesiredPool, DesiredSnapshots, DesiredVolume};
+use crate::names::{PortalAddr, Transport};
 use crate::report::{
     DiskReport, Failure, FeatureReport, IoCounters, PoolReport, Report, VolumeReport,
 };
@@ -108,13 +112,41 @@ pub enum Request {
         /// The pool.
         pool: Uuid,
     },
-    /// Wait until something changed that may concern a pool or a disk: the kernel told of it by
-    /// itself, and says no more than that. Answered by [`Response::Changed`] as soon as the count
+    /// Which of these addresses no interface of the box has. Answered by [`Response::Absent`].
+    FindAddresses(BTreeSet<IpAddr>),
+    /// Whether a transport could listen at an address now; that is no promise. Answered by
+    /// [`Response::Address`]. Nothing is known of RDMA but whether the address is there.
+    TryAddress {
+        /// By what.
+        transport: Transport,
+        /// Where.
+        address: PortalAddr,
+    },
+    /// Let go of an iSCSI address that is kept open although no target listens there any more.
+    /// Answered by [`Response::Released`].
+    ReleaseAddress {
+        /// The address.
+        address: PortalAddr,
+    },
+    /// Wait until something changed that may concern a pool, a disk or an address: the kernel told
+    /// of it by itself, and says no more than that. Answered by [`Response::Changed`] as soon as the count
     /// is another than `seen`. A few such calls may wait on a connection.
     AwaitChange {
         /// The last count that was told; 0 at first, on each connection anew.
         seen: u64,
     },
+}
+
+/// Whether something can listen at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddressState {
+    /// As far as it is known, it can, or does already.
+    Usable,
+    /// No interface has the address.
+    Absent,
+    /// Another process listens there, or one that overlaps.
+    Taken,
 }
 
 /// What is done about disks that differ where they should not.
@@ -215,6 +247,10 @@ pub enum Response {
     },
     /// Nothing is held any more.
     Released,
+    /// Those of the addresses that the box does not have.
+    Absent(BTreeSet<IpAddr>),
+    /// How an address is.
+    Address(AddressState),
     /// Something changed, or nothing was seen yet.
     Changed {
         /// How often so far, from 1 on. It begins anew with each targetd.

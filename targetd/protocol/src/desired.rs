@@ -393,6 +393,14 @@ impl NvmePort {
             NvmePort::Fc(_) => NvmeFabric::Fc,
         }
     }
+
+    /// The address that it listens at, if it has such.
+    pub fn address(self) -> Option<PortalAddr> {
+        match self {
+            NvmePort::Tcp(address) | NvmePort::Rdma(address) => Some(address),
+            NvmePort::Fc(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for NvmePort {

@@ -37,7 +37,9 @@ pub mod wwn;
 
 mod call;
 
-pub use call::{Call, Counted, OpenObject, PROTOCOL_VERSION, Reply, Request, Response, Scrub};
+pub use call::{
+    AddressState, Call, Counted, OpenObject, PROTOCOL_VERSION, Reply, Request, Response, Scrub,
+};
 pub use desired::{
     Accesses, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
     DesiredVolume, DhGroup, DhHash, DhchapExchange, Exports, IscsiAcl, IscsiExport, NvmeExport,
@@ -48,7 +50,7 @@ pub use names::{DiskId, Iqn, NameError, Nqn, PortalAddr, Transport};
 pub use raid::{RaidLevel, Redundancy};
 pub use report::{
     DiskReport, Failure, FailureKind, FeatureReport, IoCounters, IoTotals, MemberState, PoolReport,
-    PoolUsage, Report, SetAction, SetReport, VolumeReport,
+    PoolUsage, Report, SetAction, SetReport, Unserved, VolumeReport,
 };
 pub use secret::{ChapCredentials, ChapName, ChapSecret, DhchapKey, SecretError};
 pub use units::{Bytes, Lun, Nsid, PortId, RangeError, SECTOR, Sectors, ThinId, TpgTag};

@@ -4,17 +4,43 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::desired::Accesses;
-use crate::names::{DiskId, Transport};
+use crate::names::{DiskId, PortalAddr, Transport};
 use crate::units::{Bytes, Sectors};
 
 /// The outcome of applying one object.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Report {
     /// The desired state's generation.
     pub generation: u64,
     /// The steps taken, as readable lines without secrets. Empty when all was already so.
     pub steps: Vec<String>,
+    /// Addresses it is not served at, as they cannot be had. Every transport is served at some.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unserved: Vec<Unserved>,
+}
+
+/// An address that could not be listened on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unserved {
+    /// Over which transport.
+    pub transport: Transport,
+    /// The address.
+    pub address: PortalAddr,
+    /// Whether no interface has it: the kernel tells when one does.
+    pub absent: bool,
+    /// Why, as a readable line.
+    pub message: String,
+}
+
+impl Unserved {
+    /// Whether it is this one. A target that takes RDMA at an address takes TCP there, too, so that
+    /// want of the one is want of the other.
+    pub fn is(&self, transport: Transport, address: PortalAddr) -> bool {
+        let by_tcp = transport == Transport::Iser && self.transport == Transport::Iscsi;
+        self.address == address && (self.transport == transport || by_tcp)
+    }
 }
 
 /// What the kernel has of a volume.

@@ -24,7 +24,8 @@ use crate::steps;
 /// goes on from there.
 pub fn apply(kernel: &Kernel, pool: Uuid, plan: &Plan) -> Result<Vec<String>, Failure> {
     let object = format!("pool {pool}");
-    steps::take(kernel, &object, &plan.steps, |step| run(kernel, pool, step))
+    let taken = steps::take(kernel, &object, &plan.steps, |step| run(kernel, pool, step))?;
+    Ok(taken.steps)
 }
 
 fn run(kernel: &Kernel, pool: Uuid, step: &Step) -> Result<Change, KernelError> {

@@ -110,6 +110,7 @@ impl Pools {
         Ok(Report {
             generation: desired.generation,
             steps,
+            ..Report::default()
         })
     }
 

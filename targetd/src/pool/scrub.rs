@@ -85,8 +85,8 @@ fn occupied(set: &SetReport) -> Option<&'static str> {
 
 fn done(steps: Vec<String>) -> Report {
     Report {
-        generation: 0,
         steps,
+        ..Report::default()
     }
 }
 

@@ -13,14 +13,14 @@ use crate::ours::snapshot_device;
 use crate::transport::{Exported, Transports};
 use crate::{steps, thin};
 
-/// Takes the steps in order, and answers those that changed something. The first refusal ends
-/// it; what was done stays, and the next plan goes on from there.
+/// Takes the steps in order. The first refusal ends it, but for that of an address; what was done
+/// stays, and the next plan goes on from there.
 pub fn apply(
     kernel: &Kernel,
     transports: &Transports,
     snapshots: Uuid,
     plan: &Plan,
-) -> Result<Vec<String>, Failure> {
+) -> Result<steps::Taken, Failure> {
     let object = format!("snapshots {snapshots}");
     steps::take(kernel, &object, &plan.steps, |step| {
         run(kernel, transports, step)

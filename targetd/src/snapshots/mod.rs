@@ -36,7 +36,7 @@ use crate::kernel::{Kernel, KernelError};
 use crate::locks::KeyLocks;
 use crate::ours;
 use crate::thin::{self, ObservedDevice};
-use crate::transport::{Exported, Subject, Transports};
+use crate::transport::{Exported, Subject, Transports, served_elsewhere};
 
 pub use check::check;
 pub use observe::{ObservedMember, ObservedSnapshots, observe};
@@ -78,11 +78,18 @@ impl Snapshots {
             .map_err(|error| unobserved(desired.id, &error))?;
         check(desired, &observed)?;
         let plan = plan(desired, &observed);
-        let steps = apply::apply(&self.kernel, &self.transports, desired.id, &plan)?;
+        let taken = apply::apply(&self.kernel, &self.transports, desired.id, &plan)?;
+        // Exported are only those that are by themselves.
+        let unserved = match &desired.members[..] {
+            [member] => served_elsewhere(&member.exports, taken.refused)?,
+            _ => Vec::new(),
+        };
+        let steps = taken.steps;
         tracing::info!(snapshots = %desired.id, steps = steps.len(), "snapshots are as desired");
         Ok(Report {
             generation: desired.generation,
             steps,
+            unserved,
         })
     }
 
@@ -121,7 +128,8 @@ impl Snapshots {
         let gone = exports.removals.into_iter().chain(exports.leftovers);
         steps.extend(gone.map(|step| Step::Export(id, step)));
         steps.push(last);
-        apply::apply(&self.kernel, &self.transports, id, &Plan { steps })
+        let taken = apply::apply(&self.kernel, &self.transports, id, &Plan { steps })?;
+        Ok(taken.steps)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ashlar_kernel_iface::dm::DmName;
 use ashlar_kernel_iface::tree::Errno;
-use ashlar_targetd_protocol::{FailureKind, ThinId};
+use ashlar_targetd_protocol::{FailureKind, PortalAddr, ThinId, Transport};
 use uuid::Uuid;
 
 use crate::steps;
@@ -106,7 +106,10 @@ impl steps::Step for Step {
         }
     }
 
-    fn stands_alone(&self) -> bool {
-        matches!(self, Step::Export(_, step) if step.stands_alone())
+    fn listens(&self) -> Option<(Transport, PortalAddr)> {
+        match self {
+            Step::Export(_, step) => step.listens(),
+            _ => None,
+        }
     }
 }

@@ -16,8 +16,8 @@
 //! the kernel starts that thread makes it fail and leak the socket (seen on Linux 6.12: "Unable
 //! to create kthread: iscsi_np"), and the address is lost until the next boot. So the first
 //! portal on an address is that of a target of our own, without LUN, ACL and session, which is
-//! never enabled, never listed to initiators, and never goes: the address is bound once per boot,
-//! not with every volume that happens to be the first. It does not keep RDMA open: what listens on an
+//! never enabled, never listed to initiators, and goes only when the address is let go of: it is bound
+//! once, not with every volume that happens to be the first. It does not keep RDMA open: what listens on an
 //! address of a card that is reset is lost with it, and comes again with the next first volume.
 //!
 //! **iSER.** A portal that takes RDMA takes TCP, too, and whoever is listed may come by either. It
@@ -259,12 +259,48 @@ impl Transport for Iscsi {
         }
     }
 
-    fn stands_alone(step: &Step) -> bool {
-        matches!(step, Step::OpenPortal(..) | Step::OpenIser(..))
+    fn listens(step: &Step) -> Option<(protocol::Transport, PortalAddr)> {
+        match step {
+            Step::OpenPortal(_, at) => Some((protocol::Transport::Iscsi, *at)),
+            Step::OpenIser(_, at) => Some((protocol::Transport::Iser, *at)),
+            _ => None,
+        }
+    }
+
+    fn wanted(desired: &IscsiExport) -> Vec<(protocol::Transport, BTreeSet<PortalAddr>)> {
+        vec![
+            (protocol::Transport::Iscsi, desired.portals.clone()),
+            (protocol::Transport::Iser, desired.iser.clone()),
+        ]
     }
 }
 
 impl Iscsi {
+    /// Whether the portals' keeper has an address.
+    pub(super) fn keeps_open(&self, tree: &dyn Tree, at: PortalAddr) -> Result<bool, TreeError> {
+        let keeper = keeper();
+        match Lio::new(tree).target(&keeper).observe()? {
+            Some(state) => Ok(state.tpgs.values().any(|tpg| tpg.portals.contains(&at))),
+            None => Ok(false),
+        }
+    }
+
+    /// Lets go of an address for which no volume is to be served any more. While some volume still
+    /// listens there, so does the kernel.
+    pub(super) fn release(&self, tree: &dyn Tree, at: PortalAddr) -> Result<(), TreeError> {
+        let mut kept = self
+            .kept_open
+            .lock()
+            .expect("nothing panics while holding this lock");
+        kept.remove(&at);
+        if self.keeps_open(tree, at)? {
+            let portal = Lio::new(tree).target(&keeper()).tpg(tag()).portal(at);
+            let change = self.gates.remove(&portal)?;
+            tracing::debug!(%at, ?change, "portal let go of");
+        }
+        Ok(())
+    }
+
     /// Binds an address for good, before the first volume uses it.
     fn keep_open(&self, lio: Lio<'_>, at: PortalAddr) -> Result<(), TreeError> {
         let mut kept = self
@@ -274,12 +310,15 @@ impl Iscsi {
         if kept.contains(&at) {
             return Ok(());
         }
-        let keeper = ours::PORTAL_KEEPER.parse().expect("a valid iSCSI name");
-        let target = lio.target(&keeper);
+        let target = lio.target(&keeper());
         let made = target.create()?.or(target.tpg(tag()).create()?);
         let bound = made.or(self.gates.create(&target.tpg(tag()).portal(at))?);
         tracing::debug!(%at, change = ?bound, "portal kept open");
         kept.insert(at);
         Ok(())
     }
+}
+
+fn keeper() -> Iqn {
+    ours::PORTAL_KEEPER.parse().expect("a valid iSCSI name")
 }

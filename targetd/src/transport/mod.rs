@@ -16,12 +16,15 @@ use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::dm::DmName;
 use ashlar_kernel_iface::tree::{Change, Errno, Tree, TreeError};
 use ashlar_targetd_protocol as protocol;
-use ashlar_targetd_protocol::{Accesses, Exports, FailureKind};
+use ashlar_targetd_protocol::{
+    Accesses, AddressState, Exports, Failure, FailureKind, PortalAddr, Unserved,
+};
 use uuid::Uuid;
 
 use crate::kernel::{Kernel, KernelError};
 use crate::ours;
 use crate::refusal::Refusal;
+use crate::steps::Refused;
 
 /// What is exported. Nothing but its id goes into the names of what is made for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,11 +145,14 @@ pub trait Transport: Default + Send + Sync {
     /// What of the kernel's a step needs, by its name among the features.
     fn needs(step: &Self::Step) -> Option<&'static str>;
 
-    /// Whether nothing builds on a step. An address that cannot be listened on keeps nobody from
-    /// the others.
-    fn stands_alone(_step: &Self::Step) -> bool {
-        false
+    /// The address that a step opens and nothing else. One that cannot be listened on keeps nobody
+    /// from the others.
+    fn listens(_step: &Self::Step) -> Option<(protocol::Transport, PortalAddr)> {
+        None
     }
+
+    /// Where it is to be served, over what.
+    fn wanted(desired: &Self::Desired) -> Vec<(protocol::Transport, BTreeSet<PortalAddr>)>;
 }
 
 macro_rules! transports {
@@ -242,6 +248,16 @@ macro_rules! transports {
             }
         }
 
+        /// Where something is to be served, over what.
+        fn wanted(desired: &Exports) -> Vec<(protocol::Transport, BTreeSet<PortalAddr>)> {
+            let mut wanted = Vec::new();
+            $(
+                let of_one = desired.$field.as_ref().map(<$implementation>::wanted);
+                wanted.extend(of_one.into_iter().flatten());
+            )*
+            wanted
+        }
+
         impl ExportStep {
             /// What the kernel's refusal means to the caller.
             pub fn meaning(&self, errno: Errno) -> FailureKind {
@@ -261,10 +277,10 @@ macro_rules! transports {
         }
 
         impl ExportStep {
-            /// Whether nothing builds on it.
-            pub fn stands_alone(&self) -> bool {
+            /// The address that it opens and nothing else.
+            pub fn listens(&self) -> Option<(protocol::Transport, PortalAddr)> {
                 match self {
-                    $(ExportStep::$variant(step) => <$implementation>::stands_alone(step),)*
+                    $(ExportStep::$variant(step) => <$implementation>::listens(step),)*
                 }
             }
         }
@@ -282,4 +298,70 @@ macro_rules! transports {
 transports! {
     Iscsi { field: iscsi, implementation: iscsi::Iscsi },
     Nvme { field: nvme, implementation: nvme::Nvme },
+}
+
+/// The addresses at which something is not served, when each of its transports is at another.
+///
+/// # Errors
+/// When nobody can reach it over one of them.
+pub fn served_elsewhere(
+    desired: &Exports,
+    refused: Vec<Refused>,
+) -> Result<Vec<Unserved>, Failure> {
+    for (transport, addresses) in wanted(desired) {
+        let lacks = |at: &PortalAddr| {
+            let of_it = |refused: &&Refused| refused.unserved.is(transport, *at);
+            refused.iter().find(of_it)
+        };
+        if let Some(first) = addresses.iter().find_map(lacks)
+            && addresses.iter().all(|at| lacks(at).is_some())
+        {
+            return Err(Failure::new(first.kind, first.unserved.message.clone()));
+        }
+    }
+    Ok(refused
+        .into_iter()
+        .map(|refused| refused.unserved)
+        .collect())
+}
+
+impl Transports {
+    /// How an address is for a transport.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    pub fn try_address(
+        &self,
+        kernel: &Kernel,
+        transport: protocol::Transport,
+        at: PortalAddr,
+    ) -> Result<AddressState, KernelError> {
+        let ip = at.socket().ip();
+        if !kernel.network.absent(&[ip].into())?.is_empty() {
+            return Ok(AddressState::Absent);
+        }
+        let ours = match transport {
+            // RDMA has port numbers of its own, and nothing to try them with. Fibre Channel has none.
+            protocol::Transport::Iser
+            | protocol::Transport::NvmeRdma
+            | protocol::Transport::NvmeFc => true,
+            protocol::Transport::Iscsi => self.iscsi.keeps_open(kernel.tree(), at)?,
+            protocol::Transport::NvmeTcp => nvme::publishes_at(kernel.tree(), at)?,
+        };
+        match kernel.network.try_listen(at.socket()) {
+            Err(Errno::EADDRINUSE) if !ours => Ok(AddressState::Taken),
+            // An IPv6 address is there before it may be used.
+            Err(Errno::EADDRNOTAVAIL) if !ours => Ok(AddressState::Absent),
+            // A port below 1024, say: only listening tells.
+            Ok(()) | Err(_) => Ok(AddressState::Usable),
+        }
+    }
+
+    /// Lets go of an iSCSI address.
+    ///
+    /// # Errors
+    /// When the kernel does not.
+    pub fn release(&self, kernel: &Kernel, at: PortalAddr) -> Result<(), KernelError> {
+        Ok(self.iscsi.release(kernel.tree(), at)?)
+    }
 }

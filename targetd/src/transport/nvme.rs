@@ -26,7 +26,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ashlar_kernel_iface::nvmet::{HostState, Nvmet, PortAddress, SubsystemState};
 use ashlar_kernel_iface::tree::{Change, Errno, Name, Tree, TreeError};
 use ashlar_targetd_protocol as protocol;
-use ashlar_targetd_protocol::{FailureKind, Nqn, Nsid, NvmeExport, NvmeFabric, PortId};
+use ashlar_targetd_protocol::{
+    FailureKind, Nqn, Nsid, NvmeExport, NvmeFabric, NvmePort, PortId, PortalAddr,
+};
 use uuid::Uuid;
 
 use super::names::Names;
@@ -237,8 +239,25 @@ impl Transport for Nvme {
         }
     }
 
-    fn stands_alone(step: &Step) -> bool {
-        matches!(step, Step::Publish(..))
+    fn listens(step: &Step) -> Option<(protocol::Transport, PortalAddr)> {
+        match step {
+            Step::Publish(_, _, at) => Some((carried_by(at.fabric()), at.address()?)),
+            _ => None,
+        }
+    }
+
+    fn wanted(desired: &NvmeExport) -> Vec<(protocol::Transport, BTreeSet<PortalAddr>)> {
+        let fabrics = [NvmeFabric::Tcp, NvmeFabric::Rdma].into_iter();
+        let ports = |fabric| {
+            let ports = desired
+                .ports
+                .values()
+                .filter(move |at| at.fabric() == fabric);
+            ports.filter_map(|at| at.address()).collect()
+        };
+        fabrics
+            .map(|fabric| (carried_by(fabric), ports(fabric)))
+            .collect()
     }
 }
 
@@ -260,6 +279,14 @@ fn observe_subsystem(nvmet: Nvmet<'_>, name: &Nqn) -> Result<Option<ObservedSubs
     Ok(Some(ObservedSubsystem { state, ports }))
 }
 
+fn carried_by(fabric: NvmeFabric) -> protocol::Transport {
+    match fabric {
+        NvmeFabric::Tcp => protocol::Transport::NvmeTcp,
+        NvmeFabric::Rdma => protocol::Transport::NvmeRdma,
+        NvmeFabric::Fc => protocol::Transport::NvmeFc,
+    }
+}
+
 fn nqn(name: &Name) -> Option<Nqn> {
     name.as_str().parse().ok()
 }
@@ -267,4 +294,16 @@ fn nqn(name: &Name) -> Option<Nqn> {
 /// The hosts on a subsystem's list.
 fn listed(state: &SubsystemState) -> BTreeSet<Nqn> {
     state.allowed_hosts.iter().filter_map(nqn).collect()
+}
+
+/// Whether some subsystem is reachable over TCP at an address.
+pub(super) fn publishes_at(tree: &dyn Tree, at: PortalAddr) -> Result<bool, TreeError> {
+    let nvmet = Nvmet::new(tree);
+    let wanted = PortAddress::from(NvmePort::Tcp(at));
+    for id in nvmet.ports()? {
+        if nvmet.port(id).address()?.as_ref() == Some(&wanted) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

@@ -20,7 +20,7 @@ use crate::transport::{Exported, Transports};
 /// Taking a step calls nothing deep.
 const STACK: usize = 256 << 10;
 
-type Taken = Result<Vec<String>, Failure>;
+type Taken = Result<steps::Taken, Failure>;
 
 /// Takes the steps of one volume.
 pub(super) struct Applier<'a> {
@@ -31,8 +31,8 @@ pub(super) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Takes the steps and answers those that changed something. The first refusal ends it; what
-    /// was done stays, and the next plan goes on from there.
+    /// Takes the steps. The first refusal ends it, but for that of an address; what was done stays,
+    /// and the next plan goes on from there.
     pub(super) fn apply(&self, plan: &Plan) -> Taken {
         let mut taken = self.take(&plan.removals)?;
         let (leftovers, device) = self.take_both(&plan.leftovers, &plan.device);

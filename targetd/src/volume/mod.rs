@@ -44,7 +44,7 @@ use crate::locks::KeyLocks;
 use crate::ours;
 use crate::qos::Limiter;
 use crate::thin::Place;
-use crate::transport::Transports;
+use crate::transport::{Transports, served_elsewhere};
 
 pub use aside::Aside;
 pub use check::check;
@@ -219,21 +219,17 @@ impl Volumes {
         };
         self.generations
             .accept(Object::new(Kind::Volume, desired.id), intent)?;
-        let steps = self.reconcile(&goal)?;
+        let report = self.reconcile(&goal)?;
         Ok(Report {
             generation: desired.generation,
-            steps,
+            ..report
         })
     }
 
     /// Takes an orphan's exports and device out of the kernel.
     pub fn unexport(&self, id: Uuid) -> Result<Report, Failure> {
         let _alone = self.locks.lock(&id);
-        let steps = self.reconcile(&Goal::orphan(id, &Exports::default()))?;
-        Ok(Report {
-            generation: 0,
-            steps,
-        })
+        self.reconcile(&Goal::orphan(id, &Exports::default()))
     }
 
     /// Looks at a volume. It may be changing meanwhile.
@@ -254,7 +250,7 @@ impl Volumes {
         })
     }
 
-    fn reconcile(&self, goal: &Goal<'_>) -> Result<Vec<String>, Failure> {
+    fn reconcile(&self, goal: &Goal<'_>) -> Result<Report, Failure> {
         let mut observed = observe(&self.kernel, &self.transports, goal)
             .map_err(|error| unobserved(goal.id, &error))?;
         if let Some(device) = observed.device.active() {
@@ -274,8 +270,14 @@ impl Volumes {
         if let Some(device) = observed.device.active().filter(|_| goal.needs_device()) {
             self.limiter.govern(device.number, &goal.qos);
         }
-        tracing::info!(volume = %goal.id, steps = taken.len(), "volume is as desired");
-        Ok(taken)
+        let unserved = served_elsewhere(goal.exports, taken.refused)?;
+        tracing::info!(volume = %goal.id, steps = taken.steps.len(), unserved = unserved.len(),
+            "volume is as desired");
+        Ok(Report {
+            generation: 0,
+            steps: taken.steps,
+            unserved,
+        })
     }
 
     fn mapped(&self, id: Uuid) -> Result<Option<Sectors>, KernelError> {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ashlar_kernel_iface::dm::DmName;
 use ashlar_kernel_iface::tree::Errno;
-use ashlar_targetd_protocol::{FailureKind, Qos, ThinId};
+use ashlar_targetd_protocol::{FailureKind, PortalAddr, Qos, ThinId, Transport};
 use uuid::Uuid;
 
 use super::aside::Aside;
@@ -145,7 +145,10 @@ impl steps::Step for Step {
         }
     }
 
-    fn stands_alone(&self) -> bool {
-        matches!(self, Step::Export(step) if step.stands_alone())
+    fn listens(&self) -> Option<(Transport, PortalAddr)> {
+        match self {
+            Step::Export(step) => step.listens(),
+            _ => None,
+        }
     }
 }

@@ -5,9 +5,10 @@ use ashlar_protocol::{
     Access, AuditRecord, Capabilities, Check, Connection, ConnectionState, Disk, Event, EventKind,
     Extent, ExtentKind, Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets, IoCounters,
     IscsiAccess, Job, JobResult, JobState, Member, MemberState, NvmeAccess, Operation, Page,
-    Parent, Pool, PoolLevel, PoolSet, PoolState, PoolStatistics, Problem, ProblemCode, Progress,
-    Provisioning, Redundancy, Replacement, Role, SetAction, Snapshot, SnapshotState, System,
-    ThinDevice, Transport, Unadoptable, Usage, Volume, VolumeState, VolumeStatistics, Watermarks,
+    Parent, Pool, PoolLevel, PoolSet, PoolState, PoolStatistics, Portal, PortalState, Problem,
+    ProblemCode, Progress, Provisioning, Redundancy, Replacement, Role, SetAction, Snapshot,
+    SnapshotState, System, ThinDevice, Transport, Unadoptable, Usage, Volume, VolumeState,
+    VolumeStatistics, Watermarks,
 };
 
 use crate::round_trip::round_trip;
@@ -35,6 +36,7 @@ pub fn run(data: &[u8]) {
     round_trip::<Usage>(data, &LIMITS);
     round_trip::<Page<Extent>>(data, &LIMITS);
     round_trip::<Page<ThinDevice>>(data, &LIMITS);
+    round_trip::<Page<Portal>>(data, &LIMITS);
     round_trip::<HostCreated>(data, &LIMITS);
     round_trip::<Connection>(data, &LIMITS);
     round_trip::<Job>(data, &LIMITS);
@@ -98,6 +100,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             length: 64 << 10,
             kind: ExtentKind::Hole,
         })),
+        cbor(&page(portal())),
         cbor(&HostCreated {
             host: host(),
             secrets: HostSecrets {
@@ -265,6 +268,19 @@ fn snapshot() -> Snapshot {
         group: Some(id(8)),
         created: 1_790_000_000,
         generation: 16,
+    }
+}
+
+fn portal() -> Portal {
+    let spec = seed::portal();
+    Portal {
+        id: id(6),
+        address: spec.address,
+        transport: spec.transport,
+        configured: false,
+        state: PortalState::Waiting,
+        detail: Some("no interface has it".to_owned()),
+        generation: 14,
     }
 }
 

@@ -4,9 +4,9 @@ use ashlar_codec::{DecodeError, Limits};
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, BulkItem, BulkMethod, BulkSpec, ConnectionSpec, ExtendSpec,
     FreezeSpec, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostRotation,
-    HostSpec, MAX_BODY, MAX_DEPTH, MoveSpec, PoolGrowth, PoolSpec, PoolUpdate, ReleaseSpec,
-    ReplaceSpec, RevertSpec, ScrubMode, ScrubSpec, SnapshotSpec, SnapshotUpdate, ThawSpec,
-    TransferSpec, VolumeSpec, VolumeUpdate,
+    HostSpec, MAX_BODY, MAX_DEPTH, MoveSpec, PoolGrowth, PoolSpec, PoolUpdate, PortalSpec,
+    ReleaseSpec, ReplaceSpec, RevertSpec, ScrubMode, ScrubSpec, SnapshotSpec, SnapshotUpdate,
+    ThawSpec, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 
 use crate::round_trip::round_trip;
@@ -44,6 +44,7 @@ pub fn run(data: &[u8]) {
     round_trip::<GroupSnapshotUpdate>(data, &LIMITS);
     round_trip::<HostSpec>(data, &LIMITS);
     round_trip::<HostRotation>(data, &LIMITS);
+    round_trip::<PortalSpec>(data, &LIMITS);
     round_trip::<ConnectionSpec>(data, &LIMITS);
     round_trip::<FreezeSpec>(data, &LIMITS);
     round_trip::<ThawSpec>(data, &LIMITS);
@@ -93,6 +94,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed::cbor(&seed::group()),
         seed::cbor(&seed::group_update()),
         seed::cbor(&seed::group_snapshot()),
+        seed::cbor(&seed::portal()),
         seed::cbor(&seed::host()),
         seed::cbor(&seed::rotation()),
         seed::cbor(&seed::connection()),

@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use ashlar_targetd_protocol::frame::{self, FrameError};
 use ashlar_targetd_protocol::{
-    Bytes, Call, Counted, Failure, FailureKind, OpenObject, PROTOCOL_VERSION, Reply, Report,
-    Request, Response, Scrub,
+    AddressState, Bytes, Call, Counted, Failure, FailureKind, OpenObject, PROTOCOL_VERSION, Reply,
+    Report, Request, Response, Scrub, Transport, Unserved,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -69,7 +69,7 @@ pub(crate) fn framed(message: &impl Serialize) -> Vec<u8> {
     frame::encode(message).expect("a seed is sound")
 }
 
-pub(crate) fn requests() -> [Request; 13] {
+pub(crate) fn requests() -> [Request; 16] {
     let volume = seed::desired_volume();
     let observe = Request::ObserveVolume {
         id: volume.id,
@@ -98,10 +98,18 @@ pub(crate) fn requests() -> [Request; 13] {
         Request::OpenMetadata { pool: seed::id(3) },
         Request::ReleaseMetadata { pool: seed::id(3) },
         Request::AwaitChange { seen: 0 },
+        Request::FindAddresses(["192.0.2.7".parse().unwrap()].into()),
+        Request::TryAddress {
+            transport: Transport::Iscsi,
+            address: "192.0.2.7:3260".parse().unwrap(),
+        },
+        Request::ReleaseAddress {
+            address: "192.0.2.7:3260".parse().unwrap(),
+        },
     ]
 }
 
-pub(crate) fn results() -> [Result<Response, Failure>; 5] {
+pub(crate) fn results() -> [Result<Response, Failure>; 7] {
     [
         Ok(Response::Hello {
             version: PROTOCOL_VERSION,
@@ -111,7 +119,15 @@ pub(crate) fn results() -> [Result<Response, Failure>; 5] {
         Ok(Response::Applied(Report {
             generation: 10,
             steps: vec!["create thin device 5".to_owned()],
+            unserved: vec![Unserved {
+                transport: Transport::NvmeTcp,
+                address: "[2001:db8::7]:4420".parse().unwrap(),
+                absent: true,
+                message: "failed to publish".to_owned(),
+            }],
         })),
+        Ok(Response::Absent(["2001:db8::7".parse().unwrap()].into())),
+        Ok(Response::Address(AddressState::Taken)),
         Ok(Response::Opened {
             size: Bytes(1 << 30),
         }),

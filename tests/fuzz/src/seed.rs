@@ -4,8 +4,8 @@ use ashlar_protocol::{
     Access, AdoptSpec, Authentication, Connected, ConnectionSpec, ExtendSpec, GroupSnapshotSpec,
     GroupSource, GroupSpec, GroupUpdate, HostRotation, HostSecrets, HostSpec, Labels, MemberCopy,
     MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolGrowth, PoolSpec, PoolUpdate,
-    Provisioning, Qos, Redundancy, ReplaceSpec, RevertSpec, SnapshotSpec, SnapshotUpdate,
-    TransferSpec, Transport, VolumeSpec, VolumeUpdate, Watermarks,
+    PortalSpec, Provisioning, Qos, Redundancy, ReplaceSpec, RevertSpec, SnapshotSpec,
+    SnapshotUpdate, TransferSpec, Transport, VolumeSpec, VolumeUpdate, Watermarks,
 };
 use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
@@ -242,6 +242,14 @@ pub fn group_snapshot() -> GroupSnapshotSpec {
             volume: id(7),
             snapshot: id(24),
         }],
+    }
+}
+
+/// A request to serve at an address.
+pub fn portal() -> PortalSpec {
+    PortalSpec {
+        address: "[2001:db8::7]:4420".parse().expect("an address"),
+        transport: Transport::NvmeTcp,
     }
 }
 

@@ -98,7 +98,7 @@ impl Service for Echo {
         let applied = |generation| {
             Ok(Response::Applied(Report {
                 generation,
-                steps: Vec::new(),
+                ..Report::default()
             }))
         };
         let response = match request {

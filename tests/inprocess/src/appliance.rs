@@ -252,6 +252,7 @@ fn served(portal: &str) -> domain::Listen {
     domain::Listen {
         portals: [portal.parse().unwrap()].into(),
         advertised: Vec::new(),
+        usual: false,
     }
 }
 

@@ -11,7 +11,7 @@ use ashlar_kernel_iface::model::ThinMetadata;
 use ashlar_targetd::changes::Changes;
 use ashlar_targetd::server::{AllowedPeers, Answer, Caller, Server, Service, SocketOptions};
 use ashlar_targetd_protocol::{
-    Bytes, DesiredPool, DiskReport, Failure, FailureKind, MemberState, OpenObject,
+    AddressState, Bytes, DesiredPool, DiskReport, Failure, FailureKind, MemberState, OpenObject,
     PROTOCOL_VERSION, PoolDisk, PoolReport, PoolUsage, Report, Request, Response, Scrub, Sectors,
     SetAction, SetReport, VolumeReport,
 };
@@ -120,7 +120,7 @@ impl Kernel {
         drop(self.released.wait_while(held, |held| *held).unwrap());
         Response::Applied(Report {
             generation,
-            steps: Vec::new(),
+            ..Report::default()
         })
     }
 }
@@ -170,7 +170,9 @@ impl Service for Kernel {
             },
             Request::OpenDevice { object, .. } => return self.open(object),
             Request::OpenMetadata { .. } => return metadata(),
-            Request::ReleaseMetadata { .. } => Response::Released,
+            Request::ReleaseMetadata { .. } | Request::ReleaseAddress { .. } => Response::Released,
+            Request::FindAddresses(_) => Response::Absent([].into()),
+            Request::TryAddress { .. } => Response::Address(AddressState::Usable),
             Request::AwaitChange { .. } => {
                 let detail = "only a connection can wait for changes";
                 return Err(Failure::new(FailureKind::Refused, detail));

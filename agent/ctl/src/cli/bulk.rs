@@ -17,10 +17,10 @@ use ashlar_protocol::{
     BulkSpec, ClaimSpec, Connection, ConnectionSpec, ExtendSpec, Firmware, FreezeSpec, Group,
     GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostCreated,
     HostRotation, HostSpec, Identity, InstallSpec, Job, JobState, MoveSpec, Operation, Pool,
-    PoolGrowth, PoolSpec, PoolUpdate, Problem, ROUTES, ReleaseSpec, ReplaceSpec, RequestSpec,
-    RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot, SnapshotSpec,
-    SnapshotUpdate, System, ThawSpec, TransferSpec, TrustUpdate, TrustUpdated, Volume, VolumeSpec,
-    VolumeUpdate,
+    PoolGrowth, PoolSpec, PoolUpdate, Portal, PortalSpec, Problem, ROUTES, ReleaseSpec,
+    ReplaceSpec, RequestSpec, RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest,
+    Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec, TransferSpec, TrustUpdate,
+    TrustUpdated, Volume, VolumeSpec, VolumeUpdate,
 };
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -212,6 +212,7 @@ fn words(operation: Operation) -> Option<Words> {
         Op::GroupSnapshotCreate => both::<GroupSnapshotSpec, GroupSnapshot>(),
         Op::GroupSnapshotUpdate => both::<GroupSnapshotUpdate, GroupSnapshot>(),
         Op::HostCreate => both::<HostSpec, HostCreated>(),
+        Op::PortalCreate => both::<PortalSpec, Portal>(),
         Op::HostRotate => both::<HostRotation, HostCreated>(),
         Op::ConnectionCreate => both::<ConnectionSpec, Connection>(),
         Op::VolumeAdopt => both::<AdoptSpec, Volume>(),
@@ -223,6 +224,7 @@ fn words(operation: Operation) -> Option<Words> {
         | Op::SnapshotDelete
         | Op::GroupDelete
         | Op::GroupSnapshotDelete
+        | Op::PortalDelete
         | Op::HostDelete
         | Op::ConnectionDelete
         | Op::JobCancel => Some(Words {

@@ -21,6 +21,7 @@ mod label;
 mod output;
 mod pki;
 mod pool;
+mod portal;
 mod progress;
 mod qos;
 mod session;
@@ -99,6 +100,9 @@ enum Noun {
     /// Snapshots of all members of a group
     #[command(subcommand)]
     GroupSnapshot(group::SnapshotVerb),
+    /// Portals: the addresses at which volumes are served
+    #[command(subcommand)]
+    Portal(portal::Verb),
     /// Hosts: who may reach volumes
     #[command(subcommand)]
     Host(host::Verb),
@@ -163,6 +167,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Noun::Snapshot(verb) => snapshot::run(&session, verb).await,
             Noun::Group(verb) => group::run(&session, verb).await,
             Noun::GroupSnapshot(verb) => group::run_snapshot(&session, verb).await,
+            Noun::Portal(verb) => portal::run(&session, verb).await,
             Noun::Host(verb) => host::run(&session, verb).await,
             Noun::Connection(verb) => connection::run(&session, verb).await,
             Noun::Job(verb) => job::run(&session, verb).await,

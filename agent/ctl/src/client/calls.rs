@@ -5,10 +5,10 @@ use ashlar_protocol::{
     Connection, ConnectionSpec, Disk, Event, ExtendSpec, Extent, Firmware, FreezeSpec, Group,
     GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, Health, Host,
     HostCreated, HostRotation, HostSpec, InstallSpec, Job, MoveSpec, Operation, Page, Pool,
-    PoolGrowth, PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, ReplaceSpec, RequestSpec,
-    RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot, SnapshotSpec,
-    SnapshotUpdate, System, ThawSpec, ThinDevice, TransferSpec, Trust, TrustUpdate, TrustUpdated,
-    Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
+    PoolGrowth, PoolSpec, PoolStatistics, PoolUpdate, Portal, PortalSpec, ReleaseSpec, ReplaceSpec,
+    RequestSpec, RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot,
+    SnapshotSpec, SnapshotUpdate, System, ThawSpec, ThinDevice, TransferSpec, Trust, TrustUpdate,
+    TrustUpdated, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -91,6 +91,8 @@ shows! {
     group_show -> Group = GroupShow;
     /// Shows a group snapshot.
     group_snapshot_show -> GroupSnapshot = GroupSnapshotShow;
+    /// Shows a portal.
+    portal_show -> Portal = PortalShow;
     /// Shows a host, without its secrets.
     host_show -> Host = HostShow;
     /// Shows a connection.
@@ -129,6 +131,7 @@ lists! {
     "snapshots" snapshot_page snapshot_list -> Snapshot = SnapshotList;
     "groups" group_page group_list -> Group = GroupList;
     "group snapshots" group_snapshot_page group_snapshot_list -> GroupSnapshot = GroupSnapshotList;
+    "portals" portal_page portal_list -> Portal = PortalList;
     "hosts" host_page host_list -> Host = HostList;
     "connections" connection_page connection_list -> Connection = ConnectionList;
     "recent jobs" job_page job_list -> Job = JobList;
@@ -170,6 +173,7 @@ creations! {
     "Renames a group, adds and removes members." group_update(GroupUpdate) -> Group = GroupUpdate;
     "Takes a snapshot of every member of a group." group_snapshot_create(GroupSnapshotSpec) -> GroupSnapshot = GroupSnapshotCreate;
     "Renames a group snapshot." group_snapshot_update(GroupSnapshotUpdate) -> GroupSnapshot = GroupSnapshotUpdate;
+    "Serves what is connected over a transport at an address." portal_create(PortalSpec) -> Portal = PortalCreate;
     "Gives a host new secrets, told this once." host_rotate(HostRotation) -> HostCreated = HostRotate;
     "Creates a host; its secrets are told this once." host_create(HostSpec) -> HostCreated = HostCreate;
     "Attaches a volume or a snapshot to a host." connection_create(ConnectionSpec) -> Connection = ConnectionCreate;
@@ -198,6 +202,7 @@ removals! {
     "Destroys a snapshot." snapshot_delete = SnapshotDelete;
     "Dissolves a group." group_delete = GroupDelete;
     "Destroys a group snapshot with its snapshots." group_snapshot_delete = GroupSnapshotDelete;
+    "Serves at an address no longer." portal_delete = PortalDelete;
     "Forgets a host." host_delete = HostDelete;
     "Detaches a volume or a snapshot from a host." connection_delete = ConnectionDelete;
     "Cancels a job." job_cancel = JobCancel;
@@ -551,6 +556,15 @@ impl Client {
     pub async fn connection_cut(&self, id: Uuid) -> Result<Change<()>, CallError> {
         let query = "force=true".to_owned();
         self.remove(Operation::ConnectionDelete, id, query).await
+    }
+
+    /// Serves at an address no longer, and cuts off the hosts that have no other.
+    ///
+    /// # Errors
+    /// When it does not exist, is of the configuration file, or the call fails.
+    pub async fn portal_cut(&self, id: Uuid) -> Result<Change<()>, CallError> {
+        let query = "force=true".to_owned();
+        self.remove(Operation::PortalDelete, id, query).await
     }
 
     /// Destroys a volume, and does that with its data before: with so many bytes of it, all when

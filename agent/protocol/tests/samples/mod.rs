@@ -60,6 +60,7 @@ pub fn all() -> Vec<Sample> {
     all.extend(extents());
     all.extend(groups());
     all.push(imported());
+    all.extend(portals());
     all.extend(hosts());
     all.extend(connections());
     all.extend(jobs());
@@ -812,6 +813,49 @@ fn groups() -> Vec<Sample> {
     all
 }
 
+fn portals() -> Vec<Sample> {
+    let spec = |address: &str, transport| PortalSpec {
+        address: address.parse().unwrap(),
+        transport,
+    };
+    let asked = Portal {
+        id: id(6),
+        address: "[2001:db8::7]:4420".parse().unwrap(),
+        transport: Transport::NvmeTcp,
+        configured: false,
+        state: PortalState::Waiting,
+        detail: Some("no interface of this box has 2001:db8::7".to_owned()),
+        generation: 12,
+    };
+    let states = [
+        PortalState::Adding,
+        PortalState::Ready,
+        PortalState::Failed,
+        PortalState::Removing,
+    ];
+    let others = states.map(|state| Portal {
+        configured: true,
+        state,
+        detail: None,
+        generation: 0,
+        ..asked.clone()
+    });
+    let mut all = vec![
+        sample(
+            "portal-create-request",
+            spec("192.0.2.7:3260", Transport::Iscsi),
+        ),
+        sample(
+            "portal-create-request",
+            spec("[2001:db8::7]:4420", Transport::NvmeTcp),
+        ),
+        sample("portal-create-reply", asked.clone()),
+        sample("portal-show-reply", asked),
+    ];
+    all.extend(listed("portal-list-reply", others.into()));
+    all
+}
+
 fn hosts() -> Vec<Sample> {
     let least = HostSpec {
         name: name("web"),
@@ -963,6 +1007,7 @@ fn jobs() -> Vec<Sample> {
         ObjectKind::Pool,
         ObjectKind::Volume,
         ObjectKind::Snapshot,
+        ObjectKind::Portal,
         ObjectKind::Host,
         ObjectKind::Connection,
         ObjectKind::Job,

@@ -11,6 +11,7 @@ mod group_snapshot;
 mod host;
 pub mod moving;
 mod pool;
+mod portal;
 mod redundancy;
 mod replace;
 mod request;
@@ -27,7 +28,7 @@ pub mod work;
 use std::collections::BTreeSet;
 
 use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode, Transport};
-use ashlar_targetd_protocol::{DiskReport, PoolUsage, SetReport};
+use ashlar_targetd_protocol::{AddressState, DiskReport, PoolUsage, SetReport};
 use uuid::Uuid;
 
 use crate::domain::change::{Change, Decision, Edit, Reply};
@@ -36,6 +37,7 @@ use crate::domain::intent::Intent;
 use crate::domain::outcome::missing;
 use crate::domain::record::{Record, RequestRecord, Unit};
 use crate::domain::secrets::Random;
+use crate::domain::site::Site;
 
 pub use pool::{DEFAULT_BLOCK_SIZE, MAX_DISKS, MAX_METADATA, MIN_METADATA};
 pub use replace::{check_scrub, fits_place};
@@ -66,6 +68,10 @@ pub struct Facts<'a> {
     pub thin_end: Option<&'a Result<u64, Problem>>,
     /// Transports with an address to listen on.
     pub transports: &'a BTreeSet<Transport>,
+    /// The box as it is configured.
+    pub site: &'a Site,
+    /// How the address is at which a portal is to be, if somebody looked.
+    pub address: Option<AddressState>,
     /// Whether the kernel has all that the intent says of a unit.
     pub settled: &'a dyn Fn(Unit) -> bool,
     /// What keeps the kernel from having a unit, when the last attempt failed.
@@ -145,6 +151,10 @@ pub fn decide(
             update::group_snapshot(intent, *id, spec, generation)
         }
         Command::GroupSnapshotDelete { id } => group_snapshot::delete(intent, *id, generation),
+        Command::PortalCreate { id, spec } => portal::create(intent, *id, spec, generation, facts),
+        Command::PortalDelete { id, force } => {
+            portal::delete(intent, *id, *force, generation, facts)
+        }
         Command::HostCreate { id, spec } => host::create(intent, *id, spec, generation, random),
         Command::HostRotate { id, spec } => {
             host::rotate(intent, *id, spec, generation, facts, random)

@@ -18,6 +18,7 @@ mod data;
 mod groups;
 mod moving;
 mod pools;
+mod portals;
 mod redundancy;
 mod scratch;
 mod snapshots;
@@ -857,6 +858,7 @@ fn frozen() -> World {
         fc_ports: Default::default(),
         frozen: None,
         firmware: None,
+        managed: Default::default(),
     };
     world.intent.apply(&Edit::put(Record::Box(site))).unwrap();
     let spec = FreezeSpec {

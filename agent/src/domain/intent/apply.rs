@@ -44,6 +44,9 @@ impl Intent {
             Record::ThinCounter(id, counter) => {
                 self.thin_counters.insert(*id, *counter);
             }
+            Record::Portal(id, portal) => {
+                self.portals.insert(*id, *portal);
+            }
             Record::Host(id, host) => self.put_host(*id, host),
             Record::Group(id, group) => self.put_group(*id, group),
             Record::GroupSnapshot(id, snapshot) => return self.put_group_snapshot(*id, snapshot),
@@ -69,6 +72,9 @@ impl Intent {
             }
             Key::ThinCounter(id) => {
                 self.thin_counters.remove(&id);
+            }
+            Key::Portal(id) => {
+                self.portals.remove(&id);
             }
             Key::Host(id) => {
                 if let Some(old) = self.hosts.remove(&id) {

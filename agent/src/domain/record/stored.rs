@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::{
     BoxRecord, ConnectionRecord, EventRecord, GroupRecord, GroupSnapshotRecord, HostRecord,
-    PoolRecord, RequestRecord, SnapshotRecord, ThinCounter, VolumeRecord,
+    PoolRecord, PortalRecord, RequestRecord, SnapshotRecord, ThinCounter, VolumeRecord,
 };
 use crate::domain::outcome::Outcome;
 
@@ -28,6 +28,8 @@ pub enum Key {
     Pool(Uuid),
     /// A pool's thin ids.
     ThinCounter(Uuid),
+    /// A portal.
+    Portal(Uuid),
     /// A host.
     Host(Uuid),
     /// A group.
@@ -59,6 +61,8 @@ pub enum Record {
     Pool(Uuid, PoolRecord),
     /// A pool's thin ids.
     ThinCounter(Uuid, ThinCounter),
+    /// A portal.
+    Portal(Uuid, PortalRecord),
     /// A host.
     Host(Uuid, HostRecord),
     /// A group.
@@ -120,6 +124,7 @@ impl Key {
             Key::Clock => (0x02, None),
             Key::Pool(id) => (0x10, Some(id)),
             Key::ThinCounter(id) => (0x11, Some(id)),
+            Key::Portal(id) => (0x18, Some(id)),
             Key::Host(id) => (0x20, Some(id)),
             Key::Group(id) => (0x28, Some(id)),
             Key::GroupSnapshot(id) => (0x29, Some(id)),
@@ -161,6 +166,7 @@ impl Key {
         match kind {
             0x10 => Ok(Key::Pool(id)),
             0x11 => Ok(Key::ThinCounter(id)),
+            0x18 => Ok(Key::Portal(id)),
             0x20 => Ok(Key::Host(id)),
             0x28 => Ok(Key::Group(id)),
             0x29 => Ok(Key::GroupSnapshot(id)),
@@ -194,6 +200,7 @@ impl Record {
             Record::Clock(_) => Key::Clock,
             Record::Pool(id, _) => Key::Pool(*id),
             Record::ThinCounter(id, _) => Key::ThinCounter(*id),
+            Record::Portal(id, _) => Key::Portal(*id),
             Record::Host(id, _) => Key::Host(*id),
             Record::Group(id, _) => Key::Group(*id),
             Record::GroupSnapshot(id, _) => Key::GroupSnapshot(*id),
@@ -216,6 +223,7 @@ impl Record {
             Record::Clock(r) => encode(r),
             Record::Pool(_, r) => encode(r),
             Record::ThinCounter(_, r) => encode(r),
+            Record::Portal(_, r) => encode(r),
             Record::Host(_, r) => encode(r),
             Record::Group(_, r) => encode(r),
             Record::GroupSnapshot(_, r) => encode(r),
@@ -239,6 +247,7 @@ impl Record {
             Key::Clock => Record::Clock(decode(key, value)?),
             Key::Pool(id) => Record::Pool(id, decode(key, value)?),
             Key::ThinCounter(id) => Record::ThinCounter(id, decode(key, value)?),
+            Key::Portal(id) => Record::Portal(id, decode(key, value)?),
             Key::Host(id) => Record::Host(id, decode(key, value)?),
             Key::Group(id) => Record::Group(id, decode(key, value)?),
             Key::GroupSnapshot(id) => Record::GroupSnapshot(id, decode(key, value)?),

@@ -22,6 +22,17 @@ fn labels() -> Labels {
     BTreeMap::from(labels).try_into().unwrap()
 }
 
+fn portal() -> PortalRecord {
+    PortalRecord {
+        spec: PortalSpec {
+            address: "[2001:db8::7]:4420".parse().unwrap(),
+            transport: Transport::NvmeTcp,
+        },
+        phase: PortalPhase::Removing,
+        generation: 12,
+    }
+}
+
 /// With everything that a volume of the first release did not have.
 fn clone_of(volume: &VolumeRecord) -> VolumeRecord {
     VolumeRecord {
@@ -388,6 +399,11 @@ fn samples() -> Vec<(Record, &'static str)> {
         fc_ports: Default::default(),
         frozen: None,
         firmware: None,
+        managed: Default::default(),
+    };
+    let managed = BoxRecord {
+        managed: [Transport::Iscsi, Transport::NvmeTcp].into(),
+        ..site.clone()
     };
     let frozen = BoxRecord {
         frozen: Some(Frozen {
@@ -405,6 +421,10 @@ fn samples() -> Vec<(Record, &'static str)> {
     };
     vec![
         (Record::Box(site), include_str!("../golden/v1/box.hex")),
+        (
+            Record::Box(managed),
+            include_str!("../golden/v1/box-managed.hex"),
+        ),
         (
             Record::Box(frozen),
             include_str!("../golden/v1/box-frozen.hex"),
@@ -441,6 +461,10 @@ fn samples() -> Vec<(Record, &'static str)> {
         (
             Record::ThinCounter(id(1), ThinCounter { next: 10 }),
             include_str!("../golden/v1/thin-counter.hex"),
+        ),
+        (
+            Record::Portal(id(14), portal()),
+            include_str!("../golden/v1/portal.hex"),
         ),
         (
             Record::Host(id(2), host),
@@ -678,6 +702,7 @@ fn ports_of_rdma_and_fibre_channel_are_kept() {
         .into(),
         frozen: None,
         firmware: None,
+        managed: Default::default(),
     };
     let record = Record::Box(site);
     let read = Record::parse(&record.key().bytes(), &record.value().unwrap()).unwrap();

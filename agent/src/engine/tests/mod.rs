@@ -10,6 +10,7 @@ mod foreign;
 mod happy;
 mod holds;
 mod moving;
+mod portals;
 mod redundancy;
 mod rig;
 mod scratch;

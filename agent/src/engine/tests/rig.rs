@@ -52,11 +52,13 @@ pub(super) async fn start_on(
             iscsi: Listen {
                 portals: portals("0.0.0.0:3260"),
                 advertised: Vec::new(),
+                usual: true,
             },
             iser: Listen::default(),
             nvme: Listen {
                 portals: portals("0.0.0.0:4420"),
                 advertised: vec!["192.0.2.1:4420".parse().unwrap()],
+                usual: false,
             },
             nvme_rdma: Listen::default(),
             nvme_fc: Default::default(),

@@ -20,6 +20,7 @@ fn site() -> Site {
     let listen = |text: &str| Listen {
         portals: [text.parse().unwrap()].into(),
         advertised: Vec::new(),
+        usual: false,
     };
     Site {
         id: SITE,
@@ -30,6 +31,7 @@ fn site() -> Site {
         nvme_rdma: listen("0.0.0.0:4420"),
         nvme_fc: [fc_port()].into(),
         nvme_ports: [tcp(), rdma(), fc()].into(),
+        managed: BTreeSet::new(),
     }
 }
 

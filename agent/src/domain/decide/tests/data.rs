@@ -51,6 +51,8 @@ pub(super) fn begin_as(
         seen: &|_| world.seen,
         thin_end: None,
         transports: &BTreeSet::new(),
+        site: &world.site,
+        address: None,
         settled: &|_| true,
         trouble: &|_| None,
         uncounted: &|_| None,

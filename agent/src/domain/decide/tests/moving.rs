@@ -47,6 +47,8 @@ fn asked_as(job: Uuid, world: &mut World, volume: Uuid, spec: &MoveSpec) -> Resu
         sets: &[],
         seen: &|_| world.seen,
         transports: &world.transports,
+        site: &world.site,
+        address: None,
         settled: &|_| true,
         trouble: &|unit| world.troubled.get(&unit).cloned(),
         missing: &|_| None,

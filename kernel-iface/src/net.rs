@@ -1,0 +1,151 @@
+//! The addresses of the box, and whether something can listen there.
+//!
+//! Which addresses there are is the network configuration's business, on whatever interfaces and
+//! VLANs. The kernel tells when one comes or goes; what comes late is listened on then.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recvfrom,
+    setsockopt, socket, sockopt,
+};
+
+use crate::news::{News, NewsError};
+
+/// The multicast groups of IPv4 and IPv6 addresses that come and go.
+const ADDRESSES: u32 = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
+/// What is said of an address is not read: that something was said is enough.
+const MESSAGE: usize = 8 << 10;
+
+/// The kernel's network, as far as targets listen on it.
+pub trait Network: Send + Sync {
+    /// Those of `addresses` that no interface has. The unspecified ones are everywhere.
+    ///
+    /// # Errors
+    /// When the kernel does not list those that interfaces have.
+    fn absent(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, Errno>;
+
+    /// Whether something could listen at an address over TCP now.
+    ///
+    /// # Errors
+    /// EADDRINUSE when something does, EADDRNOTAVAIL when no interface has the address.
+    fn try_listen(&self, at: SocketAddr) -> Result<(), Errno>;
+
+    /// Tells when addresses come and go.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    fn news(&self) -> Result<Box<dyn News>, NewsError>;
+}
+
+/// The running kernel's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RealNetwork;
+
+impl Network for RealNetwork {
+    fn absent(&self, addresses: &BTreeSet<IpAddr>) -> Result<BTreeSet<IpAddr>, Errno> {
+        let mut absent = addresses.clone();
+        absent.retain(|address| !address.is_unspecified());
+        for interface in nix::ifaddrs::getifaddrs()? {
+            if let Some(here) = interface.address.as_ref().and_then(ip) {
+                absent.remove(&here);
+            }
+        }
+        Ok(absent)
+    }
+
+    fn try_listen(&self, at: SocketAddr) -> Result<(), Errno> {
+        let family = match at {
+            SocketAddr::V4(_) => AddressFamily::Inet,
+            SocketAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let probe = socket(family, SockType::Stream, flags, None)?;
+        // As the targets do: connections that are only just over hold nobody up.
+        setsockopt(&probe, sockopt::ReuseAddr, &true)?;
+        bind(probe.as_raw_fd(), &SockaddrStorage::from(at))
+    }
+
+    fn news(&self) -> Result<Box<dyn News>, NewsError> {
+        Ok(Box::new(AddressEvents::open()?))
+    }
+}
+
+fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+    v4.or_else(|| Some(IpAddr::from(address.as_sockaddr_in6()?.ip())))
+}
+
+/// The socket on which the kernel tells of addresses. No privilege is needed to listen.
+#[derive(Debug)]
+struct AddressEvents(OwnedFd);
+
+impl AddressEvents {
+    fn open() -> Result<AddressEvents, NewsError> {
+        let refused = |operation| move |errno| NewsError::Socket { operation, errno };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let protocol = SockProtocol::NetlinkRoute;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)
+            .map_err(refused("make"))?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, ADDRESSES)).map_err(refused("bind"))?;
+        Ok(AddressEvents(socket))
+    }
+}
+
+impl AsFd for AddressEvents {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl News for AddressEvents {
+    fn take(&self) -> Result<bool, NewsError> {
+        let mut any = false;
+        let mut buffer = [0; MESSAGE];
+        loop {
+            match recvfrom::<NetlinkAddr>(self.0.as_raw_fd(), &mut buffer) {
+                // Port 0 is the kernel.
+                Ok((_, sender)) => any |= sender.is_some_and(|sender| sender.pid() == 0),
+                Err(Errno::EAGAIN) => return Ok(any),
+                // More came than there was room for.
+                Err(Errno::ENOBUFS) => any = true,
+                Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    let operation = "read";
+                    return Err(NewsError::Socket { operation, errno });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr, TcpListener};
+
+    use super::*;
+
+    #[test]
+    fn what_no_interface_has_is_absent_and_anyone_may_listen() {
+        let elsewhere = IpAddr::from([192, 0, 2, 77]);
+        let here = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::UNSPECIFIED.into()];
+        let asked = BTreeSet::from_iter(here.into_iter().chain([elsewhere]));
+        assert_eq!(RealNetwork.absent(&asked), Ok([elsewhere].into()));
+        assert!(!RealNetwork.news().unwrap().take().unwrap());
+    }
+
+    #[test]
+    fn what_listens_or_is_not_here_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.local_addr().unwrap();
+        assert_eq!(RealNetwork.try_listen(at), Err(Errno::EADDRINUSE));
+        drop(listener);
+        assert_eq!(RealNetwork.try_listen(at), Ok(()));
+        let elsewhere = "192.0.2.77:3260".parse().unwrap();
+        let absent = RealNetwork.try_listen(elsewhere);
+        assert_eq!(absent, Err(Errno::EADDRNOTAVAIL));
+    }
+}
