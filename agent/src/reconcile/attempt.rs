@@ -150,6 +150,12 @@ impl Reconciler {
     async fn apply_pool(&self, desired: DesiredPool) -> Result<End, CallError> {
         let (pool, absent) = (desired.id, desired.absent);
         let destroys = desired.destroy.is_some();
+        // What a held state of its metadata refers to would count as in use. Where it cannot be let
+        // go of, that the pool is not empty is the worst that is said.
+        let _unheld = match absent {
+            true => self.shared.thin.unheld(pool).await.ok(),
+            false => None,
+        };
         let request = Request::ApplyPool(Box::new(desired));
         match self.applied(request, "apply-pool").await {
             Ok(report) => tracing::info!(%pool, steps = ?report.steps, "applied"),
