@@ -297,10 +297,12 @@ impl Parts<'_> {
     fn stage(&self, place: PathBuf) -> Result<Stage, BuildError> {
         let stage = Stage::copy(self.tree, place)?;
         overlay::apply(&stage)?;
-        // Its root is read-only where it runs, so the journal's explanations are made ready here.
+        // What is in /var of a box is gone at each start, so it is linked to from there.
         run(Command::new("chroot")
             .arg(stage.root())
             .args(["journalctl", "--update-catalog"]))?;
+        let catalog = stage.root().join("var/lib/systemd/catalog/database");
+        stage.add(overlay::CATALOG, 0o644, &catalog)?;
         stage.add("usr/sbin/ashlar-agent", 0o755, &self.inputs.agent)?;
         stage.add("usr/sbin/ashlar-targetd", 0o755, &self.inputs.targetd)?;
         stage.add("usr/sbin/ashlar-convert", 0o755, &self.inputs.convert)?;

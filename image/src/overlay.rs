@@ -5,6 +5,9 @@ use crate::filesystem::Stage;
 
 const UNITS: &str = "etc/systemd/system";
 
+/// What the journal's messages mean, as the journal reads it.
+pub(crate) const CATALOG: &str = "usr/lib/ashlar/journal-catalog";
+
 /// Files with their text, all for everybody to read: nothing secret is in an image.
 const FILES: &[(&str, &str)] = &[
     ("etc/fstab", include_str!("../appliance/etc/fstab")),
@@ -30,6 +33,10 @@ const FILES: &[(&str, &str)] = &[
     (
         "usr/lib/tmpfiles.d/ashlar.conf",
         include_str!("../appliance/usr/lib/tmpfiles.d/ashlar.conf"),
+    ),
+    (
+        "usr/lib/tmpfiles.d/ashlar-catalog.conf",
+        "L /var/lib/systemd/catalog/database - - - - /usr/lib/ashlar/journal-catalog\n",
     ),
     (
         "etc/udev/rules.d/61-ashlar.rules",
