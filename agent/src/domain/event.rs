@@ -18,11 +18,6 @@ use crate::domain::record::{
     SnapshotRecord, Standing, Told, VolumePhase, VolumeRecord, WorkPhase,
 };
 
-/// What a portal serves, and where.
-fn served(portal: &PortalRecord) -> String {
-    format!("{} at {}", portal.spec.transport, portal.spec.address)
-}
-
 /// What `edits` mean, applied to `intent` at `now`. Each names a record once.
 pub fn events(intent: &Intent, edits: &[Edit], now: u64) -> Vec<EventRecord> {
     let mut scribe = Scribe {
@@ -492,6 +487,11 @@ impl Scribe<'_> {
 fn held_by(name: &Name, thin: ThinRef) -> String {
     let ThinRef { pool, thin_id } = thin;
     format!("{name}: thin device {thin_id} of pool {pool}")
+}
+
+/// What a portal serves, and where.
+fn served(portal: &PortalRecord) -> String {
+    format!("{} at {}", portal.spec.transport, portal.spec.address)
 }
 
 /// "volume X to host Y over iscsi"

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ashlar_protocol::{
-    Check, HealthStatus, ObjectKind, Page, Portal, PortalAddr, PortalSpec, PortalState, Problem,
-    Transport,
+    Check, Connection, HealthStatus, ObjectKind, Page, Portal, PortalAddr, PortalSpec, PortalState,
+    Problem, Transport,
 };
 use ashlar_targetd_protocol::{AddressState, Request, Response};
 use uuid::Uuid;
@@ -104,8 +104,30 @@ impl Engine {
                     created,
                 }
             }
+            Outcome::Connection {
+                connection,
+                created,
+            } => Outcome::Connection {
+                connection: self.best_first(connection),
+                created,
+            },
             other => other,
         }
+    }
+
+    /// A connection with the portals last that do not serve: many hosts come by the first alone.
+    pub(super) fn best_first(&self, mut connection: Connection) -> Connection {
+        let transport = connection.transport;
+        let addresses = self.shared.reconciler.addresses();
+        let iscsi = connection
+            .iscsi
+            .iter_mut()
+            .map(|access| &mut access.portals);
+        let nvme = connection.nvme.iter_mut().map(|access| &mut access.portals);
+        for portals in iscsi.chain(nvme) {
+            portals.sort_by_key(|at| addresses.lacking(transport, *at).is_some());
+        }
+        connection
     }
 
     /// How the address is at which a portal is to be, if that can be told.

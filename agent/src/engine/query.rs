@@ -268,7 +268,7 @@ impl Engine {
     fn connection_view(&self, site: &Site, id: Uuid, record: &ConnectionRecord) -> Connection {
         let unit = Unit::of(record.of);
         let applied = self.shared.ledger.has(unit, record.generation);
-        view::connection(id, record, site, applied)
+        self.best_first(view::connection(id, record, site, applied))
     }
 
     fn job_view(&self, id: Uuid, record: &RequestRecord) -> Job {

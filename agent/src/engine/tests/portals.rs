@@ -122,9 +122,13 @@ async fn a_late_address_waits_and_is_served_as_soon_as_the_kernel_tells() {
         panic!("{late:?}")
     };
     assert_eq!(late.state, PortalState::Waiting, "{late:?}");
-    // The others serve.
+    // The others serve, and are told first.
     let connection = rig.engine.connection(id(2)).await.unwrap();
     assert_eq!(connection.state, ConnectionState::Ready);
+    assert_eq!(
+        told(&rig).await,
+        [at("192.0.2.1:4420"), at("10.0.0.8:4421")]
+    );
     let health = rig.engine.health([]).await;
     let check = health
         .checks
