@@ -21,6 +21,7 @@ const RECIPE: Recipe = Recipe {
         "iproute2",
         "iputils-ping",
         "kmod",
+        "multipath-tools",
         "nvme-cli",
         "open-iscsi",
         "procps",

@@ -10,6 +10,8 @@ mod fc;
 mod iser;
 #[path = "initiators/limits.rs"]
 mod limits;
+#[path = "initiators/portals.rs"]
+mod portals;
 #[path = "initiators/rdma.rs"]
 mod rdma;
 #[path = "initiators/secrets.rs"]
@@ -40,6 +42,7 @@ async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
     rdma::rdma_and_tcp_are_two_ways_to_one_volume(&mut lab).await?;
     iser::iser_and_iscsi_are_two_ways_to_one_volume(&mut lab).await?;
     fc::fibre_channel_and_tcp_are_two_ways_to_one_volume(&mut lab).await?;
+    portals::a_portal_comes_and_goes_beneath_hosts_that_write(&mut lab).await?;
     names_and_data_survive_a_power_cut(&mut lab).await
 }
 
