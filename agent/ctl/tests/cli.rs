@@ -362,6 +362,27 @@ async fn a_repeated_request_is_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn portals_are_made_listed_and_taken_away() {
+    let shell = Shell::new().await;
+    let of_file = shell.json("portal list");
+    assert_eq!(of_file.as_array().unwrap().len(), 4);
+    let made = shell.json("portal create [2001:db8::7]:4420 --transport nvme-tcp");
+    assert_eq!(made["state"], "ready");
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(shell.json(&format!("portal show {id}")), made);
+    assert_eq!(shell.json("portal list").as_array().unwrap().len(), 5);
+    let told = shell.failed("portal create [::]:4420 --transport nvme-tcp", 1);
+    assert!(told.contains("beside which"), "{told}");
+    shell.failed("portal create 2001:db8::7 --transport nvme-tcp", 2);
+    let id_of_file = of_file[0]["id"].as_str().unwrap();
+    let told = shell.failed(&format!("portal delete {id_of_file}"), 1);
+    assert!(told.contains("configuration file"), "{told}");
+    shell.done(&format!("portal delete {id} --force"));
+    assert_eq!(shell.json("portal list"), of_file);
+    shell.appliance.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn failures_say_who_said_no_and_why() {
     let mut shell = Shell::new().await;
     shell.appliance.pool().await;
