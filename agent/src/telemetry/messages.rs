@@ -84,6 +84,8 @@ const EVENTS: &[Message] = &[
     Message("host.deleted"),
     Message("connection.created"),
     Message("connection.deleted"),
+    Message("portal.created"),
+    Message("portal.deleted"),
 ];
 
 /// All of them.

@@ -8,7 +8,7 @@ use super::*;
 use crate::domain::Edit;
 use crate::domain::record::{Clearing, Key, PoolPhase, Record, SnapshotPhase, Unit, VolumePhase};
 use crate::domain::samples::*;
-use crate::domain::settle::{Grounds, Span, restore, settle, withdraw};
+use crate::domain::settle::{Grounds, Span, restore, settle, skip_thin_ids, withdraw};
 use crate::domain::{Command, Decision};
 
 /// One step of a life: a client's command, or what the kernel answers.
@@ -20,6 +20,9 @@ enum Step {
     Withdraw(Unit, u64),
     Restore(Unit, u64),
 }
+
+/// Thin devices that a pool holds before anything is made in it.
+const FOUND: u64 = 4;
 
 /// Few ids, so that commands meet.
 fn few(base: u128) -> impl Strategy<Value = Uuid> {
@@ -66,9 +69,10 @@ fn command() -> impl Strategy<Value = Command> {
                 since: 0,
             },
         }),
-        (few(0xc0), 0..4_u64).prop_map(|(v, thin)| adopt(v, thin, None)),
+        (few(0xc0), 0..2 * FOUND).prop_map(|(v, thin)| adopt(v, thin, None)),
         few(0xc0).prop_map(release),
-        (few(0xe0), few(0xc0), 0..4_u64).prop_map(|(s, v, thin)| adopt_snapshot(s, v, thin, None)),
+        (few(0xe0), few(0xc0), 0..2 * FOUND)
+            .prop_map(|(s, v, thin)| adopt_snapshot(s, v, thin, None)),
         few(0xe0).prop_map(|id| Command::SnapshotRelease { id }),
         few(0xc0).prop_map(|id| Command::VolumeDetachAll { id }),
         (few(0xb0), 0..3_u32).prop_map(|(h, n)| host(h, n)),
@@ -106,6 +110,7 @@ fn edits(world: &mut World, step: &Step) -> Vec<Edit> {
         device: Some(0),
     };
     match step {
+        Step::Command(command) if is_of_what_is_not(intent, command) => Vec::new(),
         Step::Command(command) => match world.decide(command) {
             Ok(Decision::Change(change, _)) => change.edits,
             Ok(Decision::Repeat(_)) | Err(_) => Vec::new(),
@@ -114,6 +119,19 @@ fn edits(world: &mut World, step: &Step) -> Vec<Edit> {
         Step::Withdraw(unit, back) => withdraw(intent, *unit, span(*back), &grounds),
         Step::Restore(unit, back) => restore(intent, *unit, span(*back), &grounds),
     }
+}
+
+/// A pool is counted before anything is made in it: what it holds is below its counter.
+fn is_of_what_is_not(intent: &Intent, command: &Command) -> bool {
+    let (pool, thin_id) = match command {
+        Command::VolumeAdopt { spec, .. } => (Some(spec.pool), spec.thin_id),
+        Command::SnapshotAdopt { spec, .. } => {
+            let volume = intent.volume(spec.volume);
+            (volume.map(|entry| entry.record.pool), spec.thin_id)
+        }
+        _ => return false,
+    };
+    pool.is_some_and(|pool| thin_id.value() >= intent.thin_counter(pool).next)
 }
 
 /// What must hold in every intent.
@@ -260,6 +278,13 @@ proptest! {
                 // Whose it was before, if anyone's, has let go of it.
                 if let Some((of, volume)) = adopted(&edit) {
                     thin.insert(of, volume);
+                }
+                if let Edit::Put(record) = &edit
+                    && let Record::ThinCounter(pool, counter) = &**record
+                    && counter.next == 0
+                {
+                    let counted = skip_thin_ids(&world.intent, *pool, FOUND as u32).unwrap();
+                    world.intent.apply(&counted).unwrap();
                 }
                 if let Edit::Remove(Key::Pool(pool)) = edit {
                     thin.retain(|(of, _), _| *of != pool);
