@@ -89,12 +89,15 @@ impl Guest {
         self.site.appliance.check(&script).map(drop)
     }
 
-    /// Cuts the power and waits until the box serves again.
+    /// Cuts the power and waits until the box serves again: it answers before what is connected is
+    /// there, and has started only then.
     pub fn power_cycle(&mut self) -> anyhow::Result<()> {
         self.site.appliance.cut_power()?;
         self.site.appliance.power_on()?;
         self.site.unpack()?;
-        self.site.await_management()
+        self.site.await_management()?;
+        let started = self.site.appliance.check("systemctl start ashlar-agent");
+        started.map(drop)
     }
 }
 

@@ -13,6 +13,8 @@ use nix::sys::socket::sockopt::ReceiveTimeout;
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde_json::{Value, json};
 
+use crate::shell::connect;
+
 /// How long QEMU may take to say something. Writing a guest's memory takes it some seconds.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -28,8 +30,7 @@ pub struct Monitor {
 impl Monitor {
     /// Connects.
     pub fn open(socket: &Path) -> anyhow::Result<Monitor> {
-        let stream = UnixStream::connect(socket)
-            .with_context(|| format!("failed to connect to {}", socket.display()))?;
+        let stream = connect(socket)?;
         stream.set_read_timeout(Some(LIMIT))?;
         let mut monitor = Monitor {
             stream: BufReader::new(stream),

@@ -33,12 +33,33 @@ pub struct Shell {
     given_up: bool,
 }
 
+/// How long a socket of QEMU's may be there before it listens.
+const LISTENS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Connects to a socket of QEMU's, which is there a moment before it listens.
+pub(crate) fn connect(socket: &Path) -> anyhow::Result<UnixStream> {
+    let begin = Instant::now();
+    loop {
+        match UnixStream::connect(socket) {
+            Err(error)
+                if error.kind() == ErrorKind::ConnectionRefused
+                    && begin.elapsed() < LISTENS_WITHIN =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            outcome => {
+                return outcome
+                    .with_context(|| format!("failed to connect to {}", socket.display()));
+            }
+        }
+    }
+}
+
 impl Shell {
     /// Connects to QEMU's end and waits until the guest answers.
     pub(crate) fn open(socket: &Path, limit: Duration) -> anyhow::Result<Shell> {
         let deadline = Instant::now() + limit;
-        let stream = UnixStream::connect(socket)
-            .with_context(|| format!("failed to connect to {}", socket.display()))?;
+        let stream = connect(socket)?;
         let mut shell = Shell {
             stream: BufReader::new(stream),
             partial: String::new(),

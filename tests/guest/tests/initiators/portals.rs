@@ -147,8 +147,9 @@ fn attach(lab: &mut Lab, iscsi: &Connection, tcp: &Connection) -> anyhow::Result
         "sed -i 's/^\\(node.conn\\[0\\].timeo.noop_out_interval\\) = .*/\\1 = 1/; \
          s/^\\(node.conn\\[0\\].timeo.noop_out_timeout\\) = .*/\\1 = 2/; \
          s/^\\(node.session.timeo.replacement_timeout\\) = .*/\\1 = 2/' /etc/iscsi/iscsid.conf; \
-         printf 'defaults { find_multipaths no user_friendly_names yes polling_interval 1 \
-         max_polling_interval 2 no_path_retry queue }\\nblacklist { devnode \"^(vd|nvme|loop)\" }\\n' \
+         printf '%s\\n' 'defaults {' 'find_multipaths no' 'user_friendly_names yes' \
+         'polling_interval 1' 'max_polling_interval 2' 'no_path_retry queue' '}' \
+         'blacklist {' 'devnode \"^(vd|nvme|loop)\"' '}' \
          >/etc/multipath.conf; modprobe dm_service_time; multipathd",
     )?;
     lab.attach(iscsi)?;
