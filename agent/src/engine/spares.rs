@@ -1,9 +1,10 @@
 //! Spares take the places of disks that have gone, by themselves.
 //!
 //! ```text
-//! start; event: a disk failed, is missing, is back; a pool has other spares, … ──► look
-//! look ──┬── nothing is gone, or no spare can help
-//!        ├── a disk is gone for less than the delay ── a timer ──► look
+//! targetd is there, or told of a change; an event of a pool; the box is thawed ──► look
+//! look ──┬── nothing is gone, or no spare can help: whatever changes that is told
+//!        ├── could not look, or not take it yet ──────┐
+//!        ├── a disk is gone for less than the delay ──┴── a timer ──► look
 //!        └── for longer ──► replace, as an operator would ask
 //! ```
 //!
@@ -12,13 +13,14 @@
 //! was first seen gone, and anew by each start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_protocol::{DiskId, Event, ObjectKind, Problem};
-use ashlar_targetd_protocol::{Request, Response};
+use ashlar_targetd_protocol::{PoolReport, Request, Response};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{Command, Engine, RequestContext};
@@ -29,21 +31,11 @@ use crate::kept::After;
 /// Events read at once.
 const EVENTS: usize = 256;
 
+/// Before the disks of the box count as not to be had now: one may hang that others do not need.
+const LISTED: Duration = Duration::from_secs(20);
+
 /// Who asks, as jobs and records have it.
 const SUBJECT: &str = "this box: a spare takes over";
-
-/// After which events a pool may need a spare.
-const CAUSES: &[&str] = &[
-    "pool.member-failed",
-    "pool.member-missing",
-    "pool.member-rebuilding",
-    "pool.member-in-sync",
-    "pool.online",
-    "pool.updated",
-    "pool.grown",
-    "pool.disk-replaced",
-    "pool.replace-failed",
-];
 
 /// Starts to stand by, until the engine stops.
 pub(super) fn start(engine: Engine, delay: Duration, mut stopped: watch::Receiver<bool>) {
@@ -73,23 +65,28 @@ struct Standby {
     gone: BTreeMap<(Uuid, DiskId), Instant>,
     /// The spare that was last to have a place of a pool.
     tried: BTreeMap<Uuid, DiskId>,
-    /// Spares that could not be had, until somebody says otherwise.
-    useless: BTreeSet<DiskId>,
+    /// Spares that pools could not have, until somebody says otherwise of the pool.
+    useless: BTreeSet<(Uuid, DiskId)>,
 }
 
 impl Standby {
     async fn run(&mut self) {
+        let news = Arc::clone(&self.engine.shared.watcher.spares);
         let Ok(mut events) = self.engine.events_after(After::Newest) else {
             return;
         };
-        self.all_due().await;
         loop {
             let next = self.due.values().min().copied();
-            // Cancel-safe: neither takes anything until it has ended.
+            // Cancel-safe: none takes anything until it has ended.
             tokio::select! {
+                () = news.notified() => self.all_due().await,
                 news = events.news() => match (news, events.read(EVENTS)) {
                     (false, _) => return,
-                    (true, Ok((read, _))) => read.iter().for_each(|event| self.hear(event)),
+                    (true, Ok((read, _))) => {
+                        for event in read {
+                            self.hear(&event).await;
+                        }
+                    }
                     (true, Err(_lost)) => {
                         match self.engine.events_after(After::Newest) {
                             Ok(reader) => events = reader,
@@ -111,14 +108,21 @@ impl Standby {
         self.due = spared.map(|(id, _)| (*id, at)).collect();
     }
 
-    fn hear(&mut self, event: &Event) {
+    async fn hear(&mut self, event: &Event) {
         let (kind, pool) = (event.kind.as_str(), event.object.id);
-        if event.object.kind != ObjectKind::Pool || !CAUSES.contains(&kind) {
+        if kind == "system.thawed" {
+            return self.all_due().await;
+        }
+        if event.object.kind != ObjectKind::Pool {
             return;
         }
         match kind {
-            "pool.replace-failed" => self.useless.extend(self.tried.remove(&pool)),
-            "pool.updated" => self.useless.clear(),
+            "pool.replace-failed" => {
+                let tried = self.tried.remove(&pool);
+                self.useless.extend(tried.map(|spare| (pool, spare)));
+            }
+            "pool.disk-replaced" => drop(self.tried.remove(&pool)),
+            "pool.updated" => self.useless.retain(|(of, _)| *of != pool),
             _ => {}
         }
         self.due.insert(pool, Instant::now());
@@ -139,7 +143,7 @@ impl Standby {
                 tracing::warn!(%pool, %problem, "no spare takes over yet");
                 // Such as a set that is being made the same: nobody tells of its end.
                 if problem.retryable {
-                    self.due.insert(pool, Instant::now() + self.delay);
+                    self.not_yet(pool);
                 }
             }
         }
@@ -151,10 +155,15 @@ impl Standby {
             return Ok(());
         }
         let Look::Report(report) = self.engine.look_at_pool(pool).await else {
+            self.not_yet(pool);
             return Ok(());
         };
-        let Ok(Response::Disks(disks)) = self.engine.shared.targetd.call(Request::ListDisks).await
-        else {
+        if !self.is_time(pool, &report).await {
+            return Ok(());
+        }
+        let listed = self.engine.shared.targetd.call(Request::ListDisks);
+        let Ok(Ok(Response::Disks(disks))) = timeout(LISTED, listed).await else {
+            self.not_yet(pool);
             return Ok(());
         };
         let spec = {
@@ -163,21 +172,17 @@ impl Standby {
             let Some(entry) = intent.pool(pool) else {
                 return Ok(());
             };
-            self.note_gone(pool, gone(&entry.record, &report));
-            let (now, since) = (Instant::now(), &self.gone);
+            let now = Instant::now();
             let waited = |disk: &DiskId| {
-                let since = since.get(&(pool, disk.clone()));
+                let since = self.gone.get(&(pool, disk.clone()));
                 since.is_some_and(|since| *since + self.delay <= now)
             };
-            let useless = |spare: &DiskId| self.useless.contains(spare);
+            let useless = |spare: &DiskId| self.useless.contains(&(pool, spare.clone()));
             replacement(&entry.record, &report, &disks, waited, useless)
         };
-        if spec.is_none() {
-            self.wait_for_gone(pool);
-        }
         let Some(spec) = spec else { return Ok(()) };
         tracing::warn!(%pool, disk = %spec.disk, by = %spec.by, "a spare takes over");
-        self.tried.insert(pool, spec.by.clone());
+        let by = spec.by.clone();
         let context = RequestContext {
             id: Uuid::new_v4(),
             digest: Sha256::digest(format!("{} {}", spec.disk, spec.by)).into(),
@@ -186,7 +191,33 @@ impl Standby {
         let command = Command::PoolReplace { id: pool, spec };
         // What comes of it is told by events, here as to everybody.
         let asked = self.engine.execute(command, context, Duration::ZERO);
-        asked.await.map(drop)
+        asked.await?;
+        // One that was refused at once was not tried. What comes of it is heard after this.
+        self.tried.insert(pool, by);
+        Ok(())
+    }
+
+    /// Has a pool looked at once more for which nothing could be done now.
+    fn not_yet(&mut self, pool: Uuid) {
+        self.due.insert(pool, Instant::now() + self.delay);
+    }
+
+    /// Whether a disk of a pool has been gone for long enough. Has the pool looked at when the next has.
+    async fn is_time(&mut self, pool: Uuid, report: &PoolReport) -> bool {
+        let disks = {
+            let intent = self.engine.shared.intent.read().await;
+            let entry = intent.pool(pool);
+            entry.map(|entry| gone(&entry.record, report))
+        };
+        self.note_gone(pool, disks.unwrap_or_default());
+        let now = Instant::now();
+        let disks = self.gone.iter().filter(|((of, _), _)| *of == pool);
+        let ends = disks.map(|(_, since)| *since + self.delay);
+        let (over, ahead): (Vec<Instant>, Vec<Instant>) = ends.partition(|end| *end <= now);
+        if let Some(end) = ahead.into_iter().min() {
+            self.due.insert(pool, end);
+        }
+        !over.is_empty()
     }
 
     /// Keeps since when disks of a pool are gone, and forgets those that are back.
@@ -196,16 +227,6 @@ impl Standby {
         let now = Instant::now();
         for disk in disks {
             self.gone.entry((pool, disk)).or_insert(now);
-        }
-    }
-
-    /// Has a pool looked at when the next of its disks has been gone for long enough.
-    fn wait_for_gone(&mut self, pool: Uuid) {
-        let now = Instant::now();
-        let disks = self.gone.iter().filter(|((of, _), _)| *of == pool);
-        let ends = disks.map(|(_, since)| *since + self.delay);
-        if let Some(end) = ends.filter(|end| *end > now).min() {
-            self.due.insert(pool, end);
         }
     }
 

@@ -172,6 +172,7 @@ impl Engine {
             mended: Arc::default(),
             reconciler: reconciler.clone(),
             site: Arc::clone(&site),
+            spares: Arc::default(),
             addresses: Arc::default(),
             looking: Arc::default(),
         };

@@ -77,6 +77,8 @@ pub(super) struct Watcher {
     pub(super) mended: Arc<Mended>,
     pub(super) reconciler: Reconciler,
     pub(super) site: Arc<Site>,
+    /// Told when a spare may be needed, or may have come.
+    pub(super) spares: Arc<Notify>,
     /// Told when addresses may have come or gone.
     pub(super) addresses: Arc<Notify>,
     /// Held while the addresses are looked at.
@@ -90,7 +92,7 @@ impl Watcher {
         tokio::spawn(async move {
             // Nothing of it is needed any more: the next start looks at everything.
             tokio::select! {
-                () = listen(&self.targetd, [self.ledger.news(), &self.addresses]) => {}
+                () = listen(&self.targetd, [self.ledger.news(), &self.spares, &self.addresses]) => {}
                 () = self.look() => {}
                 () = self.watch_addresses() => {}
                 () = self.serve_again() => {}
@@ -207,7 +209,7 @@ impl Engine {
 }
 
 /// Passes on what targetd is told, and that it is there.
-async fn listen(targetd: &Targetd, news: [&Notify; 2]) {
+async fn listen(targetd: &Targetd, news: [&Notify; 3]) {
     let mut link = targetd.link();
     loop {
         let epoch = match link.wait_for(|link| matches!(link, Link::Up(_))).await {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use ashlar_protocol::{HealthStatus, ProblemCode, Redundancy};
+use ashlar_protocol::{FreezeSpec, HealthStatus, ProblemCode, Redundancy};
 use ashlar_targetd_protocol::{FailureKind, MemberState, Request};
+use uuid::Uuid;
 
 use super::rig::*;
 use crate::domain::samples::spare;
-use crate::engine::After;
+use crate::engine::{After, Command};
 use crate::targetd::fake::Behaviour;
 
 /// A raid1 pool of two disks with these spares.
@@ -95,6 +96,93 @@ async fn what_went_while_nobody_was_there_is_replaced_after_a_start() {
         .lame
         .insert("serial-DISK1".parse().unwrap(), MemberState::Missing);
     let rig = rig.restart().await;
+    becomes(async || disks(&rig).await == ["serial-DISK0", "serial-DISK4"]).await;
+}
+
+async fn is_missing(rig: &Rig, place: usize) {
+    let member = async || rig.engine.pool(POOL).await.unwrap().members[place].clone();
+    becomes(async || member().await.state == MemberState::Missing).await;
+}
+
+/// Until a pool has been looked at so often that a spare was looked for, and none taken.
+async fn is_looked_for() {
+    tokio::time::sleep(2 * SPARE_AFTER).await;
+}
+
+#[tokio::test]
+async fn what_was_told_as_gone_before_a_start_is_replaced_after_it() {
+    let rig = spared(&["serial-DISK4"]).await;
+    goes(&rig, "serial-DISK1", MemberState::Missing);
+    is_missing(&rig, 1).await;
+    let rig = rig.restart().await;
+    becomes(async || disks(&rig).await == ["serial-DISK0", "serial-DISK4"]).await;
+}
+
+#[tokio::test]
+async fn what_could_not_be_looked_at_in_time_is_looked_at_again() {
+    let rig = spared(&["serial-DISK4"]).await;
+    let listed = |request: &Request| matches!(request, Request::ListDisks);
+    rig.fake.rule(1, Behaviour::Fail(FailureKind::Kernel), listed);
+    goes(&rig, "serial-DISK1", MemberState::Missing);
+    becomes(async || disks(&rig).await == ["serial-DISK0", "serial-DISK4"]).await;
+}
+
+#[tokio::test]
+async fn targetd_that_is_away_when_it_is_time_is_asked_when_it_is_back() {
+    let mut rig = spared(&["serial-DISK4"]).await;
+    goes(&rig, "serial-DISK1", MemberState::Missing);
+    is_missing(&rig, 1).await;
+    rig.fake.pause();
+    is_looked_for().await;
+    rig.fake.resume();
+    becomes(async || disks(&rig).await == ["serial-DISK0", "serial-DISK4"]).await;
+}
+
+#[tokio::test]
+async fn a_spare_that_comes_when_it_is_late_takes_over() {
+    let rig = spared(&["serial-DISK4"]).await;
+    rig.fake.kernel().disks[4].in_use = true;
+    goes(&rig, "serial-DISK1", MemberState::Missing);
+    is_missing(&rig, 1).await;
+    is_looked_for().await;
+    assert_eq!(disks(&rig).await, ["serial-DISK0", "serial-DISK1"]);
+    rig.fake.kernel().disks[4].in_use = false;
+    rig.fake.change();
+    becomes(async || disks(&rig).await == ["serial-DISK0", "serial-DISK4"]).await;
+}
+
+#[tokio::test]
+async fn a_frozen_box_takes_its_spare_when_it_is_thawed() {
+    let rig = spared(&["serial-DISK4"]).await;
+    let id = rig.engine.id();
+    let spec = FreezeSpec { reason: None };
+    rig.outcome(Command::SystemFreeze { id, spec }).await;
+    goes(&rig, "serial-DISK1", MemberState::Missing);
+    is_missing(&rig, 1).await;
+    is_looked_for().await;
+    assert_eq!(disks(&rig).await, ["serial-DISK0", "serial-DISK1"]);
+    rig.outcome(Command::SystemThaw { id }).await;
+    becomes(async || disks(&rig).await == ["serial-DISK0", "serial-DISK4"]).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_goes_while_the_pool_grows_is_replaced_when_that_has_failed() {
+    let rig = spared(&["serial-DISK4"]).await;
+    let grows = |request: &Request| match request {
+        Request::ApplyPool(pool) => pool.disks.len() > 2,
+        _ => false,
+    };
+    let later = Behaviour::Fail(FailureKind::Kernel);
+    rig.fake.rule(usize::MAX, later, grows);
+    let command = grow(&["serial-DISK2", "serial-DISK3"]);
+    let grown = rig.ask_as(Uuid::new_v4(), command, Duration::ZERO).await;
+    grown.unwrap();
+    goes(&rig, "serial-DISK1", MemberState::Missing);
+    is_missing(&rig, 1).await;
+    is_looked_for().await;
+    rig.fake.obey();
+    let refused = Behaviour::Fail(FailureKind::Unsupported);
+    rig.fake.rule(usize::MAX, refused, grows);
     becomes(async || disks(&rig).await == ["serial-DISK0", "serial-DISK4"]).await;
 }
 
