@@ -57,7 +57,7 @@ impl Trail {
     /// Opens the trail in `dir`, creating it if there is none, with what it has.
     ///
     /// # Errors
-    /// When the disk fails. Damage is no error: what it took is missing.
+    /// When the directory cannot be had. Damage is no error: what it took is missing.
     pub fn open(dir: &Path, bounds: TrailBounds) -> Result<(Trail, Vec<Entry>), FileError> {
         Trail::on(Arc::new(RealDisk::open(dir)?), bounds)
     }
@@ -77,9 +77,19 @@ impl Trail {
         };
         let mut entries: Vec<Entry> = Vec::new();
         let mut of_last = 0;
+        let mut unread = 0;
         for first in &trail.files {
-            let bytes = trail.disk.read(&name(*first))?;
             let before = entries.len();
+            let bytes = match trail.disk.read(&name(*first)) {
+                Ok(bytes) => bytes,
+                // As damage. Which numbers it had is not known, so none of them is given again.
+                Err(error) => {
+                    tracing::warn!(%error, "entries of a trail cannot be read");
+                    unread = first + bounds.file - 1;
+                    of_last = 0;
+                    continue;
+                }
+            };
             for frame in frames(&bytes) {
                 let newest = entries.last().map_or(first - 1, |(number, _)| *number);
                 if frame.generation > newest {
@@ -89,8 +99,14 @@ impl Trail {
             of_last = entries.len() - before;
         }
         let named = trail.files.last().map_or(0, |first| first - 1);
-        trail.newest = entries.last().map_or(0, |(number, _)| *number).max(named);
-        trail.rewrite(&entries[entries.len() - of_last..])?;
+        let known = entries.last().map_or(0, |(number, _)| *number);
+        trail.newest = known.max(named).max(unread);
+        // What cannot be written now can be later, in a file of its own.
+        if of_last > 0
+            && let Err(error) = trail.rewrite(&entries[entries.len() - of_last..])
+        {
+            tracing::warn!(%error, "the last file of a trail stays as it is");
+        }
         let excess = entries.len().saturating_sub(bounds.kept as usize);
         entries.drain(..excess);
         Ok((trail, entries))
@@ -136,6 +152,11 @@ impl Trail {
             self.renamed = false;
         }
         Ok(())
+    }
+
+    /// Whether what was appended since the last sync may be lost.
+    pub fn is_broken(&self) -> bool {
+        self.last.is_none()
     }
 
     fn is_due(&self, number: u64) -> bool {

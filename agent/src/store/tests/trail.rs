@@ -140,6 +140,38 @@ fn an_entry_without_room_leaves_nothing_and_the_next_has_its_number() {
 }
 
 #[test]
+fn a_trail_that_cannot_be_written_opens_and_is_written_later() {
+    let disk = FaultyDisk::new(Deaf::Nothing);
+    let (mut trail, _) = on(&disk).unwrap();
+    for number in 1..=6 {
+        trail.append(&payload(number)).unwrap();
+    }
+    trail.sync().unwrap();
+    drop(trail);
+    disk.set_room(Some(100));
+    let (mut trail, found) = on(&disk).unwrap();
+    assert_eq!(found, entries(1..=6));
+    trail.append(&payload(7)).unwrap_err();
+    disk.set_room(None);
+    assert_eq!(trail.append(&payload(7)).unwrap(), 7);
+    trail.sync().unwrap();
+    assert_eq!(on(&disk.after(Cut::All)).unwrap().1, entries(1..=7));
+}
+
+#[test]
+fn what_a_failed_sync_may_have_lost_is_told() {
+    let disk = FaultyDisk::new(Deaf::Nothing);
+    let (mut trail, _) = on(&disk).unwrap();
+    for number in 1..=4 {
+        trail.append(&payload(number)).unwrap();
+    }
+    disk.fail_next_sync();
+    // The next file is not begun before this one is durable.
+    trail.append(&payload(5)).unwrap_err();
+    assert!(trail.is_broken());
+}
+
+#[test]
 fn damage_takes_only_what_it_hits() {
     let dir = tempfile::tempdir().unwrap();
     let (mut trail, _) = Trail::open(dir.path(), SMALL).unwrap();
