@@ -158,12 +158,15 @@ async fn serve(config: Config, identity: Identity) -> anyhow::Result<()> {
     stop.send_replace(true);
     // What still waits for the kernel after that is told that the agent is stopping.
     let early = tokio::time::timeout(FINISH, &mut port).await;
-    task.stop().await;
-    match early {
-        Ok(ended) => ended,
-        Err(_late) => port.await,
-    }
-    .context("the management port broke")?;
+    let ended = async {
+        match early {
+            Ok(ended) => ended,
+            Err(_late) => port.await,
+        }
+    };
+    task.stop_after(ended)
+        .await
+        .context("the management port broke")?;
     info!("stopped");
     Ok(())
 }

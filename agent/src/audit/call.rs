@@ -36,6 +36,15 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// What a stranger may ask for.
+    pub fn claim() -> Asked {
+        Asked {
+            operation: Some(Operation::IdentityClaim),
+            object: None,
+            changes: true,
+        }
+    }
+
     /// Whether it leaves a trace however it ends: it changes something, or reads what a volume holds.
     fn leaves_a_trace(self) -> bool {
         self.operation.map_or(self.changes, |operation| {
@@ -51,6 +60,8 @@ pub struct Call {
     start: Instant,
     /// Whether it is recorded however it ends.
     traced: bool,
+    /// Whether its caller may have anything written.
+    heard: bool,
     /// None once it is recorded.
     record: Option<AuditRecord>,
 }
@@ -76,8 +87,17 @@ impl Call {
             audit: audit.clone(),
             start: Instant::now(),
             traced: asked.leaves_a_trace(),
+            // Strangers must not be able to fill the trail.
+            heard: caller.key_sha256.is_some(),
             record: Some(record),
         }
+    }
+
+    /// Of a stranger who has shown what entitles him to a change.
+    #[must_use]
+    pub fn heard(mut self) -> Call {
+        self.heard = true;
+        self
     }
 
     /// Records how it was answered, if that is to be recorded. Returns when it is written.
@@ -87,14 +107,13 @@ impl Call {
         };
         (record.status, record.code) = (Some(status), code);
         let refused = matches!(code, Some(ProblemCode::Forbidden | ProblemCode::NoRole));
-        // Strangers must not be able to fill the trail.
-        let kept = match record.key_sha256 {
-            Some(_) => self.traced || refused,
-            None => self.traced && code.is_none(),
-        };
-        if kept {
-            self.audit.write(ended(record, self.start)).await;
+        if !self.heard || !(self.traced || refused) || !self.audit.has_room_for(&record) {
+            return;
         }
+        let (audit, record) = (self.audit.clone(), ended(record, self.start));
+        // Its caller may leave meanwhile.
+        let written = tokio::spawn(async move { audit.write(record).await });
+        drop(written.await);
     }
 }
 
@@ -103,7 +122,7 @@ impl Drop for Call {
         let Some(record) = self.record.take() else {
             return;
         };
-        if !self.traced || record.key_sha256.is_none() {
+        if !self.traced || !self.heard {
             return;
         }
         let record = ended(record, self.start);

@@ -10,12 +10,13 @@
 //! may take the records of the last moments; those changes are in the store, with who asked for them.
 //! `docs/decisions/audit.md` says why it is so.
 
+mod bound;
 mod call;
 mod writer;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ashlar_protocol::{AuditRecord, KEPT_CALLS, Page, Problem};
 use tokio::sync::{mpsc, oneshot};
@@ -25,7 +26,11 @@ use crate::kept::{After, Kept, Numbered, Reader};
 pub use call::{Asked, Call, Caller};
 pub use writer::{AuditError, AuditTask};
 
+use bound::Bound;
 use writer::Message;
+
+/// How long an answer waits for its record: a disk that hangs must not hang the box.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Numbered for AuditRecord {
     const KEPT: usize = KEPT_CALLS;
@@ -42,6 +47,7 @@ pub struct Audit {
     inbox: mpsc::Sender<Message>,
     kept: Arc<Kept<AuditRecord>>,
     trouble: Trouble,
+    bound: Arc<Mutex<Bound>>,
 }
 
 /// Why records are not written, while they are not.
@@ -83,13 +89,26 @@ impl Audit {
         self.kept.page(after, limit, wait).await
     }
 
+    /// Whether the trail takes this record; of calls that fail it takes only so many of each caller.
+    fn has_room_for(&self, record: &AuditRecord) -> bool {
+        let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.takes(record, Instant::now())
+    }
+
     /// Has a record written; its number is given by the trail. Returns once that is done, or cannot be.
     async fn write(&self, record: AuditRecord) {
         let (tell, written) = oneshot::channel();
         let message = Message::Record(Box::new(record), tell);
-        if self.inbox.send(message).await.is_ok() {
-            // A thread that has ended has said why.
-            drop(written.await);
+        let done = async {
+            if self.inbox.send(message).await.is_ok() {
+                // A thread that has ended has said why.
+                drop(written.await);
+            }
+        };
+        if tokio::time::timeout(PATIENCE, done).await.is_err() {
+            let why = format!("calls are not recorded: not within {PATIENCE:?}");
+            tracing::error!("{why}");
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
         }
     }
 }

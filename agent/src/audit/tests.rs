@@ -90,8 +90,66 @@ async fn strangers_do_not_fill_the_trail_but_what_they_change_is_in_it() {
     };
     begin(1).end(403, Some(ProblemCode::Forbidden)).await;
     drop(begin(2));
+    // Until he has shown what entitles him to it, and then whether he waits for it or not.
     begin(3).end(200, None).await;
-    assert_eq!(requests(&records(&audit, 1).await), [3]);
+    begin(4).heard().end(200, None).await;
+    drop(begin(5).heard());
+    assert_eq!(requests(&records(&audit, 2).await), [4, 5]);
+    task.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_while_it_is_recorded_is_recorded() {
+    let dir = TempDir::new().unwrap();
+    let (audit, task) = Audit::open(dir.path()).unwrap();
+    let mut ends: Vec<_> = (1..=2 * 256)
+        .map(|request| Box::pin(begin(&audit, request, Operation::VolumeCreate).end(201, None)))
+        .collect();
+    // Each has begun to be written, and is let go of before it is.
+    for end in &mut ends {
+        assert!(begun(end.as_mut()).is_pending());
+    }
+    drop(ends);
+    assert_eq!(records(&audit, 2 * 256).await.len(), 2 * 256);
+    task.stop().await;
+}
+
+/// Has a future begin.
+fn begun<F: Future>(future: std::pin::Pin<&mut F>) -> std::task::Poll<F::Output> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    future.poll(&mut context)
+}
+
+#[tokio::test]
+async fn calls_that_fail_push_out_nothing() {
+    let dir = TempDir::new().unwrap();
+    let (audit, task) = Audit::open(dir.path()).unwrap();
+    for request in 1..=100 {
+        let missing = Some(ProblemCode::NotFound);
+        begin(&audit, request, Operation::VolumeDelete)
+            .end(404, missing)
+            .await;
+    }
+    begin(&audit, 101, Operation::VolumeDelete)
+        .end(204, None)
+        .await;
+    let all = records(&audit, 21).await;
+    assert_eq!(requests(&all[20..]), [101]);
+    task.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_handed_over_before_a_stop_is_written() {
+    let dir = TempDir::new().unwrap();
+    let (audit, task) = Audit::open(dir.path()).unwrap();
+    for request in 1..=200 {
+        drop(begin(&audit, request, Operation::VolumeDelete));
+    }
+    let last = begin(&audit, 201, Operation::VolumeDelete);
+    last.end(204, None).await;
+    task.stop().await;
+    let (audit, task) = Audit::open(dir.path()).unwrap();
+    assert_eq!(records(&audit, 201).await.len(), 201);
     task.stop().await;
 }
 

@@ -1,14 +1,16 @@
 //! The thread that writes the trail: what there is at once, then one sync for all of it.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use ashlar_codec::{Limits, from_slice, to_vec};
 use ashlar_protocol::{AuditRecord, KEPT_CALLS};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
+use super::bound::Bound;
 use super::{Audit, Trouble};
 use crate::kept::Kept;
 use crate::store::{Entry, FileError, Trail, TrailBounds};
@@ -21,7 +23,7 @@ const BOUNDS: TrailBounds = TrailBounds {
 /// Records that wait for the thread; more than calls are under way at once makes callers wait.
 const INBOX: usize = 256;
 
-/// Records for one sync.
+/// So many records for one sync.
 const BATCH: usize = 128;
 
 /// A record is some 300 bytes.
@@ -89,6 +91,7 @@ pub(super) fn start(dir: &Path) -> Result<(Audit, AuditTask), AuditError> {
         inbox,
         kept,
         trouble,
+        bound: Arc::new(Mutex::new(Bound::new(Instant::now()))),
     };
     Ok((audit, task))
 }
@@ -113,49 +116,61 @@ struct Writer {
     trouble: Trouble,
 }
 
+/// Records for one sync.
+#[derive(Default)]
+struct Batch {
+    written: Vec<AuditRecord>,
+    /// Whether one could not be written.
+    failed: bool,
+}
+
 impl Writer {
     fn run(&mut self, mut messages: mpsc::Receiver<Message>) {
         while let Some(first) = messages.blocking_recv() {
             let mut next = Some(first);
-            let mut written = Vec::new();
-            let mut stop = false;
+            let mut batch = Batch::default();
             while let Some(message) = next.take() {
                 match message {
                     Message::Record(record, tell) => {
-                        written.extend(self.append(*record));
+                        self.append(*record, &mut batch);
                         // Whoever asked may have gone.
                         tell.send(()).ok();
                     }
-                    Message::Stop => stop = true,
+                    // What was handed over before is still written.
+                    Message::Stop => messages.close(),
                 }
-                if written.len() < BATCH && !stop {
+                if batch.written.len() < BATCH {
                     next = messages.try_recv().ok();
                 }
             }
-            if let Err(error) = self.trail.sync() {
-                self.fail(&error);
-            }
-            self.kept.publish(written.into_iter());
-            if stop {
-                return;
-            }
+            self.end(batch);
         }
     }
 
-    /// Writes a record; as it is with its number, if it is written.
-    fn append(&mut self, record: AuditRecord) -> Option<AuditRecord> {
+    /// Makes a batch durable and shows it. Of what may be lost nothing is shown: its numbers may be
+    /// given again after a power cut.
+    fn end(&mut self, batch: Batch) {
+        match self.trail.sync() {
+            Ok(()) => {
+                if !batch.failed {
+                    self.set(None);
+                }
+                self.kept.publish(batch.written.into_iter());
+            }
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn append(&mut self, record: AuditRecord, batch: &mut Batch) {
         let payload = to_vec(&record).expect("a record is plain");
         match self.trail.append(&payload) {
-            Ok(number) => {
-                self.set(None);
-                Some(AuditRecord {
-                    id: number,
-                    ..record
-                })
-            }
+            Ok(id) => batch.written.push(AuditRecord { id, ..record }),
             Err(error) => {
                 self.fail(&error);
-                None
+                batch.failed = true;
+                if self.trail.is_broken() {
+                    batch.written.clear();
+                }
             }
         }
     }

@@ -70,6 +70,11 @@ impl EngineTask {
     /// Takes no more commands, leaves the kernel as it is, and closes the store. Handlers that
     /// still wait are told that the agent is stopping.
     pub async fn stop(self) {
+        self.stop_after(std::future::ready(())).await;
+    }
+
+    /// [`EngineTask::stop`], with the audit trail closed after those calls have ended, too.
+    pub async fn stop_after<T>(self, calls: impl Future<Output = T>) -> T {
         self.stop.send_replace(true);
         self.ledger.close();
         self.desk.stop().await;
@@ -77,7 +82,9 @@ impl EngineTask {
         if !matches!(joined, Ok(Ok(()))) {
             tracing::error!("the store thread did not end well");
         }
+        let ended = calls.await;
         self.audit.stop().await;
+        ended
     }
 }
 

@@ -216,7 +216,9 @@ async fn perform(
     }
     let reply = match operation {
         Operation::BulkChange => bulk::perform(&shared.engine, &call, role, &standing.caller).await,
-        operation if identity::is_of(operation) => identity::perform(shared, call, peer).await,
+        operation if identity::is_of(operation) => {
+            identity::perform(shared, call, (peer, standing)).await
+        }
         _ => operations::perform(&shared.engine, call).await,
     };
     drop(permit);

@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ashlar_protocol::{Operation, Problem, TrustUpdate, TrustUpdated};
+use ashlar_protocol::{Operation, Problem, ProblemCode, TrustUpdate, TrustUpdated};
 
 use super::body::decode;
+use super::connection::Standing;
 use super::listener::Shared;
 use super::operations::Call;
 use super::reply::Reply;
+use crate::audit::{Asked, Call as Record};
 use crate::tls::Peer;
 
 /// Whether an operation is one of these.
@@ -35,7 +37,11 @@ pub(super) fn is_for_strangers(operation: Operation) -> bool {
 }
 
 /// Does what is asked.
-pub(super) async fn perform(shared: &Shared, call: Call, peer: &Peer) -> Result<Reply, Problem> {
+pub(super) async fn perform(
+    shared: &Shared,
+    call: Call,
+    (peer, standing): (&Peer, &Standing),
+) -> Result<Reply, Problem> {
     use Operation as Op;
     let identity = shared.identity.clone();
     let (body, acting) = (&call.body, identity.clone());
@@ -75,7 +81,19 @@ pub(super) async fn perform(shared: &Shared, call: Call, peer: &Peer) -> Result<
             let spec = decode(body)?;
             // Strangers must not have anything written for them.
             identity.claimable(&spec)?;
-            change(shared, &call, || async move { acting.claim(spec).await }).await?;
+            let (audit, caller) = (shared.engine.audit().clone(), Arc::clone(&standing.caller));
+            let (id, asked) = (call.context.id, Asked::claim());
+            // Where it is done: it goes on when the stranger has left.
+            let claim = move || async move {
+                let record = Record::begin(&audit, &caller, id, asked).heard();
+                let done = acting.claim(spec).await;
+                let code = done.as_ref().err().map(|problem| problem.code);
+                record
+                    .end(code.map_or(200, ProblemCode::status), code)
+                    .await;
+                done
+            };
+            change(shared, &call, claim).await?;
         }
         _ => {}
     }

@@ -122,7 +122,8 @@ async fn what_was_told_as_gone_before_a_start_is_replaced_after_it() {
 async fn what_could_not_be_looked_at_in_time_is_looked_at_again() {
     let rig = spared(&["serial-DISK4"]).await;
     let listed = |request: &Request| matches!(request, Request::ListDisks);
-    rig.fake.rule(1, Behaviour::Fail(FailureKind::Kernel), listed);
+    rig.fake
+        .rule(1, Behaviour::Fail(FailureKind::Kernel), listed);
     goes(&rig, "serial-DISK1", MemberState::Missing);
     becomes(async || disks(&rig).await == ["serial-DISK0", "serial-DISK4"]).await;
 }
