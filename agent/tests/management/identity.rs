@@ -7,7 +7,7 @@ use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{CallError, Change, Client, Endpoint, Identity};
 use ashlar_inprocess::{Appliance, pool};
 use ashlar_protocol::{
-    Authentication, ClaimSecret, ClaimSpec, FreezeSpec, HostSpec, InstallSpec, Pem, Phase,
+    Authentication, ClaimSecret, ClaimSpec, FreezeSpec, HostSpec, InstallSpec, Operation, Pem, Phase,
     ProblemCode, RequestSpec, Role, SealSpec, Serial, Sha256, TrustUpdate,
 };
 use rcgen::{
@@ -257,6 +257,13 @@ async fn a_box_goes_from_its_factory_to_its_owner() {
     assert!(is_shut_out(&factory).await);
     let admin = client(&appliance, &owner, "admin");
     admin.system_show().await.unwrap();
+    let records = admin.audit_list().await.unwrap();
+    let claims: Vec<_> = records
+        .iter()
+        .filter(|record| record.operation == Some(Operation::IdentityClaim))
+        .map(|record| (record.status, record.key_sha256.is_none()))
+        .collect();
+    assert_eq!(claims.last(), Some(&(Some(200), true)), "{claims:?}");
     let again = admin.identity_claim(&claim(&owner)).await;
     assert_eq!(code(again), ProblemCode::WrongState);
     appliance = appliance.restart().await;
