@@ -24,6 +24,11 @@ pub trait Step: Display {
     fn listens(&self) -> Option<(Transport, PortalAddr)> {
         None
     }
+
+    /// Whether it is about a port without an address and nothing else, which is likewise.
+    fn stands_alone(&self) -> bool {
+        false
+    }
 }
 
 /// What became of steps.
@@ -67,14 +72,16 @@ pub fn take<'s, S: Step + 's>(
             Ok(change) => change,
             Err(cause) => {
                 let failure = failure(kernel, object, step, &cause);
-                let Some((transport, address)) = step.listens() else {
+                let listens = step.listens();
+                if listens.is_none() && !step.stands_alone() {
                     return Err(failure);
-                };
+                }
                 tracing::debug!(object, %step, ?failure, "refused");
-                if !is_of_address(&cause) {
+                let of_address = listens.filter(|_| is_of_address(&cause));
+                let Some((transport, address)) = of_address else {
                     failed.get_or_insert(failure);
                     continue;
-                }
+                };
                 taken.refused.push(Refused {
                     unserved: Unserved {
                         transport,

@@ -7,8 +7,8 @@ use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{CallError, Change, Client, Endpoint, Identity};
 use ashlar_inprocess::{Appliance, pool};
 use ashlar_protocol::{
-    Authentication, ClaimSecret, ClaimSpec, FreezeSpec, HostSpec, InstallSpec, Operation, Pem, Phase,
-    ProblemCode, RequestSpec, Role, SealSpec, Serial, Sha256, TrustUpdate,
+    Authentication, ClaimSecret, ClaimSpec, FreezeSpec, HostSpec, InstallSpec, Operation, Pem,
+    Phase, ProblemCode, RequestSpec, Role, SealSpec, Serial, Sha256, TrustUpdate,
 };
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,

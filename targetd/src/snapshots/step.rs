@@ -112,4 +112,8 @@ impl steps::Step for Step {
             _ => None,
         }
     }
+
+    fn stands_alone(&self) -> bool {
+        matches!(self, Step::Export(_, step) if step.stands_alone())
+    }
 }

@@ -151,7 +151,13 @@ pub trait Transport: Default + Send + Sync {
         None
     }
 
-    /// Where it is to be served, over what.
+    /// Whether a step is about a port without an address and nothing else. One that is not there
+    /// keeps nobody from the others.
+    fn stands_alone(_step: &Self::Step) -> bool {
+        false
+    }
+
+    /// At which addresses it is to be served, over what.
     fn wanted(desired: &Self::Desired) -> Vec<(protocol::Transport, BTreeSet<PortalAddr>)>;
 }
 
@@ -281,6 +287,13 @@ macro_rules! transports {
             pub fn listens(&self) -> Option<(protocol::Transport, PortalAddr)> {
                 match self {
                     $(ExportStep::$variant(step) => <$implementation>::listens(step),)*
+                }
+            }
+
+            /// Whether it is about a port without an address and nothing else.
+            pub fn stands_alone(&self) -> bool {
+                match self {
+                    $(ExportStep::$variant(step) => <$implementation>::stands_alone(step),)*
                 }
             }
         }

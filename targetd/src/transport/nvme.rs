@@ -246,6 +246,10 @@ impl Transport for Nvme {
         }
     }
 
+    fn stands_alone(step: &Step) -> bool {
+        matches!(step, Step::Publish(..))
+    }
+
     fn wanted(desired: &NvmeExport) -> Vec<(protocol::Transport, BTreeSet<PortalAddr>)> {
         let fabrics = [NvmeFabric::Tcp, NvmeFabric::Rdma].into_iter();
         let ports = |fabric| {

@@ -151,4 +151,8 @@ impl steps::Step for Step {
             _ => None,
         }
     }
+
+    fn stands_alone(&self) -> bool {
+        matches!(self, Step::Export(step) if step.stands_alone())
+    }
 }

@@ -500,15 +500,19 @@ fn fibre_channel_joins_and_leaves_beside_tcp() {
 
 #[test]
 fn a_port_of_fibre_channel_that_is_not_there_keeps_nobody_from_the_others() {
-    let world = World::pooled();
-    world.kernel.lose_fc_port(fc_port());
-    let failure = world
-        .apply(&volume(1).nvme(&["alpha"]).and_fc().new_data())
-        .unwrap_err();
-    assert_eq!(failure.kind, FailureKind::Address);
-    let told = failure.to_string();
-    assert!(told.contains(&fc_port().to_string()), "{told}");
-    assert_eq!(world.volume(&volume(1)).exported, [Transport::NvmeTcp]);
+    // Whether its turn comes before that of the others or after.
+    for number in [1, 10] {
+        let world = World::pooled();
+        world.kernel.lose_fc_port(fc_port());
+        let wanted = volume(1)
+            .nvme_at(&[1], [("alpha", Some(1))])
+            .and_fc_by(number);
+        let failure = world.apply(&wanted.new_data()).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Address);
+        let told = failure.to_string();
+        assert!(told.contains(&fc_port().to_string()), "{told}");
+        assert_eq!(world.volume(&volume(1)).exported, [Transport::NvmeTcp]);
+    }
 }
 
 #[test]

@@ -310,9 +310,14 @@ impl Wanted {
     }
 
     /// Also over Fibre Channel.
-    pub fn and_fc(mut self) -> Self {
+    pub fn and_fc(self) -> Self {
+        self.and_fc_by(10)
+    }
+
+    /// The same at a port of nvmet's with that number.
+    pub fn and_fc_by(mut self, number: u64) -> Self {
         let export = self.0.exports.nvme.as_mut().unwrap();
-        let id = PortId::try_from(10).unwrap();
+        let id = PortId::try_from(number).unwrap();
         export.ports.insert(id, NvmePort::Fc(fc_port()));
         self
     }

@@ -86,7 +86,7 @@ pub async fn a_portal_comes_and_goes_beneath_hosts_that_write(lab: &mut Lab) -> 
     }
     check(
         lab,
-        "multipathd shutdown; iscsiadm -m node --logout; iscsiadm -m node -o delete; \
+        "multipathd shutdown; cp /run/iscsid.conf /etc/iscsi; iscsiadm -m node --logout; iscsiadm -m node -o delete; \
          nvme disconnect-all",
     )?;
     for connection in [iscsi, tcp] {
@@ -144,7 +144,7 @@ fn attach(lab: &mut Lab, iscsi: &Connection, tcp: &Connection) -> anyhow::Result
     // Paths that are gone are noticed soon.
     check(
         lab,
-        "sed -i 's/^\\(node.conn\\[0\\].timeo.noop_out_interval\\) = .*/\\1 = 1/; \
+        "cp /etc/iscsi/iscsid.conf /run; sed -i 's/^\\(node.conn\\[0\\].timeo.noop_out_interval\\) = .*/\\1 = 1/; \
          s/^\\(node.conn\\[0\\].timeo.noop_out_timeout\\) = .*/\\1 = 2/; \
          s/^\\(node.session.timeo.replacement_timeout\\) = .*/\\1 = 2/' /etc/iscsi/iscsid.conf; \
          printf '%s\\n' 'defaults {' 'find_multipaths no' 'user_friendly_names yes' \
