@@ -197,6 +197,7 @@ fn a_formatted_disk_is_found_by_its_label_whatever_its_name() {
         metadata: METADATA,
         block: BLOCK,
         metadata_room: METADATA,
+        catalog: Sectors(0),
         set: None,
     };
     let disks = kernel.disks();

@@ -185,6 +185,7 @@ pub(crate) fn disks() -> Vec<DiskReport> {
         in_use: false,
         content: None,
         pool: None,
+        member: None,
     };
     (0..6).map(disk).collect()
 }

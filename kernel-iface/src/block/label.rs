@@ -23,10 +23,12 @@ use uuid::Uuid;
 /// | 76     | 4      | version 3: how many disks the set has |
 /// | 80     | 8      | version 3: size of what the set has on each disk, in sectors |
 /// | 88     | 4      | version 3: how many disks had this place before |
+/// | 96     | 8      | versions 2 and 3: how much at the end of that room is the catalog's, in sectors |
 ///
 /// In version 1 all metadata is on the disk at place 0, with its size rounded up to a MiB. That
 /// version is written wherever it says all there is to say, so that only pools whose metadata
 /// have grown are unknown to older firmware. Version 3 is for disks that stand in for each other.
+/// Firmware that does not know of a catalog leaves it alone, as room for metadata not used yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLabel {
     /// The pool.
@@ -41,6 +43,9 @@ pub struct PoolLabel {
     pub block: Sectors,
     /// The room for metadata on this disk, before the data. In a set, that on the set.
     pub metadata_room: Sectors,
+    /// How much of it, at its end, is the pool's catalog instead. On one disk of a pool at most, or
+    /// on one set.
+    pub catalog: Sectors,
     /// The set it belongs to, if disks stand in for each other.
     pub set: Option<SetLabel>,
 }
@@ -72,6 +77,7 @@ const SET: u32 = 3;
 /// What rooms and data begin at a multiple of.
 const ALIGNMENT: u64 = 2048;
 const CRC: std::ops::Range<usize> = 12..16;
+const CATALOG: std::ops::Range<usize> = 96..104;
 
 impl PoolLabel {
     /// Bytes of a label on disk.
@@ -116,6 +122,9 @@ impl PoolLabel {
             bytes.extend_from_slice(&set.turn.to_le_bytes());
         }
         bytes.resize(Self::SIZE, 0);
+        if version != PLAIN {
+            bytes[CATALOG].copy_from_slice(&self.catalog.0.to_le_bytes());
+        }
         let crc = crc32fast::hash(&bytes);
         bytes[CRC].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -135,6 +144,10 @@ impl PoolLabel {
             SPREAD | SET => Sectors(long(56)?),
             _ => return None,
         };
+        let catalog = match word(8)? {
+            PLAIN => Sectors(0),
+            _ => Sectors(long(CATALOG.start)?),
+        };
         let set = match word(8)? {
             SET => Some(SetLabel {
                 level: level_numbered(word(64)?)?,
@@ -153,9 +166,11 @@ impl PoolLabel {
             metadata,
             block: Sectors(long(48)?),
             metadata_room,
+            catalog,
             set,
         };
         let placed = label.index < label.count && set.is_none_or(|set| set.place < set.width);
+        let placed = placed && catalog <= metadata_room;
         (genuine && placed).then_some(label)
     }
 }
@@ -188,6 +203,7 @@ mod tests {
             metadata: Sectors(32768),
             block: Sectors(128),
             metadata_room: Sectors(0),
+            catalog: Sectors(0),
             set: None,
         }
     }
@@ -259,6 +275,26 @@ mod tests {
         };
         assert_eq!(first.encode()[8..12], 1_u32.to_le_bytes());
         assert_eq!(PoolLabel::decode(&first.encode()), Some(first));
+    }
+
+    #[test]
+    fn a_catalog_is_what_older_firmware_takes_for_room() {
+        let label = PoolLabel {
+            metadata_room: Sectors(8192),
+            catalog: Sectors(4096),
+            ..label()
+        };
+        let bytes = label.encode();
+        assert_eq!(bytes[8..12], 2_u32.to_le_bytes());
+        assert_eq!(bytes[56..64], 8192_u64.to_le_bytes());
+        assert_eq!(bytes[96..104], 4096_u64.to_le_bytes());
+        assert_eq!(PoolLabel::decode(&bytes), Some(label));
+        // It is a part of the room, not more.
+        let more = PoolLabel {
+            catalog: Sectors(8200),
+            ..label
+        };
+        assert_eq!(PoolLabel::decode(&more.encode()), None);
     }
 
     #[test]

@@ -88,6 +88,7 @@ fn label() -> PoolLabel {
         metadata: Sectors(8192),
         block: Sectors(128),
         metadata_room: Sectors(8192),
+        catalog: Sectors(0),
         set: None,
     }
 }

@@ -67,6 +67,7 @@ pub(super) fn numbers_make_sense(desired: &DesiredPool) -> Result<(), Refusal> {
         );
     }
     sets_make_sense(desired)?;
+    catalog_makes_sense(desired)?;
     let whole = |disk: &&PoolDisk| !disk.metadata_room.0.is_multiple_of(layout::ALIGNMENT.0);
     match desired.disks.iter().find(whole) {
         Some(disk) => refused(
@@ -77,6 +78,32 @@ pub(super) fn numbers_make_sense(desired: &DesiredPool) -> Result<(), Refusal> {
             ),
         ),
         None => Ok(()),
+    }
+}
+
+/// A pool has one catalog at most, in room that is there for it.
+fn catalog_makes_sense(desired: &DesiredPool) -> Result<(), Refusal> {
+    let with: Vec<_> = desired
+        .disks
+        .iter()
+        .filter(|disk| disk.catalog.0 > 0)
+        .collect();
+    let fits = |disk: &&PoolDisk| {
+        disk.catalog <= disk.metadata_room && disk.catalog.0.is_multiple_of(layout::ALIGNMENT.0)
+    };
+    match with.as_slice() {
+        [] => Ok(()),
+        [disk] if fits(disk) => Ok(()),
+        [disk, ..] => refused(
+            FailureKind::Refused,
+            format!(
+                "pool {} cannot have a catalog of {} on disk {}, and {} in all",
+                desired.id,
+                disk.catalog,
+                disk.id,
+                with.len()
+            ),
+        ),
     }
 }
 
@@ -268,6 +295,7 @@ pub(super) fn label(desired: &DesiredPool, observed: &ObservedPool, index: usize
         metadata: desired.metadata,
         block: desired.block,
         metadata_room: desired.disks[first].metadata_room,
+        catalog: desired.disks[first].catalog,
         set,
     }
 }

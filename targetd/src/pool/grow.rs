@@ -460,7 +460,7 @@ pub(super) fn lowered(desired: &DesiredPool, observed: &ObservedPool) -> Plan {
         PoolPart::Super(Member { set, .. })
         | PoolPart::Leg(Member { set, .. })
         | PoolPart::Set(set) => *set >= had && found.number().is_some(),
-        PoolPart::Meta | PoolPart::Data | PoolPart::Thin => false,
+        PoolPart::Meta | PoolPart::Data | PoolPart::Thin | PoolPart::Catalog => false,
     });
     Plan {
         steps: new.map(|(part, _)| Step::Remove(*part)).collect(),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   disks ─► GPT, labels ─► (sets) ─► meta (linear) ─┐
-//!                              └────► data (linear) ─┴─► thin (thin-pool) ─► volumes
+//!                              ├────► data (linear) ─┴─► thin (thin-pool) ─► volumes
+//!                              └────► catalog (linear) ─► the agent
 //! ```
 //!
 //! | file      | what |
@@ -19,9 +20,11 @@
 //! | `destroy` | what is different when it is destroyed, pure |
 //! | `step`    | one step: how it reads, and what its failure means |
 //! | `apply`   | taking the steps |
+//! | `catalog` | the region that is the agent's to write |
 //! | `metadata` | a state of the thin metadata, held for the agent to read |
 
 mod apply;
+mod catalog;
 mod check;
 mod destroy;
 mod grow;
@@ -99,13 +102,16 @@ impl Pools {
         if desired.redundancy.is_some() {
             check::numbers_make_sense(desired)?;
         }
-        let steps = match desired.grows_from {
+        let mut steps = match desired.grows_from {
             Some(_) if !desired.absent => self.grow(desired)?,
             _ => match desired.destroy.filter(|_| desired.absent) {
                 Some(PoolDestruction { force }) => self.destroy(desired, force)?,
                 None => self.bring(desired)?,
             },
         };
+        if !desired.absent {
+            steps.extend(self.with_catalog(desired));
+        }
         tracing::info!(pool = %desired.id, steps = steps.len(), "pool is as desired");
         Ok(Report {
             generation: desired.generation,
@@ -200,7 +206,13 @@ impl Pools {
             Some(PoolPart::Thin) => &["thin-pool"][..],
             // There would be no use of it otherwise.
             Some(PoolPart::Set(_)) => &["raid", "thin-pool"],
-            Some(PoolPart::Super(_) | PoolPart::Leg(_) | PoolPart::Meta | PoolPart::Data)
+            Some(
+                PoolPart::Super(_)
+                | PoolPart::Leg(_)
+                | PoolPart::Meta
+                | PoolPart::Data
+                | PoolPart::Catalog,
+            )
             | None => &[],
         };
         let mut needed = plan.steps.iter().flat_map(needs);

@@ -135,6 +135,7 @@ fn places(desired: &DesiredPool, observed: &ObservedPool) -> Option<Vec<Place>> 
                 start: Sectors(0),
                 length: size(redundancy.level, redundancy.sets[number as usize], leg)?,
                 metadata_room: desired.disks.get(range.start)?.metadata_room,
+                catalog: desired.disks.get(range.start)?.catalog,
             })
         });
         return places.collect();
@@ -142,7 +143,7 @@ fn places(desired: &DesiredPool, observed: &ObservedPool) -> Option<Vec<Place>> 
     let disks = observed.disks.iter().zip(&desired.disks);
     let places = disks.map(|(found, wanted)| {
         let (device, partition) = placed(found)?;
-        Place::on_disk(device, &partition, wanted.metadata_room)
+        Place::on_disk(device, &partition, wanted)
     });
     places.collect()
 }
@@ -181,6 +182,10 @@ fn usable(part: PoolPart, active: &ActivePart, tables: &PoolTables) -> bool {
     let table = match part {
         PoolPart::Meta => &tables.meta,
         PoolPart::Data => &tables.data,
+        PoolPart::Catalog => match &tables.catalog {
+            Some(table) => table,
+            None => return false,
+        },
         PoolPart::Super(_) | PoolPart::Leg(_) | PoolPart::Set(_) | PoolPart::Thin => return true,
     };
     active.table == *table && !active.second_table && !active.suspended
@@ -243,4 +248,23 @@ fn activated(
     }
     steps.push(Step::ActivateThin(spec));
     steps
+}
+
+/// The device of the catalog, if there is none yet that can be used.
+///
+/// # Errors
+/// As for [`plan`].
+pub(super) fn catalog(desired: &DesiredPool, observed: &ObservedPool) -> Result<Plan, Refusal> {
+    let tables = tables(desired, observed)?;
+    let part = PoolPart::Catalog;
+    let mut steps = Vec::new();
+    match observed.parts.get(&part) {
+        Some(ObservedPart::Active(active)) if usable(part, active, &tables) => {
+            return Ok(Plan::default());
+        }
+        Some(ObservedPart::Active(_) | ObservedPart::Empty(_)) => steps.push(Step::Remove(part)),
+        Some(ObservedPart::Absent | ObservedPart::Foreign(_)) | None => {}
+    }
+    steps.extend(tables.catalog.map(|table| Step::Activate(part, table)));
+    Ok(Plan { steps })
 }

@@ -1,6 +1,7 @@
 //! targetd on the model kernel: every rule of safety by its name, and properties that hold from
 //! any state to any other.
 
+mod catalog;
 mod concurrency;
 mod golden;
 mod growing;

@@ -481,6 +481,14 @@ pub fn absent(mut pool: DesiredPool) -> DesiredPool {
     pool
 }
 
+/// The same with a catalog of 2 MiB on the first disk.
+pub fn cataloged(mut pool: DesiredPool) -> DesiredPool {
+    let first = &mut pool.disks[0];
+    first.catalog = Sectors(2 * MIB);
+    first.metadata_room = Sectors(first.metadata_room.0 + 2 * MIB);
+    pool
+}
+
 /// A pool on one set of disks that stand in for each other.
 pub fn redundant(level: RaidLevel, disks: &[&str], format: PoolFormat) -> DesiredPool {
     DesiredPool {

@@ -121,6 +121,7 @@ fn label() -> PoolLabel {
         metadata: Sectors(32_768),
         block: Sectors(128),
         metadata_room: Sectors(32_768),
+        catalog: Sectors(0),
         set: None,
     }
 }

@@ -50,6 +50,7 @@ const LABEL: PoolLabel = PoolLabel {
     metadata: Sectors(8192),
     block: Sectors(128),
     metadata_room: Sectors(8192),
+    catalog: Sectors(0),
     set: None,
 };
 
