@@ -13,6 +13,7 @@
 //!
 //! | module     | what |
 //! |------------|------|
+//! | [`catalog`] | what of it a pool's catalog has |
 //! | [`record`] | what is stored, by which key, in which schema |
 //! | [`intent`] | all records and their indexes |
 //! | [`command`]| what clients ask |
@@ -26,6 +27,7 @@
 //! | [`view`]   | the intent as clients see it |
 //! | [`outcome`]| what a change is answered with |
 
+pub mod catalog;
 pub mod change;
 pub mod command;
 pub mod decide;

@@ -95,6 +95,19 @@ pub struct PoolRecord {
     /// What was told of it last.
     #[serde(default, skip_serializing_if = "Told::is_default")]
     pub told: Told,
+    /// Where it has its catalog; nowhere, when it was made before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<CatalogRoom>,
+}
+
+/// Where a pool has its catalog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogRoom {
+    /// The place of the disk, or of the first disk of the set, with the room for metadata of which
+    /// it is the end.
+    pub place: u32,
+    /// Its size in bytes, a whole number of MiB.
+    pub size: u64,
 }
 
 /// What was told last of what becomes of a pool by itself. A start that finds it so tells nothing.

@@ -21,6 +21,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{RwLock, mpsc};
 use uuid::Uuid;
 
+use super::catalog::Catalogs;
 use super::desk::{Inbox, Looked, Message, Taken, Tell, WeakDesk};
 use super::keeper::{Keeper, now};
 use super::watch::Seen;
@@ -53,6 +54,7 @@ pub(super) struct Clerk {
     pub(super) seen: Arc<Seen>,
     /// Weak, so that the thread ends with the last of those who could ask.
     pub(super) desk: WeakDesk,
+    pub(super) catalogs: Catalogs,
     pub(super) runtime: Handle,
     /// Whether a flush is on its way.
     pub(super) flushing: bool,
@@ -323,6 +325,9 @@ impl Clerk {
         {
             let told = members::told(intent, pool, &seen.report);
             self.keeper.stage(intent, &told)?;
+        }
+        if let (Unit::Pool(pool), Some(_)) = (unit, &seen) {
+            self.catalogs.wake(intent, pool, None);
         }
         if frees(&edits) && filling(intent) {
             self.ledger.news().notify_one();

@@ -115,11 +115,13 @@ impl Engine {
             PoolState::Offline => degraded("the pool is offline"),
             PoolState::Degraded => degraded("the pool refuses new blocks"),
         };
-        let status = match members {
-            Some(_) => status.max(HealthStatus::Degraded),
-            None => status,
+        let catalog = self.shared.catalogs.trouble(id);
+        let catalog = catalog.map(|why| format!("the catalog is behind: {why}"));
+        let status = match members.is_some() || catalog.is_some() {
+            true => status.max(HealthStatus::Degraded),
+            false => status,
         };
-        let details: Vec<String> = detail.into_iter().chain(members).collect();
+        let details: Vec<String> = detail.into_iter().chain(members).chain(catalog).collect();
         let detail = (!details.is_empty()).then(|| details.join(". "));
         Some(check(&format!("pool/{id}"), status, detail))
     }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use ashlar_protocol::{Event, KEPT_EVENTS, Problem, ProblemCode};
 use uuid::Uuid;
 
+use super::catalog::Catalogs;
 use super::events::{Events, event, record};
 use crate::domain::event::events;
 use crate::domain::record::EventRecord;
@@ -28,16 +29,18 @@ pub(super) struct StoreHealth {
 pub(super) struct Keeper {
     store: Store,
     events: Arc<Events>,
+    catalogs: Catalogs,
     /// Staged with their changes, and shown once those are durable.
     unseen: Vec<Event>,
 }
 
 impl Keeper {
     /// Of an open store, and the events it has.
-    pub(super) fn new(store: Store, events: Arc<Events>) -> Keeper {
+    pub(super) fn new(store: Store, events: Arc<Events>, catalogs: Catalogs) -> Keeper {
         Keeper {
             store,
             events,
+            catalogs,
             unseen: Vec::new(),
         }
     }
@@ -59,9 +62,11 @@ impl Keeper {
             }
         }
         for edit in edits {
+            self.catalogs.mark(intent, edit);
             intent
                 .apply(edit)
                 .expect("an edit refers only to what the intent it was decided on has");
+            self.catalogs.mark(intent, edit);
         }
         Ok(())
     }

@@ -12,6 +12,7 @@
 //! durable, so neither a query nor a driver ever sees what a power cut could take back.
 
 mod answer;
+mod catalog;
 mod clerk;
 mod data;
 mod desk;
@@ -52,6 +53,7 @@ use crate::thin::Views;
 pub use crate::domain::Outcome;
 pub use crate::domain::command::{Command, RequestContext};
 pub use answer::Answer;
+pub use catalog::Catalogs;
 pub use data::{Broken, Download, Export, Import, Upload, Uploading};
 pub use events::{After, Reader};
 pub use open::Opened;
@@ -79,6 +81,7 @@ struct Shared {
     reconciler: Reconciler,
     thin: Views,
     lanes: Lanes,
+    catalogs: Catalogs,
     site: Arc<Site>,
     /// The program that reads images.
     convert: PathBuf,

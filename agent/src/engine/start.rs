@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, watch};
 
+use super::catalog::Catalogs;
 use super::clerk::Clerk;
 use super::desk::StoreDesk;
 use super::events::{Events, event};
@@ -92,9 +93,14 @@ impl Engine {
         let dir = options.state_dir.clone();
         let (nvme, rdma) = (&options.listens.nvme, &options.listens.nvme_rdma);
         let (nvme, rdma) = (nvme.portals.clone(), rdma.portals.clone());
+        let targetd = Targetd::start(options.targetd_socket);
+        let (stop, stopped) = watch::channel(false);
+        let intent = Arc::new(RwLock::new(Intent::default()));
+        let catalogs = Catalogs::new(targetd.clone(), Arc::clone(&intent), stopped.clone());
+        let marks = catalogs.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let (store, mut intent, events) = load(&dir, sizes)?;
-            let mut keeper = Keeper::new(store, Arc::clone(&events));
+            let mut keeper = Keeper::new(store, Arc::clone(&events), marks);
             let (record, news) = found(&intent, &nvme, &rdma, &version(), &mut OsRandom);
             let edits: Vec<Edit> = news.into_iter().chain(interrupted(&intent)).collect();
             keeper
@@ -103,9 +109,8 @@ impl Engine {
             keeper.commit();
             Ok::<_, StartError>((keeper, intent, events, record))
         });
-        let (keeper, intent, events, record) = opened.await.map_err(StartError::Cut)??;
+        let (keeper, loaded, events, record) = opened.await.map_err(StartError::Cut)??;
         let EngineOptions {
-            targetd_socket,
             convert,
             firmware,
             name,
@@ -114,11 +119,9 @@ impl Engine {
             ..
         } = options;
         let site = Arc::new(Site::new(&record, name, listens));
-        let targetd = Targetd::start(targetd_socket);
         let ledger = Arc::new(Ledger::default());
-        let promised = intent.generation();
-        let intent = Arc::new(RwLock::new(intent));
-        let (stop, stopped) = watch::channel(false);
+        let promised = loaded.generation();
+        *intent.write().await = loaded;
         let updater = Updater::new(firmware);
         super::firmware::tidy(&updater);
         let thin = Views::new(targetd.clone());
@@ -127,7 +130,7 @@ impl Engine {
             Arc::clone(&intent),
             Arc::clone(&ledger),
             targetd.clone(),
-            (thin.clone(), lanes.clone()),
+            (thin.clone(), lanes.clone(), catalogs.clone()),
             Arc::clone(&site),
             stopped.clone(),
             promised,
@@ -145,6 +148,7 @@ impl Engine {
             site: Arc::clone(&site),
             seen: Arc::clone(&seen),
             desk: desk.downgrade(),
+            catalogs: catalogs.clone(),
             runtime: Handle::current(),
             flushing: false,
         };
@@ -176,6 +180,7 @@ impl Engine {
             ledger,
             thin,
             lanes,
+            catalogs,
             targetd,
             reconciler,
             site,

@@ -140,6 +140,10 @@ impl Reconciler {
     async fn apply_pool(&self, desired: DesiredPool) -> Result<End, CallError> {
         let (pool, absent) = (desired.id, desired.absent);
         let destroys = desired.destroy.is_some();
+        if absent {
+            // Its device is not removed while it is open.
+            self.shared.catalogs.forget(pool).await;
+        }
         let request = Request::ApplyPool(Box::new(desired));
         match self.applied(request, "apply-pool").await {
             Ok(steps) => tracing::info!(%pool, ?steps, "applied"),

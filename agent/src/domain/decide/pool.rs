@@ -14,7 +14,7 @@ use crate::domain::change::Edit;
 use crate::domain::fill::{level_within, low_water};
 use crate::domain::intent::Intent;
 use crate::domain::record::{
-    Destruction, Growing, PoolPhase, PoolRecord, Record, ThinCounter, Told, Unit,
+    CatalogRoom, Destruction, Growing, PoolPhase, PoolRecord, Record, ThinCounter, Told, Unit,
 };
 
 /// Most disks in a pool.
@@ -32,6 +32,12 @@ const METADATA_BLOCK: u64 = 4096;
 const METADATA_PER_BLOCK: u64 = 64;
 /// Each volume costs metadata of its own; this much carries thousands.
 const METADATA_FLOOR: u64 = 64 << 20;
+/// What part of a pool its catalog is, within bounds, in bytes.
+const CATALOG_SHARE: u64 = 256;
+const MIN_CATALOG: u64 = 2 << 20;
+const MAX_CATALOG: u64 = 128 << 20;
+/// Pools with less room have none, in bytes.
+const LEAST_CATALOGED: u64 = 64 << 20;
 /// Percent.
 const OVER_SUBSCRIPTION: std::ops::RangeInclusive<u32> = 100..=100_000;
 /// Percent.
@@ -149,18 +155,26 @@ fn grown(
         .ok_or_else(|| busy(ObjectKind::Pool, object.id, "created"))?;
     let had = there.spec.disks.len();
     let mut rooms: Vec<u64> = (0..had).map(|place| there.metadata_room(place)).collect();
-    let rooms_had: u64 = rooms.iter().sum();
     let new = stretches(there.spec.redundancy, disks);
-    let more: u64 = new.iter().map(|stretch| stretch.room).sum();
+    let brought: u64 = new.iter().map(|stretch| stretch.room).sum();
+    let catalog = there.catalog.or_else(|| catalog(had, brought));
+    // A pool of before there were catalogs gets one in the room of the first disk that comes.
+    let mut begins = catalog
+        .filter(|_| there.catalog.is_none())
+        .map_or(0, |new| new.size);
+    let of_catalog = there.catalog.map_or(0, |there| there.size);
+    let rooms_had: u64 = rooms.iter().sum::<u64>() - of_catalog;
+    let more = brought - begins;
     let mut wanted = more_metadata(object, there, spec, (rooms_had, capacity, more))?;
     let mut data = 0;
     for stretch in new {
-        let most = stretch.room / MIB * MIB;
+        let room = stretch.room.saturating_sub(begins);
+        let most = room / MIB * MIB;
         let taken = wanted.min(most);
         wanted -= taken;
-        data += stretch.room - taken;
+        data += room - taken;
         // Of a set, all of it stands on the first disk.
-        rooms.push(taken);
+        rooms.push(taken + std::mem::take(&mut begins));
         rooms.resize(rooms.len() + stretch.disks - 1, 0);
     }
     if wanted > 0 || data < there.block_size {
@@ -173,8 +187,10 @@ fn grown(
     }
     let metadata_size = match spec.metadata_size {
         Some(size) => size,
-        None if rooms.iter().sum::<u64>() == rooms_had => there.metadata_size,
-        None => rooms.iter().sum::<u64>().min(MAX_METADATA),
+        None => match rooms.iter().sum::<u64>() - catalog.map_or(0, |catalog| catalog.size) {
+            same if same == rooms_had => there.metadata_size,
+            more => more.min(MAX_METADATA),
+        },
     };
     // As targetd judges it, which has the last word; here before anything is changed.
     let blocks = (capacity + data) / there.block_size;
@@ -204,6 +220,7 @@ fn grown(
             since: generation,
         }),
         made_on: there.made_on.or(Some(had as u32)),
+        catalog,
         ..there.clone()
     };
     record.spec.disks.extend(spec.disks.iter().cloned());
@@ -468,7 +485,9 @@ fn lay_out(
     let metadata_size = spec
         .metadata_size
         .unwrap_or_else(|| default_metadata(room, block_size));
-    let data_blocks = room.saturating_sub(metadata_size) / block_size;
+    let catalog = catalog(0, room);
+    let of_catalog = catalog.map_or(0, |catalog| catalog.size);
+    let data_blocks = room.saturating_sub(metadata_size + of_catalog) / block_size;
     if data_blocks == 0 {
         let detail = format!(
             "the disks have {room} bytes, too few for {metadata_size} bytes of metadata and one \
@@ -484,7 +503,10 @@ fn lay_out(
         phase: PoolPhase::Creating,
         capacity: None,
         generation,
-        metadata_rooms: Vec::new(),
+        metadata_rooms: match of_catalog {
+            0 => Vec::new(),
+            more => vec![metadata_size.next_multiple_of(MIB) + more],
+        },
         growth: None,
         made_on: None,
         sets: Vec::new(),
@@ -494,6 +516,17 @@ fn lay_out(
         stale: BTreeMap::new(),
         lost: BTreeSet::new(),
         told: Told::default(),
+        catalog,
+    })
+}
+
+/// A catalog for a pool of so much room, on the disk at a place. There is none in what is too small
+/// for it to matter.
+fn catalog(place: usize, room: u64) -> Option<CatalogRoom> {
+    let size = (room / CATALOG_SHARE / MIB * MIB).clamp(MIN_CATALOG, MAX_CATALOG);
+    (room >= LEAST_CATALOGED).then_some(CatalogRoom {
+        place: place as u32,
+        size,
     })
 }
 

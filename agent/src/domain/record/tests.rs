@@ -119,6 +119,7 @@ fn samples() -> Vec<(Record, &'static str)> {
         stale: BTreeMap::new(),
         lost: BTreeSet::new(),
         told: Told::default(),
+        catalog: None,
     };
     let mut larger = pool.clone();
     larger.spec.disks.push("serial-DISK1".parse().unwrap());
