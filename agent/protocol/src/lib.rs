@@ -81,7 +81,10 @@ pub use job::{Job, JobResult, JobState, ObjectKind, ObjectRef, Progress, Sha256}
 pub use labels::Labels;
 pub use name::Name;
 pub use page::Page;
-pub use pool::{Pool, PoolGrowth, PoolLevel, PoolSpec, PoolState, PoolUpdate, Watermarks};
+pub use pool::{
+    ImportSpec, ImportablePool, Pool, PoolGrowth, PoolLevel, PoolSpec, PoolState, PoolUpdate,
+    Watermarks,
+};
 pub use problem::{Problem, ProblemCode};
 pub use qos::Qos;
 pub use redundancy::{Member, PoolSet, Redundancy, ReplaceSpec, Replacement, ScrubMode, ScrubSpec};

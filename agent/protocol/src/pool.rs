@@ -107,6 +107,28 @@ pub struct PoolGrowth {
     pub wipe: bool,
 }
 
+/// What a client says to take a pool over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportSpec {
+    /// Although the box that had it did not let go of it, or its catalog lacks its last changes.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A pool that disks carry and this box does not have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportablePool {
+    /// Its id.
+    pub id: Uuid,
+    /// Those of its disks that are here.
+    pub disks: Vec<DiskId>,
+    /// Why it cannot be imported as it is; absent when nothing of its disks is in the way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 /// What a client says to change a pool; what is absent stays.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

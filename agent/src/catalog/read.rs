@@ -111,11 +111,16 @@ pub fn read(medium: &mut impl Medium, pool: Uuid) -> Result<Catalog, ReadError> 
     let mut region = Region { medium, pool };
     let mut sides = Vec::new();
     let mut why = ReadError::Absent { pool };
+    // A side whose heads cannot be read may be the newest.
+    let mut unread = false;
     for side in 0..2 {
         match region.head(side) {
             Ok(Some(head)) => sides.push((side, head)),
             Ok(None) => {}
-            Err(error) => why = error,
+            Err(error) => {
+                unread |= matches!(error, ReadError::Disk { .. });
+                why = error;
+            }
         }
     }
     // A newer release may have written the newest.
@@ -126,7 +131,7 @@ pub fn read(medium: &mut impl Medium, pool: Uuid) -> Result<Catalog, ReadError> 
     for (older, (side, head)) in sides.into_iter().enumerate() {
         match region.side(side, head) {
             Ok(Some(catalog)) => {
-                let lost = catalog.lost || older > 0;
+                let lost = catalog.lost || older > 0 || unread;
                 return Ok(Catalog { lost, ..catalog });
             }
             Ok(None) => {}

@@ -2,8 +2,8 @@
 
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec,
-    GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostRotation, HostSpec, ObjectKind, ObjectRef,
-    Operation, PoolGrowth, PoolSpec, PoolUpdate, ReplaceSpec, RevertSpec, SnapshotSpec,
+    GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostRotation, HostSpec, ImportSpec, ObjectKind,
+    ObjectRef, Operation, PoolGrowth, PoolSpec, PoolUpdate, ReplaceSpec, RevertSpec, SnapshotSpec,
     SnapshotUpdate, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 use uuid::Uuid;
@@ -52,6 +52,18 @@ pub enum Command {
         id: Uuid,
         /// As asked.
         spec: ReplaceSpec,
+    },
+    /// Let go of a pool with all it has, for another box.
+    PoolExport {
+        /// The pool.
+        id: Uuid,
+    },
+    /// Take over a pool by what its catalog says.
+    PoolImport {
+        /// The pool.
+        id: Uuid,
+        /// As asked.
+        spec: ImportSpec,
     },
     /// Destroy a pool.
     PoolDelete {
@@ -244,6 +256,8 @@ impl Command {
             Command::PoolUpdate { .. } => Operation::PoolUpdate,
             Command::PoolGrow { .. } => Operation::PoolGrow,
             Command::PoolReplace { .. } => Operation::PoolReplace,
+            Command::PoolExport { .. } => Operation::PoolExport,
+            Command::PoolImport { .. } => Operation::PoolImport,
             Command::PoolDelete { .. } => Operation::PoolDelete,
             Command::VolumeUpdate { .. } => Operation::VolumeUpdate,
             Command::VolumeDelete { .. } | Command::VolumeClear { .. } => Operation::VolumeDelete,
@@ -277,6 +291,8 @@ impl Command {
             | Command::PoolUpdate { id, .. }
             | Command::PoolGrow { id, .. }
             | Command::PoolReplace { id, .. }
+            | Command::PoolExport { id }
+            | Command::PoolImport { id, .. }
             | Command::PoolDelete { id, .. } => (ObjectKind::Pool, *id),
             Command::VolumeCreate { id, .. }
             | Command::VolumeAdopt { id, .. }

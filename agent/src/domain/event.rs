@@ -95,13 +95,11 @@ impl Scribe<'_> {
             Key::Pool(id) => {
                 if let Some(entry) = intent.pool(id) {
                     let pool = &entry.record;
-                    self.of(
-                        ObjectKind::Pool,
-                        id,
-                        "deleted",
-                        pool.generation,
-                        &pool.spec.name,
-                    );
+                    let what = match pool.phase {
+                        PoolPhase::Exporting { .. } => "exported",
+                        _ => "deleted",
+                    };
+                    self.of(ObjectKind::Pool, id, what, pool.generation, &pool.spec.name);
                 }
             }
             Key::Host(id) => {
@@ -235,11 +233,13 @@ impl Scribe<'_> {
             return self.of(ObjectKind::Pool, id, "grown", pool.generation, &detail);
         }
         let what = match pool.phase {
+            PoolPhase::Present if before.is_none() => "imported",
             PoolPhase::Present if made => "created",
             PoolPhase::Present if before.is_some_and(|b| pools_differ(b, pool)) => "updated",
             PoolPhase::Creating
             | PoolPhase::Present
             | PoolPhase::Withdrawn
+            | PoolPhase::Exporting { .. }
             | PoolPhase::Deleting(_) => return,
         };
         self.of(ObjectKind::Pool, id, what, pool.generation, &pool.spec.name);

@@ -25,7 +25,10 @@ pub fn told(intent: &Intent, id: Uuid, report: &PoolReport) -> Vec<Edit> {
     };
     match pool.phase {
         PoolPhase::Present => {}
-        PoolPhase::Creating | PoolPhase::Withdrawn | PoolPhase::Deleting(_) => return Vec::new(),
+        PoolPhase::Creating
+        | PoolPhase::Withdrawn
+        | PoolPhase::Exporting { .. }
+        | PoolPhase::Deleting(_) => return Vec::new(),
     }
     let record = after(pool, report);
     match record == *pool {

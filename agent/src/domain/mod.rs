@@ -33,6 +33,7 @@ pub mod command;
 pub mod decide;
 pub mod event;
 pub mod fill;
+pub mod import;
 pub mod intent;
 pub mod members;
 pub mod names;

@@ -96,6 +96,7 @@ pub fn outcome(
         Operation::PoolCreate
         | Operation::PoolUpdate
         | Operation::PoolGrow
+        | Operation::PoolImport
         | Operation::PoolReplace => {
             let entry = intent
                 .pool(id)
@@ -169,6 +170,7 @@ pub fn outcome(
             })
         }
         Operation::PoolDelete
+        | Operation::PoolExport
         | Operation::VolumeDelete
         | Operation::VolumeRelease
         | Operation::SnapshotRelease
@@ -182,6 +184,7 @@ pub fn outcome(
         Operation::SystemShow
         | Operation::HealthShow
         | Operation::DiskList
+        | Operation::ImportableList
         | Operation::PoolList
         | Operation::PoolShow
         | Operation::PoolScrub

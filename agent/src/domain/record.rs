@@ -189,6 +189,11 @@ pub enum PoolPhase {
     Withdrawn,
     /// Its disks are to be blank and it is to be forgotten.
     Deleting(Destruction),
+    /// It is to leave the kernel and be forgotten with all it has, for another box to take over.
+    Exporting {
+        /// The generation in which it was asked for.
+        since: u64,
+    },
 }
 
 /// How a pool is destroyed.

@@ -130,6 +130,7 @@ impl World {
             sets: &self.sets,
             seen: &|_| self.seen,
             thin_end: self.thin_end.as_ref(),
+            catalog: None,
             transports: &self.transports,
             settled: &settled,
             trouble: &|unit| self.troubled.get(&unit).cloned(),

@@ -40,6 +40,7 @@ use ashlar_targetd_protocol::{Accesses, MemberState, ThinRef};
 use uuid::Uuid;
 
 use crate::domain::change::Edit;
+use crate::domain::decide::gone_with;
 use crate::domain::intent::{Intent, VolumeEntry};
 use crate::domain::record::{
     ConnectionPhase, ConnectionRecord, Growing, Growth, Key, PoolPhase, PoolRecord, Record,
@@ -130,6 +131,7 @@ fn settle_pool(intent: &Intent, id: Uuid, generation: u64, capacity: Option<u64>
         return Vec::new();
     }
     match pool.phase {
+        PoolPhase::Exporting { .. } => gone_with(intent, id),
         PoolPhase::Withdrawn | PoolPhase::Deleting(_) => vec![
             Edit::Remove(Key::Pool(id)),
             Edit::Remove(Key::ThinCounter(id)),
@@ -405,6 +407,7 @@ fn change(pool: &PoolRecord) -> Option<(Operation, u64)> {
             let grows = growth.map(|since| (Operation::PoolGrow, since));
             grows.or_else(|| replacing.map(|since| (Operation::PoolReplace, since)))
         }
+        PoolPhase::Exporting { since } => Some((Operation::PoolExport, since)),
         PoolPhase::Creating | PoolPhase::Withdrawn => None,
     }
 }
@@ -436,7 +439,12 @@ fn withdraw_pool(
             };
             vec![Edit::put(Record::Pool(id, record))]
         }
-        Some(pool) if matches!(pool.phase, PoolPhase::Deleting(_)) => {
+        Some(pool)
+            if matches!(
+                pool.phase,
+                PoolPhase::Deleting(_) | PoolPhase::Exporting { .. }
+            ) =>
+        {
             if later || pool.generation > span.tried {
                 return Vec::new();
             }

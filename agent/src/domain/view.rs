@@ -39,7 +39,8 @@ pub fn pool(id: Uuid, entry: &PoolEntry, look: &Look) -> Pool {
     let state = match (record.phase, look) {
         (PoolPhase::Creating, _) => PoolState::Creating,
         (PoolPhase::Deleting(_), _) => PoolState::Deleting,
-        (PoolPhase::Withdrawn, _) | (PoolPhase::Present, Look::Gone) => PoolState::Offline,
+        (PoolPhase::Withdrawn | PoolPhase::Exporting { .. }, _)
+        | (PoolPhase::Present, Look::Gone) => PoolState::Offline,
         (PoolPhase::Present, Look::Busy) => PoolState::Online,
         (PoolPhase::Present, Look::Report(report)) => match report.usage {
             None => PoolState::Offline,

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use ashlar_targetd_protocol::{Failure, FailureKind};
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex as AsyncMutex, RwLock, watch};
 use tokio::time::sleep;
@@ -23,12 +24,21 @@ use crate::domain::record::{Key, PoolPhase};
 use crate::domain::secrets::Random;
 use crate::domain::{Edit, Intent, OsRandom};
 use crate::store::Batch;
-use crate::targetd::Targetd;
+use crate::targetd::{CallError, Targetd};
 
 /// For how long changes are gathered. Half of what a catalog may be behind.
 const GATHER: Duration = Duration::from_millis(500);
 /// First and longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The key of what a catalog says of itself; no record's is like it.
+const STATE: &[u8] = b"\0state";
+const EXPORTED: &[u8] = b"exported";
+
+/// Whether what was read from a catalog says that its box let go of it, which is then taken out.
+pub(crate) fn was_exported(entries: &mut BTreeMap<Vec<u8>, Vec<u8>>) -> bool {
+    entries.remove(STATE).as_deref() == Some(EXPORTED)
+}
 
 /// The catalogs of all pools. Cheap to clone.
 #[derive(Clone)]
@@ -117,6 +127,19 @@ impl Catalogs {
         self.lock().get(&pool)?.trouble.clone()
     }
 
+    /// Writes all of the catalog of a pool that is to leave this box, and that it does. Nothing is
+    /// at it any more when this returns.
+    pub(crate) async fn export(&self, pool: Uuid) -> Result<(), CallError> {
+        let writer = Arc::clone(&self.lock().entry(pool).or_default().writer);
+        let mut writer = writer.lock().await;
+        let written = self.checkpoint(pool, &mut writer, true).await;
+        // What a pool knows of itself is not lost by letting go of it: it stays until it is written.
+        written.map_err(|why| {
+            let reason = format!("the catalog of pool {pool} is not written: {why}");
+            CallError::Failed(Failure::new(FailureKind::Kernel, reason))
+        })
+    }
+
     /// Forgets a pool; waits until nothing is at its catalog.
     pub(crate) async fn forget(&self, pool: Uuid) {
         let slot = self.lock().remove(&pool);
@@ -201,7 +224,7 @@ impl Catalogs {
                 return Ok(());
             }
         }
-        self.checkpoint(pool, writer).await
+        self.checkpoint(pool, writer, false).await
     }
 
     fn batch(
@@ -226,7 +249,12 @@ impl Catalogs {
 
     /// Writes all there is, page by page, so that nobody waits for the intent. What changes
     /// meanwhile is marked, and follows.
-    async fn checkpoint(&self, pool: Uuid, writer: &mut Option<Writer>) -> Result<(), String> {
+    async fn checkpoint(
+        &self,
+        pool: Uuid,
+        writer: &mut Option<Writer>,
+        exported: bool,
+    ) -> Result<(), String> {
         let mut medium = self.open(pool).await?;
         let writer = match writer {
             Some(writer) => writer,
@@ -245,6 +273,15 @@ impl Catalogs {
         let mut life = [0; 8];
         OsRandom.fill(&mut life);
         let mut checkpoint = writer.begin(u64::from_be_bytes(life));
+        if exported {
+            let added = writer.add(
+                &mut medium,
+                &mut checkpoint,
+                STATE.to_vec(),
+                EXPORTED.to_vec(),
+            );
+            added.map_err(|error| chain(&error))?;
+        }
         let mut next = Some(Key::Pool(pool));
         while let Some(after) = next {
             let (records, more) = page(&*self.shared.intent.read().await, pool, after);
@@ -268,7 +305,7 @@ impl Catalogs {
 }
 
 /// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -12,6 +12,7 @@
 //! next commit, or one of its own before long: a crash before that makes the next first lap
 //! find it out again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ use super::watch::Seen;
 use super::work::{Advance, Rule};
 use crate::domain::decide::work;
 use crate::domain::members;
-use crate::domain::record::{Key, Unit};
+use crate::domain::record::{GroupPhase, Key, SnapshotPhase, Unit, VolumePhase};
 use crate::domain::settle::{self, Span};
 use crate::domain::view::Look;
 use crate::domain::{
@@ -378,6 +379,9 @@ impl Clerk {
                 round.durable = true;
                 let wait = change.unit.map(|unit| (unit, change.generation));
                 round.wanted.extend(wait);
+                if matches!(command, Command::PoolImport { .. }) {
+                    round.wanted.extend(due(&change.edits));
+                }
                 if let Some((Unit::Host(host), generation)) = wait {
                     let connections = intent.connections_of_host(host);
                     let units = connections.map(|(_, c)| Unit::of(c.of));
@@ -469,6 +473,7 @@ impl Clerk {
             sets: &looked.sets,
             seen: &|pool| self.seen.usage(pool),
             thin_end: looked.thin_end.as_ref(),
+            catalog: looked.catalog.as_deref(),
             transports: &self.site.transports(),
             settled: &|unit| ledger.settled(unit) && !pending.contains(&unit),
             trouble: &|unit| ledger.trouble(unit),
@@ -540,6 +545,38 @@ fn frees(edits: &[Edit]) -> bool {
 fn filling(intent: &Intent) -> bool {
     let mut pools = intent.pools().values();
     pools.any(|pool| pool.record.told.level() != PoolLevel::Ok)
+}
+
+/// What of an imported pool the kernel is to have.
+fn due(edits: &[Edit]) -> BTreeSet<(Unit, u64)> {
+    let records = edits.iter().filter_map(|edit| match edit {
+        Edit::Put(record) => Some(&**record),
+        Edit::Remove(_) => None,
+    });
+    records
+        .filter_map(|record| match record {
+            Record::Connection(_, connection) => {
+                Some((Unit::of(connection.of), connection.generation))
+            }
+            Record::Volume(id, volume)
+                if volume.phase != VolumePhase::Present || !volume.retired.is_empty() =>
+            {
+                Some((Unit::Volume(*id), volume.generation))
+            }
+            Record::Snapshot(id, snapshot)
+                if snapshot.phase != SnapshotPhase::Present && snapshot.group.is_none() =>
+            {
+                Some((Unit::Snapshot(*id), snapshot.generation))
+            }
+            Record::Group(id, group) if group.phase != GroupPhase::Present => {
+                Some((Unit::Group(*id), group.generation))
+            }
+            Record::GroupSnapshot(id, whole) if whole.phase != GroupPhase::Present => {
+                Some((Unit::GroupSnapshot(*id), whole.generation))
+            }
+            _ => None,
+        })
+        .collect()
 }
 
 /// The volumes that edits of long work are to bring about in the kernel.

@@ -19,6 +19,7 @@ mod desk;
 mod events;
 mod firmware;
 mod health;
+mod import;
 mod keeper;
 mod mend;
 mod moving;
@@ -187,6 +188,15 @@ impl Engine {
                 },
                 ..Looked::default()
             },
+            Command::PoolImport { id, .. }
+                if self.shared.intent.read().await.pool(*id).is_none() =>
+            {
+                let catalog = self.look_at_catalog(*id).await;
+                Looked {
+                    catalog: Some(Arc::new(catalog)),
+                    ..Looked::default()
+                }
+            }
             Command::VolumeAdopt { spec, .. } => {
                 let pool = Some(spec.pool);
                 self.look_at_thin(pool, spec.thin_id).await

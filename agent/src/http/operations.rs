@@ -73,6 +73,7 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
             items: engine.disks().await?,
             next: None,
         }),
+        Op::ImportableList => Reply::ok(&engine.importable().await?),
         Op::PoolList => Reply::ok(&engine.pools(&call.query.page).await?),
         Op::VolumeList => Reply::ok(&engine.volumes(&call.query.page).await?),
         Op::SnapshotList => {
@@ -175,6 +176,8 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         | Op::PoolUpdate
         | Op::PoolGrow
         | Op::PoolReplace
+        | Op::PoolExport
+        | Op::PoolImport
         | Op::PoolDelete
         | Op::VolumeUpdate
         | Op::VolumeCreate
@@ -249,6 +252,14 @@ fn command(call: &Call) -> Result<Command, Problem> {
             Command::VolumeRelease { id }
         }
         Op::VolumeExtend => Command::VolumeExtend {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::PoolExport => {
+            let ReleaseSpec {} = decode(&call.body)?;
+            Command::PoolExport { id }
+        }
+        Op::PoolImport => Command::PoolImport {
             id,
             spec: decode(&call.body)?,
         },

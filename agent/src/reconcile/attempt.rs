@@ -13,7 +13,7 @@ use super::erasing::Erasure;
 use super::failure::{Remedy, Trouble, trouble};
 use super::render;
 use crate::domain::Intent;
-use crate::domain::record::Unit;
+use crate::domain::record::{PoolPhase, Unit};
 use crate::domain::settle::Span;
 use crate::targetd::CallError;
 
@@ -31,7 +31,8 @@ pub(super) enum End {
 
 /// A unit as it should be.
 enum Desired {
-    Pool(DesiredPool),
+    /// And whether another box is to take it over.
+    Pool(DesiredPool, bool),
     Volume(Box<DesiredVolume>),
     Snapshots(DesiredSnapshots),
 }
@@ -85,7 +86,10 @@ impl Reconciler {
         match unit {
             Unit::Pool(id) => {
                 let pool = intent.pool(id);
-                Ok(pool.map(|pool| Desired::Pool(render::pool(id, &pool.record, generation))))
+                Ok(pool.map(|pool| {
+                    let leaves = matches!(pool.record.phase, PoolPhase::Exporting { .. });
+                    Desired::Pool(render::pool(id, &pool.record, generation), leaves)
+                }))
             }
             Unit::Volume(id) => {
                 let volume = render::volume(intent, &self.shared.site, id, generation)?;
@@ -118,7 +122,7 @@ impl Reconciler {
 
     async fn apply(&self, desired: Desired) -> Result<End, CallError> {
         match desired {
-            Desired::Pool(desired) => self.apply_pool(desired).await,
+            Desired::Pool(desired, leaves) => self.apply_pool(desired, leaves).await,
             Desired::Volume(desired) => {
                 let volume = desired.id;
                 let request = Request::ApplyVolume(desired);
@@ -137,10 +141,13 @@ impl Reconciler {
     }
 
     /// Applies a pool and looks at it.
-    async fn apply_pool(&self, desired: DesiredPool) -> Result<End, CallError> {
+    async fn apply_pool(&self, desired: DesiredPool, leaves: bool) -> Result<End, CallError> {
         let (pool, absent) = (desired.id, desired.absent);
         let destroys = desired.destroy.is_some();
         if absent {
+            if leaves && self.stands(pool).await? {
+                self.shared.catalogs.export(pool).await?;
+            }
             // Its device is not removed while it is open.
             self.shared.catalogs.forget(pool).await;
         }
@@ -148,7 +155,9 @@ impl Reconciler {
         match self.applied(request, "apply-pool").await {
             Ok(steps) => tracing::info!(%pool, ?steps, "applied"),
             // It never was, and trying again would not help; its disks are free for another.
-            Err(CallError::Failed(failure)) if absent && !destroys && !failure.kind.retryable() => {
+            Err(CallError::Failed(failure))
+                if absent && !destroys && !leaves && !failure.kind.retryable() =>
+            {
                 tracing::warn!(%pool, %failure, "a withdrawn pool is forgotten as it is");
             }
             Err(error) => return Err(error),
@@ -175,6 +184,22 @@ impl Reconciler {
             }
         };
         PoolSeen { report, first_free }
+    }
+
+    /// Whether the kernel has a pool. One that left before an accident does not come back to say
+    /// so once more.
+    async fn stands(&self, id: Uuid) -> Result<bool, CallError> {
+        match self
+            .shared
+            .targetd
+            .call(Request::ObservePool { id })
+            .await?
+        {
+            Response::Pool(report) => Ok(report.usage.is_some()),
+            _ => Err(CallError::Unexpected {
+                request: "observe-pool",
+            }),
+        }
     }
 
     async fn applied(

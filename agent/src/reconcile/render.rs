@@ -35,17 +35,24 @@ pub fn pool(id: Uuid, record: &PoolRecord, generation: u64) -> DesiredPool {
         format: match (record.phase, record.growth) {
             (PoolPhase::Creating, _) => taken(record.spec.wipe),
             (PoolPhase::Present, Some(growth)) => taken(growth.wipe),
-            (PoolPhase::Present | PoolPhase::Withdrawn | PoolPhase::Deleting(_), _) => {
-                PoolFormat::Never
-            }
+            (
+                PoolPhase::Present
+                | PoolPhase::Withdrawn
+                | PoolPhase::Exporting { .. }
+                | PoolPhase::Deleting(_),
+                _,
+            ) => PoolFormat::Never,
         },
         absent: match record.phase {
             PoolPhase::Creating | PoolPhase::Present => false,
-            PoolPhase::Withdrawn | PoolPhase::Deleting(_) => true,
+            PoolPhase::Withdrawn | PoolPhase::Exporting { .. } | PoolPhase::Deleting(_) => true,
         },
         destroy: match record.phase {
             PoolPhase::Deleting(Destruction { force, .. }) => Some(PoolDestruction { force }),
-            PoolPhase::Creating | PoolPhase::Present | PoolPhase::Withdrawn => None,
+            PoolPhase::Creating
+            | PoolPhase::Present
+            | PoolPhase::Exporting { .. }
+            | PoolPhase::Withdrawn => None,
         },
         grows_from: record.growth.map(|growth| PoolBefore {
             disks: growth.disks,

@@ -16,8 +16,8 @@ use ashlar_protocol::{
     ActivateSpec, AdoptSnapshotSpec, AdoptSpec, BulkAnswer, BulkItem, BulkMethod, BulkPath,
     BulkSpec, ClaimSpec, Connection, ConnectionSpec, ExtendSpec, Firmware, FreezeSpec, Group,
     GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostCreated,
-    HostRotation, HostSpec, Identity, InstallSpec, Job, JobState, MoveSpec, Operation, Pool,
-    PoolGrowth, PoolSpec, PoolUpdate, Problem, ROUTES, ReleaseSpec, ReplaceSpec, RequestSpec,
+    HostRotation, HostSpec, Identity, ImportSpec, InstallSpec, Job, JobState, MoveSpec, Operation,
+    Pool, PoolGrowth, PoolSpec, PoolUpdate, Problem, ROUTES, ReleaseSpec, ReplaceSpec, RequestSpec,
     RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot, SnapshotSpec,
     SnapshotUpdate, System, ThawSpec, TransferSpec, TrustUpdate, TrustUpdated, Volume, VolumeSpec,
     VolumeUpdate,
@@ -216,7 +216,8 @@ fn words(operation: Operation) -> Option<Words> {
         Op::ConnectionCreate => both::<ConnectionSpec, Connection>(),
         Op::VolumeAdopt => both::<AdoptSpec, Volume>(),
         Op::SnapshotAdopt => both::<AdoptSnapshotSpec, Snapshot>(),
-        Op::VolumeRelease | Op::SnapshotRelease => both::<ReleaseSpec, Job>(),
+        Op::PoolImport => both::<ImportSpec, Pool>(),
+        Op::PoolExport | Op::VolumeRelease | Op::SnapshotRelease => both::<ReleaseSpec, Job>(),
         Op::PoolDelete
         | Op::VolumeDelete
         | Op::VolumeDetachAll

@@ -1,8 +1,8 @@
 //! `ashlarctl pool …`
 
 use ashlar_protocol::{
-    DiskId, Member, Name, Pool, PoolGrowth, PoolSet, PoolSpec, PoolUpdate, Redundancy, ReplaceSpec,
-    ScrubMode, ScrubSpec, SetAction, Watermarks,
+    DiskId, ImportSpec, ImportablePool, Member, Name, Pool, PoolGrowth, PoolSet, PoolSpec,
+    PoolUpdate, Redundancy, ReplaceSpec, ScrubMode, ScrubSpec, SetAction, Watermarks,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use uuid::Uuid;
@@ -81,6 +81,22 @@ pub enum Verb {
         /// What to do about what differs
         mode: Mode,
     },
+    /// Let go of a pool with all it has, so that another box can import it; its data stay
+    Export {
+        /// Its id or name
+        pool: String,
+    },
+    /// Take over a pool with all its catalog has
+    Import {
+        /// Its id
+        pool: Uuid,
+        /// Even if the box that had it did not export it, or its catalog lacks its last changes.
+        /// Never while another box uses its disks
+        #[arg(long)]
+        force: bool,
+    },
+    /// List pools that disks carry and the box does not have
+    Importable,
     /// Destroy a pool without volumes and snapshots; its disks are blank then
     Delete {
         /// Its id or name
@@ -242,6 +258,17 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_grow(id, &spec), shown).await
         }
+        Verb::Export { pool } => {
+            let id = self::id(session, &pool).await?;
+            let text = format!("pool {id} has left");
+            session.removal(client.pool_export(id), &text).await
+        }
+        Verb::Import { pool, force } => {
+            let shown = async || client.under_new_ids().pool_show(pool).await;
+            let spec = ImportSpec { force };
+            session.change(client.pool_import(pool, &spec), shown).await
+        }
+        Verb::Importable => output::many(session.format, &client.importable_list().await?),
         Verb::Replace {
             pool,
             disk,
@@ -349,6 +376,19 @@ fn sets(pool: &Pool) -> String {
         lines.extend(members.map(|Member { disk, state, .. }| format!("{disk} {}", word(state))));
     }
     lines.join("\n")
+}
+
+impl Facts for ImportablePool {
+    const COLUMNS: &'static [&'static str] = &["id", "disks", "problem"];
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let disks: Vec<_> = self.disks.iter().map(DiskId::as_str).collect();
+        vec![
+            ("id", self.id.to_string()),
+            ("disks", disks.join(" ")),
+            ("problem", or_dash(self.problem.as_ref())),
+        ]
+    }
 }
 
 impl Facts for Pool {

@@ -4,11 +4,11 @@ use ashlar_protocol::{
     self as protocol, ActivateSpec, AdoptSnapshotSpec, AdoptSpec, ClaimSpec, Clear, Connection,
     ConnectionSpec, Disk, Event, ExtendSpec, Extent, Firmware, FreezeSpec, Group, GroupSnapshot,
     GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, Health, Host, HostCreated,
-    HostRotation, HostSpec, InstallSpec, Job, MoveSpec, Operation, Page, Pool, PoolGrowth,
-    PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, ReplaceSpec, RequestSpec, RestartSpec,
-    RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot, SnapshotSpec, SnapshotUpdate,
-    System, ThawSpec, ThinDevice, TransferSpec, Trust, TrustUpdate, TrustUpdated, Usage, Volume,
-    VolumeSpec, VolumeStatistics, VolumeUpdate,
+    HostRotation, HostSpec, ImportSpec, ImportablePool, InstallSpec, Job, MoveSpec, Operation,
+    Page, Pool, PoolGrowth, PoolSpec, PoolStatistics, PoolUpdate, ReleaseSpec, ReplaceSpec,
+    RequestSpec, RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot,
+    SnapshotSpec, SnapshotUpdate, System, ThawSpec, ThinDevice, TransferSpec, Trust, TrustUpdate,
+    TrustUpdated, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -157,6 +157,7 @@ macro_rules! creations {
 
 creations! {
     "Creates a pool." pool_create(PoolSpec) -> Pool = PoolCreate;
+    "Takes over a pool with all its catalog has." pool_import(ImportSpec) -> Pool = PoolImport;
     "Adds disks to a pool." pool_grow(PoolGrowth) -> Pool = PoolGrow;
     "Gives the place of a disk of a pool to another one." pool_replace(ReplaceSpec) -> Pool = PoolReplace;
     "Creates a volume." volume_create(VolumeSpec) -> Volume = VolumeCreate;
@@ -348,6 +349,22 @@ impl Client {
     /// When the call fails.
     pub async fn disk_list(&self) -> Result<Vec<Disk>, CallError> {
         self.walk(Operation::DiskList, "").await
+    }
+
+    /// Lists the pools that disks carry and the box does not have.
+    ///
+    /// # Errors
+    /// When the call fails.
+    pub async fn importable_list(&self) -> Result<Vec<ImportablePool>, CallError> {
+        self.walk(Operation::ImportableList, "").await
+    }
+
+    /// Lets go of a pool with all it has, for another box.
+    ///
+    /// # Errors
+    /// When it does not exist, is in use, or the call fails.
+    pub async fn pool_export(&self, id: Uuid) -> Result<Change<()>, CallError> {
+        self.release(Operation::PoolExport, id).await
     }
 
     /// Renames a pool, or changes what it may be promised.

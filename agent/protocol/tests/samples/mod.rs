@@ -359,6 +359,21 @@ fn pools() -> Vec<Sample> {
     };
     all.push(sample("pool-update-request", update));
     all.push(sample("pool-update-request", PoolUpdate::default()));
+    for force in [false, true] {
+        all.push(sample("pool-import-request", ImportSpec { force }));
+    }
+    all.push(sample("pool-export-request", ReleaseSpec {}));
+    all.push(sample(
+        "pool-import-reply",
+        pool(PoolState::Online, Some(5)),
+    ));
+    let importable = |problem: Option<&str>| ImportablePool {
+        id: Uuid::from_u128(9),
+        disks: vec!["serial-SDISK2".parse().unwrap()],
+        problem: problem.map(str::to_owned),
+    };
+    let found = vec![importable(None), importable(Some("a disk is missing"))];
+    all.extend(listed("importable-list-reply", found));
     let growth = |metadata_size, wipe| PoolGrowth {
         disks: vec!["serial-SDISK2".parse().unwrap()],
         metadata_size,

@@ -199,7 +199,8 @@ fn check_secrets(
 }
 
 /// Adds the secrets that are needed besides those given.
-fn complete(id: Uuid, host: &mut HostRecord, random: &mut dyn Random) {
+/// Makes the secrets that a host lacks.
+pub(crate) fn complete(id: Uuid, host: &mut HostRecord, random: &mut dyn Random) {
     let mutual = match host.authentication {
         Authentication::None => return,
         Authentication::Required => false,

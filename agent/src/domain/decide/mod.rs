@@ -9,6 +9,7 @@ pub mod data;
 mod group;
 mod group_snapshot;
 mod host;
+mod leave;
 pub mod moving;
 mod pool;
 mod redundancy;
@@ -32,11 +33,14 @@ use uuid::Uuid;
 
 use crate::domain::change::{Change, Decision, Edit, Reply};
 use crate::domain::command::{Command, RequestContext};
+use crate::domain::import::Found;
 use crate::domain::intent::Intent;
 use crate::domain::outcome::missing;
 use crate::domain::record::{Record, RequestRecord, Unit};
 use crate::domain::secrets::Random;
 
+pub(crate) use host::complete as complete_secrets;
+pub(crate) use leave::gone_with;
 pub use pool::{DEFAULT_BLOCK_SIZE, MAX_DISKS, MAX_METADATA, MIN_METADATA};
 pub use replace::check_scrub;
 pub use request::KEPT_REQUESTS;
@@ -64,6 +68,9 @@ pub struct Facts<'a> {
     /// Where what the thin device maps that is to be adopted ends, in bytes, or why that is not
     /// known; absent when nobody looked.
     pub thin_end: Option<&'a Result<u64, Problem>>,
+    /// The catalog of the pool that is to be imported, or why there is none; absent when nobody
+    /// looked.
+    pub catalog: Option<&'a Result<Found, Problem>>,
     /// Transports with an address to listen on.
     pub transports: &'a BTreeSet<Transport>,
     /// Whether the kernel has all that the intent says of a unit.
@@ -106,6 +113,9 @@ pub fn decide(
     let verdict = match command {
         Command::SystemFreeze { spec, .. } => Ok(system::freeze(intent, spec, facts.now)),
         Command::SystemThaw { .. } => Ok(system::thaw(intent)),
+        _ if let Some(leaving) = leave::leaving(intent, command) => {
+            Err(busy(ObjectKind::Pool, leaving, "exported"))
+        }
         _ if let Some(frozen) = intent.frozen() => Err(system::refusal(command.object(), frozen)),
         Command::PoolCreate { id, spec } => pool::create(intent, *id, spec, generation, facts),
         Command::VolumeCreate { id, spec } => volume::create(intent, *id, spec, generation, facts),
@@ -118,6 +128,10 @@ pub fn decide(
         Command::VolumeTransfer { id, spec } => transfer::volume(intent, *id, spec, generation),
         Command::PoolGrow { id, spec } => pool::grow(intent, *id, spec, generation, facts),
         Command::PoolReplace { id, spec } => replace::replace(intent, *id, spec, generation, facts),
+        Command::PoolExport { id } => leave::export(intent, *id, generation),
+        Command::PoolImport { id, spec } => {
+            leave::import(intent, *id, *spec, generation, facts, random)
+        }
         Command::PoolDelete { id, force } => pool::delete(intent, *id, *force, generation),
         Command::PoolUpdate { id, spec } => update::pool(intent, *id, spec, generation, facts),
         Command::VolumeUpdate { id, spec } => update::volume(intent, *id, spec, generation, facts),

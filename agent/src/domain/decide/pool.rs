@@ -65,6 +65,7 @@ pub(super) fn create(
             PoolPhase::Withdrawn => Err(busy(ObjectKind::Pool, id, "withdrawn")),
             _ if !equal => Err(taken(ObjectKind::Pool, id)),
             PoolPhase::Deleting(_) => Err(busy(ObjectKind::Pool, id, "destroyed")),
+            PoolPhase::Exporting { .. } => Err(busy(ObjectKind::Pool, id, "exported")),
             PoolPhase::Creating => Ok(Verdict::Underway(Unit::Pool(id))),
             PoolPhase::Present => Ok(Verdict::Already(Some(Unit::Pool(id)))),
         };
@@ -263,6 +264,7 @@ pub(super) fn find_present(intent: &Intent, id: Uuid) -> Result<&PoolRecord, Pro
         PoolPhase::Creating => Err(busy(ObjectKind::Pool, id, "created")),
         PoolPhase::Withdrawn => Err(busy(ObjectKind::Pool, id, "withdrawn")),
         PoolPhase::Deleting(_) => Err(busy(ObjectKind::Pool, id, "destroyed")),
+        PoolPhase::Exporting { .. } => Err(busy(ObjectKind::Pool, id, "exported")),
     }
 }
 

@@ -74,6 +74,7 @@ pub(super) fn check_room(
     let capacity = match (entry.record.phase, entry.record.capacity) {
         (PoolPhase::Withdrawn, _) => return Err(busy(ObjectKind::Pool, pool, "withdrawn")),
         (PoolPhase::Deleting(_), _) => return Err(busy(ObjectKind::Pool, pool, "destroyed")),
+        (PoolPhase::Exporting { .. }, _) => return Err(busy(ObjectKind::Pool, pool, "exported")),
         (PoolPhase::Present, Some(capacity)) => capacity,
         (PoolPhase::Creating | PoolPhase::Present, _) => {
             return Err(busy(ObjectKind::Pool, pool, "created"));

@@ -50,6 +50,7 @@ pub(super) fn begin_as(
         sets: &[],
         seen: &|_| world.seen,
         thin_end: None,
+        catalog: None,
         transports: &BTreeSet::new(),
         settled: &|_| true,
         trouble: &|_| None,

@@ -51,6 +51,7 @@ fn asked_as(job: Uuid, world: &mut World, volume: Uuid, spec: &MoveSpec) -> Resu
         trouble: &|unit| world.troubled.get(&unit).cloned(),
         missing: &|_| None,
         thin_end: None,
+        catalog: None,
         uncounted: &|pool| world.uncounted.get(&pool).cloned(),
         ended: &|_| true,
     };
