@@ -122,6 +122,9 @@ portals = ["10.77.0.1:3261"]
 [nvme-rdma]
 portals = ["10.77.0.1:4420"]
 
+[fc]
+ports = ["2000525400a50002"]
+
 [nvme-fc]
 ports = ["nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f"]
 "#;
