@@ -129,7 +129,7 @@ fn parameters(operation: Operation) -> &'static [&'static str] {
         }
         Operation::SnapshotList => &["limit", "after", "volume"],
         Operation::ConnectionList => &["limit", "after", "volume", "snapshot"],
-        Operation::ConnectionDelete | Operation::PoolDelete => &["force"],
+        Operation::ConnectionDelete | Operation::PoolDelete | Operation::PortalDelete => &["force"],
         Operation::EventList | Operation::AuditList => &["limit", "after", "wait"],
         Operation::ThinDeviceList => &["limit", "after"],
         Operation::VolumeExtents | Operation::SnapshotExtents => {
@@ -311,7 +311,10 @@ mod tests {
         assert_eq!(force(Some("force=true")), Ok(true));
         assert_eq!(force(Some("force=false")), Ok(false));
         for bad in ["force=", "force=1", "force=TRUE", "force=true&force=true"] {
-            assert!(force(Some(bad)).is_err(), "{bad}");
+            assert!(parse(Operation::VolumeDelete, Some("force=true")).is_err());
+        for operation in [Operation::PoolDelete, Operation::PortalDelete] {
+            assert!(parse(operation, Some("force=true")).is_ok(), "{operation:?}");
+        }
         }
         assert!(parse(Operation::VolumeDelete, Some("force=true")).is_err());
     }
