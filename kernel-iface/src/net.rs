@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recvfrom,
-    setsockopt, socket, sockopt,
+    socket,
 };
 
 use crate::news::{News, NewsError};
@@ -58,20 +58,63 @@ impl Network for RealNetwork {
     }
 
     fn try_listen(&self, at: SocketAddr) -> Result<(), Errno> {
-        let family = match at {
-            SocketAddr::V4(_) => AddressFamily::Inet,
-            SocketAddr::V6(_) => AddressFamily::Inet6,
-        };
-        let flags = SockFlag::SOCK_CLOEXEC;
-        let probe = socket(family, SockType::Stream, flags, None)?;
-        // As the targets do: connections that are only just over hold nobody up.
-        setsockopt(&probe, sockopt::ReuseAddr, &true)?;
-        bind(probe.as_raw_fd(), &SockaddrStorage::from(at))
+        if !self.absent(&[at.ip()].into())?.is_empty() {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        // Read, not tried: whoever tries needs sockets of the internet's, which this process is to
+        // do without.
+        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+            match std::fs::read_to_string(table) {
+                Ok(text) if listeners(&text).any(|there| overlap(there, at)) => {
+                    return Err(Errno::EADDRINUSE);
+                }
+                Ok(_) => {}
+                // There is no IPv6.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Errno::from_raw(error.raw_os_error().unwrap_or(0))),
+            }
+        }
+        Ok(())
     }
 
     fn news(&self) -> Result<Box<dyn News>, NewsError> {
         Ok(Box::new(AddressEvents::open()?))
     }
+}
+
+/// Where something listens, as the kernel lists its sockets: `SLOT: ADDRESS:PORT PEER:PORT STATE …`.
+fn listeners(table: &str) -> impl Iterator<Item = SocketAddr> + '_ {
+    const LISTEN: &str = "0A";
+    table.lines().filter_map(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let (local, _peer, state) = (words.next()?, words.next()?, words.next()?);
+        (state == LISTEN).then_some(())?;
+        let (address, port) = local.split_once(':')?;
+        let port = u16::from_str_radix(port, 16).ok()?;
+        let word = |text: &str| Some(u32::from_str_radix(text, 16).ok()?.to_ne_bytes());
+        let address: IpAddr = match address.len() {
+            8 => word(address)?.into(),
+            32 => {
+                let mut bytes = [0; 16];
+                for (at, into) in bytes.chunks_exact_mut(4).enumerate() {
+                    into.copy_from_slice(&word(address.get(8 * at..8 * at + 8)?)?);
+                }
+                bytes.into()
+            }
+            _ => return None,
+        };
+        Some(SocketAddr::new(address.to_canonical(), port))
+    })
+}
+
+/// Whether two cannot both listen: the unspecified address stands for all of its family, and that of
+/// IPv6 for IPv4, too.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |wide: SocketAddr, narrow: SocketAddr| {
+        wide.ip().is_unspecified() && (wide.is_ipv6() || narrow.is_ipv4())
+    };
+    one.port() == other.port()
+        && (one.ip() == other.ip() || covers(one, other) || covers(other, one))
 }
 
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
@@ -144,6 +187,18 @@ mod tests {
         assert_eq!(RealNetwork.try_listen(at), Err(Errno::EADDRINUSE));
         drop(listener);
         assert_eq!(RealNetwork.try_listen(at), Ok(()));
+        for (wide, narrow) in [
+            ("[::]:0", "127.0.0.1"),
+            ("0.0.0.0:0", "127.0.0.1"),
+            ("[::1]:0", "::"),
+        ] {
+            let listener = TcpListener::bind(wide).unwrap();
+            let at = SocketAddr::new(
+                narrow.parse().unwrap(),
+                listener.local_addr().unwrap().port(),
+            );
+            assert_eq!(RealNetwork.try_listen(at), Err(Errno::EADDRINUSE), "{wide}");
+        }
         let elsewhere = "192.0.2.77:3260".parse().unwrap();
         let absent = RealNetwork.try_listen(elsewhere);
         assert_eq!(absent, Err(Errno::EADDRNOTAVAIL));

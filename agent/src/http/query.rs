@@ -312,9 +312,12 @@ mod tests {
         assert_eq!(force(Some("force=false")), Ok(false));
         for bad in ["force=", "force=1", "force=TRUE", "force=true&force=true"] {
             assert!(parse(Operation::VolumeDelete, Some("force=true")).is_err());
-        for operation in [Operation::PoolDelete, Operation::PortalDelete] {
-            assert!(parse(operation, Some("force=true")).is_ok(), "{operation:?}");
-        }
+            for operation in [Operation::PoolDelete, Operation::PortalDelete] {
+                assert!(
+                    parse(operation, Some("force=true")).is_ok(),
+                    "{operation:?}"
+                );
+            }
         }
         assert!(parse(Operation::VolumeDelete, Some("force=true")).is_err());
     }
