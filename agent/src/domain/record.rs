@@ -49,6 +49,9 @@ pub struct BoxRecord {
     /// Transports of which a portal was ever asked for: the usual one does not come back.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub managed: BTreeSet<Transport>,
+    /// Transports whose last portal was taken away by force, with whoever was connected by it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub shut: BTreeSet<Transport>,
 }
 
 /// A portal that was asked for.

@@ -60,6 +60,7 @@ pub(crate) fn site() -> Site {
         nvme_fc: BTreeSet::new(),
         nvme_ports: BTreeMap::new(),
         managed: BTreeSet::new(),
+        shut: BTreeSet::new(),
     }
 }
 

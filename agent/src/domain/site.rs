@@ -55,6 +55,8 @@ pub struct Site {
     pub nvme_ports: BTreeMap<PortId, NvmePort>,
     /// Transports of which a portal was ever asked for. Where none is left, that is as it was asked.
     pub managed: BTreeSet<Transport>,
+    /// Transports whose last portal was taken away by force.
+    pub shut: BTreeSet<Transport>,
 }
 
 static NO_ADDRESSES: Listen = Listen {
@@ -110,6 +112,7 @@ impl Site {
             nvme_rdma,
             nvme_fc,
             managed: record.managed.clone(),
+            shut: record.shut.clone(),
         }
     }
 
@@ -140,9 +143,10 @@ impl Site {
         }
     }
 
-    /// Whether a transport is not served because that was asked for.
+    /// Whether a transport is not served because that was asked for, by force. That the configuration
+    /// names no address any more cuts nobody off.
     pub fn is_shut(&self, transport: Transport) -> bool {
-        self.managed.contains(&transport) && !self.serves(transport)
+        self.shut.contains(&transport) && !self.serves(transport)
     }
 
     /// The nvmet ports of one fabric.
@@ -194,6 +198,7 @@ pub fn found(
             frozen: None,
             firmware: None,
             managed: BTreeSet::new(),
+            shut: BTreeSet::new(),
         }
     });
     record.firmware = Some(version.to_owned());
@@ -236,12 +241,16 @@ pub fn give_port(record: &mut BoxRecord, transport: Transport, portal: PortalAdd
     }
 }
 
+/// Most numbers of nvmet's that are given. Those of addresses that have gone stay theirs.
+const MAX_NUMBERS: u64 = 1024;
+
 /// A number that no port of nvmet's has, if there is one.
 fn free_port(record: &BoxRecord) -> Option<PortId> {
     let given = record.nvme_ports.values().chain(record.rdma_ports.values());
     let given = given.chain(record.fc_ports.values());
     let used: BTreeSet<u64> = given.map(|port| u64::from(*port)).collect();
-    let free = (1..).find(|number| !used.contains(number));
+    // All are in one record, which has a limit.
+    let free = (1..=MAX_NUMBERS).find(|number| !used.contains(number));
     free.and_then(|free| PortId::try_from(free).ok())
 }
 

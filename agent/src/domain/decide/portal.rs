@@ -41,6 +41,7 @@ pub(super) fn create(
         .cloned()
         .ok_or_else(|| missing(ObjectKind::System, facts.site.id))?;
     site.managed.insert(spec.transport);
+    site.shut.remove(&spec.transport);
     if !give_port(&mut site, spec.transport, spec.address) {
         let detail = "no port number is left";
         return Err(refuse(ProblemCode::WrongState, object, detail));
@@ -160,7 +161,12 @@ pub(super) fn delete(
         generation,
         ..*there
     };
-    let edits = vec![Edit::put(Record::Portal(id, record))];
+    let mut edits = vec![Edit::put(Record::Portal(id, record))];
+    if let (true, true, Some(site)) = (left.is_empty(), force, intent.site()) {
+        let mut site = site.clone();
+        site.shut.insert(transport);
+        edits.push(Edit::put(Record::Box(site)));
+    }
     Ok(Verdict::Changed(edits, Some(unit)))
 }
 

@@ -859,6 +859,7 @@ fn frozen() -> World {
         frozen: None,
         firmware: None,
         managed: Default::default(),
+        shut: Default::default(),
     };
     world.intent.apply(&Edit::put(Record::Box(site))).unwrap();
     let spec = FreezeSpec {

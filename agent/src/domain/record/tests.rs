@@ -400,6 +400,7 @@ fn samples() -> Vec<(Record, &'static str)> {
         frozen: None,
         firmware: None,
         managed: Default::default(),
+        shut: Default::default(),
     };
     let managed = BoxRecord {
         managed: [Transport::Iscsi, Transport::NvmeTcp].into(),
@@ -703,6 +704,7 @@ fn ports_of_rdma_and_fibre_channel_are_kept() {
         frozen: None,
         firmware: None,
         managed: Default::default(),
+        shut: Default::default(),
     };
     let record = Record::Box(site);
     let read = Record::parse(&record.key().bytes(), &record.value().unwrap()).unwrap();

@@ -32,6 +32,7 @@ fn site() -> Site {
         nvme_fc: [fc_port()].into(),
         nvme_ports: [tcp(), rdma(), fc()].into(),
         managed: BTreeSet::new(),
+        shut: BTreeSet::new(),
     }
 }
 

@@ -27,6 +27,7 @@ fn founded(mut world: World) -> World {
         frozen: None,
         firmware: None,
         managed: Default::default(),
+        shut: Default::default(),
     };
     world.intent.apply(&Edit::put(Record::Box(site))).unwrap();
     world
@@ -137,4 +138,17 @@ fn a_portal_goes_in_two_steps_and_the_last_only_by_force() {
     assert!(detail.contains(&VOLUME.to_string()), "{detail}");
     world.does(remove(2, true));
     assert_eq!(code(&mut world, &remove(3, false)).0, ProblemCode::NotFound);
+}
+
+#[test]
+fn only_force_shuts_a_transport() {
+    let mut world = founded(World::empty());
+    let shut = |world: &World| world.site.as_of(&world.intent).shut;
+    for force in [false, true] {
+        world.does(portal(1, "10.0.0.9:3260", Transport::Iscsi));
+        assert!(shut(&world).is_empty(), "it is served again");
+        world.does(remove(1, force));
+        world.settle(Unit::Portal(id(1)));
+        assert_eq!(shut(&world).contains(&Transport::Iscsi), force);
+    }
 }

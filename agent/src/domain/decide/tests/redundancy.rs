@@ -404,6 +404,7 @@ fn disks_are_compared_where_there_are_some_to_compare() {
         frozen: None,
         firmware: None,
         managed: Default::default(),
+        shut: Default::default(),
     };
     world.intent.apply(&Edit::put(Record::Box(site))).unwrap();
     world.does(Command::SystemFreeze {
