@@ -311,13 +311,13 @@ mod tests {
         assert_eq!(force(Some("force=true")), Ok(true));
         assert_eq!(force(Some("force=false")), Ok(false));
         for bad in ["force=", "force=1", "force=TRUE", "force=true&force=true"] {
-            assert!(parse(Operation::VolumeDelete, Some("force=true")).is_err());
-            for operation in [Operation::PoolDelete, Operation::PortalDelete] {
-                assert!(
-                    parse(operation, Some("force=true")).is_ok(),
-                    "{operation:?}"
-                );
-            }
+            assert!(force(Some(bad)).is_err(), "{bad}");
+        }
+        for operation in [Operation::PoolDelete, Operation::PortalDelete] {
+            assert!(
+                parse(operation, Some("force=true")).is_ok(),
+                "{operation:?}"
+            );
         }
         assert!(parse(Operation::VolumeDelete, Some("force=true")).is_err());
     }
