@@ -1,14 +1,14 @@
 //! A newer QEMU than Debian 12 has, which emulates with two thirds of the processor time.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use ashlar_image::archive;
 use nix::unistd::geteuid;
 
 use crate::build::target;
+use crate::host::apt;
 
 /// What comes together, of one version.
 const PACKAGES: [&str; 3] = ["qemu-system-x86", "qemu-utils", "qemu-block-extra"];
@@ -55,30 +55,14 @@ fn install() -> anyhow::Result<()> {
     let lines =
         [RELEASE, &backports].map(|suite| format!("deb [signed-by={key}] {mirror} {suite} main\n"));
     fs::write(&sources, lines.concat()).with_context(|| sources.display().to_string())?;
-    apt(&sources, &lists, &["update"])?;
+    let own = [
+        "Dir::Etc::SourceParts=/dev/null".to_owned(),
+        format!("Dir::Etc::SourceList={}", sources.display()),
+        format!("Dir::State::Lists={}", lists.display()),
+    ];
+    let own: Vec<&str> = own.iter().flat_map(|option| ["-o", option]).collect();
+    apt(&[&own, &["update"][..]].concat())?;
     let release = format!("--target-release={backports}");
-    let mut arguments = vec!["install", "--yes", "--no-install-recommends", &release];
-    arguments.extend(PACKAGES);
-    apt(&sources, &lists, &arguments)
-}
-
-fn apt(sources: &Path, lists: &Path, arguments: &[&str]) -> anyhow::Result<()> {
-    let status = Command::new("apt-get")
-        .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
-        .args(["-o", "Dir::Etc::SourceParts=/dev/null"])
-        .arg("-o")
-        .arg(format!("Dir::Etc::SourceList={}", sources.display()))
-        .arg("-o")
-        .arg(format!("Dir::State::Lists={}", lists.display()))
-        .args(arguments)
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .stdout(std::io::stderr())
-        .status()
-        .context("failed to run apt-get")?;
-    ensure!(
-        status.success(),
-        "apt-get {} ended with {status}",
-        arguments[0]
-    );
-    Ok(())
+    let install = ["install", "--yes", "--no-install-recommends", &release];
+    apt(&[&own, &install[..], &PACKAGES].concat())
 }

@@ -85,7 +85,7 @@ fn missing_packages() -> anyhow::Result<Vec<String>> {
     Ok(missing)
 }
 
-fn apt(arguments: &[&str]) -> anyhow::Result<()> {
+pub fn apt(arguments: &[&str]) -> anyhow::Result<()> {
     let status = Command::new("apt-get")
         .args(["-qq", "-o", "Dpkg::Use-Pty=0"])
         .args(arguments)
@@ -96,7 +96,7 @@ fn apt(arguments: &[&str]) -> anyhow::Result<()> {
     ensure!(
         status.success(),
         "apt-get {} ended with {status}",
-        arguments[0]
+        arguments.join(" ")
     );
     Ok(())
 }
