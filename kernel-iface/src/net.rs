@@ -5,15 +5,12 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recvfrom,
-    socket,
-};
+use nix::sys::socket::{NetlinkAddr, SockProtocol, SockaddrStorage};
 
-use crate::news::{News, NewsError};
+use crate::news::{Netlink, News, NewsError};
 
 /// The multicast groups of IPv4 and IPv6 addresses that come and go.
 const ADDRESSES: u32 = (libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
@@ -124,17 +121,11 @@ fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
 
 /// The socket on which the kernel tells of addresses. No privilege is needed to listen.
 #[derive(Debug)]
-struct AddressEvents(OwnedFd);
+struct AddressEvents(Netlink);
 
 impl AddressEvents {
     fn open() -> Result<AddressEvents, NewsError> {
-        let refused = |operation| move |errno| NewsError::Socket { operation, errno };
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let protocol = SockProtocol::NetlinkRoute;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)
-            .map_err(refused("make"))?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, ADDRESSES)).map_err(refused("bind"))?;
-        Ok(AddressEvents(socket))
+        Netlink::open(SockProtocol::NetlinkRoute, ADDRESSES).map(AddressEvents)
     }
 }
 
@@ -146,22 +137,10 @@ impl AsFd for AddressEvents {
 
 impl News for AddressEvents {
     fn take(&self) -> Result<bool, NewsError> {
-        let mut any = false;
-        let mut buffer = [0; MESSAGE];
-        loop {
-            match recvfrom::<NetlinkAddr>(self.0.as_raw_fd(), &mut buffer) {
-                // Port 0 is the kernel.
-                Ok((_, sender)) => any |= sender.is_some_and(|sender| sender.pid() == 0),
-                Err(Errno::EAGAIN) => return Ok(any),
-                // More came than there was room for.
-                Err(Errno::ENOBUFS) => any = true,
-                Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    let operation = "read";
-                    return Err(NewsError::Socket { operation, errno });
-                }
-            }
-        }
+        // Port 0 is the kernel.
+        let of_kernel =
+            |sender: Option<NetlinkAddr>, _: &[u8]| sender.is_some_and(|sender| sender.pid() == 0);
+        self.0.take(&mut [0; MESSAGE], of_kernel)
     }
 }
 

@@ -10,9 +10,12 @@
 //! What happens after the take makes the descriptor readable, so between the look and the wait
 //! nothing is missed. The news say *that* something happened; what, is for the look to find.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, socket,
+};
 
 use crate::dm::DmError;
 
@@ -32,12 +35,59 @@ pub enum NewsError {
     /// Device-mapper does not tell.
     #[error(transparent)]
     Mapper(#[from] DmError),
-    /// The kernel does not tell of devices that come and go.
-    #[error("failed to {operation} the socket for the kernel's messages about devices: {errno}")]
+    /// The kernel does not tell of devices or addresses that come and go.
+    #[error(
+        "failed to {operation} the socket for the kernel's messages about what comes and goes: {errno}"
+    )]
     Socket {
         /// What was tried.
         operation: &'static str,
         /// The kernel's answer.
         errno: Errno,
     },
+}
+
+/// A socket on which the kernel tells of something. No privilege is needed to listen.
+#[derive(Debug)]
+pub(crate) struct Netlink(OwnedFd);
+
+impl Netlink {
+    /// Listens to these groups.
+    pub(crate) fn open(protocol: SockProtocol, groups: u32) -> Result<Netlink, NewsError> {
+        let refused = |operation| move |errno| NewsError::Socket { operation, errno };
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)
+            .map_err(refused("make"))?;
+        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups)).map_err(refused("bind"))?;
+        Ok(Netlink(socket))
+    }
+
+    /// Takes in all that has come; whether any of it matters. No more is read of a message than
+    /// the buffer holds.
+    pub(crate) fn take(
+        &self,
+        buffer: &mut [u8],
+        matters: impl Fn(Option<NetlinkAddr>, &[u8]) -> bool,
+    ) -> Result<bool, NewsError> {
+        let mut any = false;
+        loop {
+            match recvfrom::<NetlinkAddr>(self.0.as_raw_fd(), buffer) {
+                Ok((length, sender)) => any |= matters(sender, &buffer[..length]),
+                Err(Errno::EAGAIN) => return Ok(any),
+                // More came than there was room for, so it may have been about anything.
+                Err(Errno::ENOBUFS) => any = true,
+                Err(Errno::EINTR) => {}
+                Err(errno) => {
+                    let operation = "read";
+                    return Err(NewsError::Socket { operation, errno });
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
 }

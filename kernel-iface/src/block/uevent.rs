@@ -4,14 +4,11 @@
 //! sent it: port 0 is the kernel, and what others send is not listened to. udev's own messages,
 //! which are of another shape, go to another group.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recvfrom, socket,
-};
+use nix::sys::socket::{NetlinkAddr, SockProtocol};
 
-use crate::news::{News, NewsError};
+use crate::news::{Netlink, News, NewsError};
 
 /// The multicast group of what the kernel says itself.
 const FROM_KERNEL: u32 = 1;
@@ -81,17 +78,11 @@ fn split(line: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 
 /// The socket on which the kernel tells of its devices. No privilege is needed to listen.
 #[derive(Debug)]
-pub struct DiskEvents(OwnedFd);
+pub struct DiskEvents(Netlink);
 
 impl DiskEvents {
     pub(super) fn open() -> Result<DiskEvents, NewsError> {
-        let refused = |operation| move |errno| NewsError::Socket { operation, errno };
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let protocol = SockProtocol::NetlinkKObjectUEvent;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, protocol)
-            .map_err(refused("make"))?;
-        bind(socket.as_raw_fd(), &NetlinkAddr::new(0, FROM_KERNEL)).map_err(refused("bind"))?;
-        Ok(DiskEvents(socket))
+        Netlink::open(SockProtocol::NetlinkKObjectUEvent, FROM_KERNEL).map(DiskEvents)
     }
 }
 
@@ -103,21 +94,7 @@ impl AsFd for DiskEvents {
 
 impl News for DiskEvents {
     fn take(&self) -> Result<bool, NewsError> {
-        let mut any = false;
-        let mut buffer = [0; MESSAGE];
-        loop {
-            match recvfrom::<NetlinkAddr>(self.0.as_raw_fd(), &mut buffer) {
-                Ok((length, sender)) => any |= matters(sender, &buffer[..length]),
-                Err(Errno::EAGAIN) => return Ok(any),
-                // More came than there was room for, so it may have been about any disk.
-                Err(Errno::ENOBUFS) => any = true,
-                Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    let operation = "read";
-                    return Err(NewsError::Socket { operation, errno });
-                }
-            }
-        }
+        self.0.take(&mut [0; MESSAGE], matters)
     }
 }
 
