@@ -208,7 +208,10 @@ impl Watcher {
     pub(super) async fn watch_addresses(&self) {
         loop {
             self.look_at_addresses().await;
-            self.addresses.notified().await;
+            tokio::select! {
+                () = self.addresses.notified() => {}
+                () = self.reconciler.addresses().doubted() => {}
+            }
         }
     }
 

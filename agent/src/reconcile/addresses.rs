@@ -29,6 +29,8 @@ pub struct Addresses {
     state: Mutex<State>,
     /// Told when something is to be applied once more.
     news: Notify,
+    /// Told when an address was refused as lacking that was not lacking at the last look.
+    doubt: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -60,26 +62,36 @@ impl Addresses {
     /// Takes over what an attempt at a unit came to.
     pub(super) fn note(&self, unit: Unit, unserved: &[Unserved]) {
         let mut state = self.lock();
-        let State { refused, again, .. } = &mut *state;
+        let State {
+            refused,
+            again,
+            absent,
+        } = &mut *state;
         let still = |place: &Place| {
             let mut places = unserved.iter().map(|one| (one.transport, one.address));
             places.any(|one| one == *place)
         };
         refused.retain(|place, refusal| {
-            // It has it now, or wants it no longer: in either case another is to try.
-            if !still(place) && refusal.units.remove(&unit) {
+            // It has it now, or wants it no longer: in either case another is to try, unless the
+            // kernel will tell.
+            let told = refusal.absent && absent.contains(&place.1.socket().ip());
+            if !still(place) && refusal.units.remove(&unit) && !told {
                 again.append(&mut refusal.units);
             }
             !refusal.units.is_empty()
         });
         for one in unserved {
-            let refusal = refused
-                .entry((one.transport, one.address))
-                .or_insert_with(|| Refusal {
-                    absent: one.absent,
-                    message: String::new(),
-                    units: BTreeSet::new(),
-                });
+            let place = (one.transport, one.address);
+            // It may have come while it was tried, and then nobody tells of it any more.
+            let ip = one.address.socket().ip();
+            if one.absent && !absent.contains(&ip) && !refused.contains_key(&place) {
+                self.doubt.notify_one();
+            }
+            let refusal = refused.entry(place).or_insert_with(|| Refusal {
+                absent: one.absent,
+                message: String::new(),
+                units: BTreeSet::new(),
+            });
             refusal.absent = one.absent;
             refusal.message.clone_from(&one.message);
             refusal.units.insert(unit);
@@ -131,6 +143,11 @@ impl Addresses {
             self.news.notify_one();
         }
         came
+    }
+
+    /// Resolves when the box's addresses are to be looked at once more.
+    pub async fn doubted(&self) {
+        self.doubt.notified().await;
     }
 
     /// Resolves when something is to be applied once more.
@@ -217,6 +234,42 @@ mod tests {
 
         addresses.note(unit(1), &[]);
         assert_eq!(addresses.take_again(), [unit(2), unit(3)].into());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_came_while_it_was_tried_is_looked_for_once() {
+        let addresses = Addresses::default();
+        let doubted = async || {
+            let now = std::time::Duration::ZERO;
+            tokio::time::timeout(now, addresses.doubted()).await.is_ok()
+        };
+        addresses.found(BTreeSet::new());
+        let late = unserved("10.0.0.9:4420", true);
+        addresses.note(unit(1), std::slice::from_ref(&late));
+        assert!(doubted().await);
+        assert!(!addresses.found(BTreeSet::new()));
+        assert_eq!(addresses.take_again(), [unit(1)].into());
+        // It is here and cannot be had all the same: nothing to look for.
+        addresses.note(unit(1), std::slice::from_ref(&late));
+        assert!(!doubted().await);
+        // Nor is it where the kernel is known to lack it.
+        addresses.note(unit(1), &[]);
+        addresses.found([late.address.socket().ip()].into());
+        addresses.note(unit(1), &[late]);
+        assert!(!doubted().await);
+    }
+
+    #[test]
+    fn who_no_longer_waits_for_an_address_wakes_nobody() {
+        let addresses = Addresses::default();
+        let late = unserved("10.0.0.9:4420", true);
+        addresses.found([late.address.socket().ip()].into());
+        for n in [1, 2] {
+            addresses.note(unit(n), std::slice::from_ref(&late));
+        }
+        addresses.note(unit(1), &[]);
+        assert_eq!(addresses.take_again(), BTreeSet::new());
+        assert!(addresses.lacking(late.transport, late.address).is_some());
     }
 
     #[test]
