@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_protocol::{
     Access, AdoptSnapshotSpec, AdoptSpec, Connected, ConnectionSpec, ExtendSpec, HostSpec, Labels,
-    Parent, PoolGrowth, PoolSpec, PoolUpdate, Problem, Provisioning, Redundancy, ReplaceSpec,
-    RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate, Watermarks,
+    Parent, PoolGrowth, PoolSpec, PoolUpdate, PortalAddr, Problem, Provisioning, Redundancy,
+    ReplaceSpec, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
+    Watermarks,
 };
 use ashlar_targetd_protocol::{
     AddressState, Bytes, DiskReport, MemberState, PoolReport, PoolUsage, Sectors, SetAction,
@@ -83,6 +84,8 @@ pub(crate) struct World {
     pub(crate) thin_end: Option<Result<u64, Problem>>,
     pub(crate) site: Site,
     pub(crate) address: Option<AddressState>,
+    /// Where no portal serves.
+    pub(crate) lacking: BTreeSet<PortalAddr>,
 }
 
 impl World {
@@ -103,6 +106,7 @@ impl World {
             thin_end: None,
             site: site(),
             address: None,
+            lacking: BTreeSet::new(),
         }
     }
 
@@ -146,9 +150,20 @@ impl World {
             digest: digest(command),
             subject: "tester".to_owned(),
         };
+        self.judge(&request, |facts| {
+            decide(&self.intent, command, facts, &mut Counter(seed))
+        })
+    }
+
+    /// Asks a rule, with the facts as they are.
+    pub(crate) fn judge<T>(
+        &self,
+        request: &RequestContext,
+        rule: impl FnOnce(&Facts<'_>) -> T,
+    ) -> T {
         let settled = |unit| !self.behind.contains(&unit);
-        let facts = Facts {
-            request: &request,
+        rule(&Facts {
+            request,
             now: 1_800_000_000,
             kernel: self.kernel,
             disks: &self.disks,
@@ -159,13 +174,13 @@ impl World {
             transports: &self.transports,
             site: &self.site,
             address: self.address,
+            lacking: &|_, at| self.lacking.contains(&at),
             settled: &settled,
             trouble: &|unit| self.troubled.get(&unit).cloned(),
             uncounted: &|pool| self.uncounted.get(&pool).cloned(),
             missing: &|feature| self.missing.get(feature).cloned(),
             ended: &|request| request.unit.is_none_or(settled),
-        };
-        decide(&self.intent, command, &facts, &mut Counter(seed))
+        })
     }
 
     /// Decides, applies and expects a change; answers with the unit it touches.

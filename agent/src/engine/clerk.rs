@@ -459,6 +459,7 @@ impl Clerk {
         rule: impl FnOnce(&Facts<'_>) -> T,
     ) -> T {
         let ledger = &self.ledger;
+        let addresses = self.reconciler.addresses();
         let pending: Vec<Unit> = round.wanted.iter().map(|(unit, _)| *unit).collect();
         let ended = |unit, generation| ledger.has(unit, generation) && !pending.contains(&unit);
         rule(&Facts {
@@ -473,6 +474,7 @@ impl Clerk {
             transports: &self.site.as_of(intent).transports(),
             site: &self.site,
             address: looked.address,
+            lacking: &|transport, at| addresses.lacking(transport, at).is_some(),
             settled: &|unit| ledger.settled(unit) && !pending.contains(&unit),
             trouble: &|unit| ledger.trouble(unit),
             uncounted: &|pool| ledger.uncounted(pool),

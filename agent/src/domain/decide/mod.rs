@@ -27,7 +27,7 @@ pub mod work;
 
 use std::collections::BTreeSet;
 
-use ashlar_protocol::{ObjectKind, ObjectRef, Problem, ProblemCode, Transport};
+use ashlar_protocol::{ObjectKind, ObjectRef, PortalAddr, Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{AddressState, DiskReport, PoolUsage, SetReport};
 use uuid::Uuid;
 
@@ -72,6 +72,8 @@ pub struct Facts<'a> {
     pub site: &'a Site,
     /// How the address is at which a portal is to be, if somebody looked.
     pub address: Option<AddressState>,
+    /// Whether a portal is known not to serve.
+    pub lacking: &'a dyn Fn(Transport, PortalAddr) -> bool,
     /// Whether the kernel has all that the intent says of a unit.
     pub settled: &'a dyn Fn(Unit) -> bool,
     /// What keeps the kernel from having a unit, when the last attempt failed.

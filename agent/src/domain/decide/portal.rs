@@ -1,5 +1,7 @@
 //! Rules for portals.
 
+use std::collections::BTreeSet;
+
 use ashlar_protocol::{
     ObjectKind, ObjectRef, PortalAddr, PortalSpec, Problem, ProblemCode, Transport,
 };
@@ -153,8 +155,8 @@ pub(super) fn delete(
     let PortalSpec { transport, address } = there.spec;
     let mut left = facts.site.as_of(intent).listen(transport).portals.clone();
     left.remove(&address);
-    if left.is_empty() && !force {
-        check_unneeded(intent, unit.object(), transport)?;
+    if !force {
+        check_served(intent, unit.object(), there.spec, &left, facts)?;
     }
     let record = PortalRecord {
         phase: PortalPhase::Removing,
@@ -170,12 +172,29 @@ pub(super) fn delete(
     Ok(Verdict::Changed(edits, Some(unit)))
 }
 
-fn check_unneeded(intent: &Intent, object: ObjectRef, transport: Transport) -> Result<(), Problem> {
+/// Whether hosts that are connected keep a portal that serves.
+fn check_served(
+    intent: &Intent,
+    object: ObjectRef,
+    goes: PortalSpec,
+    left: &BTreeSet<PortalAddr>,
+    facts: &Facts<'_>,
+) -> Result<(), Problem> {
+    let PortalSpec { transport, address } = goes;
+    let serves = |at: PortalAddr| !(facts.lacking)(transport, at);
+    // One that serves nobody is no loss, as long as there is one that may.
+    if left.iter().any(|at| serves(*at)) || !(left.is_empty() || serves(address)) {
+        return Ok(());
+    }
     match connected_over(intent, transport) {
         (0, _) => Ok(()),
         (count, first) => {
+            let last = match left.is_empty() {
+                true => format!("the last of {transport}"),
+                false => format!("the last of {transport} that serves"),
+            };
             let detail = format!(
-                "{object} is the last of {transport}, over which there is {}, first that of {first}",
+                "{object} is {last}, over which there is {}, first that of {first}",
                 connections(count)
             );
             Err(refuse(ProblemCode::InUse, object, detail))

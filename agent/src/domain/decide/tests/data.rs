@@ -41,30 +41,14 @@ pub(super) fn begin_as(
         digest: [0; 32],
         subject: "tester".to_owned(),
     };
-    let facts = Facts {
-        request: &request,
-        now: 1_800_000_000,
-        kernel: world.kernel,
-        disks: &[],
-        usage: None,
-        sets: &[],
-        seen: &|_| world.seen,
-        thin_end: None,
-        transports: &BTreeSet::new(),
-        site: &world.site,
-        address: None,
-        settled: &|_| true,
-        trouble: &|_| None,
-        uncounted: &|_| None,
-        missing: &|_| None,
-        ended: &|_| true,
-    };
     let work = Undertaking {
         operation,
         object,
         progress: Progress::default(),
     };
-    match work::begin(&world.intent, &work, rule, &facts)? {
+    match world.judge(&request, |facts| {
+        work::begin(&world.intent, &work, rule, facts)
+    })? {
         Decision::Change(change, _) => {
             for edit in &change.edits {
                 world.intent.apply(edit).unwrap();

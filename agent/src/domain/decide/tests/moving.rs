@@ -38,24 +38,6 @@ fn asked_as(job: Uuid, world: &mut World, volume: Uuid, spec: &MoveSpec) -> Resu
         digest: [7; 32],
         subject: "tester".to_owned(),
     };
-    let facts = Facts {
-        request: &request,
-        now: 1_800_000_000,
-        kernel: world.kernel,
-        disks: &[],
-        usage: None,
-        sets: &[],
-        seen: &|_| world.seen,
-        transports: &world.transports,
-        site: &world.site,
-        address: None,
-        settled: &|_| true,
-        trouble: &|unit| world.troubled.get(&unit).cloned(),
-        missing: &|_| None,
-        thin_end: None,
-        uncounted: &|pool| world.uncounted.get(&pool).cloned(),
-        ended: &|_| true,
-    };
     let undertaking = Undertaking {
         operation: Operation::VolumeMove,
         object: Unit::Volume(volume).object(),
@@ -64,7 +46,10 @@ fn asked_as(job: Uuid, world: &mut World, volume: Uuid, spec: &MoveSpec) -> Resu
     let rule = |intent: &Intent, generation, facts: &Facts<'_>| {
         moving::begin(intent, volume, spec, generation, facts)
     };
-    let Decision::Change(change, _) = begin(&world.intent, &undertaking, rule, &facts)? else {
+    let begun = world.judge(&request, |facts| {
+        begin(&world.intent, &undertaking, rule, facts)
+    });
+    let Decision::Change(change, _) = begun? else {
         panic!("it is new");
     };
     apply(world, change.edits);

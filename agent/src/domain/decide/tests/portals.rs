@@ -141,6 +141,31 @@ fn a_portal_goes_in_two_steps_and_the_last_only_by_force() {
 }
 
 #[test]
+fn the_last_that_serves_goes_only_by_force() {
+    let mut world = founded(World::furnished());
+    world.site.iscsi.portals = ["10.0.0.1:3260".parse().unwrap()].into();
+    world.site.iscsi.usual = false;
+    world.does(portal(1, "10.0.0.9:3260", Transport::Iscsi));
+    world.lacking = ["10.0.0.1:3260".parse().unwrap()].into();
+    let (last, detail) = code(&mut world, &remove(1, false));
+    assert_eq!(last, ProblemCode::InUse);
+    assert!(detail.contains("that serves"), "{detail}");
+
+    // Where neither serves, the one is no loss; nor is one that does not beside one that does.
+    for lacking in [
+        vec!["10.0.0.1:3260", "10.0.0.9:3260"],
+        vec!["10.0.0.9:3260"],
+    ] {
+        let mut world = world.clone();
+        world.lacking = lacking.iter().map(|at| at.parse().unwrap()).collect();
+        world.does(remove(1, false));
+    }
+    world.does(remove(1, true));
+    let site = world.intent.site().unwrap();
+    assert!(site.shut.is_empty(), "another may come to serve");
+}
+
+#[test]
 fn only_force_shuts_a_transport() {
     let mut world = founded(World::empty());
     let shut = |world: &World| world.site.as_of(&world.intent).shut;
