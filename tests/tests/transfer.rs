@@ -15,7 +15,7 @@ use ashlar_ctl::transfer::{
 use ashlar_ctl::{Change, Client};
 use ashlar_protocol::{
     Job, JobState, ObjectKind, ObjectRef, Operation, PoolSpec, ProblemCode, SnapshotSpec,
-    VolumeSpec, Watermarks,
+    VolumeSpec,
 };
 use ashlar_tests::model::Model;
 use ashlar_tests::runner::Appliance;
@@ -41,17 +41,10 @@ impl World {
         let model = Model::boot().unwrap();
         let client = model.client("admin").unwrap();
         let pool = Uuid::new_v4();
-        let spec = PoolSpec {
-            name: "pool".parse().unwrap(),
-            disks: vec!["serial-DISK0".parse().unwrap()],
-            block_size: None,
-            metadata_size: None,
-            wipe: false,
-            over_subscription: 0,
-            reserved: 0,
-            redundancy: Default::default(),
-            watermarks: Watermarks::default(),
-        };
+        let spec = PoolSpec::on(
+            "pool".parse().unwrap(),
+            vec!["serial-DISK0".parse().unwrap()],
+        );
         client.pool_create(pool, &spec).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         World {

@@ -41,6 +41,23 @@ pub struct PoolSpec {
     pub watermarks: Watermarks,
 }
 
+impl PoolSpec {
+    /// One on disks, with all else as it is when nothing is said of it.
+    pub fn on(name: Name, disks: Vec<DiskId>) -> PoolSpec {
+        PoolSpec {
+            name,
+            disks,
+            redundancy: Redundancy::None,
+            block_size: None,
+            metadata_size: None,
+            wipe: false,
+            over_subscription: 0,
+            reserved: 0,
+            watermarks: Watermarks::default(),
+        }
+    }
+}
+
 fn none_said(percent: &u32) -> bool {
     *percent == 0
 }

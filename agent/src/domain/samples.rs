@@ -6,7 +6,6 @@ use ashlar_protocol::{
     Access, AdoptSnapshotSpec, AdoptSpec, Connected, ConnectionSpec, ExtendSpec, HostSpec, Labels,
     Parent, PoolGrowth, PoolSpec, PoolUpdate, PortalAddr, Problem, Provisioning, Redundancy,
     ReplaceSpec, RevertSpec, SnapshotSpec, TransferSpec, Transport, VolumeSpec, VolumeUpdate,
-    Watermarks,
 };
 use ashlar_targetd_protocol::{
     AddressState, Bytes, DiskReport, MemberState, PoolReport, PoolUsage, Sectors, SetAction,
@@ -233,17 +232,10 @@ pub(crate) fn disks() -> Vec<DiskReport> {
 }
 
 pub(crate) fn pool_spec(disks: &[&str]) -> PoolSpec {
-    PoolSpec {
-        name: "pool".parse().unwrap(),
-        disks: disks.iter().map(|disk| disk.parse().unwrap()).collect(),
-        block_size: None,
-        metadata_size: None,
-        wipe: false,
-        over_subscription: 0,
-        reserved: 0,
-        redundancy: Default::default(),
-        watermarks: Watermarks::default(),
-    }
+    PoolSpec::on(
+        "pool".parse().unwrap(),
+        disks.iter().map(|disk| disk.parse().unwrap()).collect(),
+    )
 }
 
 pub(crate) fn pool(id: Uuid, disks: &[&str]) -> Command {

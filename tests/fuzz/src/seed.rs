@@ -59,15 +59,13 @@ pub fn dhchap() -> DhchapKey {
 /// A request to make a pool.
 pub fn pool() -> PoolSpec {
     PoolSpec {
-        name: word("fast"),
-        disks: vec![word("serial-A1"), word("wwn-eui.0025385b21")],
         block_size: Some(65_536),
-        metadata_size: None,
         wipe: true,
-        over_subscription: 0,
-        reserved: 0,
         redundancy: Redundancy::Raid10,
-        watermarks: Watermarks::default(),
+        ..PoolSpec::on(
+            word("fast"),
+            vec![word("serial-A1"), word("wwn-eui.0025385b21")],
+        )
     }
 }
 

@@ -3,8 +3,7 @@
 use anyhow::Context;
 use ashlar_ctl::{Change, Client};
 use ashlar_protocol::{
-    Connected, Connection, ConnectionSpec, HostSecrets, PoolSpec, Redundancy, Transport,
-    VolumeSpec, Watermarks,
+    Connected, Connection, ConnectionSpec, HostSecrets, PoolSpec, Redundancy, Transport, VolumeSpec,
 };
 use ashlar_site::{Device, Initiator, Options};
 use uuid::Uuid;
@@ -143,17 +142,7 @@ impl Lab {
 }
 
 fn one_disk() -> anyhow::Result<PoolSpec> {
-    Ok(PoolSpec {
-        name: "tank".parse()?,
-        disks: vec!["serial-DISK0".parse()?],
-        redundancy: Redundancy::None,
-        block_size: None,
-        metadata_size: None,
-        wipe: false,
-        over_subscription: 0,
-        reserved: 0,
-        watermarks: Watermarks::default(),
-    })
+    Ok(PoolSpec::on("tank".parse()?, vec!["serial-DISK0".parse()?]))
 }
 
 /// The initiator of a lab.

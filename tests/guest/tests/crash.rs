@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use ashlar_ctl::{CallError, Change, Client};
 use ashlar_guest_tests::Guest;
 use ashlar_protocol::{
-    Connected, ConnectionSpec, HostSecrets, HostSpec, PoolSpec, Transport, VolumeSpec, Watermarks,
+    Connected, ConnectionSpec, HostSecrets, HostSpec, PoolSpec, Transport, VolumeSpec,
 };
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -83,17 +83,10 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() -> anyhow::Resu
 
 async fn prepare(client: &Client) -> anyhow::Result<(Uuid, Uuid)> {
     let (pool, host) = (Uuid::new_v4(), Uuid::new_v4());
-    let spec = PoolSpec {
-        name: "tank".parse()?,
-        disks: vec!["serial-DISK0".parse()?, "serial-DISK1".parse()?],
-        block_size: None,
-        metadata_size: None,
-        wipe: false,
-        over_subscription: 0,
-        reserved: 0,
-        redundancy: Default::default(),
-        watermarks: Watermarks::default(),
-    };
+    let spec = PoolSpec::on(
+        "tank".parse()?,
+        vec!["serial-DISK0".parse()?, "serial-DISK1".parse()?],
+    );
     client
         .pool_create(pool, &spec)
         .await?

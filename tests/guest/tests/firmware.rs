@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use ashlar_image::Slot;
-use ashlar_protocol::{PoolSpec, PoolState, Watermarks};
+use ashlar_protocol::{PoolSpec, PoolState};
 use ashlar_site::firmware::{await_entries, damage, slots_started};
 use ashlar_site::{Options, Parts, Site, Start};
 use uuid::Uuid;
@@ -25,17 +25,10 @@ async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
     println!("slot a came up, was counted, and then confirmed");
 
     let pool = Uuid::new_v4();
-    let spec = PoolSpec {
-        name: "tank".parse()?,
-        disks: vec!["serial-DISK0".parse()?, "serial-DISK1".parse()?],
-        block_size: None,
-        metadata_size: None,
-        wipe: false,
-        over_subscription: 0,
-        reserved: 0,
-        redundancy: Default::default(),
-        watermarks: Watermarks::default(),
-    };
+    let spec = PoolSpec::on(
+        "tank".parse()?,
+        vec!["serial-DISK0".parse()?, "serial-DISK1".parse()?],
+    );
     let made = site.client("admin")?.pool_create(pool, &spec).await?;
     made.done().context("the pool was only accepted")?;
 

@@ -19,7 +19,7 @@ use ashlar_protocol::{
     ExtendSpec, GroupSnapshotSpec, GroupSpec, GroupState, HealthStatus, JobState, Labels,
     MemberSnapshot, MoveSpec, ObjectKind, ObjectRef, Parent, PoolGrowth, PoolLevel, PoolSpec,
     PoolState, ProblemCode, Provisioning, RevertSpec, SnapshotSpec, SnapshotState, Transport,
-    VolumeSpec, Watermarks,
+    VolumeSpec,
 };
 use ashlar_site::Device;
 use uuid::Uuid;
@@ -172,17 +172,7 @@ async fn work_in_a_full_pool_fails_and_leaves_it_in_order() -> anyhow::Result<()
     let files = lab.guest.site.folder().join("files");
     fs::create_dir_all(&files)?;
     let elsewhere = Uuid::new_v4();
-    let other = PoolSpec {
-        name: "other".parse()?,
-        disks: vec!["serial-DISK1".parse()?],
-        block_size: None,
-        metadata_size: None,
-        wipe: false,
-        over_subscription: 0,
-        reserved: 0,
-        redundancy: Default::default(),
-        watermarks: Watermarks::default(),
-    };
+    let other = PoolSpec::on("other".parse()?, vec!["serial-DISK1".parse()?]);
     done(lab.client.pool_create(elsewhere, &other).await?)?;
     let large = file(&files.join("large"), 3 * ROOM)?;
     // What comes from elsewhere is there before there is no room any more.

@@ -10,7 +10,7 @@ use anyhow::{Context, bail, ensure};
 use ashlar_ctl::Client;
 use ashlar_guest_tests::Guest;
 use ashlar_guest_tests::lab::{MIB, done};
-use ashlar_protocol::{Job, JobState, PoolSpec, VolumeSpec, Watermarks};
+use ashlar_protocol::{Job, JobState, PoolSpec, VolumeSpec};
 use ashlar_site::{Options, Parts, Site};
 use ashlar_tests::scenario::Request;
 use ashlar_tests::wire::Wire;
@@ -136,17 +136,7 @@ impl Store {
         let address = format!("127.0.0.1:{}", guest.site.ports.management);
         let wire = Wire::new(&address, guest.site.pki.folder(), "operator")?;
         let (pool, volume) = (Uuid::new_v4(), Uuid::new_v4());
-        let spec = PoolSpec {
-            name: "tank".parse()?,
-            disks: vec!["serial-DISK0".parse()?],
-            block_size: None,
-            metadata_size: None,
-            wipe: false,
-            over_subscription: 0,
-            reserved: 0,
-            redundancy: Default::default(),
-            watermarks: Watermarks::default(),
-        };
+        let spec = PoolSpec::on("tank".parse()?, vec!["serial-DISK0".parse()?]);
         done(client.pool_create(pool, &spec).await?)?;
         let spec = VolumeSpec::blank("volume".parse()?, pool, SIZE as u64 * MIB);
         done(client.volume_create(volume, &spec).await?)?;

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
 use ashlar_protocol::{
     AdoptSpec, Connection, ExtendSpec, Labels, Parent, PoolSpec, Provisioning, RevertSpec,
-    SnapshotSpec, ThinDevice, Transport, VolumeSpec, Watermarks,
+    SnapshotSpec, ThinDevice, Transport, VolumeSpec,
 };
 use ashlar_site::Device;
 use uuid::Uuid;
@@ -194,15 +194,8 @@ async fn written_pool(lab: &mut Lab) -> anyhow::Result<Uuid> {
     )?;
     let id = Uuid::new_v4();
     let spec = PoolSpec {
-        name: "written".parse()?,
-        disks: vec!["serial-DISK1".parse()?],
-        block_size: None,
-        metadata_size: None,
         wipe: true,
-        over_subscription: 0,
-        reserved: 0,
-        redundancy: Default::default(),
-        watermarks: Watermarks::default(),
+        ..PoolSpec::on("written".parse()?, vec!["serial-DISK1".parse()?])
     };
     done(lab.client.pool_create(id, &spec).await?)?;
     Ok(id)

@@ -14,7 +14,7 @@ use ashlar_agent::identity;
 use ashlar_ctl::client::HttpVersion;
 use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{Client, Endpoint, Identity};
-use ashlar_protocol::{FcPort, PoolSpec, Role, VolumeSpec, Watermarks};
+use ashlar_protocol::{FcPort, PoolSpec, Role, VolumeSpec};
 use ashlar_targetd::server::Server as Targetd;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -198,17 +198,10 @@ fn authority() -> (Arc<TempDir>, Directory) {
 
 /// A pool of all disks.
 pub fn pool() -> PoolSpec {
-    PoolSpec {
-        name: "pool".parse().expect("a name"),
-        disks: DISKS.map(|disk| disk.parse().expect("a disk id")).into(),
-        block_size: None,
-        metadata_size: None,
-        wipe: false,
-        over_subscription: 0,
-        reserved: 0,
-        redundancy: Default::default(),
-        watermarks: Watermarks::default(),
-    }
+    PoolSpec::on(
+        "pool".parse().expect("a name"),
+        DISKS.map(|disk| disk.parse().expect("a disk id")).into(),
+    )
 }
 
 /// A volume of 1 GiB.

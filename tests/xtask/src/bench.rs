@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ashlar_ctl::Client;
-use ashlar_protocol::{PoolSpec, Watermarks};
+use ashlar_protocol::PoolSpec;
 use ashlar_site::{Options, Site};
 use uuid::Uuid;
 
@@ -63,17 +63,7 @@ pub fn run(json: &Path, many: u32) -> anyhow::Result<()> {
 }
 
 async fn make_pool(client: &Client, id: Uuid) -> anyhow::Result<()> {
-    let spec = PoolSpec {
-        name: "bench".parse()?,
-        disks: vec!["serial-DISK0".parse()?],
-        block_size: None,
-        metadata_size: None,
-        wipe: false,
-        over_subscription: 0,
-        reserved: 0,
-        redundancy: Default::default(),
-        watermarks: Watermarks::default(),
-    };
+    let spec = PoolSpec::on("bench".parse()?, vec!["serial-DISK0".parse()?]);
     client
         .pool_create(id, &spec)
         .await?

@@ -283,17 +283,7 @@ fn identity() -> Vec<Sample> {
 
 fn pools() -> Vec<Sample> {
     let disks = vec!["serial-A".parse().unwrap(), "wwn-0x1".parse().unwrap()];
-    let least = PoolSpec {
-        name: name("fast"),
-        disks: disks.clone(),
-        redundancy: Redundancy::None,
-        block_size: None,
-        metadata_size: None,
-        wipe: false,
-        over_subscription: 0,
-        reserved: 0,
-        watermarks: Watermarks::default(),
-    };
+    let least = PoolSpec::on(name("fast"), disks.clone());
     let full = PoolSpec {
         block_size: Some(65_536),
         metadata_size: Some(2 << 20),

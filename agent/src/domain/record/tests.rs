@@ -1,9 +1,7 @@
 //! `golden/v1` holds a key and a value of each kind in hexadecimal. What a released version
 //! wrote must be read for ever; when one of these fails, the schema changed.
 
-use ashlar_protocol::{
-    DhGroup, DhHash, ObjectKind, ProblemCode, Redundancy, Volume, VolumeState, Watermarks,
-};
+use ashlar_protocol::{DhGroup, DhHash, ObjectKind, ProblemCode, Redundancy, Volume, VolumeState};
 
 use super::stored::Versioned;
 use super::*;
@@ -104,15 +102,12 @@ fn samples() -> Vec<(Record, &'static str)> {
     let key = "DHHC-1:00:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh+KfiaR:".to_owned();
     let pool = PoolRecord {
         spec: PoolSpec {
-            name: "fast".parse().unwrap(),
-            disks: vec!["wwn-0x5000c500a1b2c3d4".parse().unwrap()],
-            block_size: None,
             metadata_size: Some(64 << 20),
             wipe: true,
-            over_subscription: 0,
-            reserved: 0,
-            redundancy: Default::default(),
-            watermarks: Watermarks::default(),
+            ..PoolSpec::on(
+                "fast".parse().unwrap(),
+                vec!["wwn-0x5000c500a1b2c3d4".parse().unwrap()],
+            )
         },
         block_size: 64 << 10,
         metadata_size: 64 << 20,
