@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use ashlar_ctl::Change;
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
-use ashlar_guest_tests::used::{ROUND, SESSIONS, Used, last, stop, used, whole};
-use ashlar_protocol::{Job, MoveSpec, PoolSpec, ProblemCode, Transport, Watermarks};
+use ashlar_guest_tests::used::{ROUND, SESSIONS, Used, goes_on, stop, used, whole};
+use ashlar_protocol::{Job, MoveSpec, PoolSpec, ProblemCode, Transport};
 use uuid::Uuid;
 
 const TRANSPORTS: [Transport; 2] = [Transport::Iscsi, Transport::NvmeTcp];
@@ -33,8 +33,7 @@ async fn hosts_go_on_while_their_volumes_move() -> anyhow::Result<()> {
         lab.client.job_wait(job, |_| ()).await?;
     }
     for used in &volumes {
-        let (last, _) = last(&mut lab, used)?;
-        while self::last(&mut lab, used)?.0 < last + ROUND {}
+        goes_on(&mut lab, used, ROUND)?;
         stop(&mut lab, used)?;
         ensure!(
             lab.client.volume_show(used.volume).await?.pool == other,
@@ -68,15 +67,8 @@ async fn hosts_go_on_while_their_volumes_move() -> anyhow::Result<()> {
 async fn second_pool(lab: &Lab) -> anyhow::Result<Uuid> {
     let id = Uuid::new_v4();
     let spec = PoolSpec {
-        name: "second".parse()?,
-        disks: vec!["serial-DISK1".parse()?],
         block_size: Some(256 << 10),
-        metadata_size: None,
-        wipe: false,
-        over_subscription: 0,
-        reserved: 0,
-        redundancy: Default::default(),
-        watermarks: Watermarks::default(),
+        ..PoolSpec::on("second".parse()?, vec!["serial-DISK1".parse()?])
     };
     done(lab.client.pool_create(id, &spec).await?)?;
     Ok(id)
@@ -121,8 +113,7 @@ async fn a_killed_agent_leaves_them_where_they_are(
             lab.client.volume_show(used.volume).await?.pool == lab.pool,
             "its pool"
         );
-        let (last, _) = last(lab, used)?;
-        while self::last(lab, used)?.0 < last + ROUND {}
+        goes_on(lab, used, ROUND)?;
     }
     let there = lab.client.thin_devices(lab.pool).await?;
     ensure!(there.len() == volumes.len(), "in the first pool: {there:?}");

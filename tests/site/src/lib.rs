@@ -14,12 +14,14 @@ mod parts;
 mod pki;
 mod site;
 mod updates;
+pub mod writer;
 
 pub use initiator::{Device, Initiator};
 pub use parts::Parts;
 pub use pki::Pki;
 pub use site::{Options, Ports, Site, Start};
 pub use updates::Updates;
+pub use writer::Writer;
 
 /// The appliance's address on the storage network.
 pub const APPLIANCE_ADDRESS: &str = "10.77.0.1";

@@ -1,6 +1,7 @@
 //! The main job, from factory-fresh disks to a power cut and back, in one go.
 
 mod firmware;
+mod healing;
 
 use std::fs;
 use std::io::Write as _;
@@ -11,8 +12,8 @@ use anyhow::{Context, ensure};
 use ashlar_ctl::{Change, Client};
 use ashlar_protocol::{
     ChapCredentials, Connected, Connection, ConnectionSpec, ExtendSpec, HostCreated, HostSecrets,
-    HostSpec, IscsiAccess, Labels, Parent, PoolSpec, RevertSpec, SnapshotSpec, Transport,
-    VolumeSpec, Watermarks,
+    HostSpec, IscsiAccess, Labels, Parent, PoolSpec, PoolUpdate, Redundancy, RevertSpec,
+    SnapshotSpec, Transport, VolumeSpec,
 };
 use ashlar_site::{Device, Initiator, Options, Site, Start};
 use tokio::runtime::Runtime;
@@ -21,6 +22,8 @@ use uuid::Uuid;
 use crate::build;
 
 const GIB: u64 = 1 << 30;
+/// Small, as an emulated machine takes its time to copy one.
+const DISK: u64 = 3 * GIB;
 /// MiB written to each volume.
 const WRITTEN: u32 = 24;
 
@@ -46,6 +49,9 @@ fn volumes() -> anyhow::Result<()> {
     let options = Options {
         initiator: true,
         start: Start::Firmware,
+        disks: 3,
+        disk_size: DISK,
+        slots: true,
         ..Options::default()
     };
     chapter("The appliance and an initiator are switched on");
@@ -107,6 +113,9 @@ impl Demo {
         self.wait(self.client.snapshot_delete(snapshot))?;
         tell("deleted the clone and the snapshot; neither needed the other");
 
+        chapter("A disk is pulled out while the initiator writes");
+        self.heal(pool, &alpha)?;
+
         chapter("The appliance loses power");
         self.site.appliance.cut_power()?;
         tell("its process was killed between two instructions");
@@ -150,24 +159,25 @@ impl Demo {
                 gib(disk.size)
             ));
         }
+        ensure!(blank.len() == 3, "{} disks are blank", blank.len());
         let id = Uuid::new_v4();
+        let disks = blank[..2].iter().map(|disk| disk.id.clone()).collect();
         let spec = PoolSpec {
-            name: "tank".parse()?,
-            disks: blank.iter().map(|d| d.id.clone()).collect(),
-            block_size: None,
-            metadata_size: None,
-            wipe: false,
-            over_subscription: 0,
-            reserved: 0,
-            redundancy: Default::default(),
-            watermarks: Watermarks::default(),
+            redundancy: Redundancy::Raid1,
+            ..PoolSpec::on("tank".parse()?, disks)
         };
         let pool = self.wait(self.client.pool_create(id, &spec))?;
         tell(&format!(
-            "made pool {} of {} on both",
+            "made pool {} of {} on two of them, each of which holds everything",
             pool.name,
             gib(pool.capacity.unwrap_or_default())
         ));
+        let spares = PoolUpdate {
+            spares: Some(vec![blank[2].id.clone()]),
+            ..PoolUpdate::default()
+        };
+        self.wait(self.client.pool_update(id, &spares))?;
+        tell(&format!("{} is its spare", blank[2].id));
         Ok(id)
     }
 
