@@ -69,9 +69,7 @@ pub fn initiator(cache: &Path) -> Result<Initiator, BuildError> {
         root: entry.join("root.img"),
         kernel: boot.vmlinux,
         initrd: boot.initrd,
-        cmdline: format!(
-            "root=LABEL={LABEL} rw init=/usr/lib/ashlar/init console=ttyS0 quiet mitigations=off"
-        ),
+        cmdline: format!("root=LABEL={LABEL} rw init=/usr/lib/ashlar/init console=ttyS0 quiet"),
     })
 }
 
