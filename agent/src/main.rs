@@ -28,6 +28,8 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 /// only plugged in elsewhere. The protocol and docs/redundancy.md name it.
 const SPARE_AFTER: Duration = Duration::from_secs(30);
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What requests get to finish when we stop.
 const FINISH: Duration = Duration::from_secs(3);
 
@@ -181,6 +183,7 @@ fn options(config: &Config) -> EngineOptions {
         listens: config.listens(),
         ready_within: READY_WITHIN,
         spare_after: SPARE_AFTER,
+        scrub_day: DAY,
     }
 }
 

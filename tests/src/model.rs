@@ -293,6 +293,7 @@ async fn serve(
         listens: config.listens(),
         ready_within: Duration::from_secs(10),
         spare_after: Duration::from_millis(100),
+        scrub_day: Duration::from_secs(86_400),
     };
     let (engine, _task) = Engine::start(options).await?;
     let port = ManagementPort::bind(config.listen, identity, engine.clone()).await?;

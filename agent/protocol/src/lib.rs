@@ -86,11 +86,15 @@ pub use job::{Job, JobResult, JobState, ObjectKind, ObjectRef, Progress, Sha256}
 pub use labels::Labels;
 pub use name::Name;
 pub use page::Page;
-pub use pool::{Pool, PoolGrowth, PoolLevel, PoolSpec, PoolState, PoolUpdate, Watermarks};
+pub use pool::{
+    Pool, PoolGrowth, PoolLevel, PoolSpec, PoolState, PoolUpdate, SCRUB_DAYS, Watermarks,
+};
 pub use portal::{Portal, PortalSpec, PortalState};
 pub use problem::{Problem, ProblemCode};
 pub use qos::Qos;
-pub use redundancy::{Member, PoolSet, Redundancy, ReplaceSpec, Replacement, ScrubMode, ScrubSpec};
+pub use redundancy::{
+    Member, PoolSet, Redundancy, ReplaceSpec, Replacement, ScrubMode, ScrubSpec, Scrubbed,
+};
 pub use role::{ROLE_URI_PREFIX, Role, UnknownRole};
 pub use route::{Method, Operation, ROUTES, Route};
 pub use snapshot::{AdoptSnapshotSpec, Snapshot, SnapshotSpec, SnapshotState, SnapshotUpdate};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::name::Name;
-use crate::redundancy::{Member, PoolSet, Redundancy, Replacement};
+use crate::redundancy::{Member, PoolSet, Redundancy, Replacement, Scrubbed};
 
 /// What a client says to create a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,21 @@ pub struct PoolSpec {
     /// When it is told to be filling up, and when it takes nothing new.
     #[serde(default, skip_serializing_if = "Watermarks::are_default")]
     pub watermarks: Watermarks,
+    /// Days from one comparison of its disks to the next, which then begins by itself: 1 to 3,650, or
+    /// 0 for never. Without redundancy there is nothing to compare.
+    #[serde(default = "scrub_days", skip_serializing_if = "is_scrub_days")]
+    pub scrub_days: u32,
+}
+
+/// Days between comparisons of disks where nothing is said.
+pub const SCRUB_DAYS: u32 = 30;
+
+fn scrub_days() -> u32 {
+    SCRUB_DAYS
+}
+
+fn is_scrub_days(days: &u32) -> bool {
+    *days == SCRUB_DAYS
 }
 
 impl PoolSpec {
@@ -54,6 +69,7 @@ impl PoolSpec {
             over_subscription: 0,
             reserved: 0,
             watermarks: Watermarks::default(),
+            scrub_days: SCRUB_DAYS,
         }
     }
 }
@@ -145,6 +161,9 @@ pub struct PoolUpdate {
     /// of no pool, and large enough for one of its sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spares: Option<Vec<DiskId>>,
+    /// As in [`PoolSpec::scrub_days`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrub_days: Option<u32>,
 }
 
 /// Most spares of a pool.
@@ -209,6 +228,12 @@ pub struct Pool {
     /// When it is told to be filling up, and when it takes nothing new.
     #[serde(default)]
     pub watermarks: Watermarks,
+    /// Days from one comparison of its disks to the next; 0 for never by itself.
+    #[serde(default = "scrub_days")]
+    pub scrub_days: u32,
+    /// What the last comparison of all its disks came to, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scrubbed: Option<Scrubbed>,
     /// How many volumes it has.
     pub volumes: u64,
     /// How many snapshots it has.

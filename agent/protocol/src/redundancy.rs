@@ -72,6 +72,16 @@ pub enum ScrubMode {
     Stop,
 }
 
+/// What a comparison of all disks of a pool came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scrubbed {
+    /// When it ended, in seconds since 1970.
+    pub time: u64,
+    /// Bytes that differed where they should not.
+    pub mismatches: u64,
+}
+
 /// A disk of a pool with redundancy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -218,6 +218,12 @@ impl Scribe<'_> {
             self.members(id, before, pool);
         }
         self.pool_itself(id, before, pool);
+        let scrubbed = before.and_then(|before| before.scrubs.last);
+        if let Some(last) = pool.scrubs.last.filter(|last| Some(*last) != scrubbed) {
+            let name = &pool.spec.name;
+            let detail = format!("{name}: {} bytes differ", last.mismatches);
+            self.write(ObjectKind::Pool, id, "scrubbed", None, Some(detail));
+        }
         let before = before.map_or(Told::default(), |before| before.told);
         self.told(id, &before, pool);
     }
@@ -533,6 +539,7 @@ fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
         made_on,
         generation,
         told,
+        scrubs,
         ..
     } = *before;
     let mut after = PoolRecord {
@@ -543,6 +550,7 @@ fn pools_differ(before: &PoolRecord, after: &PoolRecord) -> bool {
         made_on,
         generation,
         told,
+        scrubs,
         metadata_rooms: before.metadata_rooms.clone(),
         sets: before.sets.clone(),
         replacing: before.replacing.clone(),

@@ -41,6 +41,7 @@ pub mod qos;
 pub mod record;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod scrubs;
 pub mod secrets;
 pub mod settle;
 pub mod site;

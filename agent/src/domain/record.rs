@@ -23,7 +23,7 @@ use crate::domain::change::Reply;
 mod redundancy;
 mod stored;
 
-pub use redundancy::{Replacing, SetRecord, Turns};
+pub use redundancy::{Replacing, Scrubs, SetRecord, Turns};
 pub use stored::{Key, Record, RecordError, SCHEMA};
 
 /// The box itself. Made at first start.
@@ -128,6 +128,9 @@ pub struct PoolRecord {
     /// Disks that wait to take the place of one that goes, in that order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spares: Vec<DiskId>,
+    /// Comparisons of its disks.
+    #[serde(default, skip_serializing_if = "Scrubs::is_default")]
+    pub scrubs: Scrubs,
 }
 
 /// What was told last of what becomes of a pool by itself. A start that finds it so tells nothing.

@@ -80,6 +80,8 @@ pub fn pool(id: Uuid, entry: &PoolEntry, look: &Look) -> Pool {
         reserved: record.spec.reserved,
         level: told.level(),
         watermarks: record.spec.watermarks,
+        scrub_days: record.spec.scrub_days,
+        scrubbed: record.scrubs.last,
         volumes: entry.volumes,
         snapshots: entry.snapshots,
         generation: record.generation,

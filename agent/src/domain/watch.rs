@@ -8,6 +8,7 @@ use crate::domain::fill;
 use crate::domain::intent::Intent;
 use crate::domain::members;
 use crate::domain::record::{PoolPhase, PoolRecord, Record};
+use crate::domain::scrubs;
 
 /// What a look changes. Nothing when all is as it was.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,15 +19,25 @@ pub struct Seen {
     pub generation: Option<u64>,
 }
 
-/// Takes over what was seen of a pool. `tried` says whether the kernel had its chance to have it:
-/// before the first attempt after a start it has no pool, and that is no news.
+/// What is known beside what was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Seconds since 1970.
+    pub now: u64,
+    /// Whether the kernel had its chance to have the pool.
+    pub tried: bool,
+    /// Whether a comparison of its disks has come to its end.
+    pub scrubbed: bool,
+}
+
+/// Takes over what was seen of a pool. Whether the kernel had its chance to have it matters: before the first attempt after a start it has no pool, and that is no news.
 ///
 /// The mark stays while a pool grows: what it is to be is known once the pool has.
-pub fn seen(intent: &Intent, id: Uuid, report: &PoolReport, tried: bool) -> Seen {
+pub fn seen(intent: &Intent, id: Uuid, report: &PoolReport, known: Known) -> Seen {
     let Some(pool) = intent.pool(id).map(|entry| &entry.record) else {
         return Seen::default();
     };
-    let gone = report.usage.is_none() && !tried;
+    let gone = report.usage.is_none() && !known.tried;
     if pool.phase != PoolPhase::Present || gone {
         return Seen::default();
     }
@@ -35,6 +46,7 @@ pub fn seen(intent: &Intent, id: Uuid, report: &PoolReport, tried: bool) -> Seen
     let mark = usage.and_then(|usage| fill::other_mark(pool, &told, &usage));
     let record = PoolRecord {
         told,
+        scrubs: scrubs::after(pool, report, known.now, known.scrubbed),
         ..members::after(pool, report)
     };
     match mark {
@@ -73,6 +85,15 @@ mod tests {
     use crate::domain::record::Standing;
     use crate::domain::samples::*;
 
+    const KNOWN: Known = Known {
+        now: 1_800_000_000,
+        tried: true,
+        scrubbed: false,
+    };
+    const UNTRIED: Known = Known {
+        tried: false,
+        ..KNOWN
+    };
     const BLOCKS: u64 = CAPACITY / (64 << 10);
 
     fn report(used: u64) -> PoolReport {
@@ -101,7 +122,7 @@ mod tests {
 
     /// Takes a look over; what is told, and the mark if it is another.
     fn look(world: &mut World, report: &PoolReport) -> (Vec<String>, Option<u64>) {
-        let seen = seen(&world.intent, POOL, report, true);
+        let seen = seen(&world.intent, POOL, report, KNOWN);
         let told = events(&world.intent, &seen.edits, 7);
         for edit in &seen.edits {
             world.intent.apply(edit).unwrap();
@@ -180,8 +201,8 @@ mod tests {
     #[test]
     fn a_pool_that_was_not_tried_yet_is_not_gone() {
         let world = World::furnished();
-        assert_eq!(seen(&world.intent, POOL, &gone(), false), Seen::default());
-        let full = seen(&world.intent, POOL, &report(BLOCKS), false);
+        assert_eq!(seen(&world.intent, POOL, &gone(), UNTRIED), Seen::default());
+        let full = seen(&world.intent, POOL, &report(BLOCKS), UNTRIED);
         assert!(
             full.generation.is_some(),
             "what it has is known all the same"
@@ -193,9 +214,9 @@ mod tests {
         let world = &mut World::empty();
         world.does(crate::domain::samples::pool(POOL, &["serial-DISK0"]));
         let nothing = Seen::default();
-        assert_eq!(seen(&world.intent, POOL, &report(BLOCKS), true), nothing);
+        assert_eq!(seen(&world.intent, POOL, &report(BLOCKS), KNOWN), nothing);
         let other = uuid::Uuid::nil();
-        assert_eq!(seen(&world.intent, other, &report(BLOCKS), true), nothing);
+        assert_eq!(seen(&world.intent, other, &report(BLOCKS), KNOWN), nothing);
     }
 
     #[test]

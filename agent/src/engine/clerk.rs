@@ -289,9 +289,17 @@ impl Clerk {
         if !self.seen.note(report) {
             return;
         }
-        let seen = watch::seen(intent, pool, report, self.ledger.tried_pool(pool));
+        let known = watch::Known {
+            now: now(),
+            tried: self.ledger.tried_pool(pool),
+            scrubbed: self.seen.scrubbed(pool),
+        };
+        let seen = watch::seen(intent, pool, report, known);
         match self.keeper.stage(intent, &seen.edits) {
             Ok(()) => {
+                if known.scrubbed {
+                    self.seen.recorded(pool);
+                }
                 // Nobody is to hear of it twice.
                 round.durable |= !seen.edits.is_empty();
                 let unit = Unit::Pool(pool);

@@ -26,6 +26,7 @@ mod options;
 mod page;
 mod portal;
 mod query;
+mod schedule;
 mod scrub;
 mod spares;
 mod start;

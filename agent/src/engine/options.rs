@@ -27,4 +27,6 @@ pub struct EngineOptions {
     pub ready_within: Duration,
     /// How long a disk has to be gone before a spare takes its place.
     pub spare_after: Duration,
+    /// How long a day is between comparisons of disks.
+    pub scrub_day: Duration,
 }

@@ -30,6 +30,9 @@ impl Engine {
             ScrubMode::Repair => (Scrub::Repair, Some(SetAction::Repair)),
             ScrubMode::Stop => (Scrub::Stop, None),
         };
+        if scrub == Scrub::Stop {
+            self.shared.watcher.seen.stops(id);
+        }
         let call = self.shared.targetd.call(Request::ScrubPool { id, scrub });
         match call.await {
             Ok(Response::Applied(_)) => {

@@ -13,7 +13,7 @@ use super::desk::StoreDesk;
 use super::events::{Events, event};
 use super::keeper::Keeper;
 use super::watch::{Seen, Watcher};
-use super::{Engine, EngineOptions, Shared, spares};
+use super::{Engine, EngineOptions, Shared, schedule, spares};
 use crate::audit::{Audit, AuditError, AuditTask};
 use crate::domain::decide::work::interrupted;
 use crate::domain::intent::Dangling;
@@ -127,6 +127,7 @@ impl Engine {
             listens,
             ready_within,
             spare_after,
+            scrub_day,
             ..
         } = options;
         let site = Arc::new(Site::new(&record, name, listens));
@@ -211,7 +212,8 @@ impl Engine {
         let engine = Engine {
             shared: Arc::new(shared),
         };
-        spares::start(engine.clone(), spare_after, stopped);
+        spares::start(engine.clone(), spare_after, stopped.clone());
+        schedule::start(engine.clone(), scrub_day, stopped);
         Ok((engine, task))
     }
 }

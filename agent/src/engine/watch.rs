@@ -22,8 +22,9 @@ use uuid::Uuid;
 use super::Engine;
 use super::desk::StoreDesk;
 use super::mend::{self, Mended};
+use crate::clock::now;
 use crate::domain::record::Unit;
-use crate::domain::{Intent, Site, watch as rules};
+use crate::domain::{Intent, Site, scrubs, watch as rules};
 use crate::reconcile::{Desk, Ledger, Reconciler};
 use crate::targetd::{CallError, Link, Targetd};
 
@@ -37,32 +38,77 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What pools looked like last.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    reports: Mutex<BTreeMap<Uuid, PoolReport>>,
+    pools: Mutex<BTreeMap<Uuid, SeenPool>>,
+}
+
+#[derive(Debug)]
+struct SeenPool {
+    report: PoolReport,
+    /// A comparison of its disks has come to its end, which is not on record yet.
+    scrubbed: bool,
+    /// Nobody wants one that goes on.
+    stopped: bool,
 }
 
 impl Seen {
     /// How full a pool was, if it was ever seen and was there.
     pub(super) fn usage(&self, pool: Uuid) -> Option<PoolUsage> {
-        self.lock().get(&pool)?.usage
+        self.lock().get(&pool)?.report.usage
     }
 
     /// Keeps what was seen, unless something newer was; whether it was kept.
     pub(super) fn note(&self, report: &PoolReport) -> bool {
-        let mut reports = self.lock();
-        let last = reports.get(&report.id);
-        let is_old = last.is_some_and(|last| last.looked > report.looked);
-        if !is_old {
-            reports.insert(report.id, report.clone());
+        let mut pools = self.lock();
+        let Some(pool) = pools.get_mut(&report.id) else {
+            let pool = SeenPool {
+                report: report.clone(),
+                scrubbed: false,
+                stopped: false,
+            };
+            pools.insert(report.id, pool);
+            return true;
+        };
+        if pool.report.looked > report.looked {
+            return false;
         }
-        !is_old
+        pool.scrubbed |= !pool.stopped && scrubs::goes_on(&pool.report) && scrubs::rests(report);
+        // Another one may begin then.
+        pool.stopped &= scrubs::goes_on(report);
+        pool.report.clone_from(report);
+        true
+    }
+
+    /// No comparison of a pool's disks that goes on comes to its end: it is stopped.
+    pub(super) fn stops(&self, pool: Uuid) {
+        if let Some(pool) = self.lock().get_mut(&pool) {
+            pool.stopped = true;
+        }
+    }
+
+    /// Whether a comparison of a pool's disks has come to its end, which is not on record yet.
+    pub(super) fn scrubbed(&self, pool: Uuid) -> bool {
+        self.lock().get(&pool).is_some_and(|pool| pool.scrubbed)
+    }
+
+    /// It is on record.
+    pub(super) fn recorded(&self, pool: Uuid) {
+        if let Some(pool) = self.lock().get_mut(&pool) {
+            pool.scrubbed = false;
+        }
+    }
+
+    /// Whether disks of any pool were being compared.
+    pub(super) fn scrubs(&self) -> bool {
+        let pools = self.lock();
+        pools.values().any(|pool| scrubs::goes_on(&pool.report))
     }
 
     fn keep(&self, pools: &BTreeSet<Uuid>) {
         self.lock().retain(|pool, _| pools.contains(pool));
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, PoolReport>> {
-        self.reports.lock().expect("no holder of this lock panics")
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Uuid, SeenPool>> {
+        self.pools.lock().expect("no holder of this lock panics")
     }
 }
 
@@ -143,8 +189,12 @@ impl Watcher {
         }
         let news = {
             let intent = self.intent.read().await;
-            let tried = self.ledger.tried_pool(report.id);
-            rules::seen(&intent, report.id, report, tried)
+            let known = rules::Known {
+                now: now(),
+                tried: self.ledger.tried_pool(report.id),
+                scrubbed: self.seen.scrubbed(report.id),
+            };
+            rules::seen(&intent, report.id, report, known)
         };
         if !news.edits.is_empty() {
             self.desk.saw(report.clone()).await;

@@ -57,6 +57,7 @@ const EVENTS: &[Message] = &[
     Message("pool.level-warn"),
     Message("pool.level-critical"),
     Message("pool.level-stop"),
+    Message("pool.scrubbed"),
     Message("volume.created"),
     Message("volume.updated"),
     Message("volume.extended"),

@@ -6,9 +6,9 @@ use ashlar_protocol::{
     Extent, ExtentKind, Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets, IoCounters,
     IscsiAccess, Job, JobResult, JobState, Member, MemberState, NvmeAccess, Operation, Page,
     Parent, Pool, PoolLevel, PoolSet, PoolState, PoolStatistics, Portal, PortalState, Problem,
-    ProblemCode, Progress, Provisioning, Redundancy, Replacement, Role, SetAction, Snapshot,
-    SnapshotState, System, ThinDevice, Transport, Unadoptable, Usage, Volume, VolumeState,
-    VolumeStatistics, Watermarks,
+    ProblemCode, Progress, Provisioning, Redundancy, Replacement, Role, Scrubbed, SetAction,
+    Snapshot, SnapshotState, System, ThinDevice, Transport, Unadoptable, Usage, Volume,
+    VolumeState, VolumeStatistics, Watermarks,
 };
 
 use crate::round_trip::round_trip;
@@ -230,6 +230,11 @@ fn pool() -> Pool {
         reserved: 10,
         level: PoolLevel::Warn,
         watermarks: Watermarks::default(),
+        scrub_days: 30,
+        scrubbed: Some(Scrubbed {
+            time: 1_800_000_000,
+            mismatches: 4096,
+        }),
         volumes: 3,
         snapshots: 1,
         generation: 12,

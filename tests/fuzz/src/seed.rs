@@ -176,6 +176,7 @@ pub fn snapshot_update() -> SnapshotUpdate {
 pub fn pool_update() -> PoolUpdate {
     PoolUpdate {
         watermarks: Some(Watermarks::default()),
+        scrub_days: Some(7),
         spares: Some(vec![word("serial-A2")]),
         name: Some(word("slow")),
         over_subscription: Some(2_000),

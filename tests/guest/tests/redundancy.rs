@@ -125,7 +125,8 @@ async fn compared(lab: &Lab) -> anyhow::Result<()> {
     let pool = until(lab, rests).await?;
     let differing: u64 = pool.sets.iter().map(|set| set.mismatches).sum();
     ensure!(differing == 0, "{:?}", pool.sets);
-    Ok(())
+    until(lab, |pool| pool.scrubbed.is_some()).await?;
+    told(lab, "scrubbed", "0 bytes differ").await
 }
 
 /// One more than the set can do without. It comes back with them at the next start.

@@ -232,6 +232,7 @@ fn options(dir: &Path) -> EngineOptions {
         },
         ready_within: Duration::from_secs(10),
         spare_after: Duration::from_millis(100),
+        scrub_day: Duration::from_secs(86_400),
     }
 }
 

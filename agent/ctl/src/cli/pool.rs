@@ -2,13 +2,14 @@
 
 use ashlar_protocol::{
     DiskId, Member, Name, Pool, PoolGrowth, PoolSet, PoolSpec, PoolUpdate, Redundancy, ReplaceSpec,
-    ScrubMode, ScrubSpec, SetAction, Watermarks,
+    SCRUB_DAYS, ScrubMode, ScrubSpec, Scrubbed, SetAction, Watermarks,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use uuid::Uuid;
 
 use super::output::{self, Facts, or_dash, word};
 use super::session::{Named, Session, resolve};
+use super::volume::moment;
 use ashlar_ctl::size::{Size, human};
 
 #[derive(Debug, Subcommand)]
@@ -181,7 +182,7 @@ impl From<Mode> for ScrubMode {
     }
 }
 
-/// What a pool may be promised, and how full it may get.
+/// What a pool may be promised, how full it may get, and how often its disks are compared.
 #[derive(Debug, Args)]
 pub struct Promises {
     /// How much thin volumes may be promised together, from 100 on; 0 for any amount
@@ -193,6 +194,9 @@ pub struct Promises {
     /// How full it is when it warns, is told to be critical, and takes nothing new
     #[arg(long, value_name = "PERCENT,PERCENT,PERCENT", value_parser = watermarks)]
     watermarks: Option<Watermarks>,
+    /// Days from one comparison of its disks to the next; 0 for never by itself
+    #[arg(long, value_name = "DAYS")]
+    scrub_days: Option<u32>,
 }
 
 /// Three percents, as `75,90,97`.
@@ -232,6 +236,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 over_subscription: promises.over_subscription.unwrap_or(0),
                 reserved: promises.reserved.unwrap_or(0),
                 watermarks: promises.watermarks.unwrap_or_default(),
+                scrub_days: promises.scrub_days.unwrap_or(SCRUB_DAYS),
             };
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_create(id, &spec), shown).await
@@ -248,6 +253,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 reserved: promises.reserved,
                 watermarks: promises.watermarks,
                 spares: None,
+                scrub_days: promises.scrub_days,
             };
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_update(id, &spec), shown).await
@@ -404,6 +410,20 @@ fn sets(pool: &Pool) -> String {
     lines.join("\n")
 }
 
+/// When its disks were compared, with what result, and how often they are.
+fn compared(pool: &Pool) -> String {
+    let last = match pool.scrubbed {
+        Some(Scrubbed { time, mismatches }) => {
+            format!("{}, {mismatches} bytes differ", moment(time))
+        }
+        None => "never".to_owned(),
+    };
+    match pool.scrub_days {
+        0 => format!("{last}; only when asked for"),
+        days => format!("{last}; every {days} days"),
+    }
+}
+
 impl Facts for Pool {
     const COLUMNS: &'static [&'static str] = &[
         "id",
@@ -443,6 +463,9 @@ impl Facts for Pool {
         ];
         if !self.sets.is_empty() {
             facts.push(("sets", sets(self)));
+        }
+        if self.redundancy != Redundancy::None {
+            facts.push(("compared", compared(self)));
         }
         if !self.spares.is_empty() {
             let spares: Vec<_> = self.spares.iter().map(DiskId::as_str).collect();

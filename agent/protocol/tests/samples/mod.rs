@@ -296,6 +296,7 @@ fn pools() -> Vec<Sample> {
             critical: 50,
             stop: 100,
         },
+        scrub_days: 0,
         ..least.clone()
     };
     let pool = |state, used: Option<u64>| Pool {
@@ -319,6 +320,11 @@ fn pools() -> Vec<Sample> {
         reserved: 5,
         level: PoolLevel::Critical,
         watermarks: Watermarks::default(),
+        scrub_days: 30,
+        scrubbed: used.map(|mismatches| Scrubbed {
+            time: 1_800_000_000,
+            mismatches,
+        }),
         volumes: 3,
         snapshots: 1,
         generation: 7,
@@ -340,6 +346,7 @@ fn pools() -> Vec<Sample> {
         reserved: Some(10),
         watermarks: Some(Watermarks::default()),
         spares: Some(vec!["serial-S".parse().unwrap()]),
+        scrub_days: Some(3650),
     };
     let statistics = |io| PoolStatistics {
         id: id(2),

@@ -14,7 +14,7 @@ use crate::domain::change::Edit;
 use crate::domain::fill::{level_within, low_water};
 use crate::domain::intent::Intent;
 use crate::domain::record::{
-    Destruction, Growing, PoolPhase, PoolRecord, Record, ThinCounter, Told, Unit,
+    Destruction, Growing, PoolPhase, PoolRecord, Record, Scrubs, ThinCounter, Told, Unit,
 };
 
 /// Most disks in a pool.
@@ -35,6 +35,8 @@ const METADATA_FLOOR: u64 = 64 << 20;
 /// Percent.
 const OVER_SUBSCRIPTION: std::ops::RangeInclusive<u32> = 100..=100_000;
 /// Percent.
+/// Ten years.
+const MOST_SCRUB_DAYS: u32 = 3650;
 const MOST_RESERVED: u32 = 99;
 /// What labels and partition tables take from a disk, rounded up.
 const DISK_OVERHEAD: u64 = 4 << 20;
@@ -73,6 +75,7 @@ pub(super) fn create(
     check_size(object, &METADATA_SIZES, spec.metadata_size)?;
     check_promises(object, spec)?;
     check_watermarks(object, &spec.watermarks)?;
+    check_scrub_days(object, spec.scrub_days)?;
     if !facts.kernel {
         return Err(kernel_away(object));
     }
@@ -335,6 +338,14 @@ pub(super) fn check_watermarks(object: ObjectRef, marks: &Watermarks) -> Result<
     Err(refuse(ProblemCode::OutOfRange, object, detail))
 }
 
+pub(super) fn check_scrub_days(object: ObjectRef, days: u32) -> Result<(), Problem> {
+    if days <= MOST_SCRUB_DAYS {
+        return Ok(());
+    }
+    let detail = format!("scrub_days {days} is more than {MOST_SCRUB_DAYS}");
+    Err(refuse(ProblemCode::OutOfRange, object, detail))
+}
+
 /// Disks for a pool that has `had` already.
 fn check_disks(
     intent: &Intent,
@@ -495,6 +506,7 @@ fn lay_out(
         lost: BTreeSet::new(),
         told: Told::default(),
         spares: Vec::new(),
+        scrubs: Scrubs::default(),
     })
 }
 

@@ -170,9 +170,13 @@ pub(super) fn pool(
     if let Some(watermarks) = spec.watermarks {
         wanted.watermarks = watermarks;
     }
+    if let Some(days) = spec.scrub_days {
+        wanted.scrub_days = days;
+    }
     let object = Unit::Pool(id).object();
     pool::check_promises(object, &wanted)?;
     pool::check_watermarks(object, &wanted.watermarks)?;
+    pool::check_scrub_days(object, wanted.scrub_days)?;
     let spares = match &spec.spares {
         Some(spares) => {
             replace::check_spares(intent, object, there, spares, facts)?;

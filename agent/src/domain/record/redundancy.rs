@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ashlar_protocol::PoolSpec;
+use ashlar_protocol::{PoolSpec, Scrubbed};
 use ashlar_targetd_protocol::{DiskId, Redundancy};
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +41,21 @@ pub struct Turns {
     pub now: u32,
     /// The last one that was counted.
     pub last: u32,
+}
+
+/// What is known of comparisons of a pool's disks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scrubs {
+    /// When the pool was first seen to have something to compare, in seconds since 1970.
+    pub first: Option<u64>,
+    /// What the last one came to that was not interrupted.
+    pub last: Option<Scrubbed>,
+}
+
+impl Scrubs {
+    pub(super) fn is_default(&self) -> bool {
+        *self == Scrubs::default()
+    }
 }
 
 impl PoolRecord {

@@ -126,6 +126,7 @@ fn samples() -> Vec<(Record, &'static str)> {
         lost: BTreeSet::new(),
         told: Told::default(),
         spares: Vec::new(),
+        scrubs: Scrubs::default(),
     };
     let mut spared = pool.clone();
     spared.spares = ["serial-E", "serial-F"]

@@ -13,6 +13,7 @@ mod moving;
 mod portals;
 mod redundancy;
 mod rig;
+mod schedule;
 mod scratch;
 mod snapshots;
 mod spares;

@@ -41,8 +41,18 @@ pub(super) async fn start_on(
     fake: &FakeTargetd,
     sizes: Options,
 ) -> (Engine, EngineTask) {
+    start_as(options(state, fake), sizes).await
+}
+
+async fn start_as(options: EngineOptions, sizes: Options) -> (Engine, EngineTask) {
+    let (engine, task) = Engine::start_on(options, sizes).await.unwrap();
+    engine.ready().await;
+    (engine, task)
+}
+
+fn options(state: &Path, fake: &FakeTargetd) -> EngineOptions {
     let portals = |text: &str| [text.parse().unwrap()].into();
-    let options = EngineOptions {
+    EngineOptions {
         state_dir: state.to_owned(),
         targetd_socket: fake.socket.clone(),
         convert: state.with_file_name("convert"),
@@ -65,10 +75,8 @@ pub(super) async fn start_on(
         },
         ready_within: Duration::from_secs(5),
         spare_after: SPARE_AFTER,
-    };
-    let (engine, task) = Engine::start_on(options, sizes).await.unwrap();
-    engine.ready().await;
-    (engine, task)
+        scrub_day: Duration::from_secs(86_400),
+    }
 }
 
 impl Rig {
@@ -77,6 +85,23 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let fake = FakeTargetd::start(dir.path());
         let (engine, task) = start(&dir.path().join("state"), &fake).await;
+        Rig {
+            dir,
+            fake,
+            engine,
+            task,
+        }
+    }
+
+    /// An engine with nothing in it, on a world where days are that long.
+    pub(super) async fn with_days(day: Duration) -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeTargetd::start(dir.path());
+        let options = EngineOptions {
+            scrub_day: day,
+            ..options(&dir.path().join("state"), &fake)
+        };
+        let (engine, task) = start_as(options, Options::default()).await;
         Rig {
             dir,
             fake,
