@@ -37,14 +37,16 @@ pub enum PrepareError {
     Fabric(TreeError),
 }
 
+/// Where LIO writes them in there. It makes no directories, and without this one it refuses every
+/// persistent reservation, kept or not.
+const RESERVATIONS: &str = "pr";
+
 /// Lets LIO keep reservations in `dbroot`, then registers the iSCSI fabric, in this order: the
 /// kernel looks for the directory when the first fabric comes. Without the modules for it there
 /// is nothing to prepare; what needs them says so when asked.
 pub fn prepare(kernel: &Kernel, dbroot: &Path) -> Result<(), PrepareError> {
-    fs::create_dir_all(dbroot).map_err(|source| PrepareError::Directory {
-        path: dbroot.to_owned(),
-        source,
-    })?;
+    let kept = dbroot.join(RESERVATIONS);
+    fs::create_dir_all(&kept).map_err(|source| PrepareError::Directory { path: kept, source })?;
     let text = dbroot
         .to_str()
         .ok_or_else(|| PrepareError::Path(dbroot.to_owned()))?;

@@ -2,6 +2,8 @@
 
 #[path = "initiators/access.rs"]
 mod access;
+#[path = "initiators/compliance.rs"]
+mod compliance;
 #[path = "initiators/cutting.rs"]
 mod cutting;
 #[path = "initiators/fc.rs"]
@@ -38,7 +40,7 @@ async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
     cutting::force_cuts_off_one_host_only(&mut lab).await?;
     cutting::what_was_transferred_is_out_of_reach(&mut lab).await?;
     restarted_daemons_disturb_no_io(&mut lab).await?;
-    new_volumes_read_as_zeros(&mut lab).await?;
+    compliance::a_volume_is_the_disk_that_libiscsi_expects(&mut lab).await?;
     rdma::rdma_and_tcp_are_two_ways_to_one_volume(&mut lab).await?;
     iser::iser_and_iscsi_are_two_ways_to_one_volume(&mut lab).await?;
     fc::fibre_channel_and_tcp_are_two_ways_to_one_volume(&mut lab).await?;
@@ -235,30 +237,6 @@ fn another_round(lab: &mut Lab) -> anyhow::Result<()> {
              while [ \"$(cat $file 2>/dev/null || echo 0)\" = \"$before\" ]; do sleep 0.2; done; done",
         )
         .map(drop)
-}
-
-/// What one tenant wrote, the next one never reads.
-async fn new_volumes_read_as_zeros(lab: &mut Lab) -> anyhow::Result<()> {
-    println!("new volumes read as zeros");
-    let first = lab.volume(32).await?;
-    let connection = lab.connect(first, Transport::NvmeTcp).await?;
-    let device = lab.attach(&connection)?;
-    initiator(&mut lab.guest).write_random(&device, 32)?;
-    lab.detach(&connection)?;
-    done(lab.client.volume_detach_all(first).await?)?;
-    done(lab.client.volume_delete(first).await?)?;
-    let second = lab.volume(32).await?;
-    let connection = lab.connect(second, Transport::NvmeTcp).await?;
-    let device = lab.attach(&connection)?;
-    // Touch every block a little, so that each is provisioned and read from the disk.
-    let node = device.node().to_owned();
-    initiator(&mut lab.guest).check(&format!(
-        "for i in $(seq 0 511); do dd if=/dev/zero of={node} bs=4k count=1 seek=$((i * 16)) \
-         oflag=direct conv=notrunc status=none; done; cmp -n $((32 << 20)) {node} /dev/zero"
-    ))?;
-    lab.detach(&connection)?;
-    done(lab.client.volume_detach_all(second).await?)?;
-    done(lab.client.volume_delete(second).await?)
 }
 
 async fn names_and_data_survive_a_power_cut(lab: &mut Lab) -> anyhow::Result<()> {

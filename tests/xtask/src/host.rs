@@ -8,13 +8,14 @@ use nix::unistd::geteuid;
 use crate::backports;
 
 /// Packages beyond those that images and machines name themselves: libiscsi within QEMU's tools
-/// for the demo, `systemd-analyze` for the units' hardening, what thin metadata are checked
+/// for the demo, its suite for SCSI disks, `systemd-analyze` for the units' hardening, what thin metadata are checked
 /// against, a message bus for what stands in for the updater, Python for the Cinder driver and for
 /// what checks the Yocto layers, what the factory's programs call, what checks shell scripts.
 const OWN_PACKAGES: &[&str] = &[
     "dbus-daemon",
     "fdisk",
     "jq",
+    "libiscsi-bin",
     "openssl",
     "python3-venv",
     "qemu-block-extra",
