@@ -1,7 +1,7 @@
 //! Comparisons of pools' disks that begin by themselves.
 //!
 //! ```text
-//! an event of a pool, the box is thawed, it is time ──► look at what is due
+//! a pool is there, whole or changed; the box is thawed; it is time ──► look at what is due
 //! due ──┬── the disks of another pool are being compared: its end is told
 //!       ├── a disk misses data, or something goes on: tried once more after a while
 //!       └── compare, as an operator would ask
@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ashlar_protocol::{Event, ObjectKind, Problem, ProblemCode, ScrubMode, ScrubSpec};
+use ashlar_protocol::{Event, Problem, ProblemCode, ScrubMode, ScrubSpec};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -81,13 +81,17 @@ impl Schedule {
     fn hear(&mut self, events: &[Event]) -> bool {
         let mut matters = false;
         for event in events {
-            if event.kind.as_str() == "system.thawed" {
-                self.tried.clear();
-                matters = true;
-            } else if event.object.kind == ObjectKind::Pool {
-                self.tried.remove(&event.object.id);
-                matters = true;
+            match event.kind.as_str() {
+                "system.thawed" => self.tried.clear(),
+                // What kept it from being compared may be over.
+                "pool.online" | "pool.member-in-sync" | "pool.updated" => {
+                    self.tried.remove(&event.object.id);
+                }
+                // The next pool's turn, or one that is new.
+                "pool.scrubbed" | "pool.created" => {}
+                _ => continue,
             }
+            matters = true;
         }
         matters
     }
