@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use ashlar_ctl::Change;
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
-use ashlar_protocol::{Clear, Connection, Job, JobState, SnapshotSpec, Transport};
+use ashlar_protocol::{
+    Clear, Connection, ExtendSpec, Job, JobState, Parent, SnapshotSpec, Transport, VolumeSpec,
+};
 use ashlar_site::Device;
 use uuid::Uuid;
 
@@ -113,6 +115,7 @@ async fn it_goes_on_after_every_accident(lab: &mut Lab) -> anyhow::Result<()> {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         ensure!(lab.used().await? == used, "given back before it is cleared");
+        nothing_is_made_of_it(lab, volume).await?;
         match accident {
             "power" => lab.guest.power_cycle()?,
             unit => lab.guest.kill(unit)?,
@@ -124,6 +127,36 @@ async fn it_goes_on_after_every_accident(lab: &mut Lab) -> anyhow::Result<()> {
         let used = lab.used().await?;
         ensure!(used == 0, "{used} bytes are not given back");
     }
+    Ok(())
+}
+
+/// What is on its way out is nobody's source any more, nor to be served or extended.
+async fn nothing_is_made_of_it(lab: &mut Lab, volume: Uuid) -> anyhow::Result<()> {
+    let (client, id) = (&lab.client, Uuid::new_v4());
+    let snapshot = SnapshotSpec {
+        name: "late".parse()?,
+        volume,
+        labels: Default::default(),
+    };
+    let clone = VolumeSpec {
+        size: None,
+        source: Some(Parent::Volume(volume)),
+        ..VolumeSpec::blank("late".parse()?, lab.pool, MIB)
+    };
+    let extended = ExtendSpec {
+        size: 2 * SIZE * MIB,
+    };
+    let refusals = [
+        client.snapshot_create(id, &snapshot).await.err(),
+        client.volume_create(id, &clone).await.err(),
+        client.volume_extend(volume, &extended).await.err(),
+    ];
+    for refusal in refusals {
+        let said = refusal.context("it was done")?.to_string();
+        ensure!(said.contains("deleted"), "{said}");
+    }
+    let served = lab.connect(volume, Transport::NvmeTcp).await;
+    ensure!(served.is_err(), "it is served");
     Ok(())
 }
 

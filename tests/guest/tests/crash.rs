@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use ashlar_ctl::{CallError, Change, Client};
 use ashlar_guest_tests::Guest;
 use ashlar_protocol::{
-    Connected, ConnectionSpec, HostSecrets, HostSpec, PoolSpec, Transport, VolumeSpec,
+    Connected, ConnectionSpec, HostSecrets, HostSpec, PoolSpec, ProblemCode, Transport, VolumeSpec,
 };
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -22,11 +22,22 @@ const ROUNDS: u32 = 9;
 /// other one has noticed, within a few seconds of an emulated machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long clients may take until they were told enough for an accident.
+const BUSY_WITHIN: Duration = Duration::from_secs(120);
+
 /// What clients were told, and so may count on.
 #[derive(Default)]
 struct Told {
-    /// Volumes by whether they are connected.
-    volumes: BTreeMap<Uuid, bool>,
+    /// Volumes by what they are connected over.
+    volumes: BTreeMap<Uuid, Option<Transport>>,
+}
+
+impl Told {
+    /// Whether there is something to lose.
+    fn is_much(&self) -> bool {
+        let connected = self.volumes.values().flatten().count();
+        self.volumes.len() >= WORKERS && connected >= 2
+    }
 }
 
 struct Load {
@@ -37,12 +48,24 @@ struct Load {
     stop: AtomicBool,
 }
 
+/// A volume that is there through all of it.
+struct Standing {
+    id: Uuid,
+    /// Of what was written to it.
+    hash: String,
+    /// All that the kernel has when there is nothing else.
+    view: Vec<String>,
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() -> anyhow::Result<()> {
     let mut guest = Guest::boot_parallel("crash", false)?;
     let client = guest.site.client("admin")?.waiting(Duration::from_secs(60));
     let (pool, host) = prepare(&client).await?;
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let standing = stand(&mut guest, &client, pool, host).await?;
+    let seed = std::time::UNIX_EPOCH.elapsed()?.as_nanos() as u64 | 1;
+    println!("seed {seed}");
+    let mut random = Random(seed);
     for round in 0..ROUNDS {
         let load = Arc::new(Load {
             client: client.clone(),
@@ -55,8 +78,12 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() -> anyhow::Resu
         for _ in 0..WORKERS {
             workers.spawn(Arc::clone(&load).work());
         }
-        tokio::time::sleep(Duration::from_millis(500 + random.next() % 2500)).await;
-        load.stop.store(true, Ordering::Relaxed);
+        let begin = Instant::now();
+        while !load.told.lock().await.is_much() {
+            ensure!(begin.elapsed() < BUSY_WITHIN, "clients are told too little");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(random.next() % 2500)).await;
         let what = if round % 3 == 2 {
             tokio::task::block_in_place(|| guest.power_cycle())?;
             "power"
@@ -66,18 +93,51 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_left_over() -> anyhow::Resu
             guest.kill(unit)?;
             unit
         };
+        load.stop.store(true, Ordering::Relaxed);
         while let Some(worker) = workers.join_next().await {
             worker?;
         }
         guest.site.await_management()?;
-        let kept = verify(&load)
+        let kept = verify(&mut guest, &load, &standing)
             .await
             .with_context(|| format!("round {round}, {what}"))?;
         println!("round {round}: {what} lost; {kept} acknowledged volumes, all there");
-        settle(&mut guest, &load)
+        settle(&mut guest, &load, &standing)
             .await
             .with_context(|| format!("round {round}, {what}"))?;
     }
+    a_full_state_disk_is_told_and_survived(&mut guest, &client, pool).await
+}
+
+/// Changes are refused with the reason, what is there is shown and served, also by an agent that starts
+/// then; and once there is room all goes on.
+async fn a_full_state_disk_is_told_and_survived(
+    guest: &mut Guest,
+    client: &Client,
+    pool: Uuid,
+) -> anyhow::Result<()> {
+    println!("the state disk is full");
+    let filler = "/var/lib/ashlar/filler";
+    guest.site.appliance.check(&format!(
+        "fallocate -l $(df --output=avail -B1 /var/lib/ashlar | tail -n 1) {filler}"
+    ))?;
+    let spec = VolumeSpec::blank("late".parse()?, pool, 16 << 20);
+    let id = Uuid::new_v4();
+    for killed in [false, true] {
+        if killed {
+            guest.kill("ashlar-agent.service")?;
+            guest.site.await_management()?;
+        }
+        let refused = client.volume_create(id, &spec).await.err();
+        let refused = refused.with_context(|| format!("it was made, killed: {killed}"))?;
+        let code = refused.problem().map(|problem| problem.code);
+        ensure!(code == Some(ProblemCode::StateDiskFull), "{refused}");
+        let volumes = client.volume_list().await?.len();
+        ensure!(volumes == 1, "{volumes} volumes are shown");
+    }
+    guest.site.appliance.check(&format!("rm {filler}"))?;
+    persist(client, || client.volume_create(id, &spec)).await?;
+    persist(client, || client.volume_delete(id)).await?;
     Ok(())
 }
 
@@ -108,6 +168,54 @@ async fn prepare(client: &Client) -> anyhow::Result<(Uuid, Uuid)> {
     Ok((pool, host))
 }
 
+/// Makes a volume, connects and fills it.
+async fn stand(
+    guest: &mut Guest,
+    client: &Client,
+    pool: Uuid,
+    host: Uuid,
+) -> anyhow::Result<Standing> {
+    let id = Uuid::new_v4();
+    let spec = VolumeSpec::blank("standing".parse()?, pool, 16 << 20);
+    let made = client.volume_create(id, &spec).await?;
+    made.done().context("volume")?;
+    let spec = ConnectionSpec {
+        of: Connected::Volume(id),
+        host,
+        transport: Transport::NvmeTcp,
+        access: Default::default(),
+    };
+    let made = client.connection_create(Uuid::new_v4(), &spec).await?;
+    made.done().context("connection")?;
+    let device = device(guest, id)?;
+    guest.site.appliance.check(&format!(
+        "dd if=/dev/urandom of={device} bs=1M count=16 iflag=fullblock oflag=direct conv=fsync \
+         status=none"
+    ))?;
+    Ok(Standing {
+        id,
+        hash: hash(guest, id)?,
+        view: guest.view()?,
+    })
+}
+
+/// The device of a volume that is connected.
+fn device(guest: &mut Guest, id: Uuid) -> anyhow::Result<String> {
+    let name = guest
+        .site
+        .appliance
+        .check(&format!("grep -l {id} /sys/block/dm-*/dm/name"))?;
+    let device = name.trim().split('/').nth(3).context("no device")?;
+    Ok(format!("/dev/{device}"))
+}
+
+fn hash(guest: &mut Guest, id: Uuid) -> anyhow::Result<String> {
+    let device = device(guest, id)?;
+    guest.site.appliance.check(&format!(
+        "dd if={device} bs=1M iflag=direct status=none | sha256sum"
+    ))
+}
+
 impl Load {
     /// Makes, attaches, detaches and deletes volumes until told to stop. What fails was not
     /// acknowledged, and its volume is forgotten: it may be there or not.
@@ -116,29 +224,32 @@ impl Load {
         while !self.stop.load(Ordering::Relaxed) {
             turn += 1;
             let id = Uuid::new_v4();
-            let _ = self.life(id, turn % 3).await;
+            if self.life(id, turn % 3).await.is_none() {
+                // Nobody is there who would answer.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
 
     async fn life(&self, id: Uuid, kind: u32) -> Option<()> {
         let spec = VolumeSpec::blank("crash".parse().ok()?, self.pool, 16 << 20);
         acknowledged(self.client.volume_create(id, &spec).await)?;
-        self.tell(id, Some(false)).await;
+        self.tell(id, Some(None)).await;
         let connection = Uuid::new_v4();
         if kind != 0 {
+            let transport = match kind {
+                1 => Transport::Iscsi,
+                _ => Transport::NvmeTcp,
+            };
             let spec = ConnectionSpec {
                 of: Connected::Volume(id),
                 host: self.host,
-                transport: if kind == 1 {
-                    Transport::Iscsi
-                } else {
-                    Transport::NvmeTcp
-                },
+                transport,
                 access: Default::default(),
             };
             self.tell(id, None).await;
             acknowledged(self.client.connection_create(connection, &spec).await)?;
-            self.tell(id, Some(true)).await;
+            self.tell(id, Some(Some(transport))).await;
         }
         if kind == 2 {
             self.tell(id, None).await;
@@ -149,7 +260,7 @@ impl Load {
     }
 
     /// Notes what is certain of a volume; `None` while a change is under way.
-    async fn tell(&self, id: Uuid, connected: Option<bool>) {
+    async fn tell(&self, id: Uuid, connected: Option<Option<Transport>>) {
         let mut told = self.told.lock().await;
         match connected {
             Some(connected) => told.volumes.insert(id, connected),
@@ -182,9 +293,22 @@ async fn persist<T>(
     }
 }
 
-/// Everything acknowledged is there.
-async fn verify(load: &Load) -> anyhow::Result<usize> {
+/// Everything acknowledged is there, in the store and in the kernel, and what was written.
+async fn verify(guest: &mut Guest, load: &Load, standing: &Standing) -> anyhow::Result<usize> {
     let told = load.told.lock().await;
+    let exports = told.volumes.iter().filter_map(|(id, over)| match over {
+        Some(Transport::Iscsi) => Some(format!("iscsi {id} ")),
+        Some(_) => Some(format!("nvme {id} ")),
+        None => None,
+    });
+    let mut lacking: Vec<String> = exports.collect();
+    let begin = Instant::now();
+    while !lacking.is_empty() {
+        ensure!(begin.elapsed() < PATIENCE, "not served: {lacking:?}");
+        let view = guest.view()?;
+        lacking.retain(|export| !view.iter().any(|line| line.starts_with(export)));
+    }
+    ensure!(hash(guest, standing.id)? == standing.hash, "data were lost");
     for (id, connected) in &told.volumes {
         let volume = load
             .client
@@ -192,18 +316,19 @@ async fn verify(load: &Load) -> anyhow::Result<usize> {
             .await
             .with_context(|| format!("volume {id}"))?;
         ensure!(
-            (volume.connections > 0) == *connected,
-            "volume {id}: acknowledged connected: {connected}, has {}",
+            (volume.connections > 0) == connected.is_some(),
+            "volume {id}: acknowledged connected: {connected:?}, has {}",
             volume.connections
         );
     }
     Ok(told.volumes.len())
 }
 
-/// After all volumes are deleted through the front door, the kernel has only the pool: whatever
-/// else there were would be an orphan.
-async fn settle(guest: &mut Guest, load: &Load) -> anyhow::Result<()> {
-    for volume in load.client.volume_list().await? {
+/// After all other volumes are deleted through the front door, the kernel has only what it had at
+/// first: whatever else there were would be an orphan.
+async fn settle(guest: &mut Guest, load: &Load, standing: &Standing) -> anyhow::Result<()> {
+    let volumes = load.client.volume_list().await?;
+    for volume in volumes.iter().filter(|volume| volume.id != standing.id) {
         if volume.connections > 0 {
             persist(&load.client, || load.client.volume_detach_all(volume.id)).await?;
         }
@@ -214,33 +339,35 @@ async fn settle(guest: &mut Guest, load: &Load) -> anyhow::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    let expected = [format!("pool {}", load.pool)];
+    let expected = &standing.view;
     let mut left = guest.view()?;
     for _ in 0..100 {
-        if left == expected {
+        if left == *expected {
             break;
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
         left = guest.view()?;
     }
-    ensure!(left == expected, "left over in the kernel: {left:?}");
+    ensure!(left == *expected, "left over in the kernel: {left:?}");
     let pool = load.client.pool_show(load.pool).await?;
     ensure!(
-        pool.volumes == 0,
+        pool.volumes == 1,
         "left over in the store: {} volumes",
         pool.volumes
     );
     let thin = load.client.thin_devices(load.pool).await?;
-    ensure!(thin.is_empty(), "left over in the pool: {thin:?}");
+    ensure!(thin.len() == 1, "left over in the pool: {thin:?}");
     // Backstores, targets and subsystems that no host may use are in no view; what is a volume's
     // has its id in its name.
     let named = guest.site.appliance.check(
         "cd /sys/kernel/config && find target nvmet -mindepth 2 -maxdepth 3 && \
          cat /sys/block/dm-*/dm/name",
     )?;
+    let known = [load.pool, standing.id].map(|id| [id.to_string(), id.simple().to_string()]);
+    let known: Vec<String> = known.into_iter().flatten().collect();
     let orphans: Vec<_> = named
         .lines()
-        .filter(|line| has_id(line) && !line.contains(&load.pool.to_string()))
+        .filter(|line| has_id(line) && !known.iter().any(|id| line.contains(id)))
         .collect();
     ensure!(orphans.is_empty(), "left over by name: {orphans:?}");
     Ok(())
@@ -255,7 +382,7 @@ fn has_id(line: &str) -> bool {
         })
 }
 
-/// xorshift: the moments differ, the run can be repeated.
+/// xorshift: the moments differ, and those of a run are found again by its seed.
 struct Random(u64);
 
 impl Random {

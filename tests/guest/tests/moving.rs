@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use ashlar_ctl::Change;
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
 use ashlar_guest_tests::used::{ROUND, SESSIONS, Used, goes_on, stop, used, whole};
-use ashlar_protocol::{Job, MoveSpec, PoolSpec, ProblemCode, Transport};
+use ashlar_protocol::{FreezeSpec, Job, JobState, MoveSpec, PoolSpec, ProblemCode, Transport};
 use uuid::Uuid;
 
 const TRANSPORTS: [Transport; 2] = [Transport::Iscsi, Transport::NvmeTcp];
@@ -23,6 +23,8 @@ async fn hosts_go_on_while_their_volumes_move() -> anyhow::Result<()> {
     }
     let sessions = initiator(&mut lab.guest).check(SESSIONS)?;
     a_killed_agent_leaves_them_where_they_are(&mut lab, other, &volumes).await?;
+    one_that_is_cancelled_stays_where_it_was(&mut lab, other, &volumes[0]).await?;
+    a_frozen_box_serves_on(&mut lab, other, &volumes).await?;
 
     println!("volumes move");
     let mut jobs = Vec::new();
@@ -94,10 +96,7 @@ async fn a_killed_agent_leaves_them_where_they_are(
         jobs.push(moved(lab, used.volume, other, Some(SLOW)).await?);
     }
     for job in &jobs {
-        let done = |job: &Job| job.progress.map_or(0, |progress| progress.done);
-        while done(&lab.client.job_show(job.id).await?) < MIB {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        is_under_way(lab, job).await?;
     }
     lab.guest.kill("ashlar-agent.service")?;
     lab.guest.site.await_management()?;
@@ -120,4 +119,46 @@ async fn a_killed_agent_leaves_them_where_they_are(
     let left = lab.client.thin_devices(other).await?;
     ensure!(left.is_empty(), "left in the second pool: {left:?}");
     Ok(())
+}
+
+async fn is_under_way(lab: &Lab, job: &Job) -> anyhow::Result<()> {
+    let done = |job: &Job| job.progress.map_or(0, |progress| progress.done);
+    while done(&lab.client.job_show(job.id).await?) < MIB {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+async fn one_that_is_cancelled_stays_where_it_was(
+    lab: &mut Lab,
+    other: Uuid,
+    used: &Used,
+) -> anyhow::Result<()> {
+    println!("one that is cancelled stays where it was");
+    let job = moved(lab, used.volume, other, Some(SLOW)).await?;
+    is_under_way(lab, &job).await?;
+    lab.client.job_cancel(job.id).await?;
+    let ended = lab.client.job_wait(job, |_| ()).await?;
+    ensure!(ended.state == JobState::Cancelled, "{ended:?}");
+    let volume = lab.client.volume_show(used.volume).await?;
+    ensure!(volume.pool == lab.pool, "its pool");
+    let left = lab.client.thin_devices(other).await?;
+    ensure!(left.is_empty(), "left in the second pool: {left:?}");
+    goes_on(lab, used, ROUND)
+}
+
+async fn a_frozen_box_serves_on(
+    lab: &mut Lab,
+    other: Uuid,
+    volumes: &[Used],
+) -> anyhow::Result<()> {
+    println!("a frozen box serves on");
+    done(lab.client.system_freeze(&FreezeSpec::default()).await?)?;
+    for used in volumes {
+        goes_on(lab, used, ROUND)?;
+        let refused = moved(lab, used.volume, other, None).await;
+        let said = refused.err().context("it moves")?.to_string();
+        ensure!(said.contains("frozen"), "{said}");
+    }
+    done(lab.client.system_thaw().await?).map(drop)
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use ashlar_guest_tests::lab::{Lab, MIB, done, initiator};
 use ashlar_protocol::{
-    AdoptSpec, Connection, ExtendSpec, Labels, Parent, PoolSpec, Provisioning, RevertSpec,
-    SnapshotSpec, ThinDevice, Transport, VolumeSpec,
+    AdoptSpec, Connection, ExtendSpec, Labels, Parent, PoolSpec, ProblemCode, Provisioning,
+    RevertSpec, SnapshotSpec, ThinDevice, Transport, VolumeSpec,
 };
 use ashlar_site::Device;
 use uuid::Uuid;
@@ -38,6 +38,12 @@ async fn there_and_back(lab: &mut Lab, transport: Transport) -> anyhow::Result<(
 
     let clone = cloned(lab, Parent::Snapshot(snapshot), None).await?;
     reads(lab, clone, transport, &first, SIZE).await?;
+    // Of the clone as of any other: what it had then, whatever becomes of it.
+    let of_clone = taken(lab, clone).await?;
+    let grandchild = cloned(lab, Parent::Snapshot(of_clone), None).await?;
+    done(lab.client.snapshot_delete(of_clone).await?)?;
+    reads(lab, grandchild, transport, &first, SIZE).await?;
+    done(lab.client.volume_delete(grandchild).await?)?;
     let copy = cloned(lab, Parent::Volume(volume), Some(2 * SIZE)).await?;
     reads(lab, copy, transport, &second, 2 * SIZE).await?;
     let hash = initiator(&mut lab.guest).hash(&device, SIZE)?;
@@ -187,6 +193,7 @@ async fn nobody_reads_what_another_wrote(lab: &mut Lab) -> anyhow::Result<()> {
 
 /// A pool on a disk that is full of something, for as far as a few volumes reach.
 async fn written_pool(lab: &mut Lab) -> anyhow::Result<Uuid> {
+    what_holds_something_is_not_taken(lab).await?;
     lab.guest.site.appliance.check_within(
         "yes secret | head -c 448M | dd of=/dev/disk/by-id/virtio-DISK1 bs=1M iflag=fullblock \
          oflag=direct status=none",
@@ -199,6 +206,24 @@ async fn written_pool(lab: &mut Lab) -> anyhow::Result<Uuid> {
     };
     done(lab.client.pool_create(id, &spec).await?)?;
     Ok(id)
+}
+
+/// A disk with a file system is refused, by what it holds, and stays as it is.
+async fn what_holds_something_is_not_taken(lab: &mut Lab) -> anyhow::Result<()> {
+    let disk = "/dev/disk/by-id/virtio-DISK1";
+    let head = format!("dd if={disk} bs=1M count=4 iflag=direct status=none | sha256sum");
+    let appliance = &mut lab.guest.site.appliance;
+    appliance.check(&format!("mkfs.vfat -I {disk} && sync {disk}"))?;
+    let before = appliance.check(&head)?;
+    let spec = PoolSpec::on("written".parse()?, vec!["serial-DISK1".parse()?]);
+    let refused = lab.client.pool_create(Uuid::new_v4(), &spec).await.err();
+    let refused = refused.context("a pool was made on a file system")?;
+    let problem = refused.problem().context("no problem")?;
+    ensure!(problem.code == ProblemCode::NotBlank, "{problem}");
+    ensure!(problem.detail.contains("FAT file system"), "{problem}");
+    let after = lab.guest.site.appliance.check(&head)?;
+    ensure!(after == before, "the file system was written to");
+    Ok(())
 }
 
 /// Writes a little zero into every block, so that each is provisioned and read from the disk.

@@ -46,6 +46,16 @@ pub async fn bytes_are_counted(lab: &mut Lab) -> anyhow::Result<()> {
         write(lab, &device, "64k", 128)?;
         read(lab, &device, "64k", 64)?;
         let after = counters(lab, volume).await?;
+        let took = |of: fn(&IoCounters) -> u64| of(&after) - of(&before);
+        let writes = took(|io| io.writes.operations);
+        ensure!(writes == 128, "{transport}: {writes} writes counted of 128");
+        for (what, time) in [
+            ("writes", took(|io| io.writes.milliseconds)),
+            ("reads", took(|io| io.reads.milliseconds)),
+            ("anything", took(|io| io.busy_milliseconds)),
+        ] {
+            ensure!(time > 0, "{transport}: {what} took no time");
+        }
         let written = after.writes.bytes.0 - before.writes.bytes.0;
         ensure!(
             written == 8 * MIB,
