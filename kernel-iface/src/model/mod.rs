@@ -246,6 +246,11 @@ impl ModelKernel {
         self.lock().sockets.lose_fc_port(port);
     }
 
+    /// There is one of that name again.
+    pub fn find_fc_port(&self, port: FcPort) {
+        self.lock().sockets.find_fc_port(port);
+    }
+
     /// A directory that is not there: reservations cannot be kept in it.
     pub fn lose_directory(&self, directory: &str) {
         self.lock().lost_directories.insert(directory.to_owned());

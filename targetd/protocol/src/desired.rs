@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::names::{DiskId, Iqn, Nqn, PortalAddr};
 use crate::raid::Redundancy;
+use crate::report::ServedAt;
 use crate::secret::{ChapCredentials, DhchapKey};
 use crate::units::{PortId, Sectors, ThinId};
 use crate::wwn::FcPort;
@@ -391,6 +392,14 @@ impl NvmePort {
             NvmePort::Tcp(_) => NvmeFabric::Tcp,
             NvmePort::Rdma(_) => NvmeFabric::Rdma,
             NvmePort::Fc(_) => NvmeFabric::Fc,
+        }
+    }
+
+    /// Where that is.
+    pub fn place(self) -> ServedAt {
+        match self {
+            NvmePort::Tcp(address) | NvmePort::Rdma(address) => ServedAt::Address(address),
+            NvmePort::Fc(port) => ServedAt::NvmeFc(port),
         }
     }
 

@@ -37,7 +37,7 @@ use ashlar_kernel_iface::lio::{
 };
 use ashlar_kernel_iface::tree::{Change, Errno, Tree, TreeError};
 use ashlar_targetd_protocol as protocol;
-use ashlar_targetd_protocol::{FailureKind, Iqn, IscsiExport, Lun, PortalAddr, TpgTag};
+use ashlar_targetd_protocol::{FailureKind, Iqn, IscsiExport, Lun, PortalAddr, ServedAt, TpgTag};
 use uuid::Uuid;
 
 use super::names::Names;
@@ -259,18 +259,20 @@ impl Transport for Iscsi {
         }
     }
 
-    fn listens(step: &Step) -> Option<(protocol::Transport, PortalAddr)> {
+    fn listens(step: &Step) -> Option<(protocol::Transport, ServedAt)> {
         match step {
-            Step::OpenPortal(_, at) => Some((protocol::Transport::Iscsi, *at)),
-            Step::OpenIser(_, at) => Some((protocol::Transport::Iser, *at)),
+            Step::OpenPortal(_, at) => Some((protocol::Transport::Iscsi, ServedAt::Address(*at))),
+            Step::OpenIser(_, at) => Some((protocol::Transport::Iser, ServedAt::Address(*at))),
             _ => None,
         }
     }
 
-    fn wanted(desired: &IscsiExport) -> Vec<(protocol::Transport, BTreeSet<PortalAddr>)> {
+    fn wanted(desired: &IscsiExport) -> Vec<(protocol::Transport, BTreeSet<ServedAt>)> {
+        let places =
+            |at: &BTreeSet<PortalAddr>| at.iter().copied().map(ServedAt::Address).collect();
         vec![
-            (protocol::Transport::Iscsi, desired.portals.clone()),
-            (protocol::Transport::Iser, desired.iser.clone()),
+            (protocol::Transport::Iscsi, places(&desired.portals)),
+            (protocol::Transport::Iser, places(&desired.iser)),
         ]
     }
 }

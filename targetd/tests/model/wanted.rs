@@ -284,6 +284,12 @@ pub fn fc_port() -> FcPort {
     text.parse().unwrap()
 }
 
+/// Another one.
+pub fn other_fc_port() -> FcPort {
+    let text = "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c2f";
+    text.parse().unwrap()
+}
+
 impl Wanted {
     /// Also over iSER, at this portal.
     pub fn and_iser(mut self, index: usize) -> Self {
@@ -319,6 +325,14 @@ impl Wanted {
         let export = self.0.exports.nvme.as_mut().unwrap();
         let id = PortId::try_from(number).unwrap();
         export.ports.insert(id, NvmePort::Fc(fc_port()));
+        self
+    }
+
+    /// And at another port of the box.
+    pub fn and_other_fc(mut self) -> Self {
+        let export = self.0.exports.nvme.as_mut().unwrap();
+        let id = PortId::try_from(11).unwrap();
+        export.ports.insert(id, NvmePort::Fc(other_fc_port()));
         self
     }
 
