@@ -36,6 +36,11 @@ pub struct Taken {
 }
 
 impl Taken {
+    fn refuses(&self, transport: Transport, at: ServedAt) -> bool {
+        let mut refused = self.refused.iter().map(|one| &one.unserved);
+        refused.any(|one| one.transport == transport && one.at == at)
+    }
+
     /// And then these.
     pub fn extend(&mut self, more: Taken) {
         self.steps.extend(more.steps);
@@ -75,6 +80,10 @@ pub fn take<'s, S: Step + 's>(
                     failed.get_or_insert(failure);
                     continue;
                 }
+                // What comes of the first refusal says less.
+                if taken.refuses(transport, at) {
+                    continue;
+                }
                 taken.refused.push(Refused {
                     unserved: Unserved {
                         transport,
@@ -105,7 +114,7 @@ fn is_of_place(cause: &KernelError, at: ServedAt) -> bool {
             cause.errno(),
             Some(Errno::EADDRINUSE | Errno::EINVAL | Errno::ENOENT | Errno::EACCES)
         ),
-        ServedAt::NvmeFc(_) => matches!(
+        ServedAt::Fc(_) | ServedAt::NvmeFc(_) => matches!(
             cause.errno(),
             Some(Errno::ENXIO | Errno::EALREADY | Errno::EINVAL | Errno::ENOENT)
         ),

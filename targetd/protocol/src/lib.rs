@@ -42,9 +42,9 @@ pub use call::{
 };
 pub use desired::{
     Accesses, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
-    DesiredVolume, DhGroup, DhHash, DhchapExchange, Exports, IscsiAcl, IscsiExport, NvmeExport,
-    NvmeFabric, NvmeHost, NvmePort, PoolBefore, PoolDestruction, PoolDisk, PoolFormat, Qos, Rate,
-    SnapshotsKind, ThinRef, ThinSource,
+    DesiredVolume, DhGroup, DhHash, DhchapExchange, Exports, FcAccess, FcExport, IscsiAcl,
+    IscsiExport, NvmeExport, NvmeFabric, NvmeHost, NvmePort, PoolBefore, PoolDestruction, PoolDisk,
+    PoolFormat, Qos, Rate, SnapshotsKind, ThinRef, ThinSource,
 };
 pub use names::{DiskId, Iqn, NameError, Nqn, PortalAddr, Transport};
 pub use raid::{RaidLevel, Redundancy};

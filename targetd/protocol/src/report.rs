@@ -1,14 +1,12 @@
 //! What targetd saw and did, and what went wrong.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::desired::Accesses;
 use crate::names::{DiskId, PortalAddr, Transport};
 use crate::units::{Bytes, Sectors};
-use crate::wwn::FcPort;
+use crate::wwn::{FcPort, Wwn};
 
 /// The outcome of applying one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +27,9 @@ pub struct Report {
 pub enum ServedAt {
     /// An address that is listened on.
     Address(PortalAddr),
-    /// A port of the box's own on Fibre Channel, for NVMe.
+    /// A port of the box's own on Fibre Channel.
+    Fc(Wwn),
+    /// The same, for NVMe.
     NvmeFc(FcPort),
 }
 
@@ -38,16 +38,7 @@ impl ServedAt {
     pub fn address(self) -> Option<PortalAddr> {
         match self {
             ServedAt::Address(address) => Some(address),
-            ServedAt::NvmeFc(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for ServedAt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ServedAt::Address(address) => address.fmt(f),
-            ServedAt::NvmeFc(port) => port.fmt(f),
+            ServedAt::Fc(_) | ServedAt::NvmeFc(_) => None,
         }
     }
 }

@@ -5,6 +5,8 @@
 //! (locks per portal address, per nvmet port, per host) and the names of the objects it made,
 //! so that what a volume no longer wants is found without listing all there is.
 
+mod backstore;
+mod fc;
 mod iscsi;
 mod names;
 mod nvme;
@@ -77,6 +79,8 @@ pub struct Subject<'a> {
     pub grows: bool,
     /// Those whom the caller agreed to cut off.
     pub cut: &'a Accesses,
+    /// All that is desired of its exports: transports share what is beneath them.
+    pub exports: &'a Exports,
 }
 
 /// What a listing of everything found.
@@ -296,6 +300,7 @@ macro_rules! transports {
 }
 
 transports! {
+    Fc { field: fc, implementation: fc::Fc },
     Iscsi { field: iscsi, implementation: iscsi::Iscsi },
     Nvme { field: nvme, implementation: nvme::Nvme },
 }
@@ -343,6 +348,7 @@ impl Transports {
         let ours = match transport {
             // RDMA has port numbers of its own, and nothing to try them with. Fibre Channel has none.
             protocol::Transport::Iser
+            | protocol::Transport::Fc
             | protocol::Transport::NvmeRdma
             | protocol::Transport::NvmeFc => true,
             protocol::Transport::Iscsi => self.iscsi.keeps_open(kernel.tree(), at)?,

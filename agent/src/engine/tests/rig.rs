@@ -61,6 +61,7 @@ pub(super) async fn start_on(
                 usual: false,
             },
             nvme_rdma: Listen::default(),
+            fc: Default::default(),
             nvme_fc: Default::default(),
         },
         ready_within: Duration::from_secs(5),
