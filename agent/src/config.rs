@@ -6,7 +6,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ashlar_protocol::{FcPort, Name, PortalAddr};
+use ashlar_protocol::{FcPort, Name, PortalAddr, Wwn};
 use serde::Deserialize;
 
 use crate::domain;
@@ -43,6 +43,8 @@ pub struct Config {
     pub iscsi: Portals,
     /// Portals of iSCSI targets over RDMA. Absent: none, as most boxes have no RDMA.
     pub iser: Portals,
+    /// Ports that are targets on Fibre Channel. Absent: none.
+    pub fc: Ports<Wwn>,
     /// Portals of NVMe/TCP subsystems.
     pub nvme: Portals,
     /// Portals of NVMe/RDMA subsystems. Absent: none.
@@ -50,7 +52,7 @@ pub struct Config {
     pub nvme_rdma: Portals,
     /// Ports of NVMe/FC subsystems. Absent: none.
     #[serde(rename = "nvme-fc")]
-    pub nvme_fc: FcPorts,
+    pub nvme_fc: Ports<FcPort>,
 }
 
 /// The management port and what it bears.
@@ -110,12 +112,19 @@ pub struct Portals {
     pub usual: bool,
 }
 
-/// Where subsystems are on Fibre Channel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct FcPorts {
+/// Where the targets of one transport are on Fibre Channel.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ports<P> {
     /// The box's own ports; none turn the transport off.
-    pub ports: Vec<FcPort>,
+    #[serde(default = "Vec::new")]
+    pub ports: Vec<P>,
+}
+
+impl<P> Default for Ports<P> {
+    fn default() -> Self {
+        Ports { ports: Vec::new() }
+    }
 }
 
 /// Why there is no configuration.
@@ -217,6 +226,7 @@ impl Config {
             .or(self.iser.served_nowhere("iser.portals"))
             .or(self.covered_iser())
             .or(self.nvme_rdma.served_nowhere("nvme-rdma.portals"))
+            .or(broken_list("fc.ports", &self.fc.ports))
             .or(broken_list("nvme-fc.ports", &self.nvme_fc.ports))
     }
 
@@ -249,6 +259,7 @@ impl Config {
             iser: self.iser.to_domain(),
             nvme: self.nvme.to_domain(),
             nvme_rdma: self.nvme_rdma.to_domain(),
+            fc: self.fc.ports.iter().copied().collect(),
             nvme_fc: self.nvme_fc.ports.iter().copied().collect(),
         }
     }
@@ -329,7 +340,8 @@ impl Default for Config {
             iser: Portals::default(),
             nvme: Portals::default(),
             nvme_rdma: Portals::default(),
-            nvme_fc: FcPorts::default(),
+            fc: Ports::default(),
+            nvme_fc: Ports::default(),
         };
         config.settle();
         config

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from ashlar_cinder import options
 from ashlar_cinder.base import AshlarDriver
 from ashlar_cinder.client import Client
 from ashlar_cinder.client.transport import Transport
+from ashlar_cinder.fc import AshlarFCDriver
 from ashlar_cinder.iscsi import AshlarISCSIDriver
 from ashlar_cinder.nvme import AshlarNVMeDriver
 from tests import contract
@@ -209,7 +211,9 @@ def between(world: World) -> Iterator[Between]:
     one.close()
 
 
-@pytest.fixture(params=[AshlarISCSIDriver, AshlarNVMeDriver], ids=["iscsi", "nvme"])
+@pytest.fixture(
+    params=[AshlarISCSIDriver, AshlarNVMeDriver, AshlarFCDriver], ids=["iscsi", "nvme", "fc"]
+)
 def driver(request: pytest.FixtureRequest, world: World) -> AshlarDriver:
     """A driver of each transport."""
     return world.driver(request.param, use_chap_auth=True, ashlar_nvme_authentication="none")
@@ -224,6 +228,7 @@ def connector() -> Callable[[str], dict[str, Any]]:
             "host": name,
             "initiator": f"iqn.2026-11.org.example:{name}",
             "nqn": f"nqn.2026-11.org.example:{name}",
+            "wwpns": [f"21000000{zlib.crc32(name.encode()):08x}"],
             "ip": "192.0.2.9",
             "multipath": False,
         }

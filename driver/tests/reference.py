@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ashlar_cinder.iscsi import AshlarISCSIDriver
-from ashlar_cinder.nvme import AshlarNVMeDriver
-from tests import generic
+from cinder import objects
+
+# What Cinder has for zones wants them, as in each of its programs.
+objects.register_all()
+
+from ashlar_cinder.fc import AshlarFCDriver  # noqa: E402
+from ashlar_cinder.iscsi import AshlarISCSIDriver  # noqa: E402
+from ashlar_cinder.nvme import AshlarNVMeDriver  # noqa: E402
+from tests import generic  # noqa: E402
 
 README = Path(__file__).parents[1] / "README.md"
 SUPPORT = README.with_name("SUPPORT.md")
@@ -28,7 +34,8 @@ OURS = {
     "chap_username": "The name that they do it under; each its IQN when empty.",
     "chap_password": "The secret of all hosts; each has its own when empty. 12 to 16 characters.",
     "target_protocol": "`iscsi`, or `iser` where the appliance serves that; for the NVMe driver "
-    "`nvmet_tcp`, or likewise `nvmet_rdma`. Others are refused. Cinder's default is for LVM.",
+    "`nvmet_tcp`, or likewise `nvmet_rdma`; for that of Fibre Channel none. Others are refused. "
+    "Cinder's default is for LVM.",
     "nvmeof_conn_info_version": "Which of two forms os-brick is told; 2 for several portals.",
 }
 
@@ -38,12 +45,12 @@ NO_DEFAULT = {"volume_clear", "target_protocol"}
 
 def options() -> list[tuple[str, Any]]:
     """Each option and the drivers that have it."""
-    iscsi, nvme = AshlarISCSIDriver.get_driver_options(), AshlarNVMeDriver.get_driver_options()
+    drivers = {"iSCSI": AshlarISCSIDriver, "NVMe": AshlarNVMeDriver, "FC": AshlarFCDriver}
+    has = {name: driver.get_driver_options() for name, driver in drivers.items()}
     found: dict[str, tuple[str, Any]] = {}
-    for option in [*iscsi, *nvme]:
-        whose = {(True, True): "both", (True, False): "iSCSI", (False, True): "NVMe"}
-        in_iscsi, in_nvme = option in iscsi, option in nvme
-        found[option.name] = (whose[in_iscsi, in_nvme], option)
+    for option in [one for options_of in has.values() for one in options_of]:
+        whose = [name for name in drivers if option in has[name]]
+        found[option.name] = ("all" if len(whose) == len(drivers) else ", ".join(whose), option)
     return list(found.values())
 
 

@@ -13,10 +13,11 @@ from cinder.tests.compliance import test_volume_drivers
 from cinder.volume import driver as cinder_driver
 
 from ashlar_cinder.base import AshlarDriver
+from ashlar_cinder.fc import AshlarFCDriver
 from ashlar_cinder.iscsi import AshlarISCSIDriver
 from ashlar_cinder.nvme import AshlarNVMeDriver
 
-DRIVERS = [AshlarISCSIDriver, AshlarNVMeDriver]
+DRIVERS = [AshlarISCSIDriver, AshlarNVMeDriver, AshlarFCDriver]
 
 #: What must not be what a base class does.
 OWN = """
@@ -128,7 +129,7 @@ def test_replication_is_absent(kind: type[AshlarDriver]) -> None:
         assert not kind.supports_replication_feature(feature)
 
 
-def test_both_are_registered() -> None:
+def test_all_are_registered() -> None:
     found = {one.class_fqn for one in interface_util.get_volume_drivers()}
     for kind in DRIVERS:
         assert f"{kind.__module__}.{kind.__name__}" in found

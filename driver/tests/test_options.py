@@ -14,6 +14,7 @@ from cinder.volume import volume_utils
 from ashlar_cinder import options
 from ashlar_cinder.base import AshlarDriver
 from ashlar_cinder.client import Clear
+from ashlar_cinder.fc import AshlarFCDriver
 from ashlar_cinder.iscsi import AshlarISCSIDriver
 from ashlar_cinder.nvme import AshlarNVMeDriver
 from tests.conftest import CINDER_S, World
@@ -73,6 +74,7 @@ def _target_protocol(stage: Stage) -> None:
     stage.world.driver(AshlarNVMeDriver, target_protocol="nvmet_tcp")
     for protocol in ("nvmet_tcp", "nvmet_rdma"):
         stage.refuses("this driver speaks iscsi and iser", target_protocol=protocol)
+    stage.refuses("this driver speaks fc", AshlarFCDriver, target_protocol="iscsi")
     for protocol in ("iscsi", "iser"):
         spoken = "this driver speaks nvmet_tcp and nvmet_rdma"
         stage.refuses(spoken, AshlarNVMeDriver, target_protocol=protocol)
@@ -95,6 +97,8 @@ def _storage_protocol(stage: Stage) -> None:
         "storage_protocol = FC cannot be: this driver speaks iSCSI", storage_protocol="FC"
     )
     stage.refuses("speaks NVMe-TCP", AshlarNVMeDriver, storage_protocol="iSCSI")
+    stage.world.driver(AshlarFCDriver, storage_protocol="FC")
+    stage.refuses("speaks FC", AshlarFCDriver, storage_protocol="iSCSI")
 
 
 @of("use_chap_auth", "chap_username", "chap_password")
@@ -301,7 +305,7 @@ IGNORED: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("kind", [AshlarISCSIDriver, AshlarNVMeDriver])
+@pytest.mark.parametrize("kind", [AshlarISCSIDriver, AshlarNVMeDriver, AshlarFCDriver])
 def test_what_is_ignored_is_said(
     world: World, caplog: pytest.LogCaptureFixture, kind: type[AshlarDriver]
 ) -> None:

@@ -3,7 +3,8 @@
 //! | module      | what |
 //! |-------------|------|
 //! | [`tree`]    | the one trait through which files of configfs are touched |
-//! | [`lio`]     | SCSI: iblock backstores, iSCSI targets, portals, LUNs, ACLs, CHAP |
+//! | [`lio`]     | SCSI: iblock backstores, iSCSI targets, portals, LUNs, ACLs, CHAP; targets on Fibre Channel |
+//! | [`fc_host`] | the machine's own ports of Fibre Channel |
 //! | [`nvmet`]   | NVMe: subsystems, namespaces, hosts, ports, DH-HMAC-CHAP |
 //! | [`dm`]      | device-mapper by ioctl: linear, thin-pool, thin, error |
 //! | [`model`]   | a kernel in this process, with the real rules |
@@ -24,6 +25,7 @@ pub mod block;
 pub mod conformance;
 pub mod device;
 pub mod dm;
+pub mod fc_host;
 pub mod lio;
 pub mod model;
 pub mod net;

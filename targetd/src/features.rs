@@ -26,7 +26,10 @@ const PROBES: [(&str, Probe); 8] = [
 
 /// Looked at only for what needs it: the kernel loads the module for the question, which measures
 /// for a second how to reckon parities best.
-const ON_DEMAND: [(&str, Probe); 1] = [("raid", |kernel| target(kernel, "raid", "dm_raid"))];
+const ON_DEMAND: [(&str, Probe); 2] = [
+    ("raid", |kernel| target(kernel, "raid", "dm_raid")),
+    ("fc", |kernel| module(kernel, "tcm_fc")),
+];
 
 /// What is wrong with one facility, if anything is.
 pub fn problem(kernel: &Kernel, name: &str) -> Option<String> {

@@ -1,6 +1,7 @@
 //! The kernel as this daemon sees it, real or modelled.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,10 +9,12 @@ use std::sync::Arc;
 use ashlar_kernel_iface::block::{BlockError, Disks, RealDisks};
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::dm::{DeviceMapper, DmError, DmInfo, DmName, RealDm};
+use ashlar_kernel_iface::fc_host::{FcHosts, RealFcHosts};
+use ashlar_kernel_iface::lio::FcFabric;
 use ashlar_kernel_iface::model::ModelKernel;
 use ashlar_kernel_iface::net::{Network, RealNetwork};
 use ashlar_kernel_iface::tree::{Errno, RealTree, Tree, TreeError};
-use ashlar_targetd_protocol::{Sectors, ThinId};
+use ashlar_targetd_protocol::{Sectors, ThinId, Wwn};
 
 /// The parts of the kernel that are read and written. Clones are handles on the same kernel.
 #[derive(Clone)]
@@ -26,6 +29,8 @@ pub struct Kernel {
     pub disks: Arc<dyn Disks>,
     /// The addresses of the box.
     pub network: Arc<dyn Network>,
+    /// Its ports of Fibre Channel.
+    pub fc: Arc<dyn FcHosts>,
     /// Its modules.
     pub modules: Arc<dyn Modules>,
     /// Whether steps that do not wait for each other are taken at once. A model takes them in
@@ -92,6 +97,7 @@ impl Kernel {
             dm: Arc::new(RealDm::open()?),
             disks: Arc::new(RealDisks::new()),
             network: Arc::new(RealNetwork),
+            fc: Arc::new(RealFcHosts::new()),
             modules: Arc::new(RunningKernel),
             at_once: true,
         })
@@ -105,6 +111,7 @@ impl Kernel {
             dm: Arc::new(model.dm()),
             disks: Arc::new(model.disks()),
             network: Arc::new(model.network()),
+            fc: Arc::new(model.clone()),
             modules: Arc::new(Modelled(model.clone())),
             at_once: false,
         }
@@ -113,6 +120,13 @@ impl Kernel {
     /// configfs, borrowed.
     pub fn tree(&self) -> &dyn Tree {
         &*self.tree
+    }
+
+    /// What makes a port of the box's own a target.
+    pub fn fc_fabric(&self, port: Wwn) -> Result<FcFabric, KernelError> {
+        let ports = self.fc.ports().map_err(KernelError::FcHosts)?;
+        let fabric = ports.get(&port).copied();
+        fabric.ok_or(KernelError::NoFcPort(port))
     }
 
     /// The node of a device-mapper device.
@@ -146,6 +160,12 @@ pub enum KernelError {
     /// On the network.
     #[error("failed to look at the addresses of the box: {0}")]
     Network(#[from] Errno),
+    /// On ports of Fibre Channel.
+    #[error("failed to look for ports of Fibre Channel: {0}")]
+    FcHosts(#[source] io::Error),
+    /// On a port of Fibre Channel that should be one of the box's.
+    #[error("this box has no port {0} that can be a target")]
+    NoFcPort(Wwn),
     /// On a device that should be active and is not.
     #[error("device {0} is not active")]
     Inactive(DmName),
@@ -167,7 +187,8 @@ impl KernelError {
             KernelError::Dm(error) => error.errno(),
             KernelError::Block(error) => error.errno(),
             KernelError::Network(errno) => Some(*errno),
-            KernelError::Inactive(_) => Some(Errno::ENXIO),
+            KernelError::Inactive(_) | KernelError::NoFcPort(_) => Some(Errno::ENXIO),
+            KernelError::FcHosts(_) => None,
             KernelError::Occupied { .. } => None,
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use ashlar_kernel_iface::tree::{Change, Errno};
-use ashlar_targetd_protocol::{Failure, FailureKind, PortalAddr, Transport, Unserved};
+use ashlar_targetd_protocol::{Failure, FailureKind, ServedAt, Transport, Unserved};
 
 use crate::features;
 use crate::kernel::{Kernel, KernelError};
@@ -19,15 +19,10 @@ pub trait Step: Display {
         None
     }
 
-    /// The address that it is about and nothing else, if it is: nothing builds on it, so that what
+    /// Where it has hosts come to and nothing else, if it does: nothing builds on it, so that what
     /// comes after it is done although it is refused.
-    fn listens(&self) -> Option<(Transport, PortalAddr)> {
+    fn listens(&self) -> Option<(Transport, ServedAt)> {
         None
-    }
-
-    /// Whether it is about a port without an address and nothing else, which is likewise.
-    fn stands_alone(&self) -> bool {
-        false
     }
 }
 
@@ -36,11 +31,16 @@ pub trait Step: Display {
 pub struct Taken {
     /// Those that changed something, in words.
     pub steps: Vec<String>,
-    /// Addresses that were refused.
+    /// Addresses and ports that were refused.
     pub refused: Vec<Refused>,
 }
 
 impl Taken {
+    fn refuses(&self, transport: Transport, at: ServedAt) -> bool {
+        let mut refused = self.refused.iter().map(|one| &one.unserved);
+        refused.any(|one| one.transport == transport && one.at == at)
+    }
+
     /// And then these.
     pub fn extend(&mut self, more: Taken) {
         self.steps.extend(more.steps);
@@ -48,7 +48,7 @@ impl Taken {
     }
 }
 
-/// An address that was refused.
+/// An address or a port that was refused.
 #[derive(Debug)]
 pub struct Refused {
     /// Which, and why.
@@ -58,7 +58,7 @@ pub struct Refused {
 }
 
 /// Takes the steps for `object`, such as `volume 6ba7b810-…`. The first refusal ends it, but for those
-/// of addresses, after which the others are tried; what was done stays, and the next plan goes on from
+/// of places, after which the others are tried; what was done stays, and the next plan goes on from
 /// there.
 pub fn take<'s, S: Step + 's>(
     kernel: &Kernel,
@@ -72,21 +72,23 @@ pub fn take<'s, S: Step + 's>(
             Ok(change) => change,
             Err(cause) => {
                 let failure = failure(kernel, object, step, &cause);
-                let listens = step.listens();
-                if listens.is_none() && !step.stands_alone() {
+                let Some((transport, at)) = step.listens() else {
                     return Err(failure);
-                }
+                };
                 tracing::debug!(object, %step, ?failure, "refused");
-                let of_address = listens.filter(|_| is_of_address(&cause));
-                let Some((transport, address)) = of_address else {
+                if !is_of_place(&cause, at) {
                     failed.get_or_insert(failure);
                     continue;
-                };
+                }
+                // What comes of the first refusal says less.
+                if taken.refuses(transport, at) {
+                    continue;
+                }
                 taken.refused.push(Refused {
                     unserved: Unserved {
                         transport,
-                        address,
-                        absent: is_absent(&cause),
+                        at,
+                        absent: at.address().is_some() && is_absent(&cause),
                         message: failure.message,
                     },
                     kind: failure.kind,
@@ -102,15 +104,22 @@ pub fn take<'s, S: Step + 's>(
     failed.map_or(Ok(taken), Err)
 }
 
-/// Whether the kernel refused for what the address is: it is not there, something else listens there,
-/// nothing carries the transport there, or (what TCP does not open, RDMA does not find) one of these
-/// has kept it from being opened at all.
-fn is_of_address(cause: &KernelError) -> bool {
-    let of_address = matches!(
-        cause.errno(),
-        Some(Errno::EADDRINUSE | Errno::EINVAL | Errno::ENOENT | Errno::EACCES)
-    );
-    of_address || is_absent(cause)
+/// Whether the kernel refused for what the place is. An address is not there, something else listens
+/// there, nothing carries the transport there, or (what TCP does not open, RDMA does not find) one of
+/// these has kept it from being opened at all. A port is not there, nothing makes it a target, or
+/// another has it.
+fn is_of_place(cause: &KernelError, at: ServedAt) -> bool {
+    let of_place = match at {
+        ServedAt::Address(_) => matches!(
+            cause.errno(),
+            Some(Errno::EADDRINUSE | Errno::EINVAL | Errno::ENOENT | Errno::EACCES)
+        ),
+        ServedAt::Fc(_) | ServedAt::NvmeFc(_) => matches!(
+            cause.errno(),
+            Some(Errno::ENXIO | Errno::EALREADY | Errno::EINVAL | Errno::ENOENT)
+        ),
+    };
+    of_place || is_absent(cause)
 }
 
 /// Whether the kernel refused for want of the address, or of a device that has it.

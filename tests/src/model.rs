@@ -16,8 +16,9 @@ use ashlar_agent::http::Server as ManagementPort;
 use ashlar_agent::identity;
 use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{Client, Endpoint, Identity};
+use ashlar_kernel_iface::lio::FcFabric;
 use ashlar_kernel_iface::model::{ModelDisk, ModelKernel};
-use ashlar_protocol::Role;
+use ashlar_protocol::{Role, Wwn};
 use ashlar_targetd::server::{SocketOptions, bind};
 use ashlar_targetd::{AllowedPeers, Kernel, Server, Targetd};
 use ashlar_targetd_protocol::Bytes;
@@ -32,6 +33,9 @@ use crate::wire::Wire;
 /// Size of each of the two disks, as in the virtual machine.
 const DISK_SIZE: Bytes = Bytes(8 << 30);
 
+/// Its port on Fibre Channel, as in the virtual machine.
+const FC_PORT: &str = "2000525400a50001";
+
 /// Where the program that reads images is.
 const CONVERT: &str = "convert";
 
@@ -43,6 +47,7 @@ pub struct Model {
     folder: TempDir,
     /// The kernel, for looking at and for faults.
     pub kernel: ModelKernel,
+    fc_ports: Vec<Wwn>,
     targetd: Option<Server>,
     agent: Option<Agent>,
     /// Where the management port is, whoever serves it.
@@ -51,16 +56,25 @@ pub struct Model {
 }
 
 impl Model {
-    /// Switches an appliance on, with two blank disks.
+    /// Switches an appliance on, with two blank disks and a port on Fibre Channel.
     pub fn boot() -> anyhow::Result<Model> {
+        Model::boot_with(&[FC_PORT.parse()?])
+    }
+
+    /// The same with these ports.
+    pub fn boot_with(fc_ports: &[Wwn]) -> anyhow::Result<Model> {
         let folder = tempfile::tempdir()?;
         make_certificates(&folder.path().join("pki"))?;
         let kernel = ModelKernel::new();
         kernel.add_disk(ModelDisk::new("DISK0", DISK_SIZE));
         kernel.add_disk(ModelDisk::new("DISK1", DISK_SIZE));
+        for port in fc_ports {
+            kernel.add_fc_host(*port, FcFabric::LibFc);
+        }
         let mut model = Model {
             folder,
             kernel,
+            fc_ports: fc_ports.to_vec(),
             targetd: None,
             agent: None,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -170,6 +184,7 @@ impl Model {
         let mut config = Config::read(&path)?;
         config.state_dir = self.store();
         config.targetd_socket = self.socket();
+        config.fc.ports.clone_from(&self.fc_ports);
         config.convert = self.folder.path().join(CONVERT);
         // The machine that this runs on has an updater of its own, or none.
         config.firmware = FirmwareOptions::within(self.folder.path());

@@ -407,8 +407,8 @@ async fn failures_say_who_said_no_and_why() {
         ("volume create v --size 1GiB", "--pool"),
         ("host create h --iqn IQN", "iSCSI name"),
         (
-            "volume attach v h --transport fc",
-            "iscsi, iser, nvme-tcp, nvme-rdma or nvme-fc",
+            "volume attach v h --transport fibre",
+            "iscsi, iser, fc, nvme-tcp, nvme-rdma or nvme-fc",
         ),
         ("system show -o yaml", "json"),
         ("system show --endpoint http://x", "endpoint"),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ashlar_targetd_protocol::{FcPort, Iqn, Lun, Nqn, Nsid, PortalAddr, Transport};
+use ashlar_targetd_protocol::{FcPort, Iqn, Lun, Nqn, Nsid, PortalAddr, Transport, Wwn};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -89,11 +89,12 @@ impl fmt::Display for Connected {
 pub struct ConnectionSpec {
     /// What is connected; on the wire `volume` or `snapshot`.
     pub of: Connected,
-    /// The host. It needs an iSCSI name for `iscsi` and `iser`, an NVMe name for the others.
+    /// The host. It needs an iSCSI name for `iscsi` and `iser`, that of a port for `fc`, an NVMe name
+    /// for the others.
     pub host: Uuid,
     /// How. One connection per volume or snapshot, host and transport.
     pub transport: Transport,
-    /// What the host may do. Read-only takes `iscsi` or `iser`. Absent: `read-write` for a volume; a
+    /// What the host may do. Read-only takes `iscsi`, `iser` or `fc`. Absent: `read-write` for a volume; a
     /// snapshot has nothing but `read-only`.
     pub access: Access,
 }
@@ -184,6 +185,9 @@ pub struct Connection {
     /// For `iscsi` and `iser`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub iscsi: Option<IscsiAccess>,
+    /// For `fc`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fc: Option<FcAccess>,
     /// For `nvme-tcp`, `nvme-rdma` and `nvme-fc`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvme: Option<NvmeAccess>,
@@ -213,6 +217,18 @@ pub struct IscsiAccess {
     pub lun: Lun,
     /// Addresses to reach it at.
     pub portals: Vec<PortalAddr>,
+    /// The unit serial number (VPD page 0x80), stable for the life of what is connected.
+    pub serial: String,
+}
+
+/// How to reach a volume over Fibre Channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FcAccess {
+    /// The box's own ports, by name.
+    pub ports: Vec<Wwn>,
+    /// The logical unit, as this host sees it at each of them.
+    pub lun: Lun,
     /// The unit serial number (VPD page 0x80), stable for the life of what is connected.
     pub serial: String,
 }

@@ -1,6 +1,8 @@
 //! Hosts: who may reach volumes.
 
-use ashlar_targetd_protocol::{ChapCredentials, DhchapExchange, DhchapKey, Iqn, Nqn};
+use std::collections::BTreeSet;
+
+use ashlar_targetd_protocol::{ChapCredentials, DhchapExchange, DhchapKey, Iqn, Nqn, Wwn};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,6 +20,9 @@ pub struct HostSpec {
     /// Its NVMe name. No two hosts have the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nqn: Option<Nqn>,
+    /// The names of its Fibre Channel ports. No two hosts have the same. It proves nothing there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub wwpns: BTreeSet<Wwn>,
     /// Whether it must prove who it is. Absent: `required`.
     #[serde(default)]
     pub authentication: Authentication,
@@ -94,6 +99,9 @@ pub struct Host {
     /// Its NVMe name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nqn: Option<Nqn>,
+    /// The names of its Fibre Channel ports.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub wwpns: BTreeSet<Wwn>,
     /// Whether it must prove who it is.
     pub authentication: Authentication,
     /// How it proves that over NVMe. SHA-256 and no group when absent.

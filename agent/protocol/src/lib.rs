@@ -63,13 +63,13 @@ pub mod volume;
 pub use ashlar_targetd_protocol::{
     ChapCredentials, ChapName, ChapSecret, DhGroup, DhHash, DhchapExchange, DhchapKey, DiskId,
     FcPort, Iqn, Lun, MemberState, NameError, Nqn, Nsid, PortalAddr, RaidLevel, SecretError,
-    SetAction, ThinId, Transport,
+    SetAction, ThinId, Transport, Wwn,
 };
 pub use audit::{AuditRecord, KEPT_CALLS};
 pub use bulk::{BulkAnswer, BulkItem, BulkMethod, BulkPath, BulkReply, BulkSpec};
 pub use connection::{
-    Access, Connected, Connection, ConnectionSpec, ConnectionState, IscsiAccess, NotConnected,
-    NvmeAccess,
+    Access, Connected, Connection, ConnectionSpec, ConnectionState, FcAccess, IscsiAccess,
+    NotConnected, NvmeAccess,
 };
 pub use event::{Event, EventKind, KEPT_EVENTS, NotAKind};
 pub use firmware::{ActivateSpec, Firmware, FirmwareSlot, NoSlot, RestartSpec, SlotName};

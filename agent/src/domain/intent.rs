@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use ashlar_protocol::{Connected, Frozen, ObjectKind, ObjectRef};
-use ashlar_targetd_protocol::{DiskId, Iqn, Nqn, ThinId, ThinRef};
+use ashlar_targetd_protocol::{DiskId, Iqn, Lun, Nqn, ThinId, ThinRef, Wwn};
 use uuid::Uuid;
 
 use crate::domain::record::{
@@ -87,6 +87,10 @@ pub struct Intent {
     pool_by_disk: BTreeMap<DiskId, Uuid>,
     host_by_iqn: BTreeMap<Iqn, Uuid>,
     host_by_nqn: BTreeMap<Nqn, Uuid>,
+    host_by_wwpn: BTreeMap<Wwn, Uuid>,
+    /// Numbers over Fibre Channel, of what is served and of what each host sees.
+    fc_units: BTreeSet<(Lun, Uuid)>,
+    fc_luns: BTreeSet<(Uuid, Lun)>,
     connections_by_object: BTreeSet<(Connected, Uuid)>,
     connections_by_host: BTreeSet<(Uuid, Uuid)>,
     requests_by_age: BTreeMap<u64, Uuid>,
@@ -344,6 +348,24 @@ impl Intent {
     /// The host of an NVMe name.
     pub fn host_of_nqn(&self, nqn: &Nqn) -> Option<Uuid> {
         self.host_by_nqn.get(nqn).copied()
+    }
+
+    /// The host of a port on Fibre Channel.
+    pub fn host_of_wwpn(&self, wwpn: Wwn) -> Option<Uuid> {
+        self.host_by_wwpn.get(&wwpn).copied()
+    }
+
+    /// The numbers by which a host sees what it has over Fibre Channel, in order.
+    pub fn fc_luns_of(&self, host: Uuid) -> impl Iterator<Item = Lun> {
+        let first = Lun::try_from(0).expect("0 is a LUN");
+        let luns = self.fc_luns.range((Included((host, first)), Unbounded));
+        luns.take_while(move |(of, _)| *of == host)
+            .map(|(_, lun)| *lun)
+    }
+
+    /// The numbers of what is served over Fibre Channel, in order, some more than once.
+    pub fn fc_units(&self) -> impl DoubleEndedIterator<Item = Lun> {
+        self.fc_units.iter().map(|(unit, _)| *unit)
     }
 
     /// Volumes the kernel must know about: those with connections, and those being made,

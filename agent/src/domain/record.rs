@@ -13,7 +13,8 @@ use ashlar_protocol::{
     Progress, Provisioning, Qos, Transport,
 };
 use ashlar_targetd_protocol::{
-    DhchapExchange, DiskId, FcPort, Iqn, MemberState, Nqn, PortId, PortalAddr, ThinId, ThinRef,
+    DhchapExchange, DiskId, FcPort, Iqn, Lun, MemberState, Nqn, PortId, PortalAddr, ThinId,
+    ThinRef, Wwn,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -248,6 +249,9 @@ pub struct HostRecord {
     /// How it proves who it is over NVMe.
     #[serde(default, skip_serializing_if = "is_default")]
     pub dhchap: DhchapExchange,
+    /// The names of its Fibre Channel ports.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub wwpns: BTreeSet<Wwn>,
 }
 
 fn is_default(exchange: &DhchapExchange) -> bool {
@@ -581,6 +585,17 @@ pub struct ConnectionRecord {
     pub generation: u64,
     /// What the host may do.
     pub access: Access,
+    /// Over Fibre Channel: by which numbers.
+    pub fc: Option<FcPlace>,
+}
+
+/// Numbers of a connection over Fibre Channel, for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FcPlace {
+    /// That of what is connected, among all that the box's ports serve.
+    pub unit: Lun,
+    /// The one that the host sees.
+    pub lun: Lun,
 }
 
 /// A connection as it is stored. At first there were only those of volumes.
@@ -596,6 +611,8 @@ struct RawConnection {
     access: Access,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     snapshot: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fc: Option<FcPlace>,
 }
 
 impl TryFrom<RawConnection> for ConnectionRecord {
@@ -609,6 +626,7 @@ impl TryFrom<RawConnection> for ConnectionRecord {
             phase: raw.phase,
             generation: raw.generation,
             access: raw.access,
+            fc: raw.fc,
         })
     }
 }
@@ -623,6 +641,7 @@ impl From<ConnectionRecord> for RawConnection {
             generation: record.generation,
             access: record.access,
             snapshot: record.of.snapshot(),
+            fc: record.fc,
         }
     }
 }

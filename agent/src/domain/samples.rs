@@ -55,6 +55,7 @@ pub(crate) fn site() -> Site {
         name: "box".parse().unwrap(),
         iscsi: listen("[::]:3260", true),
         iser: Listen::default(),
+        fc: BTreeSet::new(),
         nvme: listen("10.0.0.1:4420", false),
         nvme_rdma: Listen::default(),
         nvme_fc: BTreeSet::new(),
@@ -323,6 +324,7 @@ pub(crate) fn host_spec(n: u32) -> HostSpec {
                 .parse()
                 .unwrap(),
         ),
+        wwpns: Default::default(),
         authentication: Default::default(),
         dhchap: Default::default(),
         secrets: Default::default(),

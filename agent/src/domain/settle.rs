@@ -710,6 +710,8 @@ fn uses(intent: &Intent, connection: &ConnectionRecord, users: &Accesses) -> boo
             .iqn
             .as_ref()
             .is_some_and(|iqn| users.iscsi.contains(iqn)),
+        // Nothing tells who uses what.
+        Transport::Fc => false,
         Transport::NvmeTcp | Transport::NvmeRdma | Transport::NvmeFc => host
             .nqn
             .as_ref()

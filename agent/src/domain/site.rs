@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ashlar_protocol::{FcPort, Name, PortalAddr, Transport};
+use ashlar_protocol::{FcPort, Name, PortalAddr, Transport, Wwn};
 use ashlar_targetd_protocol::{NvmeFabric, NvmePort, PortId};
 use uuid::Uuid;
 
@@ -45,6 +45,8 @@ pub struct Site {
     pub iscsi: Listen,
     /// Where iSER is served.
     pub iser: Listen,
+    /// Where Fibre Channel is served.
+    pub fc: BTreeSet<Wwn>,
     /// Where NVMe/TCP is served.
     pub nvme: Listen,
     /// Where NVMe/RDMA is served.
@@ -72,6 +74,8 @@ pub struct Listens {
     pub iscsi: Listen,
     /// iSER.
     pub iser: Listen,
+    /// Fibre Channel, at ports of the box's own.
+    pub fc: BTreeSet<Wwn>,
     /// NVMe/TCP.
     pub nvme: Listen,
     /// NVMe/RDMA.
@@ -86,6 +90,7 @@ impl Site {
         let Listens {
             iscsi,
             iser,
+            fc,
             nvme,
             nvme_rdma,
             nvme_fc,
@@ -98,16 +103,17 @@ impl Site {
         let rdma = rdma
             .filter(|(portal, _)| nvme_rdma.portals.contains(portal))
             .map(|(portal, port)| (*port, NvmePort::Rdma(*portal)));
-        let fc = record.fc_ports.iter();
-        let fc = fc
+        let nvme_over_fc = record.fc_ports.iter();
+        let nvme_over_fc = nvme_over_fc
             .filter(|(at, _)| nvme_fc.contains(at))
             .map(|(at, port)| (*port, NvmePort::Fc(*at)));
         Site {
             id: record.id,
             name,
-            nvme_ports: tcp.chain(rdma).chain(fc).collect(),
+            nvme_ports: tcp.chain(rdma).chain(nvme_over_fc).collect(),
             iscsi,
             iser,
+            fc,
             nvme,
             nvme_rdma,
             nvme_fc,
@@ -125,6 +131,7 @@ impl Site {
         let listens = Listens {
             iscsi: served(Transport::Iscsi),
             iser: served(Transport::Iser),
+            fc: self.fc.clone(),
             nvme: served(Transport::NvmeTcp),
             nvme_rdma: served(Transport::NvmeRdma),
             nvme_fc: self.nvme_fc.clone(),
@@ -139,7 +146,7 @@ impl Site {
             Transport::Iser => &self.iser,
             Transport::NvmeTcp => &self.nvme,
             Transport::NvmeRdma => &self.nvme_rdma,
-            Transport::NvmeFc => &NO_ADDRESSES,
+            Transport::Fc | Transport::NvmeFc => &NO_ADDRESSES,
         }
     }
 
@@ -162,6 +169,7 @@ impl Site {
         match transport {
             Transport::Iscsi => !self.iscsi.portals.is_empty(),
             Transport::Iser => !self.iser.portals.is_empty(),
+            Transport::Fc => !self.fc.is_empty(),
             Transport::NvmeTcp => self.ports_of(NvmeFabric::Tcp).next().is_some(),
             Transport::NvmeRdma => self.ports_of(NvmeFabric::Rdma).next().is_some(),
             Transport::NvmeFc => self.ports_of(NvmeFabric::Fc).next().is_some(),
@@ -227,7 +235,7 @@ pub fn give_port(record: &mut BoxRecord, transport: Transport, portal: PortalAdd
     let ports = match transport {
         Transport::NvmeTcp => &mut record.nvme_ports,
         Transport::NvmeRdma => &mut record.rdma_ports,
-        Transport::Iscsi | Transport::Iser | Transport::NvmeFc => return true,
+        Transport::Iscsi | Transport::Iser | Transport::Fc | Transport::NvmeFc => return true,
     };
     if ports.contains_key(&portal) {
         return true;

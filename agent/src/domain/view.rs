@@ -1,12 +1,12 @@
 //! The intent as clients see it.
 
 use ashlar_protocol::{
-    Connection, ConnectionState, Group, GroupSnapshot, GroupState, Host, HostCreated, HostSecrets,
-    IscsiAccess, Job, JobState, Lun, Nsid, NvmeAccess, Pool, PoolState, Portal, PortalState,
-    Problem, ProblemCode, Progress, Replacement, Snapshot, SnapshotState, Transport, Volume,
-    VolumeState,
+    Connection, ConnectionState, FcAccess, Group, GroupSnapshot, GroupState, Host, HostCreated,
+    HostSecrets, IscsiAccess, Job, JobState, Lun, Nsid, NvmeAccess, Pool, PoolState, Portal,
+    PortalState, Problem, ProblemCode, Progress, Replacement, Snapshot, SnapshotState, Transport,
+    Volume, VolumeState,
 };
-use ashlar_targetd_protocol::PoolReport;
+use ashlar_targetd_protocol::{NvmeFabric, PoolReport};
 use uuid::Uuid;
 
 use crate::domain::intent::{GroupEntry, HostEntry, Intent, PoolEntry, VolumeEntry};
@@ -182,6 +182,7 @@ pub fn host(id: Uuid, entry: &HostEntry) -> Host {
         name: record.name.clone(),
         iqn: record.iqn.clone(),
         nqn: record.nqn.clone(),
+        wwpns: record.wwpns.clone(),
         authentication: record.authentication,
         dhchap: record.dhchap,
         connections: entry.connections,
@@ -227,14 +228,14 @@ pub fn connection(id: Uuid, record: &ConnectionRecord, site: &Site, applied: boo
             ConnectionState::Detaching
         }
     };
-    let (iscsi, nvme) = match record.transport {
-        Transport::Iscsi => (Some(iscsi_access(site, &site.iscsi, record.of.id())), None),
-        Transport::Iser => (Some(iscsi_access(site, &site.iser, record.of.id())), None),
-        Transport::NvmeTcp | Transport::NvmeRdma | Transport::NvmeFc => (
-            None,
-            Some(nvme_access(site, record.transport, record.of.id())),
-        ),
+    let of = record.of.id();
+    let iscsi = match record.transport {
+        Transport::Iscsi => Some(iscsi_access(site, &site.iscsi, of)),
+        Transport::Iser => Some(iscsi_access(site, &site.iser, of)),
+        Transport::Fc | Transport::NvmeTcp | Transport::NvmeRdma | Transport::NvmeFc => None,
     };
+    let nvme = record.transport.nvme();
+    let nvme = nvme.map(|fabric| nvme_access(site, fabric, of));
     Connection {
         id,
         volume: record.of.volume(),
@@ -244,6 +245,11 @@ pub fn connection(id: Uuid, record: &ConnectionRecord, site: &Site, applied: boo
         access: record.access,
         state,
         iscsi,
+        fc: record.fc.map(|place| FcAccess {
+            ports: site.fc.iter().copied().collect(),
+            lun: place.lun,
+            serial: names::serial(of),
+        }),
         nvme,
         generation: record.generation,
     }
@@ -258,11 +264,11 @@ fn iscsi_access(site: &Site, listen: &Listen, id: Uuid) -> IscsiAccess {
     }
 }
 
-fn nvme_access(site: &Site, transport: Transport, volume: Uuid) -> NvmeAccess {
-    let (portals, fc_ports) = match transport {
-        Transport::NvmeRdma => (site.nvme_rdma.told(), Vec::new()),
-        Transport::NvmeFc => (Vec::new(), site.nvme_fc.iter().copied().collect()),
-        _ => (site.nvme.told(), Vec::new()),
+fn nvme_access(site: &Site, fabric: NvmeFabric, volume: Uuid) -> NvmeAccess {
+    let (portals, fc_ports) = match fabric {
+        NvmeFabric::Tcp => (site.nvme.told(), Vec::new()),
+        NvmeFabric::Rdma => (site.nvme_rdma.told(), Vec::new()),
+        NvmeFabric::Fc => (Vec::new(), site.nvme_fc.iter().copied().collect()),
     };
     NvmeAccess {
         subsystem: names::subsystem(site.id, volume),

@@ -1,7 +1,8 @@
-//! Addresses that could not be had, and what is to be served there once they can.
+//! Addresses that could not be had, and ports of Fibre Channel, and what is to be served there once
+//! they can.
 //!
 //! ```text
-//! attempt ── refused addresses ──► note ──┬─ no interface has it: the kernel tells when one does
+//! attempt ── refused places ─────► note ──┬─ no interface has it: the kernel tells when one does
 //!                                         └─ something else: one of those who want it asks again
 //! the kernel told ──► found ──► whoever wants what is here now is applied once more
 //! one of them has it ──► likewise the others
@@ -15,15 +16,15 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard};
 
 use ashlar_protocol::{PortalAddr, Problem, ProblemCode, Transport};
-use ashlar_targetd_protocol::Unserved;
+use ashlar_targetd_protocol::{ServedAt, Unserved};
 use tokio::sync::Notify;
 
 use crate::domain::record::Unit;
 
-/// Where, over what.
-type Place = (Transport, PortalAddr);
+/// Over what, to where.
+type Way = (Transport, ServedAt);
 
-/// The addresses that could not be had when they were tried last.
+/// The addresses, and ports, that could not be had when they were tried last.
 #[derive(Debug, Default)]
 pub struct Addresses {
     state: Mutex<State>,
@@ -35,7 +36,7 @@ pub struct Addresses {
 
 #[derive(Debug, Default)]
 struct State {
-    refused: BTreeMap<Place, Refusal>,
+    refused: BTreeMap<Way, Refusal>,
     /// Of the box's portals, those that no interface had at the last look.
     absent: BTreeSet<IpAddr>,
     /// To be applied once more.
@@ -67,27 +68,30 @@ impl Addresses {
             again,
             absent,
         } = &mut *state;
-        let still = |place: &Place| {
-            let mut places = unserved.iter().map(|one| (one.transport, one.address));
-            places.any(|one| one == *place)
+        let lacked = |at: ServedAt| {
+            let address = at.address();
+            address.is_some_and(|at| absent.contains(&at.socket().ip()))
         };
-        refused.retain(|place, refusal| {
+        let still = |way: &Way| {
+            let mut ways = unserved.iter().map(|one| (one.transport, one.at));
+            ways.any(|one| one == *way)
+        };
+        refused.retain(|way, refusal| {
             // It has it now, or wants it no longer: in either case another is to try, unless the
             // kernel will tell.
-            let told = refusal.absent && absent.contains(&place.1.socket().ip());
-            if !still(place) && refusal.units.remove(&unit) && !told {
+            let told = refusal.absent && lacked(way.1);
+            if !still(way) && refusal.units.remove(&unit) && !told {
                 again.append(&mut refusal.units);
             }
             !refusal.units.is_empty()
         });
         for one in unserved {
-            let place = (one.transport, one.address);
+            let way = (one.transport, one.at);
             // It may have come while it was tried, and then nobody tells of it any more.
-            let ip = one.address.socket().ip();
-            if one.absent && !absent.contains(&ip) && !refused.contains_key(&place) {
+            if one.absent && !lacked(one.at) && !refused.contains_key(&way) {
                 self.doubt.notify_one();
             }
-            let refusal = refused.entry(place).or_insert_with(|| Refusal {
+            let refusal = refused.entry(way).or_insert_with(|| Refusal {
                 absent: one.absent,
                 message: String::new(),
                 units: BTreeSet::new(),
@@ -101,8 +105,8 @@ impl Addresses {
         }
     }
 
-    /// Why a unit is to try again by itself: an address is here and cannot be had, the kernel does
-    /// not tell when that changes, and this unit is the one that asks for all.
+    /// Why a unit is to try again by itself: an address is here and cannot be had, or a port of
+    /// Fibre Channel cannot, the kernel does not tell when that changes, and this unit is the one that asks for all.
     pub(super) fn asks_again(&self, unit: Unit) -> Option<Problem> {
         let state = self.lock();
         let asked = state
@@ -116,7 +120,7 @@ impl Addresses {
     /// Addresses that matter: who waits for one, and all that `portals` names.
     pub fn of_interest(&self, portals: impl IntoIterator<Item = PortalAddr>) -> BTreeSet<IpAddr> {
         let state = self.lock();
-        let waiting = state.refused.keys().map(|(_, at)| *at);
+        let waiting = state.refused.keys().filter_map(|(_, at)| at.address());
         let all = waiting.chain(portals);
         all.map(|at| at.socket().ip()).collect()
     }
@@ -130,6 +134,9 @@ impl Addresses {
             absent: lacked,
         } = &mut *state;
         for ((_, at), refusal) in refused.iter() {
+            let Some(at) = at.address() else {
+                continue;
+            };
             let ip = at.socket().ip();
             // An IPv6 address is here before it can be had, and the kernel tells again then.
             let may_be_had = refusal.absent || lacked.contains(&ip);
@@ -166,7 +173,7 @@ impl Addresses {
         if state.absent.contains(&at.socket().ip()) {
             return Some(Lacking::Address);
         }
-        let refusal = state.refused.get(&(transport, at))?;
+        let refusal = state.refused.get(&(transport, ServedAt::Address(at)))?;
         Some(match refusal.absent {
             true => Lacking::Address,
             false => Lacking::Refused(refusal.message.clone()),
@@ -187,10 +194,14 @@ mod tests {
     fn unserved(at: &str, absent: bool) -> Unserved {
         Unserved {
             transport: Transport::NvmeTcp,
-            address: at.parse().unwrap(),
+            at: ServedAt::Address(at.parse().unwrap()),
             absent,
             message: format!("failed to listen at {at}"),
         }
+    }
+
+    fn ip(of: &Unserved) -> IpAddr {
+        of.at.address().unwrap().socket().ip()
     }
 
     fn unit(n: u128) -> Unit {
@@ -201,7 +212,8 @@ mod tests {
     fn who_waits_for_an_address_is_applied_when_it_comes_and_not_before() {
         let addresses = Addresses::default();
         let late = unserved("10.0.0.9:4420", true);
-        let ip = late.address.socket().ip();
+        let at = late.at.address().unwrap();
+        let ip = at.socket().ip();
         addresses.found([ip].into());
         for n in [1, 2] {
             addresses.note(unit(n), std::slice::from_ref(&late));
@@ -209,14 +221,14 @@ mod tests {
         }
         assert!(!addresses.found([ip].into()));
         assert_eq!(addresses.take_again(), BTreeSet::new());
-        let lacking = addresses.lacking(late.transport, late.address);
+        let lacking = addresses.lacking(late.transport, at);
         assert_eq!(lacking, Some(Lacking::Address));
 
         assert!(addresses.found(BTreeSet::new()));
         assert_eq!(addresses.take_again(), [unit(1), unit(2)].into());
         addresses.note(unit(1), &[]);
         addresses.note(unit(2), &[]);
-        assert_eq!(addresses.lacking(late.transport, late.address), None);
+        assert_eq!(addresses.lacking(late.transport, at), None);
     }
 
     #[test]
@@ -254,7 +266,7 @@ mod tests {
         assert!(!doubted().await);
         // Nor is it where the kernel is known to lack it.
         addresses.note(unit(1), &[]);
-        addresses.found([late.address.socket().ip()].into());
+        addresses.found([ip(&late)].into());
         addresses.note(unit(1), &[late]);
         assert!(!doubted().await);
     }
@@ -263,13 +275,35 @@ mod tests {
     fn who_no_longer_waits_for_an_address_wakes_nobody() {
         let addresses = Addresses::default();
         let late = unserved("10.0.0.9:4420", true);
-        addresses.found([late.address.socket().ip()].into());
+        addresses.found([ip(&late)].into());
         for n in [1, 2] {
             addresses.note(unit(n), std::slice::from_ref(&late));
         }
         addresses.note(unit(1), &[]);
         assert_eq!(addresses.take_again(), BTreeSet::new());
-        assert!(addresses.lacking(late.transport, late.address).is_some());
+        let address = late.at.address().unwrap();
+        assert!(addresses.lacking(late.transport, address).is_some());
+    }
+
+    #[test]
+    fn a_port_of_fibre_channel_is_asked_for_and_no_address_is_awaited() {
+        let addresses = Addresses::default();
+        let port = "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f";
+        let dead = Unserved {
+            transport: Transport::NvmeFc,
+            at: ServedAt::NvmeFc(port.parse().unwrap()),
+            ..unserved("10.0.0.1:4420", false)
+        };
+        for n in [1, 2] {
+            addresses.note(unit(n), std::slice::from_ref(&dead));
+        }
+        let asking = [1, 2].map(|n| addresses.asks_again(unit(n)).is_some());
+        assert_eq!(asking, [true, false]);
+        assert_eq!(addresses.of_interest([]), BTreeSet::new());
+        assert!(!addresses.found(BTreeSet::new()));
+        assert_eq!(addresses.take_again(), BTreeSet::new());
+        addresses.note(unit(1), &[]);
+        assert_eq!(addresses.take_again(), [unit(2)].into());
     }
 
     #[test]

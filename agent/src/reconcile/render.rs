@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ashlar_protocol::{Access, Connected, Problem, ProblemCode, Transport};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
-    DesiredVolume, DiskId, Exports, IscsiAcl, IscsiExport, NvmeExport, NvmeFabric, NvmeHost,
-    PoolBefore, PoolDestruction, PoolDisk, PoolFormat, Qos, Sectors, SnapshotsKind, ThinSource,
+    DesiredVolume, DiskId, Exports, FcAccess, FcExport, IscsiAcl, IscsiExport, NvmeExport,
+    NvmeFabric, NvmeHost, PoolBefore, PoolDestruction, PoolDisk, PoolFormat, Qos, Sectors,
+    SnapshotsKind, ThinSource, Wwn,
 };
 use uuid::Uuid;
 
@@ -14,8 +15,8 @@ use crate::domain::intent::Intent;
 use crate::domain::names;
 use crate::domain::qos;
 use crate::domain::record::{
-    ConnectionPhase, ConnectionRecord, Destruction, GroupPhase, HostRecord, Origin, PoolPhase,
-    PoolRecord, SnapshotPhase, SnapshotRecord, VolumePhase, VolumeRecord,
+    ConnectionPhase, ConnectionRecord, Destruction, FcPlace, GroupPhase, HostRecord, Origin,
+    PoolPhase, PoolRecord, SnapshotPhase, SnapshotRecord, VolumePhase, VolumeRecord,
 };
 use crate::domain::site::Site;
 
@@ -273,7 +274,9 @@ fn cut(intent: &Intent, site: &Site, of: Connected) -> Accesses {
                     true => cut.nvme.extend(host.nqn.clone()),
                 }
             }
+            // What goes over Fibre Channel is never asked about.
             (_, ConnectionPhase::Wanted | ConnectionPhase::Detaching)
+            | (Transport::Fc, ConnectionPhase::Cutting | ConnectionPhase::Withdrawn)
             | (
                 Transport::NvmeTcp | Transport::NvmeRdma | Transport::NvmeFc,
                 ConnectionPhase::Withdrawn,
@@ -309,6 +312,7 @@ fn lets_go(intent: &Intent, of: Connected, host: Uuid) -> bool {
 
 fn exports(intent: &Intent, site: &Site, of: Connected) -> Result<Exports, Problem> {
     let (mut iscsi, mut nvme) = (BTreeMap::new(), BTreeMap::new());
+    let mut fc: Option<FcExport> = None;
     let (mut portals, mut iser) = (BTreeSet::new(), BTreeSet::new());
     let mut ports = BTreeMap::new();
     let mut unserved = None;
@@ -321,13 +325,24 @@ fn exports(intent: &Intent, site: &Site, of: Connected) -> Result<Exports, Probl
         match transport {
             Transport::Iscsi => portals.extend(&site.iscsi.portals),
             Transport::Iser => iser.extend(&site.iser.portals),
+            Transport::Fc => {}
             Transport::NvmeTcp => ports.extend(site.ports_of(NvmeFabric::Tcp)),
             Transport::NvmeRdma => ports.extend(site.ports_of(NvmeFabric::Rdma)),
             Transport::NvmeFc => ports.extend(site.ports_of(NvmeFabric::Fc)),
         }
-        match transport.is_nvme() {
-            false => iscsi.extend(host.iqn.clone().map(|iqn| (iqn, acl(connection, host)))),
-            true => nvme.extend(host.nqn.clone().map(|nqn| (nqn, nvme_host(host)))),
+        if let Some(place) = connection.fc {
+            let export = fc.get_or_insert_with(|| FcExport {
+                ports: site.fc.clone(),
+                unit: place.unit,
+                initiators: BTreeMap::new(),
+            });
+            export
+                .initiators
+                .extend(fc_initiators(connection, place, host));
+        } else if transport.is_nvme() {
+            nvme.extend(host.nqn.clone().map(|nqn| (nqn, nvme_host(host))));
+        } else {
+            iscsi.extend(host.iqn.clone().map(|iqn| (iqn, acl(connection, host))));
         }
         unserved = unserved.or((!site.serves(transport)).then_some(transport));
     }
@@ -338,6 +353,7 @@ fn exports(intent: &Intent, site: &Site, of: Connected) -> Result<Exports, Probl
         return Err(Problem::new(ProblemCode::Unsupported, detail).about(object));
     }
     Ok(Exports {
+        fc,
         iscsi: (!iscsi.is_empty()).then(|| IscsiExport {
             target: names::target(site.id, of.id()),
             portals,
@@ -366,6 +382,19 @@ fn acl(connection: &ConnectionRecord, host: &HostRecord) -> IscsiAcl {
         chap: host.secrets.chap.clone(),
         mutual: host.secrets.chap_mutual.clone(),
     }
+}
+
+/// Each port of a host sees it by the same number.
+fn fc_initiators(
+    connection: &ConnectionRecord,
+    place: FcPlace,
+    host: &HostRecord,
+) -> impl Iterator<Item = (Wwn, FcAccess)> {
+    let access = FcAccess {
+        lun: place.lun,
+        read_only: connection.access == Access::ReadOnly,
+    };
+    host.wwpns.iter().map(move |wwpn| (*wwpn, access))
 }
 
 fn nvme_host(host: &HostRecord) -> NvmeHost {

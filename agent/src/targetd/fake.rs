@@ -21,7 +21,7 @@ use ashlar_targetd_protocol::{
     Accesses, AddressState, Bytes, Call, DataState, DesiredPool, DesiredSnapshots, DesiredVolume,
     DiskId, DiskReport, Exports, Failure, FailureKind, FeatureReport, MemberState, OpenObject,
     PROTOCOL_VERSION, PoolReport, PoolUsage, PortalAddr, Reply, Report, Request, Response, Sectors,
-    SetAction, ThinId, ThinSource, Transport, Unserved, VolumeReport, frame,
+    ServedAt, SetAction, ThinId, ThinSource, Transport, Unserved, VolumeReport, frame,
 };
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use tokio::io::Interest;
@@ -537,7 +537,7 @@ impl Kernel {
             .filter(lacks)
             .map(|at| Unserved {
                 transport: Transport::NvmeTcp,
-                address: at,
+                at: ServedAt::Address(at),
                 absent: true,
                 message: format!("failed to publish at {at}"),
             })

@@ -17,6 +17,7 @@ fn host(iqn: &str) -> HostSpec {
         name: "web".parse().unwrap(),
         iqn: Some(iqn.parse().unwrap()),
         nqn: Some("nqn.2026-11.io.example:web".parse().unwrap()),
+        wwpns: Default::default(),
         authentication: Default::default(),
         dhchap: Default::default(),
         secrets: Default::default(),

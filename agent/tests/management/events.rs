@@ -16,6 +16,7 @@ fn host(n: u32) -> HostSpec {
         name: format!("host {n}").parse().unwrap(),
         iqn: Some(format!("iqn.1993-08.org.debian:{n}").parse().unwrap()),
         nqn: None,
+        wwpns: Default::default(),
         authentication: Default::default(),
         dhchap: Default::default(),
         secrets: Default::default(),

@@ -287,6 +287,7 @@ async fn a_client_of_the_factorys_that_does_not_go_does_nothing_more() {
         name: "late".parse().unwrap(),
         iqn: "iqn.2026-11.org.example:late".to_owned().try_into().ok(),
         nqn: None,
+        wwpns: Default::default(),
         authentication: Authentication::None,
         dhchap: Default::default(),
         secrets: Default::default(),

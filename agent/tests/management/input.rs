@@ -292,7 +292,11 @@ fn names() -> Vec<Case> {
         ),
         body(
             connection,
-            map(&[("volume", id()), ("host", id()), ("transport", text("fc"))]),
+            map(&[
+                ("volume", id()),
+                ("host", id()),
+                ("transport", text("fibre")),
+            ]),
             InvalidField,
             "transport",
         ),

@@ -383,6 +383,10 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         if not connector.get(self.HOST_KEY):
             raise exception.InvalidConnectorException(missing=self.HOST_KEY)
 
+    def _host_name(self, connector: Any) -> str:
+        """What this transport knows a host by; nothing if it has no such name."""
+        return str(connector.get(self.HOST_KEY) or "")
+
     def initialize_connection(self, volume: Any, connector: Any, **kwargs: Any) -> dict[str, Any]:
         """Attaches a volume to a host."""
         return self._connect(volume["id"], self._volume_id(volume), connector)
@@ -417,11 +421,11 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
 
         The one that is being ended is still among them.
         """
-        name = connector.get(self.HOST_KEY)
+        name = self._host_name(connector)
         same = [
             attachment
             for attachment in volume["volume_attachment"] or []
-            if (attachment["connector"] or {}).get(self.HOST_KEY) == name
+            if self._host_name(attachment["connector"] or {}) == name
         ]
         return bool(name) and len(same) > 1
 
@@ -429,7 +433,7 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
         self, cinder_id: str, wanted: uuid.UUID, connector: Any, *, snapshot: bool = False
     ) -> dict[str, Any]:
         self.validate_connector(connector)
-        name = connector[self.HOST_KEY]
+        name = self._host_name(connector)
         access, secrets = self._host_access(connector)
         transport = self._protocol.transport
         connection_id = ids.connection_id(wanted, name, transport)
@@ -458,7 +462,7 @@ class AshlarDriver(Images, Groups, Manage, driver.VolumeDriver):
                 if not connector:
                     self._client.detach_all(wanted)
                 elif connector.get(self.HOST_KEY):
-                    self._disconnect_host(wanted, connector[self.HOST_KEY], force=force)
+                    self._disconnect_host(wanted, self._host_name(connector), force=force)
                 else:
                     # Such a host was never connected.
                     LOG.warning("A connector without %s was never connected", self.HOST_KEY)

@@ -17,7 +17,7 @@ def _of(*words: object) -> uuid.UUID:
 
 
 def host_id(name: str) -> uuid.UUID:
-    """A host, by its IQN or NQN."""
+    """A host, by its IQN, its NQN or its WWPNs."""
     return _of("host", name)
 
 

@@ -126,10 +126,7 @@ impl<'t> Acl<'t> {
 
     /// A LUN as this initiator sees it, whether it exists or not.
     pub fn mapped_lun(&self, lun: Lun) -> MappedLun<'t> {
-        MappedLun {
-            tree: self.tree,
-            path: self.path.join(&directory(lun)),
-        }
+        MappedLun::new(self.tree, &self.path, lun)
     }
 
     /// What the kernel has, or `None` if there is no such ACL.
@@ -203,7 +200,14 @@ pub struct MappedLun<'t> {
     path: TreePath,
 }
 
-impl MappedLun<'_> {
+impl<'t> MappedLun<'t> {
+    pub(super) fn new(tree: &'t dyn Tree, acl: &TreePath, lun: Lun) -> Self {
+        MappedLun {
+            tree,
+            path: acl.join(&directory(lun)),
+        }
+    }
+
     /// Its directory.
     pub fn path(&self) -> &TreePath {
         &self.path

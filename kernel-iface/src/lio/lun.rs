@@ -55,6 +55,14 @@ impl<'t> TpgLun<'t> {
         }
     }
 
+    /// The backstore it links to, if it is there itself.
+    pub fn observe(&self) -> Result<Option<Option<BackstoreId>>, TreeError> {
+        match self.backstore() {
+            Err(error) if error.is_absent() && !self.tree.exists(&self.path)? => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
     /// Unlinks the backstore, whatever the link's name, and waits until no command uses it.
     pub fn unlink(&self) -> Result<Change, TreeError> {
         unlink_all(self.tree, &self.path)

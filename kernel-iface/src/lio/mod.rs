@@ -3,6 +3,7 @@
 //! ```text
 //! target/dbroot                                 where reservations are kept
 //! target/core/iblock_<hba>/<name>               Backstore: a block device as a SCSI disk
+//! target/<fc, qla2xxx>/<wwpn>/tpgt_1            FcTarget: a port of Fibre Channel, with the same inside
 //! target/iscsi                                  the fabric; mkdir loads its module
 //! target/iscsi/<iqn>                            Target
 //! target/iscsi/<iqn>/tpgt_<tag>                 Tpg: what initiators log in to
@@ -21,6 +22,7 @@
 mod acl;
 mod attribute;
 mod backstore;
+mod fc;
 mod gate;
 mod lun;
 mod portal;
@@ -29,13 +31,14 @@ mod tpg;
 
 use std::path::PathBuf;
 
-use ashlar_targetd_protocol::Iqn;
+use ashlar_targetd_protocol::{Iqn, Wwn};
 
 use crate::tree::{Change, Name, Tree, TreeError, TreePath};
 
 pub use acl::{Acl, AclState, MappedLun, MappedLunState, ObservedChap};
 pub use attribute::{DeviceAttribute, TpgAttribute, TpgParameter};
 pub use backstore::{Backstore, BackstoreId, BackstoreState};
+pub use fc::{FcFabric, FcTarget};
 pub use gate::PortalGates;
 pub use lun::TpgLun;
 pub use portal::Portal;
@@ -108,6 +111,21 @@ impl<'t> Lio<'t> {
         let mut names = self.tree.directories(&fabric())?;
         names.retain(|name| name.as_str() != "discovery_auth");
         Ok(names)
+    }
+
+    /// The target of a port of Fibre Channel, whether it exists or not.
+    pub fn fc_target(&self, fabric: FcFabric, port: Wwn) -> FcTarget<'t> {
+        FcTarget::new(self.tree, fabric, port)
+    }
+
+    /// The ports that are targets of a fabric, ours or not.
+    pub fn fc_targets(&self, fabric: FcFabric) -> Result<Vec<Wwn>, TreeError> {
+        let names = match self.tree.directories(&fabric.path()) {
+            Err(error) if error.is_absent() => return Ok(Vec::new()),
+            names => names?,
+        };
+        let port = |name: &Name| name.as_str().parse().ok();
+        Ok(names.iter().filter_map(port).collect())
     }
 
     /// Where a link in this tree leads, if that is a backstore.

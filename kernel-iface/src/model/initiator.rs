@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use ashlar_targetd_protocol::{ChapCredentials, DhchapKey, FcPort, Iqn, Nqn, NvmePort};
+use ashlar_targetd_protocol::{ChapCredentials, DhchapKey, FcPort, Iqn, Nqn, NvmePort, Wwn};
 
 use super::configfs::NodeId;
 use super::kind::Kind;
@@ -75,6 +75,17 @@ impl ModelKernel {
     ) -> Result<BTreeMap<u64, SeenDisk>, Denied> {
         self.lock()
             .log_in(Carrier::Rdma, portal, target, initiator, chap)
+    }
+
+    /// What an initiator sees at a port of Fibre Channel, by LUN. There is nothing to log in with.
+    pub fn fc_disks(&self, port: Wwn, initiator: Wwn) -> BTreeMap<u64, SeenDisk> {
+        let state = self.lock();
+        let mut acls = state.nodes.of_kind(Kind::FcAcl);
+        let acl = acls.find(|(id, node)| {
+            let target = state.nodes.node(state.nodes.ancestor(*id, 3));
+            node.name == initiator.colons() && target.name == port.colons()
+        });
+        acl.map(|(acl, _)| state.disks(acl)).unwrap_or_default()
     }
 
     /// Whether a host could connect to a subsystem at an address. Answers the namespaces it

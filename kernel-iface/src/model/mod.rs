@@ -35,9 +35,9 @@
 //!
 //! # Not modelled
 //!
-//! Fabrics other than iSCSI, backstores other than iblock, ALUA groups, referrals, passthrough;
-//! statistics are directories without attributes. Operations take no time and happen one after
-//! another, so what the kernel gets wrong when two overlap (see
+//! Fabrics other than iSCSI and those of Fibre Channel, backstores other than iblock, ALUA groups,
+//! referrals, passthrough; statistics are directories without attributes. Operations take no time and
+//! happen one after another, so what the kernel gets wrong when two overlap (see
 //! [`PortalGates`](crate::lio::PortalGates)) does not happen here.
 
 mod attribute;
@@ -60,12 +60,15 @@ mod thin;
 mod thin_image;
 mod tree;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use ashlar_targetd_protocol::FcPort;
+use ashlar_targetd_protocol::{FcPort, Wwn};
 
+use crate::fc_host::FcHosts;
+use crate::lio::FcFabric;
 use crate::tree::Errno;
 
 pub use block::{ModelDisk, ModelDisks, PulledDisk};
@@ -93,6 +96,10 @@ pub enum Module {
     TargetIblock,
     /// `iscsi_target_mod`: loaded when `target/iscsi` is made.
     IscsiTarget,
+    /// `tcm_fc`: without it, loaded before, there is no `target/fc`.
+    TcmFc,
+    /// `tcm_qla2xxx`: likewise for `target/qla2xxx`.
+    TcmQla2xxx,
     /// `ib_isert`: loaded when the first portal is told to take RDMA.
     IbIsert,
     /// `nvmet`: without it there is no `nvmet`.
@@ -118,6 +125,8 @@ impl Module {
             Module::TargetCore => Some("target_core_mod"),
             Module::TargetIblock => Some("target_core_iblock"),
             Module::IscsiTarget => Some("iscsi_target_mod"),
+            Module::TcmFc => Some("tcm_fc"),
+            Module::TcmQla2xxx => Some("tcm_qla2xxx"),
             Module::IbIsert => Some("ib_isert"),
             Module::Nvmet => Some("nvmet"),
             Module::NvmetTcp => Some("nvmet_tcp"),
@@ -150,6 +159,7 @@ pub struct ModelState {
     missing_modules: BTreeSet<Module>,
     dbroot: String,
     lost_directories: BTreeSet<String>,
+    fc_hosts: BTreeMap<Wwn, FcFabric>,
     /// Counts what the real kernel draws at random, such as a subsystem's serial number.
     drawn: u64,
 }
@@ -180,6 +190,7 @@ impl ModelKernel {
             missing_modules: modules.iter().copied().collect(),
             dbroot: DBROOT.to_owned(),
             lost_directories: BTreeSet::new(),
+            fc_hosts: BTreeMap::new(),
             drawn: 0,
         };
         state.boot();
@@ -246,6 +257,21 @@ impl ModelKernel {
         self.lock().sockets.lose_fc_port(port);
     }
 
+    /// There is one of that name again.
+    pub fn find_fc_port(&self, port: FcPort) {
+        self.lock().sockets.find_fc_port(port);
+    }
+
+    /// Plugs in a port of Fibre Channel that can be a target.
+    pub fn add_fc_host(&self, port: Wwn, fabric: FcFabric) {
+        self.lock().fc_hosts.insert(port, fabric);
+    }
+
+    /// Pulls it out.
+    pub fn remove_fc_host(&self, port: Wwn) {
+        self.lock().fc_hosts.remove(&port);
+    }
+
     /// A directory that is not there: reservations cannot be kept in it.
     pub fn lose_directory(&self, directory: &str) {
         self.lock().lost_directories.insert(directory.to_owned());
@@ -285,6 +311,12 @@ impl ModelKernel {
     pub fn has(&self, module: &str) -> bool {
         let missing = &self.lock().missing_modules;
         !missing.iter().any(|missing| missing.name() == Some(module))
+    }
+}
+
+impl FcHosts for ModelKernel {
+    fn ports(&self) -> io::Result<BTreeMap<Wwn, FcFabric>> {
+        Ok(self.lock().fc_hosts.clone())
     }
 }
 

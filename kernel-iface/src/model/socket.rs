@@ -67,6 +67,10 @@ impl Sockets {
         self.lost_fc.insert(port);
     }
 
+    pub(super) fn find_fc_port(&mut self, port: FcPort) {
+        self.lost_fc.remove(&port);
+    }
+
     /// Closes everything, as losing power does. Addresses that are not here stay so.
     pub(super) fn close_all(&mut self) {
         self.iscsi.clear();

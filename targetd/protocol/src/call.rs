@@ -14,7 +14,7 @@ use crate::report::{
 use crate::units::{Bytes, ThinId};
 
 /// The version both ends must agree on in [`Request::Hello`].
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// One call on the stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,9 +11,10 @@ use uuid::Uuid;
 
 use crate::names::{DiskId, Iqn, Nqn, PortalAddr};
 use crate::raid::Redundancy;
+use crate::report::ServedAt;
 use crate::secret::{ChapCredentials, DhchapKey};
-use crate::units::{PortId, Sectors, ThinId};
-use crate::wwn::FcPort;
+use crate::units::{Lun, PortId, Sectors, ThinId};
+use crate::wwn::{FcPort, Wwn};
 
 /// A pool on its disks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -314,6 +315,8 @@ pub enum DataState {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exports {
+    /// LUNs on Fibre Channel, or none.
+    pub fc: Option<FcExport>,
     /// The iSCSI target, or none.
     pub iscsi: Option<IscsiExport>,
     /// The NVMe subsystem, or none.
@@ -323,15 +326,55 @@ pub struct Exports {
 impl Exports {
     /// Whether nothing is exported.
     pub fn is_empty(&self) -> bool {
-        self.iscsi.is_none() && self.nvme.is_none()
+        self.fc.is_none() && self.iscsi.is_none() && self.nvme.is_none()
+    }
+
+    /// Whether it is a SCSI disk to somebody.
+    pub fn is_disk(&self) -> bool {
+        self.fc.is_some() || self.iscsi.is_some()
+    }
+
+    /// Whether somebody is to read a SCSI disk and not to write it.
+    pub fn is_read_only_disk(&self) -> bool {
+        let fc = self.fc.iter().flat_map(|export| export.initiators.values());
+        let iscsi = self
+            .iscsi
+            .iter()
+            .flat_map(|export| export.initiators.values());
+        fc.map(|access| access.read_only)
+            .chain(iscsi.map(|acl| acl.read_only))
+            .any(|read_only| read_only)
     }
 
     /// How many hosts have access, once for each transport.
     pub fn accesses(&self) -> usize {
         let iscsi = self.iscsi.iter().map(|export| export.initiators.len());
         let nvme = self.nvme.iter().map(|export| export.hosts.len());
-        iscsi.chain(nvme).sum()
+        let fc = self.fc.iter().map(|export| export.initiators.len());
+        fc.chain(iscsi).chain(nvme).sum()
     }
+}
+
+/// A LUN of the targets that ports of the box are, which volumes share.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FcExport {
+    /// The box's own ports; at least one.
+    pub ports: BTreeSet<Wwn>,
+    /// Its number among all that these serve. No initiator sees it.
+    pub unit: Lun,
+    /// Who sees it, by the name of their port. Empty means nobody.
+    pub initiators: BTreeMap<Wwn, FcAccess>,
+}
+
+/// What one initiator has of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FcAccess {
+    /// The LUN it sees; each of an initiator's is another.
+    pub lun: Lun,
+    /// Whether its writes fail.
+    pub read_only: bool,
 }
 
 /// One iSCSI target with portal group 1 and LUN 0.
@@ -391,6 +434,14 @@ impl NvmePort {
             NvmePort::Tcp(_) => NvmeFabric::Tcp,
             NvmePort::Rdma(_) => NvmeFabric::Rdma,
             NvmePort::Fc(_) => NvmeFabric::Fc,
+        }
+    }
+
+    /// Where that is.
+    pub fn place(self) -> ServedAt {
+        match self {
+            NvmePort::Tcp(address) | NvmePort::Rdma(address) => ServedAt::Address(address),
+            NvmePort::Fc(port) => ServedAt::NvmeFc(port),
         }
     }
 

@@ -42,15 +42,15 @@ pub use call::{
 };
 pub use desired::{
     Accesses, DataState, DesiredMove, DesiredPool, DesiredSnapshot, DesiredSnapshots,
-    DesiredVolume, DhGroup, DhHash, DhchapExchange, Exports, IscsiAcl, IscsiExport, NvmeExport,
-    NvmeFabric, NvmeHost, NvmePort, PoolBefore, PoolDestruction, PoolDisk, PoolFormat, Qos, Rate,
-    SnapshotsKind, ThinRef, ThinSource,
+    DesiredVolume, DhGroup, DhHash, DhchapExchange, Exports, FcAccess, FcExport, IscsiAcl,
+    IscsiExport, NvmeExport, NvmeFabric, NvmeHost, NvmePort, PoolBefore, PoolDestruction, PoolDisk,
+    PoolFormat, Qos, Rate, SnapshotsKind, ThinRef, ThinSource,
 };
 pub use names::{DiskId, Iqn, NameError, Nqn, PortalAddr, Transport};
 pub use raid::{RaidLevel, Redundancy};
 pub use report::{
     DiskReport, Failure, FailureKind, FeatureReport, IoCounters, IoTotals, MemberState, PoolReport,
-    PoolUsage, Report, SetAction, SetReport, Unserved, VolumeReport,
+    PoolUsage, Report, ServedAt, SetAction, SetReport, Unserved, VolumeReport,
 };
 pub use secret::{ChapCredentials, ChapName, ChapSecret, DhchapKey, SecretError};
 pub use units::{Bytes, Lun, Nsid, PortId, RangeError, SECTOR, Sectors, ThinId, TpgTag};

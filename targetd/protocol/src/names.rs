@@ -175,6 +175,8 @@ pub enum Transport {
     Iscsi,
     /// iSCSI over RDMA (iSER), the same targets of LIO's.
     Iser,
+    /// SCSI over Fibre Channel, LIO's fabrics for it.
+    Fc,
     /// NVMe over TCP, nvmet's `tcp` transport.
     NvmeTcp,
     /// NVMe over RDMA (RoCE, iWARP, InfiniBand), nvmet's `rdma` transport.
@@ -185,9 +187,10 @@ pub enum Transport {
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Transport; 5] = [
+    pub const ALL: [Transport; 6] = [
         Transport::Iscsi,
         Transport::Iser,
+        Transport::Fc,
         Transport::NvmeTcp,
         Transport::NvmeRdma,
         Transport::NvmeFc,
@@ -195,15 +198,20 @@ impl Transport {
 
     /// Whether it carries NVMe: hosts are known by their NQN, and all that reach a volume by it
     /// share one subsystem. Otherwise it carries SCSI: they are known by their IQN, and share one
-    /// target.
+    /// target; but for Fibre Channel, where they are known by the names of their ports.
     pub fn is_nvme(self) -> bool {
         self.nvme().is_some()
+    }
+
+    /// Whether it carries iSCSI.
+    pub fn is_iscsi(self) -> bool {
+        matches!(self, Transport::Iscsi | Transport::Iser)
     }
 
     /// What carries NVMe, if it is that.
     pub fn nvme(self) -> Option<NvmeFabric> {
         match self {
-            Transport::Iscsi | Transport::Iser => None,
+            Transport::Iscsi | Transport::Iser | Transport::Fc => None,
             Transport::NvmeTcp => Some(NvmeFabric::Tcp),
             Transport::NvmeRdma => Some(NvmeFabric::Rdma),
             Transport::NvmeFc => Some(NvmeFabric::Fc),
@@ -216,6 +224,7 @@ impl fmt::Display for Transport {
         f.write_str(match self {
             Transport::Iscsi => "iscsi",
             Transport::Iser => "iser",
+            Transport::Fc => "fc",
             Transport::NvmeTcp => "nvme-tcp",
             Transport::NvmeRdma => "nvme-rdma",
             Transport::NvmeFc => "nvme-fc",
@@ -230,11 +239,12 @@ impl std::str::FromStr for Transport {
         match text {
             "iscsi" => Ok(Transport::Iscsi),
             "iser" => Ok(Transport::Iser),
+            "fc" => Ok(Transport::Fc),
             "nvme-tcp" => Ok(Transport::NvmeTcp),
             "nvme-rdma" => Ok(Transport::NvmeRdma),
             "nvme-fc" => Ok(Transport::NvmeFc),
             _ => {
-                let rule = "iscsi, iser, nvme-tcp, nvme-rdma or nvme-fc";
+                let rule = "iscsi, iser, fc, nvme-tcp, nvme-rdma or nvme-fc";
                 Err(NameError::new("transport", text, rule))
             }
         }
@@ -374,7 +384,7 @@ mod tests {
         for transport in Transport::ALL {
             assert_eq!(transport.to_string().parse(), Ok(transport));
         }
-        assert!("fc".parse::<Transport>().is_err());
+        assert!("fibre".parse::<Transport>().is_err());
     }
 
     #[test]

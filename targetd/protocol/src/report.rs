@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::desired::Accesses;
 use crate::names::{DiskId, PortalAddr, Transport};
 use crate::units::{Bytes, Sectors};
+use crate::wwn::{FcPort, Wwn};
 
 /// The outcome of applying one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,20 +16,42 @@ pub struct Report {
     pub generation: u64,
     /// The steps taken, as readable lines without secrets. Empty when all was already so.
     pub steps: Vec<String>,
-    /// Addresses it is not served at, as they cannot be had. Every transport is served at some.
+    /// Where it is not served, as that cannot be had. Every transport is served somewhere.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unserved: Vec<Unserved>,
 }
 
-/// An address that could not be listened on.
+/// Where hosts come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServedAt {
+    /// An address that is listened on.
+    Address(PortalAddr),
+    /// A port of the box's own on Fibre Channel.
+    Fc(Wwn),
+    /// The same, for NVMe.
+    NvmeFc(FcPort),
+}
+
+impl ServedAt {
+    /// The address, if it has such.
+    pub fn address(self) -> Option<PortalAddr> {
+        match self {
+            ServedAt::Address(address) => Some(address),
+            ServedAt::Fc(_) | ServedAt::NvmeFc(_) => None,
+        }
+    }
+}
+
+/// An address that could not be listened on, or a port that is no target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unserved {
     /// Over which transport.
     pub transport: Transport,
-    /// The address.
-    pub address: PortalAddr,
-    /// Whether no interface has it: the kernel tells when one does.
+    /// Where.
+    pub at: ServedAt,
+    /// Whether it is an address that no interface has: the kernel tells when one does.
     pub absent: bool,
     /// Why, as a readable line.
     pub message: String,
@@ -37,9 +60,9 @@ pub struct Unserved {
 impl Unserved {
     /// Whether it is this one. A target that takes RDMA at an address takes TCP there, too, so that
     /// want of the one is want of the other.
-    pub fn is(&self, transport: Transport, address: PortalAddr) -> bool {
+    pub fn is(&self, transport: Transport, at: ServedAt) -> bool {
         let by_tcp = transport == Transport::Iser && self.transport == Transport::Iscsi;
-        self.address == address && (self.transport == transport || by_tcp)
+        self.at == at && (self.transport == transport || by_tcp)
     }
 }
 

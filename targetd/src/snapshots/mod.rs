@@ -119,6 +119,7 @@ impl Snapshots {
             device: None,
             grows: false,
             cut: &nobody,
+            exports: &nothing,
         };
         let tree = self.kernel.tree();
         let exports = self.transports.observe(tree, id, &nothing);

@@ -48,6 +48,7 @@ impl ObservedMember {
             device: self.standing(wanted).map(|device| device.number),
             grows: false,
             cut: &wanted.cut,
+            exports: &wanted.exports,
         }
     }
 }

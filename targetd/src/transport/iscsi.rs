@@ -32,23 +32,21 @@ mod step;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
-use ashlar_kernel_iface::lio::{
-    BackstoreId, BackstoreState, DeviceAttribute, Lio, PortalGates, TargetState, TpgAttribute,
-};
+use ashlar_kernel_iface::lio::{Lio, PortalGates, TargetState, TpgAttribute};
 use ashlar_kernel_iface::tree::{Change, Errno, Tree, TreeError};
 use ashlar_targetd_protocol as protocol;
-use ashlar_targetd_protocol::{FailureKind, Iqn, IscsiExport, Lun, PortalAddr, TpgTag};
+use ashlar_targetd_protocol::{FailureKind, Iqn, IscsiExport, Lun, PortalAddr, ServedAt, TpgTag};
 use uuid::Uuid;
 
 use super::names::Names;
-use super::{ExportPlan, Exported, Subject, Survey, Transport};
+use super::{ExportPlan, Exported, Subject, Survey, Transport, backstore};
 use crate::kernel::{Kernel, KernelError};
 use crate::ours;
 use crate::refusal::Refusal;
 
 use check::{check_desired, check_ours, check_unused};
 use handle::Handle;
-use plan::{added, backstore_goes, emptied, kept, trimmed};
+use plan::{added, emptied, kept, trimmed};
 pub use step::Step;
 
 /// Only listed initiators get in, each proves who it is, and may write unless its mapped LUN says
@@ -74,15 +72,8 @@ pub struct Iscsi {
 /// What the kernel has of a volume over iSCSI.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    backstore: Option<BackstoreState>,
-    /// The backstore's directory is there without it: whoever made or removed it died.
-    remains: bool,
+    disk: backstore::Seen,
     targets: BTreeMap<Iqn, TargetState>,
-}
-
-/// The unit serial number of a volume, from which initiators also make its NAA identifier.
-fn serial(volume: Uuid) -> String {
-    volume.simple().to_string()
 }
 
 fn tag() -> TpgTag {
@@ -136,11 +127,8 @@ impl Transport for Iscsi {
                 targets.insert(name, state);
             }
         }
-        let handle = lio.backstore(&BackstoreId::for_volume(volume));
-        let backstore = handle.observe()?;
         Ok(Observed {
-            remains: backstore.is_none() && handle.has_hba()?,
-            backstore,
+            disk: backstore::Seen::observe(tree, volume)?,
             targets,
         })
     }
@@ -188,8 +176,8 @@ impl Transport for Iscsi {
                 }
             }
         }
-        if backstore_goes(subject, observed, desired.is_some()) {
-            removals.push(Step::RemoveBackstore);
+        if observed.disk.goes(subject) {
+            removals.push(Step::Disk(backstore::Step::Remove));
         }
         let additions = desired.map(|export| added(subject, observed, export));
         ExportPlan {
@@ -215,23 +203,7 @@ impl Transport for Iscsi {
                 self.names.remove(volume, target);
                 removed
             }
-            Step::RemoveBackstore => handle.backstore().remove()?,
-            Step::CreateBackstore => handle.backstore().create()?,
-            Step::OpenBackstore => {
-                let node = kernel.node(&of.device())?;
-                handle.backstore().set_device(&node)?;
-                if of.is_only_read() {
-                    handle.backstore().set_read_only(true)?;
-                }
-                handle.backstore().enable()?
-            }
-            Step::SetSerial(serial) => handle.backstore().set_unit_serial(serial)?,
-            Step::AllowDiscard => handle
-                .backstore()
-                .set_attribute(DeviceAttribute::EmulateTpu, 1)?,
-            Step::RefuseWriteSame => handle
-                .backstore()
-                .set_attribute(DeviceAttribute::MaxWriteSameLen, 0)?,
+            Step::Disk(step) => step.run(kernel, of)?,
             Step::CreateTarget(target) => {
                 self.names.add(volume, target);
                 handle.create_target(target)?
@@ -259,18 +231,20 @@ impl Transport for Iscsi {
         }
     }
 
-    fn listens(step: &Step) -> Option<(protocol::Transport, PortalAddr)> {
+    fn listens(step: &Step) -> Option<(protocol::Transport, ServedAt)> {
         match step {
-            Step::OpenPortal(_, at) => Some((protocol::Transport::Iscsi, *at)),
-            Step::OpenIser(_, at) => Some((protocol::Transport::Iser, *at)),
+            Step::OpenPortal(_, at) => Some((protocol::Transport::Iscsi, ServedAt::Address(*at))),
+            Step::OpenIser(_, at) => Some((protocol::Transport::Iser, ServedAt::Address(*at))),
             _ => None,
         }
     }
 
-    fn wanted(desired: &IscsiExport) -> Vec<(protocol::Transport, BTreeSet<PortalAddr>)> {
+    fn wanted(desired: &IscsiExport) -> Vec<(protocol::Transport, BTreeSet<ServedAt>)> {
+        let places =
+            |at: &BTreeSet<PortalAddr>| at.iter().copied().map(ServedAt::Address).collect();
         vec![
-            (protocol::Transport::Iscsi, desired.portals.clone()),
-            (protocol::Transport::Iser, desired.iser.clone()),
+            (protocol::Transport::Iscsi, places(&desired.portals)),
+            (protocol::Transport::Iser, places(&desired.iser)),
         ]
     }
 }

@@ -5,6 +5,8 @@
 //! (locks per portal address, per nvmet port, per host) and the names of the objects it made,
 //! so that what a volume no longer wants is found without listing all there is.
 
+mod backstore;
+mod fc;
 mod iscsi;
 mod names;
 mod nvme;
@@ -17,7 +19,7 @@ use ashlar_kernel_iface::dm::DmName;
 use ashlar_kernel_iface::tree::{Change, Errno, Tree, TreeError};
 use ashlar_targetd_protocol as protocol;
 use ashlar_targetd_protocol::{
-    Accesses, AddressState, Exports, Failure, FailureKind, PortalAddr, Unserved,
+    Accesses, AddressState, Exports, Failure, FailureKind, PortalAddr, ServedAt, Unserved,
 };
 use uuid::Uuid;
 
@@ -77,6 +79,8 @@ pub struct Subject<'a> {
     pub grows: bool,
     /// Those whom the caller agreed to cut off.
     pub cut: &'a Accesses,
+    /// All that is desired of its exports: transports share what is beneath them.
+    pub exports: &'a Exports,
 }
 
 /// What a listing of everything found.
@@ -145,20 +149,14 @@ pub trait Transport: Default + Send + Sync {
     /// What of the kernel's a step needs, by its name among the features.
     fn needs(step: &Self::Step) -> Option<&'static str>;
 
-    /// The address that a step opens and nothing else. One that cannot be listened on keeps nobody
-    /// from the others.
-    fn listens(_step: &Self::Step) -> Option<(protocol::Transport, PortalAddr)> {
+    /// Where a step has hosts come to and nothing else. What cannot be had keeps nobody from the
+    /// others.
+    fn listens(_step: &Self::Step) -> Option<(protocol::Transport, ServedAt)> {
         None
     }
 
-    /// Whether a step is about a port without an address and nothing else. One that is not there
-    /// keeps nobody from the others.
-    fn stands_alone(_step: &Self::Step) -> bool {
-        false
-    }
-
-    /// At which addresses it is to be served, over what.
-    fn wanted(desired: &Self::Desired) -> Vec<(protocol::Transport, BTreeSet<PortalAddr>)>;
+    /// Where it is to be served, over what.
+    fn wanted(desired: &Self::Desired) -> Vec<(protocol::Transport, BTreeSet<ServedAt>)>;
 }
 
 macro_rules! transports {
@@ -255,7 +253,7 @@ macro_rules! transports {
         }
 
         /// Where something is to be served, over what.
-        fn wanted(desired: &Exports) -> Vec<(protocol::Transport, BTreeSet<PortalAddr>)> {
+        fn wanted(desired: &Exports) -> Vec<(protocol::Transport, BTreeSet<ServedAt>)> {
             let mut wanted = Vec::new();
             $(
                 let of_one = desired.$field.as_ref().map(<$implementation>::wanted);
@@ -283,17 +281,10 @@ macro_rules! transports {
         }
 
         impl ExportStep {
-            /// The address that it opens and nothing else.
-            pub fn listens(&self) -> Option<(protocol::Transport, PortalAddr)> {
+            /// Where it has hosts come to and nothing else.
+            pub fn listens(&self) -> Option<(protocol::Transport, ServedAt)> {
                 match self {
                     $(ExportStep::$variant(step) => <$implementation>::listens(step),)*
-                }
-            }
-
-            /// Whether it is about a port without an address and nothing else.
-            pub fn stands_alone(&self) -> bool {
-                match self {
-                    $(ExportStep::$variant(step) => <$implementation>::stands_alone(step),)*
                 }
             }
         }
@@ -309,11 +300,12 @@ macro_rules! transports {
 }
 
 transports! {
+    Fc { field: fc, implementation: fc::Fc },
     Iscsi { field: iscsi, implementation: iscsi::Iscsi },
     Nvme { field: nvme, implementation: nvme::Nvme },
 }
 
-/// The addresses at which something is not served, when each of its transports is at another.
+/// Where something is not served, when each of its transports is somewhere else.
 ///
 /// # Errors
 /// When nobody can reach it over one of them.
@@ -321,13 +313,13 @@ pub fn served_elsewhere(
     desired: &Exports,
     refused: Vec<Refused>,
 ) -> Result<Vec<Unserved>, Failure> {
-    for (transport, addresses) in wanted(desired) {
-        let lacks = |at: &PortalAddr| {
+    for (transport, places) in wanted(desired) {
+        let lacks = |at: &ServedAt| {
             let of_it = |refused: &&Refused| refused.unserved.is(transport, *at);
             refused.iter().find(of_it)
         };
-        if let Some(first) = addresses.iter().find_map(lacks)
-            && addresses.iter().all(|at| lacks(at).is_some())
+        if let Some(first) = places.iter().find_map(lacks)
+            && places.iter().all(|at| lacks(at).is_some())
         {
             return Err(Failure::new(first.kind, first.unserved.message.clone()));
         }
@@ -356,6 +348,7 @@ impl Transports {
         let ours = match transport {
             // RDMA has port numbers of its own, and nothing to try them with. Fibre Channel has none.
             protocol::Transport::Iser
+            | protocol::Transport::Fc
             | protocol::Transport::NvmeRdma
             | protocol::Transport::NvmeFc => true,
             protocol::Transport::Iscsi => self.iscsi.keeps_open(kernel.tree(), at)?,

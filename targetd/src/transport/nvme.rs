@@ -27,7 +27,7 @@ use ashlar_kernel_iface::nvmet::{HostState, Nvmet, PortAddress, SubsystemState};
 use ashlar_kernel_iface::tree::{Change, Errno, Name, Tree, TreeError};
 use ashlar_targetd_protocol as protocol;
 use ashlar_targetd_protocol::{
-    FailureKind, Nqn, Nsid, NvmeExport, NvmeFabric, NvmePort, PortId, PortalAddr,
+    FailureKind, Nqn, Nsid, NvmeExport, NvmeFabric, NvmePort, PortId, PortalAddr, ServedAt,
 };
 use uuid::Uuid;
 
@@ -239,28 +239,22 @@ impl Transport for Nvme {
         }
     }
 
-    fn listens(step: &Step) -> Option<(protocol::Transport, PortalAddr)> {
+    fn listens(step: &Step) -> Option<(protocol::Transport, ServedAt)> {
         match step {
-            Step::Publish(_, _, at) => Some((carried_by(at.fabric()), at.address()?)),
+            Step::Publish(_, _, at) => Some((carried_by(at.fabric()), at.place())),
             _ => None,
         }
     }
 
-    fn stands_alone(step: &Step) -> bool {
-        matches!(step, Step::Publish(..))
-    }
-
-    fn wanted(desired: &NvmeExport) -> Vec<(protocol::Transport, BTreeSet<PortalAddr>)> {
-        let fabrics = [NvmeFabric::Tcp, NvmeFabric::Rdma].into_iter();
-        let ports = |fabric| {
-            let ports = desired
-                .ports
-                .values()
-                .filter(move |at| at.fabric() == fabric);
-            ports.filter_map(|at| at.address()).collect()
+    fn wanted(desired: &NvmeExport) -> Vec<(protocol::Transport, BTreeSet<ServedAt>)> {
+        let fabrics = [NvmeFabric::Tcp, NvmeFabric::Rdma, NvmeFabric::Fc].into_iter();
+        let places = |fabric| {
+            let ports = desired.ports.values();
+            let ports = ports.filter(move |at| at.fabric() == fabric);
+            ports.map(|at| at.place()).collect()
         };
         fabrics
-            .map(|fabric| (carried_by(fabric), ports(fabric)))
+            .map(|fabric| (carried_by(fabric), places(fabric)))
             .collect()
     }
 }

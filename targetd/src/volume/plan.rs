@@ -59,6 +59,7 @@ pub fn subject<'a>(goal: &Goal<'a>, observed: &ObservedVolume) -> Subject<'a> {
         device: active.map(|device| device.number),
         grows: active.is_some_and(|device| grows(goal, device)),
         cut: goal.cut,
+        exports: goal.exports,
     }
 }
 

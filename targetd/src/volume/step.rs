@@ -4,7 +4,7 @@ use std::fmt;
 
 use ashlar_kernel_iface::dm::DmName;
 use ashlar_kernel_iface::tree::Errno;
-use ashlar_targetd_protocol::{FailureKind, PortalAddr, Qos, ThinId, Transport};
+use ashlar_targetd_protocol::{FailureKind, Qos, ServedAt, ThinId, Transport};
 use uuid::Uuid;
 
 use super::aside::Aside;
@@ -145,14 +145,10 @@ impl steps::Step for Step {
         }
     }
 
-    fn listens(&self) -> Option<(Transport, PortalAddr)> {
+    fn listens(&self) -> Option<(Transport, ServedAt)> {
         match self {
             Step::Export(step) => step.listens(),
             _ => None,
         }
-    }
-
-    fn stands_alone(&self) -> bool {
-        matches!(self, Step::Export(step) if step.stands_alone())
     }
 }

@@ -1,7 +1,7 @@
 //! Addresses: those that are not there, come late, or are somebody else's.
 
 use ashlar_kernel_iface::tree::Errno;
-use ashlar_targetd_protocol::{AddressState, PortalAddr, Request, Response, Transport};
+use ashlar_targetd_protocol::{AddressState, PortalAddr, Request, Response, ServedAt, Transport};
 
 use crate::wanted::{initiator, port, portal, target, volume};
 use crate::world::World;
@@ -25,7 +25,7 @@ fn a_late_address_is_served_when_it_is_there_and_disturbs_nothing_before() {
     let [unserved] = &report.unserved[..] else {
         panic!("{report:?}");
     };
-    assert_eq!(unserved.address, port(0));
+    assert_eq!(unserved.at, ServedAt::Address(port(0)));
     assert_eq!(unserved.transport, Transport::NvmeTcp);
     assert!(unserved.absent, "{unserved:?}");
     let asked = Request::FindAddresses([late, port(1).socket().ip()].into());

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod concurrency;
+mod fc;
 mod golden;
 mod growing;
 mod moving;

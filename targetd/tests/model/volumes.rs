@@ -5,7 +5,7 @@ use ashlar_kernel_iface::model::Denied;
 use ashlar_kernel_iface::nvmet::Nvmet;
 use ashlar_kernel_iface::tree::Errno;
 use ashlar_targetd_protocol::{
-    ChapCredentials, DhchapExchange, DhchapKey, FailureKind, Sectors, Transport,
+    ChapCredentials, DhchapExchange, DhchapKey, FailureKind, Sectors, ServedAt, Transport,
 };
 
 use crate::wanted::*;
@@ -501,18 +501,51 @@ fn fibre_channel_joins_and_leaves_beside_tcp() {
 #[test]
 fn a_port_of_fibre_channel_that_is_not_there_keeps_nobody_from_the_others() {
     // Whether its turn comes before that of the others or after.
-    for number in [1, 10] {
+    for number in [1, 20] {
         let world = World::pooled();
+        let host = nvme_host("alpha");
+        let connect = |at| {
+            let of = subsystem(1);
+            let seen = world.kernel.nvme_connect_fc(at, &of, &host, Some(&key(1)));
+            seen.map(drop)
+        };
         world.kernel.lose_fc_port(fc_port());
-        let wanted = volume(1)
-            .nvme_at(&[1], [("alpha", Some(1))])
-            .and_fc_by(number);
-        let failure = world.apply(&wanted.new_data()).unwrap_err();
-        assert_eq!(failure.kind, FailureKind::Address);
-        let told = failure.to_string();
+        let wanted = || {
+            let tcp = volume(1).nvme_at(&[1], [("alpha", Some(1))]);
+            tcp.and_fc_by(number).and_other_fc()
+        };
+        let report = world.apply(&wanted().new_data()).unwrap();
+        let [unserved] = &report.unserved[..] else {
+            panic!("{report:?}");
+        };
+        assert_eq!(unserved.at, ServedAt::NvmeFc(fc_port()));
+        assert_eq!(unserved.transport, Transport::NvmeFc);
+        assert!(!unserved.absent, "{unserved:?}");
+        let told = &unserved.message;
         assert!(told.contains(&fc_port().to_string()), "{told}");
-        assert_eq!(world.volume(&volume(1)).exported, [Transport::NvmeTcp]);
+        assert_eq!(connect(other_fc_port()), Ok(()));
+        assert_eq!(connect(fc_port()), Err(Denied::Refused));
+        // It is asked for each time, and nothing else changes.
+        let report = world.apply(&wanted()).unwrap();
+        assert!(report.steps.is_empty(), "{report:?}");
+        assert_eq!(report.unserved.len(), 1);
+
+        world.kernel.find_fc_port(fc_port());
+        assert_eq!(world.apply(&wanted()).unwrap().unserved, []);
+        assert_eq!(connect(fc_port()), Ok(()));
     }
+}
+
+#[test]
+fn without_any_port_of_fibre_channel_that_is_told_and_others_are_served() {
+    let world = World::pooled();
+    world.kernel.lose_fc_port(fc_port());
+    let wanted = volume(1).nvme_at(&[1], [("alpha", Some(1))]).and_fc();
+    let failure = world.apply(&wanted.new_data()).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Address);
+    let told = failure.to_string();
+    assert!(told.contains(&fc_port().to_string()), "{told}");
+    assert_eq!(world.volume(&volume(1)).exported, [Transport::NvmeTcp]);
 }
 
 #[test]

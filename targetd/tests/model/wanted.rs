@@ -7,9 +7,9 @@ use ashlar_targetd::ours;
 use ashlar_targetd_protocol::{
     Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredMove, DesiredPool,
     DesiredSnapshot, DesiredSnapshots, DesiredVolume, DhGroup, DhHash, DhchapExchange, DhchapKey,
-    Exports, FcPort, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost, NvmePort, PoolBefore,
-    PoolDestruction, PoolDisk, PoolFormat, PortId, PortalAddr, Qos, RaidLevel, Rate, Redundancy,
-    Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource,
+    Exports, FcAccess, FcExport, FcPort, Iqn, IscsiAcl, IscsiExport, Nqn, NvmeExport, NvmeHost,
+    NvmePort, PoolBefore, PoolDestruction, PoolDisk, PoolFormat, PortId, PortalAddr, Qos,
+    RaidLevel, Rate, Redundancy, Sectors, SnapshotsKind, ThinId, ThinRef, ThinSource, Wwn,
 };
 use uuid::Uuid;
 
@@ -284,6 +284,12 @@ pub fn fc_port() -> FcPort {
     text.parse().unwrap()
 }
 
+/// Another one.
+pub fn other_fc_port() -> FcPort {
+    let text = "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c2f";
+    text.parse().unwrap()
+}
+
 impl Wanted {
     /// Also over iSER, at this portal.
     pub fn and_iser(mut self, index: usize) -> Self {
@@ -309,7 +315,22 @@ impl Wanted {
         self
     }
 
-    /// Also over Fibre Channel.
+    /// As a disk over Fibre Channel, at these ports, by this number, to initiators by theirs.
+    pub fn fc(mut self, ports: &[Wwn], unit: u64, initiators: &[(Wwn, u64, bool)]) -> Self {
+        let lun = |number: u64| number.try_into().unwrap();
+        let access = |&(initiator, number, read_only): &(Wwn, u64, bool)| {
+            let lun = lun(number);
+            (initiator, FcAccess { lun, read_only })
+        };
+        self.0.exports.fc = Some(FcExport {
+            ports: ports.iter().copied().collect(),
+            unit: lun(unit),
+            initiators: initiators.iter().map(access).collect(),
+        });
+        self
+    }
+
+    /// NVMe also over Fibre Channel.
     pub fn and_fc(self) -> Self {
         self.and_fc_by(10)
     }
@@ -319,6 +340,14 @@ impl Wanted {
         let export = self.0.exports.nvme.as_mut().unwrap();
         let id = PortId::try_from(number).unwrap();
         export.ports.insert(id, NvmePort::Fc(fc_port()));
+        self
+    }
+
+    /// And at another port of the box.
+    pub fn and_other_fc(mut self) -> Self {
+        let export = self.0.exports.nvme.as_mut().unwrap();
+        let id = PortId::try_from(11).unwrap();
+        export.ports.insert(id, NvmePort::Fc(other_fc_port()));
         self
     }
 

@@ -36,6 +36,7 @@ impl Bench {
             name: name("bench"),
             iqn: Some("iqn.2026-11.org.example:bench".parse()?),
             nqn: Some("nqn.2026-11.org.example:bench".parse()?),
+            wwpns: Default::default(),
             authentication: Authentication::Required,
             dhchap: Default::default(),
             secrets: HostSecrets::default(),

@@ -3,11 +3,11 @@
 use ashlar_codec::Limits;
 use ashlar_protocol::{
     Access, AuditRecord, Capabilities, Check, Connection, ConnectionState, Disk, Event, EventKind,
-    Extent, ExtentKind, Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets, IoCounters,
-    IscsiAccess, Job, JobResult, JobState, Member, MemberState, NvmeAccess, Operation, Page,
-    Parent, Pool, PoolLevel, PoolSet, PoolState, PoolStatistics, Portal, PortalState, Problem,
-    ProblemCode, Progress, Provisioning, Redundancy, Replacement, Role, Scrubbed, SetAction,
-    Snapshot, SnapshotState, System, ThinDevice, Transport, Unadoptable, Usage, Volume,
+    Extent, ExtentKind, FcAccess, Frozen, Health, HealthStatus, Host, HostCreated, HostSecrets,
+    IoCounters, IscsiAccess, Job, JobResult, JobState, Member, MemberState, NvmeAccess, Operation,
+    Page, Parent, Pool, PoolLevel, PoolSet, PoolState, PoolStatistics, Portal, PortalState,
+    Problem, ProblemCode, Progress, Provisioning, Redundancy, Replacement, Role, Scrubbed,
+    SetAction, Snapshot, SnapshotState, System, ThinDevice, Transport, Unadoptable, Usage, Volume,
     VolumeState, VolumeStatistics, Watermarks,
 };
 
@@ -296,6 +296,7 @@ fn host() -> Host {
         name: spec.name,
         iqn: spec.iqn,
         nqn: spec.nqn,
+        wwpns: spec.wwpns,
         authentication: spec.authentication,
         dhchap: spec.dhchap,
         connections: 1,
@@ -316,6 +317,11 @@ fn connection() -> Connection {
             target: word("iqn.2026-11.io.ashlar:box:7"),
             lun: 0.try_into().expect("a LUN"),
             portals: vec![word("192.0.2.1:3260")],
+            serial: "6ba7b810".to_owned(),
+        }),
+        fc: Some(FcAccess {
+            ports: vec![word("20000025b5aa0c1f")],
+            lun: 2.try_into().expect("a LUN"),
             serial: "6ba7b810".to_owned(),
         }),
         nvme: Some(NvmeAccess {

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use ashlar_targetd_protocol::frame::{self, FrameError};
 use ashlar_targetd_protocol::{
     AddressState, Bytes, Call, Counted, Failure, FailureKind, OpenObject, PROTOCOL_VERSION, Reply,
-    Report, Request, Response, Scrub, Transport, Unserved,
+    Report, Request, Response, Scrub, ServedAt, Transport, Unserved,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -119,12 +119,24 @@ pub(crate) fn results() -> [Result<Response, Failure>; 7] {
         Ok(Response::Applied(Report {
             generation: 10,
             steps: vec!["create thin device 5".to_owned()],
-            unserved: vec![Unserved {
-                transport: Transport::NvmeTcp,
-                address: "[2001:db8::7]:4420".parse().unwrap(),
-                absent: true,
-                message: "failed to publish".to_owned(),
-            }],
+            unserved: vec![
+                Unserved {
+                    transport: Transport::NvmeTcp,
+                    at: ServedAt::Address("[2001:db8::7]:4420".parse().unwrap()),
+                    absent: true,
+                    message: "failed to publish".to_owned(),
+                },
+                Unserved {
+                    transport: Transport::NvmeFc,
+                    at: ServedAt::NvmeFc(
+                        "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f"
+                            .parse()
+                            .unwrap(),
+                    ),
+                    absent: false,
+                    message: "failed to publish".to_owned(),
+                },
+            ],
         })),
         Ok(Response::Absent(["2001:db8::7".parse().unwrap()].into())),
         Ok(Response::Address(AddressState::Taken)),

@@ -5,13 +5,15 @@ use std::fs;
 use std::path::Path;
 
 use arbitrary::Unstructured;
+use ashlar_kernel_iface::lio::FcFabric;
 use ashlar_kernel_iface::model::{ModelDisk, ModelKernel};
 use ashlar_targetd::server::Caller;
 use ashlar_targetd::{Kernel, Service, Targetd};
 use ashlar_targetd_protocol::{
     Accesses, Bytes, Call, DataState, DesiredPool, DesiredVolume, DhGroup, DhchapExchange, Exports,
-    Failure, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, NvmePort, PoolBefore, PoolDestruction,
-    PoolDisk, PoolFormat, Qos, RaidLevel, Rate, Redundancy, Request, Response, Sectors, frame,
+    Failure, FcAccess, FcExport, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, NvmePort, PoolBefore,
+    PoolDestruction, PoolDisk, PoolFormat, Qos, RaidLevel, Rate, Redundancy, Request, Response,
+    Sectors, frame,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -61,6 +63,7 @@ impl Machine {
         for (serial, size) in [("A1", 256 << 20), ("A2", 64 << 20), ("SMALL", 1 << 20)] {
             kernel.add_disk(ModelDisk::new(serial, Bytes(size)));
         }
+        kernel.add_fc_host(word(seed::FC_HOST), FcFabric::LibFc);
         let dbroot = scratch();
         Machine {
             targetd: start(&kernel, dbroot.path()),
@@ -274,6 +277,7 @@ fn volume(input: &mut Unstructured<'_>) -> DesiredVolume {
         retired: BTreeSet::new(),
         moving: None,
         exports: Exports {
+            fc: fc(input),
             iscsi: iscsi(input, number_of_it),
             nvme: nvme(input, number_of_it),
         },
@@ -287,6 +291,25 @@ fn volume(input: &mut Unstructured<'_>) -> DesiredVolume {
             _ => seed::accesses(),
         },
     }
+}
+
+/// Numbers of which others may have the same, at a port that is there and one that is not.
+fn fc(input: &mut Unstructured<'_>) -> Option<FcExport> {
+    let choice = byte(input);
+    let access = FcAccess {
+        lun: u64::from(choice >> 1 & 1).try_into().expect("a LUN"),
+        read_only: choice & 4 == 4,
+    };
+    let initiators = ["2100000000000001", "2100000000000002"];
+    (choice & 1 == 1).then(|| FcExport {
+        ports: some(input, &[seed::FC_HOST, "20000025b5aa0c20"])
+            .map(word)
+            .collect(),
+        unit: u64::from(choice >> 3 & 1).try_into().expect("a LUN"),
+        initiators: some(input, &initiators)
+            .map(|name| (word(name), access))
+            .collect(),
+    })
 }
 
 fn iscsi(input: &mut Unstructured<'_>, volume: u8) -> Option<IscsiExport> {

@@ -10,9 +10,9 @@ use ashlar_protocol::{
 use ashlar_targetd_protocol as targetd;
 use ashlar_targetd_protocol::{
     Accesses, ChapCredentials, ChapName, ChapSecret, DataState, DesiredPool, DesiredSnapshot,
-    DesiredSnapshots, DesiredVolume, DhGroup, DhHash, DhchapExchange, DhchapKey, Exports, IscsiAcl,
-    IscsiExport, NvmeExport, NvmeHost, NvmePort, PoolDisk, PoolFormat, PortId, Rate, Sectors,
-    SnapshotsKind, ThinId, ThinSource,
+    DesiredSnapshots, DesiredVolume, DhGroup, DhHash, DhchapExchange, DhchapKey, Exports, FcAccess,
+    FcExport, IscsiAcl, IscsiExport, NvmeExport, NvmeHost, NvmePort, PoolDisk, PoolFormat, PortId,
+    Rate, Sectors, SnapshotsKind, ThinId, ThinSource,
 };
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -258,6 +258,7 @@ pub fn host() -> HostSpec {
         name: word("web"),
         iqn: Some(word("iqn.1993-08.org.debian:01:abcdef")),
         nqn: Some(word("nqn.2014-08.org.nvmexpress:uuid:f81d4fae")),
+        wwpns: [word("20000025b5aa0c2f")].into(),
         authentication: Authentication::Mutual,
         dhchap: exchange(),
         secrets: secrets(),
@@ -351,6 +352,7 @@ pub fn desired_snapshots() -> DesiredSnapshots {
             thin_id: ThinId::try_from(5).expect(SOUND),
         },
         exports: Exports {
+            fc: None,
             iscsi: Some(reading(8)),
             nvme: None,
         },
@@ -366,7 +368,22 @@ pub fn desired_snapshots() -> DesiredSnapshots {
     }
 }
 
-/// A volume as targetd is told it, exported both ways.
+/// A port of the box on Fibre Channel.
+pub const FC_HOST: &str = "20000025b5aa0c1f";
+
+fn over_fc() -> FcExport {
+    let access = FcAccess {
+        lun: 2.try_into().expect(SOUND),
+        read_only: true,
+    };
+    FcExport {
+        ports: [word(FC_HOST)].into(),
+        unit: 300.try_into().expect(SOUND),
+        initiators: [(word("2100000000000001"), access)].into(),
+    }
+}
+
+/// A volume as targetd is told it, exported in all ways.
 pub fn desired_volume() -> DesiredVolume {
     let host = NvmeHost {
         key: Some(dhchap()),
@@ -398,6 +415,7 @@ pub fn desired_volume() -> DesiredVolume {
         retired: BTreeSet::new(),
         moving: None,
         exports: Exports {
+            fc: Some(over_fc()),
             iscsi: Some(reading(7)),
             nvme: Some(nvme),
         },

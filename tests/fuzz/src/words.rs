@@ -110,6 +110,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "operator",
         "iser",
         "nvme-rdma",
+        "fc",
         "nvme-fc",
         "20:00:00:25:b5:aa:0c:1f",
         "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f",

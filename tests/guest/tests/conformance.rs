@@ -83,7 +83,7 @@ fn make_as_recorded(site: &mut Site) -> anyhow::Result<()> {
         "vda and vdb are {serials:?}"
     );
     check(
-        "modprobe -a dm_thin_pool dm_raid raid1 raid10 target_core_iblock iscsi_target_mod nvmet_tcp",
+        "modprobe -a dm_thin_pool dm_raid raid1 raid10 target_core_iblock iscsi_target_mod tcm_fc nvmet_tcp",
     )?;
     // Fibre Channel in memory, with one port for NVMe.
     check(

@@ -156,6 +156,7 @@ async fn prepare(client: &Client) -> anyhow::Result<(Uuid, Uuid)> {
         name: "host".parse()?,
         iqn: Some("iqn.2026-11.org.example:crash".parse()?),
         nqn: Some("nqn.2026-11.org.example:crash".parse()?),
+        wwpns: Default::default(),
         authentication: Default::default(),
         dhchap: Default::default(),
         secrets: HostSecrets::default(),

@@ -8,6 +8,8 @@ mod compliance;
 mod cutting;
 #[path = "initiators/fc.rs"]
 mod fc;
+#[path = "initiators/fc_disks.rs"]
+mod fc_disks;
 #[path = "initiators/iser.rs"]
 mod iser;
 #[path = "initiators/limits.rs"]
@@ -44,6 +46,7 @@ async fn hosts_see_what_was_promised() -> anyhow::Result<()> {
     rdma::rdma_and_tcp_are_two_ways_to_one_volume(&mut lab).await?;
     iser::iser_and_iscsi_are_two_ways_to_one_volume(&mut lab).await?;
     fc::fibre_channel_and_tcp_are_two_ways_to_one_volume(&mut lab).await?;
+    fc_disks::a_host_sees_its_own_disks_over_fibre_channel(&mut lab).await?;
     portals::a_portal_comes_and_goes_beneath_hosts_that_write(&mut lab).await?;
     names_and_data_survive_a_power_cut(&mut lab).await
 }

@@ -35,10 +35,21 @@ fn scenarios_hold_on_the_real_kernel() {
     assert!(failures.is_empty(), "failed: {}", failures.join(", "));
 }
 
+/// Makes the box's card a port of Fibre Channel, in software. There is nobody to see it.
+const FC_PORT: &str = "modprobe fcoe && ip link set management promisc on && \
+                       echo management >/sys/module/libfcoe/parameters/create_vn2vn";
+
 /// Waits for guests, so each needs a thread of its own.
 fn holds(scenario: &Scenario) -> anyhow::Result<()> {
     let name = format!("scenario-{}", scenario.name);
     let mut guest = Guest::boot(&name, false).with_context(|| format!("{name} does not boot"))?;
+    if scenario.name == "fibre-channel" {
+        guest
+            .site
+            .appliance
+            .check(FC_PORT)
+            .context("making the card a port of Fibre Channel")?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

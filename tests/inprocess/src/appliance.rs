@@ -228,6 +228,7 @@ fn options(dir: &Path) -> EngineOptions {
             iser: served("127.0.0.1:3260"),
             nvme: served("127.0.0.1:4420"),
             nvme_rdma: served("127.0.0.1:4420"),
+            fc: ["20000025b5aa0c1f".parse().unwrap()].into(),
             nvme_fc: [fc_port()].into(),
         },
         ready_within: Duration::from_secs(10),

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use ashlar_kernel_iface::blkio::Blkio;
 use ashlar_kernel_iface::dm::{DeviceMapper, DmName, TableSlot};
-use ashlar_kernel_iface::lio::{Lio, MappedLunState};
+use ashlar_kernel_iface::lio::{FcFabric, FcTarget, Lio, MappedLunState};
 use ashlar_kernel_iface::nvmet::Nvmet;
 use ashlar_kernel_iface::tree::Tree;
 use ashlar_targetd_protocol::{DhchapExchange, Iqn, Nqn};
@@ -15,6 +15,7 @@ pub fn view(tree: &dyn Tree, run: &dyn Tree, dm: &dyn DeviceMapper) -> anyhow::R
     let mut lines = devices(dm).context("listing devices")?;
     lines.extend(limits(run, dm).context("listing limits")?);
     lines.extend(initiators(tree).context("listing iSCSI targets")?);
+    lines.extend(ports(tree).context("listing targets on Fibre Channel")?);
     lines.extend(hosts(tree).context("listing NVMe subsystems")?);
     lines.sort();
     Ok(lines)
@@ -88,6 +89,45 @@ fn initiators(tree: &dyn Tree) -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(lines)
+}
+
+/// What each initiator sees at each port of Fibre Channel.
+fn ports(tree: &dyn Tree) -> anyhow::Result<Vec<String>> {
+    let lio = Lio::new(tree);
+    let mut lines = Vec::new();
+    for fabric in FcFabric::ALL {
+        for port in lio.fc_targets(fabric)? {
+            let target = lio.fc_target(fabric, port);
+            for initiator in target.initiators()? {
+                for lun in target.mapped_luns(initiator)? {
+                    let mapped = target.mapped_lun(initiator, lun).observe()?;
+                    let line = mapped.map(|mapped| fc_line(&target, &mapped)).transpose()?;
+                    let seen = line.flatten();
+                    lines.extend(seen.map(|(of, how)| {
+                        format!("fc {of} port {port} initiator {initiator} LUN {lun}{how}")
+                    }));
+                }
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// Whose it is, and whether it is only read.
+fn fc_line(
+    target: &FcTarget<'_>,
+    mapped: &MappedLunState,
+) -> anyhow::Result<Option<(Uuid, &'static str)>> {
+    let Some(unit) = mapped.lun else {
+        return Ok(None);
+    };
+    let backstore = target.lun(unit).backstore()?;
+    let of = backstore.and_then(|backstore| between(backstore.name.as_str(), "ashlar-vol-", ""));
+    let how = match mapped.write_protected {
+        Some(true) => " read-only",
+        _ => "",
+    };
+    Ok(of.map(|of| (of, how)))
 }
 
 fn hosts(tree: &dyn Tree) -> anyhow::Result<Vec<String>> {

@@ -46,6 +46,7 @@ impl<'m> Initiator<'m> {
             name: name.parse()?,
             iqn: Some(iqn.trim().parse()?),
             nqn: Some(nqn.trim().parse()?),
+            wwpns: Default::default(),
             authentication: Default::default(),
             dhchap: Default::default(),
             secrets: HostSecrets::default(),

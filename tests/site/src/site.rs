@@ -126,8 +126,17 @@ portals = ["10.77.0.1:3261"]
 [nvme-rdma]
 portals = ["10.77.0.1:4420"]
 
+[fc]
+ports = ["2000525400a50002"]
+
 [nvme-fc]
 ports = ["nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f"]
+"#;
+
+/// Where there is none. The one card can be made a port of Fibre Channel by whoever needs that.
+const CONFIG_ALONE: &str = r#"
+[fc]
+ports = ["2000525400a50001"]
 "#;
 
 impl Site {
@@ -235,7 +244,7 @@ fn state_files(pki: &Pki, options: &Options) -> anyhow::Result<Vec<StateFile>> {
     let read = |name: &str| fs::read(pki.file(name)).with_context(|| name.to_owned());
     let config = match options.initiator {
         true => format!("{CONFIG}{CONFIG_OF_LAB}"),
-        false => CONFIG.to_owned(),
+        false => format!("{CONFIG}{CONFIG_ALONE}"),
     };
     Ok(vec![
         StateFile::config(config),

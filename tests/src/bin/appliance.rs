@@ -12,9 +12,12 @@ use ashlar_tests::runner::Appliance;
 use ashlar_tests::scenario::Accident;
 use serde_json::json;
 
+/// Its ports on Fibre Channel.
+const FC_PORTS: [&str; 2] = ["20000025b5aa0c1f", "20000025b5aa0c2f"];
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
-    let mut model = Model::boot()?;
+    let mut model = Model::boot_with(&FC_PORTS.map(|port| port.parse().expect("a port")))?;
     let own = std::env::current_exe()?;
     let convert = own.with_file_name("convert");
     if !convert.is_file() {

@@ -254,6 +254,7 @@ impl Demo {
             name: "workstation".parse()?,
             iqn: Some(iqn.parse()?),
             nqn: None,
+            wwpns: Default::default(),
             authentication: Default::default(),
             dhchap: Default::default(),
             secrets: HostSecrets::default(),

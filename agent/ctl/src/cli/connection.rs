@@ -174,6 +174,11 @@ impl Facts for Connection {
             facts.push(("serial", iscsi.serial.clone()));
             facts.push(("portals", lines(&iscsi.portals)));
         }
+        if let Some(fc) = &self.fc {
+            facts.push(("LUN", fc.lun.to_string()));
+            facts.push(("serial", fc.serial.clone()));
+            facts.push(("ports", lines(&fc.ports)));
+        }
         if let Some(nvme) = &self.nvme {
             facts.push(("subsystem", nvme.subsystem.to_string()));
             facts.push(("namespace", nvme.nsid.to_string()));

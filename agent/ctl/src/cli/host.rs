@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 use ashlar_protocol::{
     Authentication, ChapCredentials, DhGroup, DhHash, DhchapExchange, Host, HostCreated,
-    HostRotation, HostSecrets, HostSpec, Iqn, Name, Nqn,
+    HostRotation, HostSecrets, HostSpec, Iqn, Name, Nqn, Wwn,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use uuid::Uuid;
@@ -36,6 +36,9 @@ pub enum Verb {
         /// Its NVMe name
         #[arg(long)]
         nqn: Option<Nqn>,
+        /// The name of one of its Fibre Channel ports; may be repeated
+        #[arg(long = "wwpn", value_name = "WWPN")]
+        wwpns: Vec<Wwn>,
         #[command(flatten)]
         proof: Proof,
         /// The host's id; made up unless given
@@ -154,6 +157,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             name,
             iqn,
             nqn,
+            wwpns,
             proof,
             id,
         } => {
@@ -162,6 +166,7 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
                 name,
                 iqn,
                 nqn,
+                wwpns: wwpns.into_iter().collect(),
                 authentication: proof.authentication().unwrap_or_default(),
                 dhchap: proof.exchange(DhchapExchange::default()),
                 secrets: proof.secrets()?,
@@ -258,11 +263,17 @@ impl Facts for Host {
     const COLUMNS: &'static [&'static str] = &["id", "name", "connections", "iqn", "nqn"];
 
     fn facts(&self) -> Vec<(&'static str, String)> {
+        let wwpns: Vec<_> = self.wwpns.iter().map(ToString::to_string).collect();
+        let wwpns = match wwpns.is_empty() {
+            true => "-".to_owned(),
+            false => wwpns.join("\n"),
+        };
         vec![
             ("id", self.id.to_string()),
             ("name", self.name.to_string()),
             ("iqn", or_dash(self.iqn.as_ref())),
             ("nqn", or_dash(self.nqn.as_ref())),
+            ("wwpns", wwpns),
             ("authentication", word(&self.authentication)),
             ("DH-CHAP", self.dhchap.to_string()),
             ("connections", self.connections.to_string()),

@@ -858,6 +858,7 @@ fn hosts() -> Vec<Sample> {
         name: name("web"),
         iqn: None,
         nqn: None,
+        wwpns: Default::default(),
         authentication: Authentication::Required,
         dhchap: DhchapExchange::default(),
         secrets: HostSecrets::default(),
@@ -865,6 +866,7 @@ fn hosts() -> Vec<Sample> {
     let full = HostSpec {
         iqn: Some("iqn.1993-08.org.debian:01:abc".parse().unwrap()),
         nqn: Some("nqn.2014-08.org.nvmexpress:uuid:x".parse().unwrap()),
+        wwpns: ["20:00:00:25:b5:aa:0c:1f".parse().unwrap()].into(),
         authentication: Authentication::Mutual,
         dhchap: DhchapExchange {
             hash: DhHash::Sha384,
@@ -887,6 +889,7 @@ fn hosts() -> Vec<Sample> {
         name: spec.name.clone(),
         iqn: spec.iqn.clone(),
         nqn: spec.nqn.clone(),
+        wwpns: spec.wwpns.clone(),
         authentication: spec.authentication,
         dhchap: spec.dhchap,
         connections: 0,
@@ -931,6 +934,7 @@ fn connections() -> Vec<Sample> {
         access: Access::ReadOnly,
         state,
         iscsi: None,
+        fc: None,
         nvme: None,
         generation: 10,
     };
@@ -954,6 +958,14 @@ fn connections() -> Vec<Sample> {
         ..connection(Transport::NvmeTcp, ConnectionState::Attaching)
     };
     let fc_port = "nn-0x10000025b5aa0c1f:pn-0x20000025b5aa0c1f";
+    let fc = Connection {
+        fc: Some(FcAccess {
+            ports: vec!["20000025b5aa0c1f".parse().unwrap()],
+            lun: Lun::try_from(2).unwrap(),
+            serial: "6ba7b810".to_owned(),
+        }),
+        ..connection(Transport::Fc, ConnectionState::Ready)
+    };
     let nvme_fc = Connection {
         transport: Transport::NvmeFc,
         nvme: nvme.nvme.clone().map(|access| NvmeAccess {
@@ -993,6 +1005,7 @@ fn connections() -> Vec<Sample> {
         ),
         sample("connection-show-reply", nvme),
         sample("connection-show-reply", nvme_fc),
+        sample("connection-show-reply", fc),
     ];
     let leaving = connection(Transport::Iser, ConnectionState::Detaching);
     all.extend(listed("connection-list-reply", vec![iscsi, leaving]));

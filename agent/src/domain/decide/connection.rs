@@ -6,6 +6,7 @@ use ashlar_protocol::{
 use uuid::Uuid;
 
 use super::data::check_reachable;
+use super::fc;
 use super::volume::{check_present, find};
 use super::{Facts, Verdict, busy, check_online, connections, missing, refuse, snapshot, taken};
 use crate::domain::change::Edit;
@@ -38,6 +39,10 @@ pub(super) fn create(
     check_others(intent, object, spec)?;
     check_same_access(intent, object, spec)?;
     check_online(object, pool, facts)?;
+    let fc = match spec.transport {
+        Transport::Fc => Some(fc::place(intent, object, spec)?),
+        _ => None,
+    };
     let record = ConnectionRecord {
         of: spec.of,
         host: spec.host,
@@ -45,6 +50,7 @@ pub(super) fn create(
         phase: ConnectionPhase::Wanted,
         generation,
         access: spec.access,
+        fc,
     };
     let edits = vec![Edit::put(Record::Connection(id, record))];
     Ok(Verdict::Changed(edits, Some(Unit::of(spec.of))))
@@ -96,7 +102,7 @@ fn check_transport(
     if spec.transport.is_nvme() && spec.access == Access::ReadOnly {
         // nvmet knows who may connect, and nothing of what each may do (Linux 6.12).
         let detail = format!(
-            "{} has no read-only access; iscsi and iser do",
+            "{} has no read-only access; iscsi, iser and fc do",
             spec.transport
         );
         return Err(refuse(ProblemCode::Unsupported, object, detail));
@@ -108,6 +114,7 @@ fn check_transport(
 fn check_named(object: ObjectRef, spec: &ConnectionSpec, host: &HostEntry) -> Result<(), Problem> {
     let (named, what) = match spec.transport {
         Transport::Iscsi | Transport::Iser => (host.record.iqn.is_some(), "iSCSI"),
+        Transport::Fc => (!host.record.wwpns.is_empty(), "Fibre Channel"),
         Transport::NvmeTcp | Transport::NvmeRdma | Transport::NvmeFc => {
             (host.record.nqn.is_some(), "NVMe")
         }
@@ -128,8 +135,8 @@ fn check_same_access(
     let mut others = intent.connections_of(spec.of, None);
     let other = others.find(|(_, other)| {
         other.host == spec.host
-            && !spec.transport.is_nvme()
-            && !other.transport.is_nvme()
+            && spec.transport.is_iscsi()
+            && other.transport.is_iscsi()
             && other.access != spec.access
     });
     match other {
@@ -232,7 +239,7 @@ fn check_alone(intent: &Intent, id: Uuid, record: &ConnectionRecord) -> Result<(
     let mut others = intent.connections_of(record.of, None);
     let other = others.find(|(other, connection)| {
         let same = connection.host == record.host && *other != id;
-        same && connection.transport.is_nvme() == record.transport.is_nvme()
+        same && shares(connection.transport, record.transport)
             && connection.phase == ConnectionPhase::Wanted
     });
     match other {
@@ -250,6 +257,11 @@ fn check_alone(intent: &Intent, id: Uuid, record: &ConnectionRecord) -> Result<(
         }
         None => Ok(()),
     }
+}
+
+/// Whether two transports have one list of hosts.
+fn shares(one: Transport, other: Transport) -> bool {
+    (one.is_nvme(), one.is_iscsi()) == (other.is_nvme(), other.is_iscsi())
 }
 
 /// What hosts have under way ends only when the volume does I/O again.

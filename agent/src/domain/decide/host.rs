@@ -12,6 +12,9 @@ use crate::domain::intent::Intent;
 use crate::domain::record::{HostRecord, Key, Record, Unit};
 use crate::domain::secrets::{Random, chap, dhchap, dhchap_checks, same_bytes};
 
+/// Most Fibre Channel ports of one host. Each is listed at each port of the box.
+const MAX_WWPNS: usize = 16;
+
 pub(super) fn create(
     intent: &Intent,
     id: Uuid,
@@ -35,6 +38,7 @@ pub(super) fn create(
         name: spec.name.clone(),
         iqn: spec.iqn.clone(),
         nqn: spec.nqn.clone(),
+        wwpns: spec.wwpns.clone(),
         authentication: spec.authentication,
         secrets: spec.secrets.clone(),
         generation,
@@ -140,6 +144,7 @@ fn answers(host: &HostRecord, spec: &HostSpec) -> bool {
     host.name == spec.name
         && host.iqn == spec.iqn
         && host.nqn == spec.nqn
+        && host.wwpns == spec.wwpns
         && host.authentication == spec.authentication
         && host.dhchap == spec.dhchap
         && given(&asked.chap, &there.chap)
@@ -149,19 +154,25 @@ fn answers(host: &HostRecord, spec: &HostSpec) -> bool {
 }
 
 fn check_names(intent: &Intent, object: ObjectRef, spec: &HostSpec) -> Result<(), Problem> {
-    if spec.iqn.is_none() && spec.nqn.is_none() {
-        let detail = "a host has an iSCSI name, an NVMe name or both";
+    if spec.iqn.is_none() && spec.nqn.is_none() && spec.wwpns.is_empty() {
+        let detail = "a host has an iSCSI name, an NVMe name or names of Fibre Channel ports";
+        return Err(refuse(ProblemCode::InvalidField, object, detail));
+    }
+    if spec.wwpns.len() > MAX_WWPNS {
+        let detail = format!("a host has at most {MAX_WWPNS} Fibre Channel ports");
         return Err(refuse(ProblemCode::InvalidField, object, detail));
     }
     let iqn = spec
         .iqn
         .as_ref()
-        .and_then(|iqn| Some((iqn.as_str(), intent.host_of_iqn(iqn)?)));
+        .and_then(|iqn| Some((iqn.to_string(), intent.host_of_iqn(iqn)?)));
     let nqn = spec
         .nqn
         .as_ref()
-        .and_then(|nqn| Some((nqn.as_str(), intent.host_of_nqn(nqn)?)));
-    match iqn.or(nqn) {
+        .and_then(|nqn| Some((nqn.to_string(), intent.host_of_nqn(nqn)?)));
+    let mut wwpns = spec.wwpns.iter();
+    let wwpn = wwpns.find_map(|wwpn| Some((wwpn.to_string(), intent.host_of_wwpn(*wwpn)?)));
+    match iqn.or(nqn).or(wwpn) {
         Some((name, owner)) => {
             let detail = format!("{name} is host {owner}");
             Err(refuse(ProblemCode::Duplicate, object, detail))

@@ -6,6 +6,7 @@
 pub mod adopt;
 mod connection;
 pub mod data;
+mod fc;
 mod group;
 mod group_snapshot;
 mod host;

@@ -31,8 +31,11 @@ pub(super) fn create(
         };
     }
     let object = unit.object();
-    if spec.transport == Transport::NvmeFc {
-        let detail = "nvme-fc is served at ports of the box's own, which its configuration names";
+    if matches!(spec.transport, Transport::Fc | Transport::NvmeFc) {
+        let detail = format!(
+            "{} is served at ports of the box's own, which its configuration names",
+            spec.transport
+        );
         return Err(refuse(ProblemCode::InvalidField, object, detail));
     }
     check_apart(intent, object, spec, facts)?;

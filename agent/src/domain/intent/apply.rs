@@ -131,6 +131,9 @@ impl Intent {
         if let Some(nqn) = &record.nqn {
             self.host_by_nqn.insert(nqn.clone(), id);
         }
+        for wwpn in &record.wwpns {
+            self.host_by_wwpn.insert(*wwpn, id);
+        }
         let record = record.clone();
         self.hosts.insert(
             id,
@@ -147,6 +150,9 @@ impl Intent {
         }
         if let Some(nqn) = &record.nqn {
             self.host_by_nqn.remove(nqn);
+        }
+        for wwpn in &record.wwpns {
+            self.host_by_wwpn.remove(wwpn);
         }
     }
 
@@ -347,6 +353,10 @@ impl Intent {
         }
         self.connections_by_object.insert((record.of, id));
         self.connections_by_host.insert((record.host, id));
+        if let Some(place) = record.fc {
+            self.fc_units.insert((place.unit, id));
+            self.fc_luns.insert((record.host, place.lun));
+        }
         self.connections.insert(id, *record);
         Ok(())
     }
@@ -357,6 +367,10 @@ impl Intent {
         };
         self.connections_by_object.remove(&(old.of, id));
         self.connections_by_host.remove(&(old.host, id));
+        if let Some(place) = old.fc {
+            self.fc_units.remove(&(place.unit, id));
+            self.fc_luns.remove(&(old.host, place.lun));
+        }
         if let Some(volume) = self.connected_volume(&old) {
             volume.connections -= 1;
         }

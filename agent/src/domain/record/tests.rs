@@ -193,6 +193,7 @@ fn samples() -> Vec<(Record, &'static str)> {
         name: "db 1".parse().unwrap(),
         iqn: Some(iqn),
         nqn: None,
+        wwpns: Default::default(),
         authentication: Authentication::Required,
         secrets: HostSecrets {
             dhchap: Some(key.try_into().unwrap()),
@@ -308,6 +309,7 @@ fn samples() -> Vec<(Record, &'static str)> {
         phase: ConnectionPhase::Detaching,
         generation: 6,
         access: Access::ReadWrite,
+        fc: None,
     };
     let withdrawn = ConnectionRecord {
         phase: ConnectionPhase::Withdrawn,
@@ -705,4 +707,37 @@ fn ports_of_rdma_and_fibre_channel_are_kept() {
     let record = Record::Box(site);
     let read = Record::parse(&record.key().bytes(), &record.value().unwrap()).unwrap();
     assert_eq!(read, record);
+}
+
+#[test]
+fn what_a_host_has_over_fibre_channel_is_kept() {
+    let connection = ConnectionRecord {
+        of: Connected::Volume(id(3)),
+        host: id(2),
+        transport: Transport::Fc,
+        phase: ConnectionPhase::Wanted,
+        generation: 6,
+        access: Access::ReadWrite,
+        fc: Some(FcPlace {
+            unit: Lun::try_from(300).unwrap(),
+            lun: Lun::try_from(2).unwrap(),
+        }),
+    };
+    let host = HostRecord {
+        name: "web".parse().unwrap(),
+        iqn: None,
+        nqn: None,
+        wwpns: ["2100000000000001".parse().unwrap()].into(),
+        authentication: Authentication::Required,
+        secrets: HostSecrets::default(),
+        generation: 5,
+        dhchap: DhchapExchange::default(),
+    };
+    for record in [
+        Record::Connection(id(4), connection),
+        Record::Host(id(2), host),
+    ] {
+        let read = Record::parse(&record.key().bytes(), &record.value().unwrap()).unwrap();
+        assert_eq!(read, record);
+    }
 }

@@ -71,6 +71,7 @@ fn options(state: &Path, fake: &FakeTargetd) -> EngineOptions {
                 usual: false,
             },
             nvme_rdma: Listen::default(),
+            fc: Default::default(),
             nvme_fc: Default::default(),
         },
         ready_within: Duration::from_secs(5),

@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use ashlar_protocol::{Authentication, GroupSnapshotSpec, GroupSpec, MemberSnapshot};
+use ashlar_protocol::{Authentication, GroupSnapshotSpec, GroupSpec, HostSpec, MemberSnapshot};
 use ashlar_targetd_protocol::{DhchapExchange, FcPort, NvmePort, PortId, ThinRef};
 
 use super::*;
@@ -29,6 +29,7 @@ fn site() -> Site {
         iser: listen("0.0.0.0:3261"),
         nvme: listen("0.0.0.0:4420"),
         nvme_rdma: listen("0.0.0.0:4420"),
+        fc: [wwn("20000025b5aa0c1f")].into(),
         nvme_fc: [fc_port()].into(),
         nvme_ports: [tcp(), rdma(), fc()].into(),
         managed: BTreeSet::new(),
@@ -52,6 +53,10 @@ fn fc_port() -> FcPort {
         .unwrap()
 }
 
+fn wwn(text: &str) -> Wwn {
+    text.parse().unwrap()
+}
+
 fn fc() -> (PortId, NvmePort) {
     (5.try_into().unwrap(), NvmePort::Fc(fc_port()))
 }
@@ -71,6 +76,49 @@ fn a_subsystem_is_where_its_connections_are() {
     world.transports.insert(Transport::NvmeFc);
     world.does(attach(id(0xc7), VOLUME, OTHER_HOST, Transport::NvmeFc));
     assert_eq!(ports(&world), [tcp(), fc()].into());
+}
+
+#[test]
+fn over_fibre_channel_each_host_has_numbers_of_its_own() {
+    let mut world = World::furnished();
+    world.transports.insert(Transport::Fc);
+    let other = id(0x77);
+    let spec = |n: u32, wwpns: &[&str]| HostSpec {
+        wwpns: wwpns.iter().map(|text| wwn(text)).collect(),
+        ..host_spec(n)
+    };
+    let (one, two) = (id(0xa1), id(0xa2));
+    let create = |id, spec| Command::HostCreate { id, spec };
+    world.does(create(
+        one,
+        spec(11, &["2100000000000001", "2100000000000002"]),
+    ));
+    world.does(create(two, spec(12, &["2100000000000003"])));
+    let made = world.does(samples::volume(other, MIB)).unwrap();
+    world.settle(made);
+    world.does(attach(id(0xc5), other, one, Transport::Fc));
+    world.does(attach(id(0xc6), VOLUME, one, Transport::Fc));
+    world.does(attach(id(0xc7), VOLUME, two, Transport::Fc));
+    let seen = |lun: u64| FcAccess {
+        lun: lun.try_into().unwrap(),
+        read_only: false,
+    };
+    let export = rendered(&world, VOLUME).exports.fc.unwrap();
+    let expected = FcExport {
+        ports: [wwn("20000025b5aa0c1f")].into(),
+        unit: 1.try_into().unwrap(),
+        initiators: [
+            (wwn("2100000000000001"), seen(1)),
+            (wwn("2100000000000002"), seen(1)),
+            (wwn("2100000000000003"), seen(0)),
+        ]
+        .into(),
+    };
+    assert_eq!(export, expected);
+    // What is free again is taken again, and what was there keeps its number.
+    world.does(detach(id(0xc5)));
+    let export = rendered(&world, VOLUME).exports.fc.unwrap();
+    assert_eq!(export, expected);
 }
 
 #[test]
@@ -133,6 +181,7 @@ fn a_volume_has_one_export_per_transport_with_all_its_hosts() {
         retired: BTreeSet::new(),
         moving: None,
         exports: Exports {
+            fc: None,
             iscsi: Some(IscsiExport {
                 target: names::target(SITE, VOLUME),
                 portals: site().iscsi.portals,

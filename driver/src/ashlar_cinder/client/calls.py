@@ -247,6 +247,10 @@ class Client:
         """All hosts."""
         return self._pages("/v1/hosts")
 
+    def host(self, host: uuid.UUID) -> objects.Host:
+        """A host."""
+        return cast(objects.Host, self._get(f"/v1/hosts/{host}"))
+
     def create_host(self, host: uuid.UUID, spec: dict[str, Any]) -> objects.Host:
         """Makes a host known."""
         created = self._change("PUT", f"/v1/hosts/{host}", spec)

@@ -145,6 +145,7 @@ class Host(TypedDict):
     name: str
     iqn: NotRequired[str]
     nqn: NotRequired[str]
+    wwpns: NotRequired[list[str]]
     authentication: str
     connections: int
 
@@ -155,6 +156,14 @@ class IscsiAccess(TypedDict):
     target: str
     lun: int
     portals: list[str]
+    serial: str
+
+
+class FcAccess(TypedDict):
+    """Where a host finds a volume on Fibre Channel."""
+
+    ports: list[str]
+    lun: int
     serial: str
 
 
@@ -178,6 +187,7 @@ class Connection(TypedDict):
     access: NotRequired[str]
     state: str
     iscsi: NotRequired[IscsiAccess]
+    fc: NotRequired[FcAccess]
     nvme: NotRequired[NvmeAccess]
 
 

@@ -30,11 +30,16 @@ pub(in crate::model) fn link_lun(
     if state.nodes.node(mapped).notes.contains_key("access") {
         return Err(Errno::EINVAL);
     }
-    let attrib = state.nodes.group(state.nodes.ancestor(target, 2), "attrib");
-    let protected = state.nodes.value(attrib, "prod_mode_write_protect");
-    let protected = match only_read(state, target) {
-        true => "1".to_owned(),
-        false => protected.to_owned(),
+    let tpg = state.nodes.ancestor(target, 2);
+    let protected = match state.nodes.node(tpg).kind {
+        _ if only_read(state, target) => "1".to_owned(),
+        Kind::Tpg => {
+            let attrib = state.nodes.group(tpg, "attrib");
+            let at_first = state.nodes.value(attrib, "prod_mode_write_protect");
+            at_first.to_owned()
+        }
+        // Fibre Channel has no such attribute.
+        _ => "0".to_owned(),
     };
     let notes = &mut state.nodes.node_mut(mapped).notes;
     notes.insert("access", protected);

@@ -73,6 +73,15 @@ pub(in crate::model) const ISCSI: &[Attribute] = &[
     rw("cpus_allowed_list", "0-1", Rule),
     ro("lio_version", "Datera Inc. iSCSI Target v4.1.0"),
 ];
+pub(in crate::model) const FC: &[Attribute] = &[ro("version", "TCM FC v0.4")];
+pub(in crate::model) const FC_TPG: &[Attribute] = &[rw("rtpi", "0x0", Rule)];
+pub(in crate::model) const QLA2XXX_TPG: &[Attribute] =
+    &[rw("enable", "0", Rule), rw("rtpi", "0x0", Rule)];
+pub(in crate::model) const FC_ACL: &[Attribute] = &[
+    ro("node_name", ""),
+    ro("port_name", ""),
+    rw("tag", "", Rule),
+];
 /// CHAP of an ACL, of a portal group's anyone, or of discovery.
 pub(in crate::model) const AUTH: &[Attribute] = &[
     ro("authenticate_target", "0"),

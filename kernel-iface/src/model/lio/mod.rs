@@ -4,6 +4,7 @@ mod acl;
 pub(super) mod attributes;
 mod backstore;
 mod device_attribute;
+mod fc;
 mod tpg;
 
 use super::attribute::{line, number};
@@ -30,8 +31,14 @@ pub(super) fn links(kind: Kind) -> bool {
 pub(super) fn make(state: &mut ModelState, parent: NodeId, name: &str) -> Result<Kind, Errno> {
     match state.nodes.node(parent).kind {
         Kind::Target => {
-            let known = name == "iscsi" && state.has_module(Module::IscsiTarget);
-            known.then_some(Kind::Iscsi).ok_or(Errno::EINVAL)
+            let (module, kind) = match name {
+                "iscsi" => (Module::IscsiTarget, Kind::Iscsi),
+                "fc" => (Module::TcmFc, Kind::Fc),
+                "qla2xxx" => (Module::TcmQla2xxx, Kind::Qla2xxx),
+                _ => return Err(Errno::EINVAL),
+            };
+            let known = state.has_module(module);
+            known.then_some(kind).ok_or(Errno::EINVAL)
         }
         Kind::Core => make_hba(state, name),
         Kind::Hba => Ok(Kind::Backstore),
@@ -46,7 +53,10 @@ pub(super) fn make(state: &mut ModelState, parent: NodeId, name: &str) -> Result
         Kind::Portals => make_portal(state, parent, name),
         Kind::Luns => lun_number(name).map(|_| Kind::Lun),
         Kind::Acls => Ok(Kind::Acl),
-        Kind::Acl => lun_number(name).map(|_| Kind::MappedLun),
+        Kind::Acl | Kind::FcAcl => lun_number(name).map(|_| Kind::MappedLun),
+        Kind::Fc | Kind::Qla2xxx | Kind::FcTarget | Kind::Qla2xxxTarget | Kind::FcAcls => {
+            fc::make(state, parent, name)
+        }
         _ => Err(Errno::EPERM),
     }
 }
@@ -132,7 +142,7 @@ pub(super) fn store(
         Kind::BackstoreAttrib => store_device_attribute(state, id, file, text),
         Kind::BackstoreWwn => store_wwn(state, id, file, text),
         Kind::Auth | Kind::DiscoveryAuth => store_auth(state, id, file, text),
-        Kind::Tpg => store_tpg(state, id, file, text),
+        Kind::Tpg | Kind::FcTpg | Kind::Qla2xxxTpg => store_tpg(state, id, file, text),
         Kind::TpgAttrib => store_tpg_attribute(state, id, file, text),
         Kind::TpgParam => store_parameter(state, id, file, text),
         Kind::Portal if file == "iser" => store_iser(state, id, text),

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ashlar_kernel_iface::lio::{
-    AclState, BackstoreId, BackstoreState, DeviceAttribute, ObservedChap, TargetState,
-    TpgAttribute, TpgState,
+    AclState, BackstoreId, ObservedChap, TargetState, TpgAttribute, TpgState,
 };
 use ashlar_targetd_protocol::{ChapCredentials, Iqn, IscsiAcl, IscsiExport, PortalAddr};
 use uuid::Uuid;
 
 use super::step::Step;
-use super::{ATTRIBUTES, Observed, lun, serial, tag};
+use super::{ATTRIBUTES, Observed, lun, tag};
 use crate::transport::Subject;
 
 /// The desired export, if this target is its and can stay.
@@ -20,33 +19,7 @@ pub(super) fn kept<'a>(
     desired: Option<&'a IscsiExport>,
     name: &Iqn,
 ) -> Option<&'a IscsiExport> {
-    desired.filter(|export| {
-        export.target == *name
-            && (observed.backstore.is_none() || backstore_usable(subject, observed))
-    })
-}
-
-/// Whether there is a backstore, or something of one, that nobody wants or that cannot be used.
-pub(super) fn backstore_goes(subject: &Subject<'_>, observed: &Observed, wanted: bool) -> bool {
-    match &observed.backstore {
-        Some(_) => !wanted || !backstore_usable(subject, observed),
-        None => observed.remains && !wanted,
-    }
-}
-
-/// Whether the backstore can stay: it has the right device open, or none yet, to read only if that
-/// is what it is for, and nobody learned a wrong serial number from it.
-pub(super) fn backstore_usable(subject: &Subject<'_>, observed: &Observed) -> bool {
-    observed.backstore.as_ref().is_some_and(|backstore| {
-        let device = !backstore.enabled || backstore.device == subject.device;
-        let named = !backstore.exported || backstore.unit_serial == serial(subject.what.id());
-        let access = match subject.what.is_only_read() {
-            // Whoever opens the device says so just before.
-            true => !backstore.enabled || backstore.read_only,
-            false => !backstore.read_only,
-        };
-        device && named && access
-    })
+    desired.filter(|export| export.target == *name && observed.disk.bears(subject))
 }
 
 /// The LUN links to the volume's own backstore.
@@ -92,7 +65,10 @@ pub(super) fn emptied(name: &Iqn, target: &TargetState) -> Vec<Step> {
 
 /// What comes.
 pub(super) fn added(subject: &Subject<'_>, observed: &Observed, export: &IscsiExport) -> Vec<Step> {
-    let mut steps = backstore_steps(subject, observed, export);
+    let mut steps = Vec::new();
+    if subject.exports.fc.is_none() {
+        steps.extend(observed.disk.added(subject).into_iter().map(Step::Disk));
+    }
     let name = &export.target;
     let standing = kept(subject, observed, Some(export), name)
         .and_then(|_| observed.targets.get(name)?.tpgs.get(&tag()));
@@ -139,47 +115,6 @@ fn opened(
     let iser = export.iser.difference(rdma);
     let iser = iser.map(|at| Step::OpenIser(export.target.clone(), *at));
     portals.chain(iser).collect()
-}
-
-pub(super) fn backstore_steps(
-    subject: &Subject<'_>,
-    observed: &Observed,
-    export: &IscsiExport,
-) -> Vec<Step> {
-    let standing = observed
-        .backstore
-        .as_ref()
-        .filter(|_| backstore_usable(subject, observed));
-    let mut steps = Vec::new();
-    if standing.is_none() {
-        steps.push(Step::CreateBackstore);
-    }
-    if !standing.is_some_and(|backstore| backstore.enabled) {
-        steps.push(Step::OpenBackstore);
-    }
-    let serial = serial(subject.what.id());
-    if standing.is_none_or(|backstore| backstore.unit_serial != serial) {
-        steps.push(Step::SetSerial(serial));
-    }
-    let discards = |backstore: &BackstoreState| {
-        backstore.attributes.get(&DeviceAttribute::EmulateTpu) == Some(&1)
-    };
-    if !subject.what.is_only_read() && !standing.is_some_and(discards) {
-        steps.push(Step::AllowDiscard);
-    }
-    // The kernel protects a LUN from commands that say they send data. A WRITE SAME that says it
-    // reads would write.
-    let refuses = |backstore: &BackstoreState| {
-        backstore.enabled && backstore.attributes.get(&DeviceAttribute::MaxWriteSameLen) == Some(&0)
-    };
-    if somebody_only_reads(subject, export) && !standing.is_some_and(refuses) {
-        steps.push(Step::RefuseWriteSame);
-    }
-    steps
-}
-
-fn somebody_only_reads(subject: &Subject<'_>, export: &IscsiExport) -> bool {
-    subject.what.is_only_read() || export.initiators.values().any(|acl| acl.read_only)
 }
 
 /// The initiators whose ACL is not as desired.

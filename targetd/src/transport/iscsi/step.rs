@@ -5,6 +5,8 @@ use std::fmt;
 use ashlar_kernel_iface::tree::Errno;
 use ashlar_targetd_protocol::{FailureKind, Iqn, IscsiAcl, PortalAddr};
 
+use crate::transport::backstore;
+
 /// One change.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
@@ -20,18 +22,8 @@ pub enum Step {
     RemoveLun(Iqn),
     /// Remove portal group and target.
     RemoveTarget(Iqn),
-    /// Close the device and remove the backstore.
-    RemoveBackstore,
-    /// Make a backstore, without a device.
-    CreateBackstore,
-    /// Let the backstore open the volume's device.
-    OpenBackstore,
-    /// Give initiators the serial number by which they know the disk again.
-    SetSerial(String),
-    /// Let initiators free blocks they no longer use.
-    AllowDiscard,
-    /// Have nobody write many blocks by one command, which those could use that only read.
-    RefuseWriteSame,
+    /// Change the disk itself.
+    Disk(backstore::Step),
     /// Make the target and its portal group, disabled.
     CreateTarget(Iqn),
     /// Listed initiators only, with CHAP.
@@ -61,12 +53,7 @@ impl fmt::Display for Step {
             }
             Step::RemoveLun(target) => write!(f, "remove LUN 0 of target {target}"),
             Step::RemoveTarget(target) => write!(f, "remove target {target}"),
-            Step::RemoveBackstore => write!(f, "remove the backstore"),
-            Step::CreateBackstore => write!(f, "create the backstore"),
-            Step::OpenBackstore => write!(f, "open the device in the backstore"),
-            Step::SetSerial(serial) => write!(f, "set the backstore's serial number to {serial}"),
-            Step::AllowDiscard => write!(f, "allow discards on the backstore"),
-            Step::RefuseWriteSame => write!(f, "refuse WRITE SAME on the backstore"),
+            Step::Disk(step) => step.fmt(f),
             Step::CreateTarget(target) => write!(f, "create target {target}"),
             Step::Restrict(target) => {
                 write!(
@@ -103,10 +90,9 @@ impl Step {
             // The module for RDMA could not be loaded.
             (Step::OpenIser(..), Errno::EINVAL) => FailureKind::Unsupported,
             (Step::OpenPortal(..) | Step::OpenIser(..), _) => FailureKind::Address,
-            // Neither directory is there before its module is.
-            (Step::CreateBackstore | Step::CreateTarget(_), Errno::ENOENT | Errno::EINVAL) => {
-                FailureKind::Unsupported
-            }
+            (Step::Disk(step), errno) => step.meaning(errno),
+            // The directory is not there before its module is.
+            (Step::CreateTarget(_), Errno::ENOENT | Errno::EINVAL) => FailureKind::Unsupported,
             (_, Errno::EBUSY | Errno::ENOTEMPTY) => FailureKind::InUse,
             _ => FailureKind::Kernel,
         }

@@ -113,6 +113,7 @@ pub async fn second_host(lab: &Lab) -> anyhow::Result<Uuid> {
         name: "second".parse()?,
         iqn: Some(SECOND_IQN.parse()?),
         nqn: Some(SECOND_NQN.parse()?),
+        wwpns: Default::default(),
         authentication: Authentication::None,
         dhchap: Default::default(),
         secrets: HostSecrets::default(),

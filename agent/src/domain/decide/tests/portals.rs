@@ -63,6 +63,10 @@ fn a_portal_is_made_once_where_nothing_else_is() {
             ProblemCode::InvalidField,
         ),
         (
+            portal(2, "10.0.0.9:4421", Transport::Fc),
+            ProblemCode::InvalidField,
+        ),
+        (
             portal(2, "10.0.0.9:4420", Transport::NvmeTcp),
             ProblemCode::Duplicate,
         ),
