@@ -25,6 +25,7 @@ const RECIPE: Recipe = Recipe {
         "nvme-cli",
         "open-iscsi",
         "procps",
+        "sg3-utils",
         "udev",
         "util-linux",
     ],

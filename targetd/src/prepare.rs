@@ -39,7 +39,7 @@ pub enum PrepareError {
 
 /// Where LIO writes them in there. It makes no directories, and without this one it refuses every
 /// persistent reservation, kept or not.
-const RESERVATIONS: &str = "pr";
+pub const RESERVATIONS: &str = "pr";
 
 /// Lets LIO keep reservations in `dbroot`, then registers the iSCSI fabric, in this order: the
 /// kernel looks for the directory when the first fabric comes. Without the modules for it there

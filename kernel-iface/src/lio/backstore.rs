@@ -159,6 +159,13 @@ impl<'t> Backstore<'t> {
         Ok(Change::Changed)
     }
 
+    /// Has the kernel take back a registration of a persistent reservation, as
+    /// [`registrations`](super::registrations) has it. EINVAL while exported.
+    pub fn restore_registration(&self, registration: &str) -> Result<(), TreeError> {
+        let path = self.path.at("pr/res_aptpl_metadata");
+        self.tree.write(&path, registration)
+    }
+
     /// Sets one attribute.
     pub fn set_attribute(
         &self,

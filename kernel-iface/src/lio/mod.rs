@@ -26,6 +26,7 @@ mod fc;
 mod gate;
 mod lun;
 mod portal;
+mod reservation;
 mod target;
 mod tpg;
 
@@ -42,6 +43,7 @@ pub use fc::{FcFabric, FcTarget};
 pub use gate::PortalGates;
 pub use lun::TpgLun;
 pub use portal::Portal;
+pub use reservation::registrations;
 pub use target::{Target, TargetState};
 pub use tpg::{Tpg, TpgState};
 

@@ -11,7 +11,7 @@ use ashlar_kernel_iface::tree::{Change, Errno, Tree, TreeError};
 use ashlar_targetd_protocol::FailureKind;
 use uuid::Uuid;
 
-use super::{Exported, Subject};
+use super::{Exported, Subject, reservations};
 use crate::kernel::{Kernel, KernelError};
 
 /// What the kernel has of it.
@@ -126,7 +126,11 @@ impl Step {
     pub(super) fn run(&self, kernel: &Kernel, of: Exported) -> Result<Change, KernelError> {
         let backstore = handle(kernel.tree(), of.id());
         Ok(match self {
-            Step::Remove => backstore.remove()?,
+            Step::Remove => {
+                let removed = backstore.remove()?;
+                reservations::forget(kernel.tree(), &serial(of.id()));
+                removed
+            }
             Step::Create => backstore.create()?,
             Step::Open => {
                 let node = kernel.node(&of.device())?;
@@ -136,7 +140,11 @@ impl Step {
                 }
                 backstore.enable()?
             }
-            Step::SetSerial(serial) => backstore.set_unit_serial(serial)?,
+            Step::SetSerial(serial) => {
+                let set = backstore.set_unit_serial(serial)?;
+                reservations::restore(kernel.tree(), &backstore, serial);
+                set
+            }
             Step::AllowDiscard => backstore.set_attribute(DeviceAttribute::EmulateTpu, 1)?,
             Step::RefuseWriteSame => {
                 backstore.set_attribute(DeviceAttribute::MaxWriteSameLen, 0)?

@@ -10,6 +10,7 @@ mod fc;
 mod iscsi;
 mod names;
 mod nvme;
+mod reservations;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,9 +1,11 @@
 //! What initiators see of volumes as they come, grow and go.
 
-use ashlar_kernel_iface::lio::{AclState, Lio};
+use std::fs;
+
+use ashlar_kernel_iface::lio::{AclState, BackstoreId, Lio};
 use ashlar_kernel_iface::model::Denied;
 use ashlar_kernel_iface::nvmet::Nvmet;
-use ashlar_kernel_iface::tree::Errno;
+use ashlar_kernel_iface::tree::{Errno, Tree};
 use ashlar_targetd_protocol::{
     ChapCredentials, DhchapExchange, DhchapKey, FailureKind, Sectors, ServedAt, Transport,
 };
@@ -148,6 +150,28 @@ fn a_changed_secret_ends_no_session() {
     let report = world.apply(&with(2)).unwrap();
     assert_eq!(report.steps.len(), 1, "{:?}", report.steps);
     assert!(acl(&world).logged_in);
+}
+
+#[test]
+fn what_hosts_reserved_outlasts_a_power_cut_and_not_the_last_connection() {
+    let world = World::pooled();
+    world
+        .apply(&volume(1).new_data().iscsi(&["alpha"]))
+        .unwrap();
+    let written = world.reservations(volume_id(1));
+    let registration = "initiator_fabric=iSCSI\ninitiator_node=iqn.2026-11.org.example:alpha\n\
+        sa_res_key=171\nres_holder=1\ntarget_node=iqn.2026-11.org.example:box\n";
+    let text = format!("PR_REG_START: 0\n{registration}PR_REG_END: 0\n");
+    fs::write(&written, text).unwrap();
+    world.reboot();
+    world.apply(&volume(1).iscsi(&["alpha"])).unwrap();
+    let id = BackstoreId::for_volume(volume_id(1));
+    let told = id.path().at("pr/res_aptpl_metadata");
+    let told = world.kernel.read(&told).unwrap();
+    assert_eq!(told, registration.trim_end().replace('\n', ","));
+    assert!(written.exists());
+    world.apply(&volume(1)).unwrap();
+    assert!(!written.exists());
 }
 
 fn acl(world: &World) -> AclState {

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -74,6 +75,12 @@ impl World {
             world.apply_pool(&pool).unwrap();
         }
         world
+    }
+
+    /// Where LIO writes what is reserved of a disk.
+    pub fn reservations(&self, volume: Uuid) -> PathBuf {
+        let name = format!("aptpl_{}", volume.simple());
+        self.dbroot.path().join("pr").join(name)
     }
 
     /// A new process on the same kernel.

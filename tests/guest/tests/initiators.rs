@@ -267,6 +267,11 @@ async fn names_and_data_survive_a_power_cut(lab: &mut Lab) -> anyhow::Result<()>
         };
         ensure!(before.contains(&promised), "no {promised} in {before}");
     }
+    let disk = attached[0].1.node().to_owned();
+    initiator(&mut lab.guest).check(&format!(
+        "sg_persist --out --register --param-sark=abc --param-aptpl {disk} && \
+         sg_persist --out --reserve --param-rk=abc --prout-type=5 {disk}"
+    ))?;
     lab.guest.power_cycle()?;
     for (connection, device, hash) in &attached {
         let now = initiator(&mut lab.guest).hash(device, 16)?;
@@ -276,6 +281,11 @@ async fn names_and_data_survive_a_power_cut(lab: &mut Lab) -> anyhow::Result<()>
         initiator(&mut lab.guest).check(identity)? == before,
         "a device changed its name"
     );
+    let reserved = format!("sg_persist --in --read-reservation {disk}");
+    let reserved = initiator(&mut lab.guest).check(&reserved)?;
+    ensure!(reserved.contains("Key=0xabc"), "{reserved}");
+    let release = format!("sg_persist --out --clear --param-rk=abc {disk}");
+    initiator(&mut lab.guest).check(&release)?;
     for (connection, _, _) in &attached {
         lab.detach(connection)?;
         let volume = connection.volume.context("of no volume")?;

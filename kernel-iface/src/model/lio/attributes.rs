@@ -69,6 +69,8 @@ pub(in crate::model) const BACKSTORE_WWN: &[Attribute] = &[
     ro("vpd_protocol_identifier", ""),
     rw("vpd_unit_serial", "", Rule),
 ];
+/// Of many, what is told of reservations.
+pub(in crate::model) const BACKSTORE_PR: &[Attribute] = &[rw("res_aptpl_metadata", "", Rule)];
 pub(in crate::model) const ISCSI: &[Attribute] = &[
     rw("cpus_allowed_list", "0-1", Rule),
     ro("lio_version", "Datera Inc. iSCSI Target v4.1.0"),

@@ -132,6 +132,24 @@ pub(in crate::model) fn store_wwn(
     Ok(())
 }
 
+/// Registrations of reservations that are told to it, one after the other, before anybody sees it.
+pub(in crate::model) fn store_registration(
+    state: &mut ModelState,
+    id: NodeId,
+    file: &'static str,
+    text: &str,
+) -> Result<(), Errno> {
+    let needed = ["initiator_node=", "target_node=", "sa_res_key="];
+    if !needed.iter().all(|token| text.contains(token)) {
+        return Err(Errno::EINVAL);
+    }
+    let backstore = state.nodes.ancestor(id, 1);
+    unless_exported(state.nodes.node(backstore).linked > 0)?;
+    let told = state.nodes.value(id, file).to_owned();
+    state.nodes.set_value(id, file, format!("{told}{text}\n"));
+    Ok(())
+}
+
 fn control(state: &mut ModelState, id: NodeId, option: &str) -> Result<(), Errno> {
     let node = state.nodes.node_mut(id);
     match option.split_once('=') {

@@ -15,7 +15,9 @@ use crate::tree::Errno;
 
 pub(super) use acl::is_set;
 use acl::{link_lun, lun_number, store_acl_attribute, store_auth, store_write_protect};
-use backstore::{backstore_info, link_backstore, make_hba, store_backstore, store_wwn};
+use backstore::{
+    backstore_info, link_backstore, make_hba, store_backstore, store_registration, store_wwn,
+};
 use device_attribute::store_device_attribute;
 use tpg::{close_portal, make_portal, store_iser, store_parameter, store_tpg, store_tpg_attribute};
 
@@ -141,6 +143,7 @@ pub(super) fn store(
         Kind::Backstore => store_backstore(state, id, file, text),
         Kind::BackstoreAttrib => store_device_attribute(state, id, file, text),
         Kind::BackstoreWwn => store_wwn(state, id, file, text),
+        Kind::BackstorePr => store_registration(state, id, file, text),
         Kind::Auth | Kind::DiscoveryAuth => store_auth(state, id, file, text),
         Kind::Tpg | Kind::FcTpg | Kind::Qla2xxxTpg => store_tpg(state, id, file, text),
         Kind::TpgAttrib => store_tpg_attribute(state, id, file, text),

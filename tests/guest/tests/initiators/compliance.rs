@@ -63,6 +63,7 @@ pub async fn a_volume_is_the_disk_that_libiscsi_expects(lab: &mut Lab) -> anyhow
             name: "compliance".parse()?,
             iqn: Some(iqn.parse()?),
             nqn: None,
+            wwpns: Default::default(),
             authentication: Authentication::None,
             dhchap: Default::default(),
             secrets: HostSecrets::default(),
