@@ -177,6 +177,7 @@ fn options(config: &Config) -> EngineOptions {
         targetd_socket: config.targetd_socket.clone(),
         convert: config.convert.clone(),
         firmware: config.firmware.clone(),
+        support: config.support(),
         name: config.box_name(),
         listens: config.listens(),
         ready_within: READY_WITHIN,

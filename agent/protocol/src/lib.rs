@@ -55,6 +55,7 @@ pub mod role;
 pub mod route;
 pub mod snapshot;
 pub mod statistics;
+pub mod support;
 pub mod system;
 pub mod thin;
 pub mod volume;
@@ -95,6 +96,7 @@ pub use role::{ROLE_URI_PREFIX, Role, UnknownRole};
 pub use route::{Method, Operation, ROUTES, Route};
 pub use snapshot::{AdoptSnapshotSpec, Snapshot, SnapshotSpec, SnapshotState, SnapshotUpdate};
 pub use statistics::{IoCounters, IoTotals, PoolStatistics, VolumeStatistics};
+pub use support::SupportSpec;
 pub use system::{
     Capabilities, Check, Disk, FreezeSpec, Frozen, Health, HealthStatus, System, ThawSpec,
 };

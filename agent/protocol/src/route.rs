@@ -166,6 +166,7 @@ routes! {
     Get    "/v1/jobs/{id}"                 JobShow             Reader   "Show a job.";
     Delete "/v1/jobs/{id}"                 JobCancel           Operator "Cancel a job.";
     Get    "/v1/events"                    EventList           Reader   "List events, wait for them, or stream them.";
+    Post   "/v1/support/bundle"            SupportBundle       Admin    "Gather what somebody needs who is to help, encrypted to a certificate.";
     Get    "/v1/audit"                     AuditList           Admin    "List who asked for what, wait for it, or stream it.";
 }
 

@@ -228,6 +228,7 @@ pub fn outcome(
         | Operation::JobCancel
         | Operation::EventList
         | Operation::AuditList
+        | Operation::SupportBundle
         | Operation::BulkChange
         | Operation::SystemRestart
         | Operation::FirmwareShow

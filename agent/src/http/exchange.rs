@@ -18,7 +18,7 @@ use super::headers::Form;
 use super::listener::Shared;
 use super::operations::{self, Call};
 use super::reply::{Body, Reply};
-use super::{body, bulk, data, headers, identity, query, routing};
+use super::{body, bulk, data, headers, identity, query, routing, support};
 use crate::audit::{Asked, Call as Record};
 use crate::data::Shape;
 use crate::engine::RequestContext;
@@ -216,6 +216,7 @@ async fn perform(
     }
     let reply = match operation {
         Operation::BulkChange => bulk::perform(&shared.engine, &call, role, &standing.caller).await,
+        Operation::SupportBundle => support::perform(shared, &call),
         operation if identity::is_of(operation) => {
             identity::perform(shared, call, (peer, standing)).await
         }

@@ -132,6 +132,10 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
             let detail = "who and how the box is has no place in a bulk request";
             Err(Problem::new(ProblemCode::InvalidField, detail))
         }
+        Op::SupportBundle => {
+            let detail = "a support bundle has no place in a bulk request";
+            Err(Problem::new(ProblemCode::InvalidField, detail))
+        }
         Op::VolumeImport | Op::VolumeExport | Op::SnapshotExport => {
             let detail = "what volumes hold has no place in a bulk request";
             Err(Problem::new(ProblemCode::InvalidField, detail))

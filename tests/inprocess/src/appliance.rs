@@ -11,6 +11,7 @@ use ashlar_agent::engine::{Engine, EngineOptions, EngineTask};
 use ashlar_agent::firmware::FirmwareOptions;
 use ashlar_agent::http::Server;
 use ashlar_agent::identity;
+use ashlar_agent::support::SupportOptions;
 use ashlar_ctl::client::HttpVersion;
 use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{Client, Endpoint, Identity};
@@ -229,6 +230,10 @@ fn options(dir: &Path) -> EngineOptions {
         targetd_socket: dir.join("targetd.sock"),
         convert: dir.join("convert"),
         firmware: FirmwareOptions::within(dir),
+        support: SupportOptions {
+            journalctl: dir.join("journalctl"),
+            configuration: Default::default(),
+        },
         name: "box1".parse().unwrap(),
         listens: domain::Listens {
             iscsi: served("127.0.0.1:3260"),

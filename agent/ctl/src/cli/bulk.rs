@@ -355,6 +355,7 @@ mod tests {
             Operation::VolumeImport,
             Operation::FirmwareInstall,
             Operation::BulkChange,
+            Operation::SupportBundle,
         ];
         for route in ROUTES.iter().filter(|route| route.method != Method::Get) {
             let said = words(route.operation).is_some();

@@ -265,7 +265,13 @@ fn identity() -> Vec<Sample> {
             ClaimSpec {
                 secret: secret.try_into().unwrap(),
                 authorities: pem.clone(),
-                client: pem,
+                client: pem.clone(),
+            },
+        ),
+        sample(
+            "support-bundle-request",
+            SupportSpec {
+                certificate: pem.clone(),
             },
         ),
         sample("trust-show-reply", trust.clone()),
