@@ -216,7 +216,22 @@ async fn what_cannot_be_encrypted_to_is_refused_by_name() {
          printf -- '-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\\n' >broken.pem
          openssl req -new -key good.key -subj /CN=x -out request.pem",
     );
+    // A point that is on no curve, in a certificate that is fine otherwise.
+    desk.certificate(
+        "point",
+        "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -outform DER",
+    );
+    let path = desk.folder().join("point.pem");
+    let mut der = fs::read(&path).unwrap();
+    let at = der
+        .windows(4)
+        .position(|window| window == b"\x03\x42\x00\x04");
+    der[at.unwrap() + 40] ^= 1;
+    let text = STANDARD.encode(der);
+    let text = format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n");
+    fs::write(path, text).unwrap();
     for (name, told) in [
+        ("point", "no point of its curve"),
         (
             "ed",
             "nothing can be encrypted to a key of the kind 1.3.101.112",

@@ -18,7 +18,10 @@ use crate::engine::{After, Engine, PageQuery};
 use crate::identity::Identity;
 
 /// All of it is gathered within this, but for what the client keeps waiting.
-const TIME: Duration = Duration::from_secs(60);
+const TIME: Duration = Duration::from_secs(120);
+
+/// What is waited for one answer: what hangs must not take the time of all others.
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// Bytes of one list at most.
 const LIST: usize = 16 << 20;
@@ -63,10 +66,6 @@ pub(super) async fn everything(
     for id in engine.pool_ids().await {
         let seen = engine.pool_report(id);
         bundle.one(&format!("kernel/pool-{id}"), seen).await?;
-        let statistics = engine.pool_statistics(id);
-        bundle
-            .one(&format!("statistics/pool-{id}"), statistics)
-            .await?;
     }
     bundle
         .list("events", |q| async move {
@@ -116,6 +115,12 @@ pub(super) async fn everything(
             engine.group_snapshots(&q).await
         })
         .await?;
+    for id in engine.pool_ids().await {
+        let statistics = engine.pool_statistics(id);
+        bundle
+            .one(&format!("statistics/pool-{id}"), statistics)
+            .await?;
+    }
     bundle
         .list("statistics/volumes", |q| volumes_statistics(engine, q))
         .await?;
@@ -178,7 +183,7 @@ impl Bundle {
         view: impl Future<Output = Result<T, Problem>>,
     ) -> Result<(), Gone> {
         let mut told = Told::new(name);
-        match timeout_at(self.until, view).await {
+        match timeout_at(self.limit(), view).await {
             Ok(Ok(value)) => match serde_json::to_vec_pretty(&value) {
                 Ok(bytes) => self.file(&mut told, "json", bytes).await?,
                 Err(error) => told.lacks = Some(error.to_string()),
@@ -188,6 +193,11 @@ impl Bundle {
         }
         self.told.push(told);
         Ok(())
+    }
+
+    /// Until when the next answer is waited for.
+    fn limit(&self) -> Instant {
+        self.until.min(Instant::now() + ANSWER)
     }
 
     /// A list, one item a line.
@@ -206,7 +216,7 @@ impl Bundle {
             limit: MAX_LIMIT,
         };
         loop {
-            let page = match timeout_at(self.until, page(query.clone())).await {
+            let page = match timeout_at(self.limit(), page(query.clone())).await {
                 Ok(Ok(page)) => page,
                 Ok(Err(problem)) => break told.lacks = Some(problem.to_string()),
                 Err(_late) => break told.lacks = Some(LATE.to_owned()),
@@ -239,7 +249,7 @@ impl Bundle {
         match journal {
             Err(error) => told.lacks = Some(format!("the journal cannot be read: {error}")),
             Ok(mut journal) => loop {
-                match timeout_at(self.until, journal.next()).await {
+                match timeout_at(self.limit(), journal.next()).await {
                     Ok(Ok(None)) => break,
                     Ok(Ok(Some(_))) if told.bytes >= LIST => {
                         break told.lacks = Some(MUCH.to_owned());

@@ -91,10 +91,17 @@ impl Recipient {
             return Err(refused("there is more behind it"));
         }
         let serial = value(0x02, &[certificate.raw_serial()]);
-        Ok(Recipient {
+        let recipient = Recipient {
             name: sequence(&[certificate.tbs_certificate.issuer.as_raw(), &serial]),
             key: Key::of(&certificate)?,
-        })
+        };
+        if let Key::Curve(..) = recipient.key {
+            // A point that is not on its curve shows only then, and who asks is to be told before
+            // anything is made.
+            let tried = recipient.wrap(&ContentKey::default());
+            tried.map_err(|error| refused(&error.to_string()))?;
+        }
+        Ok(recipient)
     }
 
     /// The content key as only this recipient can have it: a `RecipientInfo` (RFC 5652).
