@@ -28,6 +28,7 @@ const RECIPE: Recipe = Recipe {
         "udev",
         "util-linux",
     ],
+    listed: false,
     finish: "",
 };
 

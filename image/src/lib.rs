@@ -36,6 +36,7 @@ mod instance;
 mod modules;
 mod overlay;
 mod recipe;
+mod sbom;
 mod sizes;
 mod slot;
 mod test_shell;

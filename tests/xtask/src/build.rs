@@ -74,6 +74,7 @@ pub fn parts() -> anyhow::Result<Parts> {
     let appliance = ashlar_image::appliance(&inputs)?;
     let initiator = ashlar_image::initiator(&cache)?;
     Ok(Parts {
+        bill: appliance.bill.clone(),
         appliance: appliance.into(),
         initiator: initiator.into(),
         programs,
@@ -138,6 +139,8 @@ pub fn image(flash: Flash) -> anyhow::Result<()> {
     let place = match flash.out {
         Some(out) => {
             ashlar_image::copy(&built.disk, &out)?;
+            let beside = bill_of(&out);
+            fs::copy(&built.bill, &beside).with_context(|| beside.display().to_string())?;
             out
         }
         None => built.disk,
@@ -145,6 +148,13 @@ pub fn image(flash: Flash) -> anyhow::Result<()> {
     print!("{}", fs::read_to_string(&built.sizes).context("sizes")?);
     println!("{}", place.display());
     Ok(())
+}
+
+/// Where the bill of materials of an image goes: beside it.
+fn bill_of(image: &Path) -> PathBuf {
+    let mut name = image.as_os_str().to_owned();
+    name.push(".cdx.json");
+    name.into()
 }
 
 /// What an update is to be like.
