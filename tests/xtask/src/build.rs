@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use ashlar_image::{ApplianceInputs, SigningKey, UpdateSigner};
+use ashlar_image::{Again, ApplianceInputs, SigningKey, UpdateSigner};
 use ashlar_site::{Parts, Updates};
 
 use crate::host;
@@ -126,6 +126,9 @@ impl Firmware {
 pub struct Flash {
     #[command(flatten)]
     firmware: Firmware,
+    /// Build all of it once more, from the packages on, and fail if it is not the same. Not signed.
+    #[arg(long)]
+    twice: bool,
     /// Where to copy it; it stays among what was built otherwise.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -135,6 +138,15 @@ pub struct Flash {
 pub fn image(flash: Flash) -> anyhow::Result<()> {
     let inputs = flash.firmware.inputs()?;
     eprintln!("building the image (the first time takes some minutes)");
+    if flash.twice {
+        let differing = ashlar_image::again(&inputs, Again::FromPackages)?;
+        ensure!(
+            differing.is_empty(),
+            "it differs in {}",
+            differing.join("; ")
+        );
+        eprintln!("the same twice");
+    }
     let built = ashlar_image::appliance(&inputs)?;
     let place = match flash.out {
         Some(out) => {
