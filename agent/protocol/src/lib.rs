@@ -80,7 +80,7 @@ pub use group::{
 };
 pub use host::{Authentication, Host, HostCreated, HostRotation, HostSecrets, HostSpec};
 pub use identity::{
-    Certificate, ClaimSecret, ClaimSpec, Identity, InstallSpec, Pem, Phase, RequestSpec,
+    Certificate, ClaimSecret, ClaimSpec, Identity, InstallSpec, Pem, Phase, RequestSpec, ResetSpec,
     RevocationList, SealSpec, Serial, ServerName, SigningRequest, Trust, TrustUpdate, TrustUpdated,
 };
 pub use job::{Job, JobResult, JobState, ObjectKind, ObjectRef, Progress, Sha256};

@@ -98,6 +98,7 @@ routes! {
     Put    "/v1/identity/certificate"      IdentityInstall     Admin    "Take the certificate that was requested.";
     Put    "/v1/identity/device"           IdentitySeal        Admin    "Give a new box its device certificate, and close it to the factory.";
     Post   "/v1/identity/claim"            IdentityClaim       Admin    "Take a box that has no owner; anybody with its secret.";
+    Post   "/v1/identity/reset"            IdentityReset       Admin    "Forget the owner and all that is his; the box starts again, unclaimed.";
     Get    "/v1/trust"                     TrustShow           Reader   "Show whose clients are let in.";
     Put    "/v1/trust"                     TrustUpdate         Admin    "Change whose clients are let in.";
     Get    "/v1/disks"                     DiskList            Reader   "List the disks of the box.";

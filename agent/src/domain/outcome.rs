@@ -239,6 +239,7 @@ pub fn outcome(
         | Operation::IdentityInstall
         | Operation::IdentitySeal
         | Operation::IdentityClaim
+        | Operation::IdentityReset
         | Operation::TrustShow
         | Operation::TrustUpdate
         | Operation::VolumeImport

@@ -202,8 +202,12 @@ async fn perform(
         closing: closing.clone(),
     };
     // A body may have taken its time, and a change must not come behind what has shut its bearer out:
-    // whoever seals the box waits until nothing else is changed, and lets nobody in then.
-    let changes = matched.route.method != Method::Get && operation != Operation::IdentitySeal;
+    // whoever seals or resets the box waits until nothing else is changed, and lets nobody in then.
+    let alone = matches!(
+        operation,
+        Operation::IdentitySeal | Operation::IdentityReset
+    );
+    let changes = matched.route.method != Method::Get && !alone;
     let _under_way = match changes {
         true => Some(shared.sealing.read().await),
         false => None,

@@ -127,6 +127,7 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         | Op::IdentityInstall
         | Op::IdentitySeal
         | Op::IdentityClaim
+        | Op::IdentityReset
         | Op::TrustShow
         | Op::TrustUpdate => {
             let detail = "who and how the box is has no place in a bulk request";

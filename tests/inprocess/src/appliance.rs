@@ -87,6 +87,7 @@ impl Appliance {
         port: u16,
         adjust: impl FnOnce(&mut Listen),
     ) -> Appliance {
+        identity::reset::finish(&config(&dir, &pki)).unwrap();
         let (kernel, targetd) = serve(&dir.path().join("targetd.sock"));
         std::fs::create_dir_all(dir.path().join("update")).unwrap();
         let (engine, task) = Engine::start(options(dir.path())).await.unwrap();
@@ -275,6 +276,8 @@ fn config(dir: &TempDir, pki: &Directory) -> Config {
     };
     Config {
         name: "box1".parse().ok(),
+        state_dir: dir.path().join("state"),
+        firmware: FirmwareOptions::within(dir.path()),
         tls: (!identity.factory.exists()).then_some(tls),
         identity,
         ..Config::default()

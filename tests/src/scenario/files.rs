@@ -40,7 +40,7 @@ mod tests {
     /// A support bundle is no CBOR either: `agent/ctl/tests/support.rs` opens some.
     /// Disks take the place of others, and are compared, where some can be made to fail: in
     /// `agent/src/engine/tests/redundancy.rs` and `agent/ctl/tests/redundancy.rs`.
-    const NEVER_MET: [Operation; 17] = [
+    const NEVER_MET: [Operation; 18] = [
         Operation::PoolReplace,
         Operation::PoolScrub,
         Operation::FirmwareShow,
@@ -50,6 +50,7 @@ mod tests {
         Operation::IdentityInstall,
         Operation::IdentitySeal,
         Operation::IdentityClaim,
+        Operation::IdentityReset,
         Operation::TrustShow,
         Operation::TrustUpdate,
         Operation::SystemRestart,

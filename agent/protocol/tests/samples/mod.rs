@@ -274,6 +274,26 @@ fn identity() -> Vec<Sample> {
                 certificate: pem.clone(),
             },
         ),
+        sample(
+            "identity-reset-request",
+            ResetSpec {
+                secret: "ABCDE-FGHJK-01234-56789-VWXYZ"
+                    .to_owned()
+                    .try_into()
+                    .unwrap(),
+                abandon_pools: false,
+            },
+        ),
+        sample(
+            "identity-reset-request",
+            ResetSpec {
+                secret: "ABCDE-FGHJK-01234-56789-VWXYZ"
+                    .to_owned()
+                    .try_into()
+                    .unwrap(),
+                abandon_pools: true,
+            },
+        ),
         sample("trust-show-reply", trust.clone()),
         sample("trust-update-request", TrustUpdate::default()),
         sample("trust-update-request", update),
