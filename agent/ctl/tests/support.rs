@@ -251,6 +251,12 @@ async fn what_cannot_be_encrypted_to_is_refused_by_name() {
     }
     let error = desk.refused("operator", "support bundle out.cms --to good.pem");
     assert!(error.contains("forbidden"), "{error}");
+    // Why the journal cannot be read is told.
+    let script = "#!/bin/sh\necho no such luck >&2; exit 3\n";
+    fs::write(desk.folder().join("journalctl"), script).unwrap();
+    desk.certificate("other", "-newkey rsa:2048");
+    let contents = fs::read_to_string(desk.opened("other").join("contents.json")).unwrap();
+    assert!(contents.contains("no such luck"), "{contents}");
     // Where there is no journal, the rest is told all the same, and that it lacks.
     fs::remove_file(desk.folder().join("journalctl")).unwrap();
     let contents = value(desk.opened("good").join("contents.json"));

@@ -11,6 +11,9 @@ use tokio::process::{Child, ChildStdout, Command};
 /// The newest lines of each that are told.
 const LINES: &str = "--lines=20000";
 
+/// Bytes of what it complains about that are told.
+const COMPLAINT: u64 = 1000;
+
 /// Bytes that are read at once.
 const CHUNK: usize = 1 << 20;
 
@@ -25,7 +28,8 @@ impl Source {
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Source::Units => &["--unit=ashlar-*", "--unit=rauc.service"],
-            Source::Kernel => &["--dmesg"],
+            // What --dmesg means, but for the boot.
+            Source::Kernel => &["_TRANSPORT=kernel"],
         }
     }
 }
@@ -39,6 +43,8 @@ pub(super) struct Journal {
 }
 
 impl Journal {
+    /// Of all starts that it has, which on a box is this one: the kernel's number of that is hidden from the
+    /// agent, and so `--boot` fails.
     pub(super) fn open(program: &Path, source: Source) -> io::Result<Journal> {
         let mut child = Command::new(program)
             .args([
@@ -46,14 +52,13 @@ impl Journal {
                 "--quiet",
                 "--utc",
                 "--output=json",
-                "--boot",
                 "--reverse",
                 LINES,
             ])
             .args(source.arguments())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         let out = child.stdout.take();
@@ -84,9 +89,16 @@ impl Journal {
         if !lines.is_empty() {
             return Ok(Some(lines));
         }
+        let mut told = String::new();
+        if let Some(complaints) = self.child.stderr.take() {
+            complaints.take(COMPLAINT).read_to_string(&mut told).await?;
+        }
         match self.child.wait().await? {
             status if status.success() => Ok(None),
-            status => Err(io::Error::other(format!("it ended with {status}"))),
+            status => {
+                let why = format!("it ended with {status}: {}", told.trim());
+                Err(io::Error::other(why))
+            }
         }
     }
 }
