@@ -34,8 +34,7 @@ fn a_box_gets_to_its_owner_whatever_happens_to_it() -> anyhow::Result<()> {
     provisioned(&station, &mut site)?;
     let owner = Owner::of(&station, &site.pki);
     claimed(&station, &owner, &mut site)?;
-    enrolled(&owner, &mut site)?;
-    forgotten(&owner)
+    enrolled(&owner, &mut site)
 }
 
 /// The station is at it again and again while the power is cut, until nobody cuts it any more.
@@ -165,42 +164,6 @@ fn helped(owner: &Owner<'_>) -> anyhow::Result<()> {
         "its claim secret is told"
     );
     println!("its support bundle is opened by those whom it is for");
-    Ok(())
-}
-
-/// It forgets its owner and starts again, and is claimed anew by its label.
-fn forgotten(owner: &Owner<'_>) -> anyhow::Result<()> {
-    let label = owner.label();
-    let reset = |more: &[&str]| -> anyhow::Result<Command> {
-        let mut resets = owner.admin(By::Owner)?;
-        resets.args(["identity", "reset", "--secret"]).arg(&label);
-        resets.args(more);
-        Ok(resets)
-    };
-    let refused = reset(&[])?.output()?;
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    ensure!(told.contains("it has pools (1)"), "{told}");
-    check(&mut reset(&["--abandon-pools"])?)?;
-    // Refused until it has started again.
-    let begin = Instant::now();
-    loop {
-        let claimed = owner.claim(&label).output()?;
-        if claimed.status.success() {
-            break;
-        }
-        let told = String::from_utf8_lossy(&claimed.stderr).into_owned();
-        ensure!(begin.elapsed() < PATIENCE, "it is not claimed anew: {told}");
-        sleep(Duration::from_secs(1));
-    }
-    let shown = owner.await_box(By::Factory)?;
-    ensure!(shown.phase == Phase::Claimed, "{shown:?}");
-    let mut lists = owner.admin(By::Factory)?;
-    let pools = lists.args(["--output", "json", "pool", "list"]).output()?;
-    ensure!(pools.stdout.trim_ascii() == b"[]", "{pools:?}");
-    println!(
-        "forgot its owner and was claimed anew after {} s",
-        begin.elapsed().as_secs()
-    );
     Ok(())
 }
 
