@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ashlar_protocol::{FcPort, Name, PortalAddr, Wwn};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::domain;
 use crate::domain::portals::{MAX_PORTALS, overlap};
 use crate::firmware::FirmwareOptions;
+use crate::support::SupportOptions;
 
 /// Where the file is unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/ashlar/agent.toml";
@@ -20,7 +21,7 @@ const ISCSI_PORT: u16 = 3260;
 const NVME_PORT: u16 = 4420;
 
 /// Everything that can be configured.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// A label for the box; absent: the host name.
@@ -31,6 +32,8 @@ pub struct Config {
     pub targetd_socket: PathBuf,
     /// The program that reads images of disks.
     pub convert: PathBuf,
+    /// The program that reads the system's journal, for support bundles.
+    pub journalctl: PathBuf,
     /// What the firmware is updated with.
     pub firmware: FirmwareOptions,
     /// The management port.
@@ -56,7 +59,7 @@ pub struct Config {
 }
 
 /// The management port and what it bears.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
     /// Address and port.
@@ -66,18 +69,18 @@ pub struct Listen {
     /// Handshakes at once from one IPv4 address or IPv6 /64.
     pub max_handshakes_per_address: usize,
     /// For a whole TLS handshake.
-    #[serde(deserialize_with = "seconds")]
+    #[serde(deserialize_with = "seconds", serialize_with = "in_seconds")]
     pub handshake_timeout: Duration,
     /// For a request's headers, and again for its body.
-    #[serde(deserialize_with = "seconds")]
+    #[serde(deserialize_with = "seconds", serialize_with = "in_seconds")]
     pub request_timeout: Duration,
     /// Without a request, until a connection is closed.
-    #[serde(deserialize_with = "seconds")]
+    #[serde(deserialize_with = "seconds", serialize_with = "in_seconds")]
     pub idle_timeout: Duration,
 }
 
 /// Files of the management port, all PEM.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
     /// The box's certificate chain, its own first.
@@ -89,7 +92,7 @@ pub struct Tls {
 }
 
 /// Where a box keeps who it is.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdentityFolders {
     /// What it was given in the factory, for life.
@@ -99,7 +102,7 @@ pub struct IdentityFolders {
 }
 
 /// Where the targets of one transport are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Portals {
     /// Where they listen; none turn the transport off. Absent: everywhere, at its usual port, but
@@ -113,7 +116,7 @@ pub struct Portals {
 }
 
 /// Where the targets of one transport are on Fibre Channel.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ports<P> {
     /// The box's own ports; none turn the transport off.
@@ -207,6 +210,7 @@ impl Config {
             .or(absolute("state_dir", &self.state_dir))
             .or(absolute("targetd_socket", &self.targetd_socket))
             .or(absolute("convert", &self.convert))
+            .or(absolute("journalctl", &self.journalctl))
             .or(absolute("firmware.folder", &self.firmware.folder))
             .or(absolute("firmware.bus", &self.firmware.bus))
             .or(absolute("firmware.restart", &self.firmware.restart))
@@ -261,6 +265,14 @@ impl Config {
             nvme_rdma: self.nvme_rdma.to_domain(),
             fc: self.fc.ports.iter().copied().collect(),
             nvme_fc: self.nvme_fc.ports.iter().copied().collect(),
+        }
+    }
+
+    /// What a support bundle has of it. Keys are in files, which are named only.
+    pub fn support(&self) -> SupportOptions {
+        SupportOptions {
+            journalctl: self.journalctl.clone(),
+            configuration: serde_json::to_value(self).unwrap_or_default(),
         }
     }
 
@@ -332,6 +344,7 @@ impl Default for Config {
             state_dir: "/var/lib/ashlar/store".into(),
             targetd_socket: "/run/ashlar/targetd.sock".into(),
             convert: "/usr/sbin/ashlar-convert".into(),
+            journalctl: "/usr/bin/journalctl".into(),
             firmware: FirmwareOptions::default(),
             listen: Listen::default(),
             tls: None,
@@ -386,6 +399,10 @@ fn seconds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Duration
         seconds @ 1..=3600 => Ok(Duration::from_secs(seconds)),
         _ => Err(serde::de::Error::custom("1 to 3600 seconds")),
     }
+}
+
+fn in_seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(duration.as_secs())
 }
 
 #[cfg(test)]

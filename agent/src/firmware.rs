@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ashlar_protocol::{Firmware, FirmwareSlot, Problem, ProblemCode, SlotName};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::net::UnixStream;
@@ -50,7 +50,7 @@ const TOO_OLD: &str = "exited with code 11";
 const ROOT: &str = "rootfs";
 
 /// Where a box keeps and finds what its firmware is updated with.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FirmwareOptions {
     /// The folder that a bundle is kept in until it is installed.

@@ -23,6 +23,7 @@
 //! | [`domain`]    | the rules |
 //! | [`firmware`]  | asking the updater |
 //! | [`store`]     | what is durable |
+//! | [`support`]   | what somebody needs who is to help |
 //! | [`reconcile`] | making the kernel as intended |
 //! | [`targetd`]   | speaking to the privileged daemon |
 //! | [`thin`]      | what is mapped, shared and changed |
@@ -44,6 +45,7 @@ pub mod lanes;
 pub mod notify;
 pub mod reconcile;
 pub mod store;
+pub mod support;
 pub mod targetd;
 pub mod telemetry;
 pub mod thin;

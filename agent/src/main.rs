@@ -15,7 +15,7 @@ use anyhow::Context;
 use ashlar_agent::config::{self, Config, ConfigError};
 use ashlar_agent::engine::{Engine, EngineOptions};
 use ashlar_agent::http::Server;
-use ashlar_agent::identity::Identity;
+use ashlar_agent::identity::{Identity, reset};
 use ashlar_agent::{notify, telemetry};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -119,11 +119,15 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.check && config.tls.is_none() {
         return Ok(());
     }
-    let identity = Identity::open(&config)?;
     if arguments.check {
+        Identity::open(&config)?;
         return Ok(());
     }
     telemetry::init()?;
+    if reset::finish(&config)? {
+        info!("the box is as it came from its factory");
+    }
+    let identity = Identity::open(&config)?;
     // One thread does the network: a management port has little to compute, and each thread
     // more has a stack and an allocator's arena to keep.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -179,6 +183,7 @@ fn options(config: &Config) -> EngineOptions {
         targetd_socket: config.targetd_socket.clone(),
         convert: config.convert.clone(),
         firmware: config.firmware.clone(),
+        support: config.support(),
         name: config.box_name(),
         listens: config.listens(),
         ready_within: READY_WITHIN,

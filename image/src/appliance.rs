@@ -11,6 +11,7 @@ use crate::disk::{self, Disk};
 use crate::esp::{Esp, LOADER_CONF};
 use crate::filesystem::Stage;
 use crate::recipe::Recipe;
+use crate::sbom::{self, Bill};
 use crate::slot::{Root, Slot};
 use crate::tools::Tools;
 use crate::uki::SigningKey;
@@ -31,6 +32,7 @@ const RECIPE: Recipe = Recipe {
         "thin-provisioning-tools",
         "udev",
     ],
+    listed: false,
     finish: concat!(
         "cat >\"$1/usr/lib/sysusers.d/ashlar.conf\" <<'END'\n",
         include_str!("../appliance/usr/lib/sysusers.d/ashlar.conf"),
@@ -84,6 +86,8 @@ pub struct Appliance {
     pub cmdline: String,
     /// What is in a slot and how much room it takes, as text.
     pub sizes: PathBuf,
+    /// What the firmware is made of: a bill of materials, CycloneDX as JSON.
+    pub bill: PathBuf,
 }
 
 /// Builds the appliance, or finds it in the cache.
@@ -92,6 +96,10 @@ pub fn appliance(inputs: &ApplianceInputs) -> Result<Appliance, BuildError> {
         let key = parts.root_key()?;
         let built = cache.entry(ROOT, &key, |partial| parts.build_root(partial))?;
         let root = Root::read(&built)?;
+        let bill = parts.bill();
+        let listed = cache.entry("appliance-bill", &bill.key(&key)?, |partial| {
+            bill.write(&partial.join(sbom::FILE))
+        })?;
         let key = parts.disk_key(&key)?;
         let entry = cache.entry("appliance-disk", &key, |partial| {
             parts.build_disk(&root, partial)
@@ -100,6 +108,7 @@ pub fn appliance(inputs: &ApplianceInputs) -> Result<Appliance, BuildError> {
             disk: entry.join("disk.img"),
             cmdline: cmdline(&root.cmdline(Slot::A)),
             sizes: built.join(SIZES),
+            bill: listed.join(sbom::FILE),
             kernel: parts.boot.vmlinux.clone(),
             initrd: parts.boot.initrd.clone(),
         })
@@ -286,6 +295,14 @@ impl Parts<'_> {
             boot: self.boot,
             version: &self.inputs.version,
             signing: self.signing,
+        }
+    }
+
+    fn bill(&self) -> Bill<'_> {
+        Bill {
+            version: &self.inputs.version,
+            root: self.tree,
+            boot: &self.boot.packages,
         }
     }
 

@@ -21,6 +21,7 @@ const RECIPE: Recipe = Recipe {
         "linux-image-amd64",
         "systemd-boot-efi",
     ],
+    listed: true,
     finish: r#"for version in "$1"/usr/lib/modules/*; do depmod -b "$1/usr" "${version##*/}"; done"#,
 };
 
@@ -46,6 +47,8 @@ pub(crate) struct Boot {
     pub stub: PathBuf,
     /// The kernel's modules.
     pub modules: Modules,
+    /// The list of packages that all of it is from.
+    pub packages: PathBuf,
 }
 
 /// Builds what boots, or finds it in the cache.
@@ -73,6 +76,7 @@ pub(crate) fn boot(cache: &Cache) -> Result<Boot, BuildError> {
         loader: tree.join("usr/lib/systemd/boot/efi/systemd-bootx64.efi"),
         stub: tree.join("usr/lib/systemd/boot/efi/linuxx64.efi.stub"),
         modules,
+        packages: Recipe::list(&tree),
     })
 }
 

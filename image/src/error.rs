@@ -18,6 +18,12 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// The bill of materials is not sound.
+    #[error("failed to write the bill of materials: {why}")]
+    Bill {
+        /// What is wrong with it.
+        why: String,
+    },
     /// A tool could not be started.
     #[error("failed to start {program}; is its package installed?")]
     Start {

@@ -29,6 +29,7 @@ const RECIPE: Recipe = Recipe {
         "udev",
         "util-linux",
     ],
+    listed: false,
     finish: "",
 };
 

@@ -5,6 +5,7 @@
 //! | [`appliance`] | the disk that is flashed: ESP, two slots, state |
 //! | [`bundle()`]  | what updates a box to the same firmware, and [`resign`] for other hands |
 //! | [`instance`]  | a copy of that disk for one box, with its configuration and certificates |
+//! | [`again()`]   | the same once more, which must be the same |
 //! | [`initiator`] | a small machine that logs in to the appliance's targets |
 //! | [`test_shell`]| how a test gets a root shell in a guest, without one being in the image |
 //!
@@ -20,6 +21,7 @@
 //!
 //! Building needs root, and [`HOST_PACKAGES`].
 
+mod again;
 mod appliance;
 pub mod archive;
 mod boot;
@@ -36,6 +38,7 @@ mod instance;
 mod modules;
 mod overlay;
 mod recipe;
+mod sbom;
 mod sizes;
 mod slot;
 mod test_shell;
@@ -44,6 +47,7 @@ mod uki;
 mod update;
 mod vmlinux;
 
+pub use again::{Again, again};
 pub use appliance::{AGENT_UID, Appliance, ApplianceInputs, VERSION, appliance, bundle, resign};
 pub use disk::ESP_OFFSET;
 pub use error::BuildError;

@@ -87,6 +87,7 @@ fn tell_appliance(built: &Appliance, out: &Path) -> Result<()> {
     println!("kernel  {}", built.kernel.display());
     println!("initrd  {}", built.initrd.display());
     println!("cmdline {}", built.cmdline);
+    println!("bill    {}", built.bill.display());
     let sizes = fs::read_to_string(&built.sizes);
     print!(
         "\n{}",

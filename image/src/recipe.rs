@@ -12,6 +12,14 @@ use crate::command::run;
 /// the same: when 2026 began.
 pub(crate) const EPOCH: &str = "1767225600";
 
+/// How a package is shown in lists: name, version, architecture; name and version of its source.
+pub(crate) const SHOWN: &str =
+    r"${Package}\t${Version}\t${Architecture}\t${source:Package}\t${source:Version}\n";
+
+/// The list of what was unpacked, beside a tree whose packages are not installed: no package manager
+/// knows of them.
+const LIST: &str = "packages";
+
 /// What no image has a reader for.
 const LEFT_OUT: &[&str] = &["doc", "info", "locale", "man"];
 
@@ -23,6 +31,8 @@ pub(crate) struct Recipe {
     pub variant: &'static str,
     /// The packages, besides those of the variant.
     pub packages: &'static [&'static str],
+    /// Whether the packages are listed beside the tree, being only unpacked.
+    pub listed: bool,
     /// Run in a shell once the packages are there, with the tree as `$1`.
     pub finish: &'static str,
 }
@@ -30,13 +40,31 @@ pub(crate) struct Recipe {
 impl Recipe {
     /// Identifies the tree: the same key gives an equivalent one.
     pub(crate) fn key(&self) -> Key {
-        self.packages
+        let key = self
+            .packages
             .iter()
             .fold(Key::default().with(SUITE), Key::with)
             .with(self.variant)
             .with(self.finish)
             .with(EPOCH)
-            .with(LEFT_OUT.join(" "))
+            .with(LEFT_OUT.join(" "));
+        match self.list_hook() {
+            Some(hook) => key.with(hook),
+            None => key,
+        }
+    }
+
+    /// What lists the packages of a tree that are only unpacked.
+    fn list_hook(&self) -> Option<String> {
+        let show = format!("dpkg-deb --show --showformat='{SHOWN}' \"$deb\"");
+        let each = format!("for deb in \"$1\"/var/cache/apt/archives/*.deb; do {show}; done");
+        self.listed
+            .then(|| format!("{each} | LC_ALL=C sort >\"${{1%/*}}/{LIST}\""))
+    }
+
+    /// The list of packages beside a tree that they were only unpacked to.
+    pub(crate) fn list(tree: &Path) -> PathBuf {
+        tree.with_file_name(LIST)
     }
 
     /// The tree's directory in the cache. Nobody may write to it, or to files linked to its own.
@@ -56,6 +84,9 @@ impl Recipe {
             .arg(format!("--include={}", self.packages.join(",")));
         for path in LEFT_OUT {
             command.arg(format!("--dpkgopt=path-exclude=/usr/share/{path}/*"));
+        }
+        if let Some(hook) = self.list_hook() {
+            command.arg(format!("--extract-hook={hook}"));
         }
         let tree = partial.join("tree");
         command

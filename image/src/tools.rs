@@ -26,6 +26,7 @@ const RECIPE: Recipe = Recipe {
         "squashfs-tools",
         "systemd-ukify",
     ],
+    listed: false,
     finish: r#"mkdir -p "$1/dev" "$1/mnt" "$1/proc""#,
 };
 

@@ -304,6 +304,7 @@ async fn serve(
         targetd_socket: config.targetd_socket.clone(),
         convert: config.convert.clone(),
         firmware: config.firmware.clone(),
+        support: config.support(),
         name: config.box_name(),
         listens: config.listens(),
         ready_within: Duration::from_secs(10),

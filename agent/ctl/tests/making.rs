@@ -1,5 +1,7 @@
 //! The factory's programs with an agent in this process: a box from its seed to its owner.
 
+mod secrets;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -85,5 +87,45 @@ async fn a_box_is_provisioned_claimed_and_run_by_its_owner() {
         $ASHLARCTL --endpoint {at} --ca owner/ca.pem --output json system show"
     );
     assert!(done(folder, &owner).await.contains("\"protocol\": 1"));
+    no_secret_is_in_its_bundle(&appliance, &label).await;
     appliance.stop().await;
+}
+
+/// What the factory and its owner have given it stays with it.
+async fn no_secret_is_in_its_bundle(appliance: &Appliance, label: &str) {
+    let (folder, at) = (appliance.dir.path(), appliance.address);
+    let bundle = format!(
+        "openssl req -x509 -nodes -days 1 -subj /CN=support -newkey rsa:2048 \
+            -keyout support.key -out support.pem
+        export ASHLAR_CERT=owner/admin.pem ASHLAR_KEY=owner/admin.key
+        $ASHLARCTL --endpoint {at} --ca owner/ca.pem support bundle box.cms --to support.pem
+        openssl cms -decrypt -binary -inform DER -in box.cms -recip support.pem -inkey support.key \
+            | tar xz"
+    );
+    done(folder, &bundle).await;
+    let all = secrets::everything(&folder.join("ashlar-support"));
+    assert!(secrets::holds(&all, SERIAL.as_bytes()));
+    let label = label.split_whitespace().last().unwrap();
+    let plain: String = label.chars().filter(char::is_ascii_alphanumeric).collect();
+    assert_eq!(plain.len(), 25, "{label}");
+    for secret in [label, &plain, &plain.to_lowercase()] {
+        secrets::assert_absent(&all, "the claim secret", secret.as_bytes());
+    }
+    let token = fs::read_to_string(folder.join("token")).unwrap();
+    let bytes = token.trim().as_bytes().chunks(2);
+    let bytes: Vec<u8> = bytes
+        .map(|digits| u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap())
+        .collect();
+    secrets::assert_absent(&all, "the token", &bytes);
+    let mut keys = 0;
+    for place in ["factory", "identity"] {
+        for entry in fs::read_dir(folder.join(place)).unwrap() {
+            let path = entry.unwrap().path();
+            if fs::read_to_string(&path).is_ok_and(|text| text.contains("PRIVATE KEY")) {
+                secrets::assert_no_key(&all, &path);
+                keys += 1;
+            }
+        }
+    }
+    assert_eq!(keys, 2, "the device's and the owner's");
 }

@@ -264,6 +264,17 @@ pub struct ClaimSpec {
     pub client: Pem,
 }
 
+/// The body of `POST /v1/identity/reset`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResetSpec {
+    /// As it is on the label: without it nobody could claim the box again.
+    pub secret: ClaimSecret,
+    /// Whether pools may be there. They and what they hold stay on their disks, and the box forgets them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub abandon_pools: bool,
+}
+
 /// What a box takes as proof that somebody owns it: 25 letters and digits, from its label. Its
 /// digest is the SHA-256 of the serial number, a line feed, and these 25 in upper case.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -55,6 +55,7 @@ pub mod role;
 pub mod route;
 pub mod snapshot;
 pub mod statistics;
+pub mod support;
 pub mod system;
 pub mod thin;
 pub mod volume;
@@ -79,7 +80,7 @@ pub use group::{
 };
 pub use host::{Authentication, Host, HostCreated, HostRotation, HostSecrets, HostSpec};
 pub use identity::{
-    Certificate, ClaimSecret, ClaimSpec, Identity, InstallSpec, Pem, Phase, RequestSpec,
+    Certificate, ClaimSecret, ClaimSpec, Identity, InstallSpec, Pem, Phase, RequestSpec, ResetSpec,
     RevocationList, SealSpec, Serial, ServerName, SigningRequest, Trust, TrustUpdate, TrustUpdated,
 };
 pub use job::{Job, JobResult, JobState, ObjectKind, ObjectRef, Progress, Sha256};
@@ -99,6 +100,7 @@ pub use role::{ROLE_URI_PREFIX, Role, UnknownRole};
 pub use route::{Method, Operation, ROUTES, Route};
 pub use snapshot::{AdoptSnapshotSpec, Snapshot, SnapshotSpec, SnapshotState, SnapshotUpdate};
 pub use statistics::{IoCounters, IoTotals, PoolStatistics, VolumeStatistics};
+pub use support::SupportSpec;
 pub use system::{
     Capabilities, Check, Disk, FreezeSpec, Frozen, Health, HealthStatus, System, ThawSpec,
 };

@@ -98,6 +98,7 @@ routes! {
     Put    "/v1/identity/certificate"      IdentityInstall     Admin    "Take the certificate that was requested.";
     Put    "/v1/identity/device"           IdentitySeal        Admin    "Give a new box its device certificate, and close it to the factory.";
     Post   "/v1/identity/claim"            IdentityClaim       Admin    "Take a box that has no owner; anybody with its secret.";
+    Post   "/v1/identity/reset"            IdentityReset       Admin    "Forget the owner and all that is his; the box starts again, unclaimed.";
     Get    "/v1/trust"                     TrustShow           Reader   "Show whose clients are let in.";
     Put    "/v1/trust"                     TrustUpdate         Admin    "Change whose clients are let in.";
     Get    "/v1/disks"                     DiskList            Reader   "List the disks of the box.";
@@ -166,6 +167,7 @@ routes! {
     Get    "/v1/jobs/{id}"                 JobShow             Reader   "Show a job.";
     Delete "/v1/jobs/{id}"                 JobCancel           Operator "Cancel a job.";
     Get    "/v1/events"                    EventList           Reader   "List events, wait for them, or stream them.";
+    Post   "/v1/support/bundle"            SupportBundle       Admin    "Gather what somebody needs who is to help, encrypted to a certificate.";
     Get    "/v1/audit"                     AuditList           Admin    "List who asked for what, wait for it, or stream it.";
 }
 

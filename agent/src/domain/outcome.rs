@@ -228,6 +228,7 @@ pub fn outcome(
         | Operation::JobCancel
         | Operation::EventList
         | Operation::AuditList
+        | Operation::SupportBundle
         | Operation::BulkChange
         | Operation::SystemRestart
         | Operation::FirmwareShow
@@ -238,6 +239,7 @@ pub fn outcome(
         | Operation::IdentityInstall
         | Operation::IdentitySeal
         | Operation::IdentityClaim
+        | Operation::IdentityReset
         | Operation::TrustShow
         | Operation::TrustUpdate
         | Operation::VolumeImport

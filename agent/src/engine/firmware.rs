@@ -144,6 +144,42 @@ impl Engine {
         }
     }
 
+    /// That no pool would be forgotten.
+    ///
+    /// # Errors
+    /// When there are pools.
+    pub async fn check_poolless(&self) -> Result<(), Problem> {
+        let count = self.shared.intent.read().await.pools().len();
+        if count == 0 {
+            return Ok(());
+        }
+        let detail = format!(
+            "it has pools ({count}): destroy them, or say that they are given up with what they hold"
+        );
+        Err(Problem::new(ProblemCode::InUse, detail).about(self.object()))
+    }
+
+    /// Has the box forget its owner by `act`, and started again; not while an update is being installed.
+    ///
+    /// # Errors
+    /// As `act` has them, or when nobody starts it again.
+    pub async fn reset<F>(
+        &self,
+        context: RequestContext,
+        act: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<(), Problem>
+    where
+        F: Future<Output = Result<(), Problem>> + Send,
+    {
+        let updater = self.shared.updater.clone();
+        let reset = move || async move {
+            act().await?;
+            updater.restart().await
+        };
+        self.once(Operation::IdentityReset, context, self.alone(), reset)
+            .await
+    }
+
     /// Does something to the box that is soon done, whatever else is being done to it: once for a
     /// request and to the end, whatever becomes of that.
     ///

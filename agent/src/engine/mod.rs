@@ -31,6 +31,7 @@ mod scrub;
 mod spares;
 mod start;
 mod statistics;
+mod support;
 mod thin;
 mod watch;
 mod work;
@@ -50,6 +51,7 @@ use crate::domain::{Intent, Site};
 use crate::firmware::Updater;
 use crate::lanes::Lanes;
 use crate::reconcile::{Ledger, Reconciler};
+use crate::support::SupportOptions;
 use crate::targetd::{CallError, Targetd};
 use crate::thin::Views;
 
@@ -87,6 +89,7 @@ struct Shared {
     /// The program that reads images.
     convert: PathBuf,
     updater: Updater,
+    support: SupportOptions,
     works: Arc<Works>,
     events: Arc<Events>,
     audit: Audit,

@@ -7,6 +7,7 @@ use ashlar_protocol::Name;
 
 use crate::domain::Listens;
 use crate::firmware::FirmwareOptions;
+use crate::support::SupportOptions;
 
 /// What an engine is started with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct EngineOptions {
     pub convert: PathBuf,
     /// What the firmware is updated with.
     pub firmware: FirmwareOptions,
+    /// What a support bundle has besides.
+    pub support: SupportOptions,
     /// The box's name.
     pub name: Name,
     /// Where each transport is served.

@@ -218,10 +218,7 @@ pub(super) async fn export(engine: &Engine, transfer: Transfer) -> Result<Reply,
     let download = engine
         .export(what, transfer.context, transfer.closing)
         .await?;
-    let content = Content {
-        download,
-        _permit: transfer.permit,
-    };
+    let content = Content::of(download, transfer.permit);
     Ok(Reply::content(content, shape.media_type()))
 }
 
@@ -250,6 +247,14 @@ pub(super) struct Content {
 }
 
 impl Content {
+    /// A turn is over when all of it was given, or nobody wants it any more.
+    pub(super) fn of(download: Download, permit: OwnedSemaphorePermit) -> Content {
+        Content {
+            download,
+            _permit: permit,
+        }
+    }
+
     pub(super) fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -18,7 +18,7 @@ use super::headers::Form;
 use super::listener::Shared;
 use super::operations::{self, Call};
 use super::reply::{Body, Reply};
-use super::{body, bulk, data, headers, identity, query, routing};
+use super::{body, bulk, data, headers, identity, query, routing, support};
 use crate::audit::{Asked, Call as Record};
 use crate::data::Shape;
 use crate::engine::RequestContext;
@@ -202,8 +202,12 @@ async fn perform(
         closing: closing.clone(),
     };
     // A body may have taken its time, and a change must not come behind what has shut its bearer out:
-    // whoever seals the box waits until nothing else is changed, and lets nobody in then.
-    let changes = matched.route.method != Method::Get && operation != Operation::IdentitySeal;
+    // whoever seals or resets the box waits until nothing else is changed, and lets nobody in then.
+    let alone = matches!(
+        operation,
+        Operation::IdentitySeal | Operation::IdentityReset
+    );
+    let changes = matched.route.method != Method::Get && !alone;
     let _under_way = match changes {
         true => Some(shared.sealing.read().await),
         false => None,
@@ -216,6 +220,7 @@ async fn perform(
     }
     let reply = match operation {
         Operation::BulkChange => bulk::perform(&shared.engine, &call, role, &standing.caller).await,
+        Operation::SupportBundle => support::perform(shared, &call),
         operation if identity::is_of(operation) => {
             identity::perform(shared, call, (peer, standing)).await
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ashlar_protocol::{
     MEDIA_TYPE, Method, Operation, Problem, ProblemCode, REQUEST_ID_HEADER, SEQUENCE_MEDIA_TYPE,
+    support,
 };
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE};
@@ -85,6 +86,18 @@ pub(super) fn answers(headers: &HeaderMap, operation: Operation) -> Result<Form,
             true => Ok(Form::Content),
             false => {
                 let detail = format!("header accept takes neither {raw} nor {extents} nor {image}");
+                Err(Problem::new(ProblemCode::NotAcceptable, detail))
+            }
+        };
+    }
+    if operation == Operation::SupportBundle {
+        let bundle = support::MEDIA_TYPE;
+        return match headers.get(ACCEPT).is_none()
+            || accepts(headers, &[bundle, "application/*", "*/*"])
+        {
+            true => Ok(Form::Content),
+            false => {
+                let detail = format!("header accept does not take {bundle}");
                 Err(Problem::new(ProblemCode::NotAcceptable, detail))
             }
         };

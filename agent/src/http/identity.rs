@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use ashlar_protocol::{Operation, Problem, ProblemCode, TrustUpdate, TrustUpdated};
+use ashlar_protocol::{Operation, Problem, ProblemCode, ResetSpec, TrustUpdate, TrustUpdated};
 
 use super::body::decode;
 use super::connection::Standing;
@@ -10,6 +10,7 @@ use super::listener::Shared;
 use super::operations::Call;
 use super::reply::Reply;
 use crate::audit::{Asked, Call as Record};
+use crate::identity::Shown;
 use crate::tls::Peer;
 
 /// Whether an operation is one of these.
@@ -23,6 +24,7 @@ pub(super) fn is_of(operation: Operation) -> bool {
             | Op::IdentityInstall
             | Op::IdentitySeal
             | Op::IdentityClaim
+            | Op::IdentityReset
             | Op::TrustShow
             | Op::TrustUpdate
     )
@@ -95,6 +97,7 @@ pub(super) async fn perform(
             };
             change(shared, &call, claim).await?;
         }
+        Op::IdentityReset => return reset(shared, &call, caller).await,
         _ => {}
     }
     Reply::ok(&identity.show()?)
@@ -110,6 +113,27 @@ where
 {
     let (engine, context) = (&shared.engine, call.context.clone());
     engine.at_once(call.operation, context, act).await
+}
+
+/// Has the box forget its owner, and start again. From then on nothing of his is changed any more.
+async fn reset(shared: &Shared, call: &Call, caller: Shown) -> Result<Reply, Problem> {
+    let spec: ResetSpec = decode(&call.body)?;
+    let (engine, identity) = (&shared.engine, shared.identity.clone());
+    identity.resettable(&spec.secret)?;
+    if !spec.abandon_pools {
+        engine.check_poolless().await?;
+    }
+    let alone = Arc::clone(&shared.sealing).write_owned().await;
+    if !spec.abandon_pools {
+        engine.check_poolless().await?;
+    }
+    let act = move || async move {
+        let reset = identity.reset(spec.secret, caller).await;
+        drop(alone);
+        reset
+    };
+    engine.reset(call.context.clone(), act).await?;
+    Ok(Reply::gone())
 }
 
 async fn update_trust(shared: &Shared, call: &Call, peer: &Peer) -> Result<Reply, Problem> {

@@ -5,6 +5,7 @@
 //!  accept    caps    peer, role      HTTP/1.1    │            ├─ routing: path, method, role
 //!                                    or HTTP/2   │            ├─ operations ─ Engine
 //!                                                │            ├─ identity ─ Identity
+//!                                                │            ├─ support ─ what is gathered for helpers
 //!                                                └─ …         └─ reply: CBOR or a problem
 //! ```
 //!
@@ -25,6 +26,7 @@ mod query;
 mod reply;
 mod routing;
 mod sequence;
+mod support;
 mod turns;
 
 pub use listener::{BindError, Server};

@@ -127,9 +127,14 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         | Op::IdentityInstall
         | Op::IdentitySeal
         | Op::IdentityClaim
+        | Op::IdentityReset
         | Op::TrustShow
         | Op::TrustUpdate => {
             let detail = "who and how the box is has no place in a bulk request";
+            Err(Problem::new(ProblemCode::InvalidField, detail))
+        }
+        Op::SupportBundle => {
+            let detail = "a support bundle has no place in a bulk request";
             Err(Problem::new(ProblemCode::InvalidField, detail))
         }
         Op::VolumeImport | Op::VolumeExport | Op::SnapshotExport => {

@@ -21,6 +21,7 @@ const TRANSFERS: usize = 8;
 pub(super) struct Turns {
     shares: [Share; 3],
     transfers: Arc<Semaphore>,
+    bundles: Arc<Semaphore>,
 }
 
 struct Share {
@@ -39,6 +40,7 @@ impl Turns {
         Turns {
             shares,
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            bundles: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -48,6 +50,15 @@ impl Turns {
         let permit = Arc::clone(&self.transfers).try_acquire_owned();
         permit.map_err(|_| {
             let detail = format!("{TRANSFERS} volumes are being read or written, the most at once");
+            Problem::new(ProblemCode::TooManyRequests, detail)
+        })
+    }
+
+    /// The turn for a support bundle.
+    pub(super) fn bundle(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let permit = Arc::clone(&self.bundles).try_acquire_owned();
+        permit.map_err(|_| {
+            let detail = "another support bundle is being made, the most at once";
             Problem::new(ProblemCode::TooManyRequests, detail)
         })
     }
@@ -96,6 +107,11 @@ mod tests {
         let refused = turns.transfer().unwrap_err();
         assert_eq!(refused.code, ProblemCode::TooManyRequests);
         drop(transfers);
+        let bundle = turns.bundle().unwrap();
+        let refused = turns.bundle().unwrap_err();
+        assert_eq!(refused.code, ProblemCode::TooManyRequests);
+        drop(bundle);
+        assert!(turns.bundle().is_ok());
         assert!(turns.transfer().is_ok());
         held.pop();
         assert!(turns.take(Role::Reader, false).is_ok());

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use ashlar_protocol::{
-    ClaimSpec, InstallSpec, Problem, RequestSpec, Role, SealSpec, SigningRequest, TrustUpdate,
-    TrustUpdated,
+    ClaimSecret, ClaimSpec, InstallSpec, Problem, RequestSpec, Role, SealSpec, SigningRequest,
+    TrustUpdate, TrustUpdated,
 };
 use rustls_pki_types::CertificateDer;
 use tracing::{error, info, warn};
@@ -15,6 +15,7 @@ use super::factory::{self, Device};
 use super::folder::Folder;
 use super::key::{self, Subject};
 use super::own::Own;
+use super::reset;
 use super::state::State;
 use super::trust::Trusted;
 use super::{IdentityError, MAX_NAMES, chain, invalid, wrong};
@@ -25,7 +26,7 @@ use crate::tls::{Clock, Door, Entry, Peer, TlsError, pem};
 const TRUST: &str = "trust.toml";
 const OWN: &str = "own.pem";
 const REQUESTED: &str = "request.key";
-const SEEN: &str = "seen";
+pub(super) const SEEN: &str = "seen";
 
 /// How much later it must be for that to be kept.
 const STEP: u64 = 86_400;
@@ -67,6 +68,7 @@ impl Keeping {
             trusted,
             own: usable(&folder, clock),
             trial: None,
+            leaving: false,
         };
         Ok(Keeping {
             name,
@@ -200,6 +202,20 @@ impl Keeping {
             self.trust(next, &trusted, door)?;
         }
         Ok(TrustUpdated { trust: view, cut })
+    }
+
+    /// The mark is what counts: from then on it is the next start that forgets.
+    pub(super) fn reset(&self, secret: &ClaimSecret, door: &Door) -> Result<(), Problem> {
+        let state = self.state();
+        state.resettable(secret)?;
+        let next = State {
+            trusted: None,
+            own: None,
+            trial: None,
+            leaving: true,
+            ..state.next()
+        };
+        self.become_with(next, door, || Ok(self.folder.write(reset::MARK, "")?))
     }
 
     fn trust(&self, next: State, trusted: &Trusted, door: &Door) -> Result<(), Problem> {

@@ -17,6 +17,7 @@ mod folder;
 mod keeping;
 mod key;
 mod own;
+pub mod reset;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -27,8 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_protocol::{
-    self as protocol, Check, ClaimSpec, HealthStatus, InstallSpec, Phase, Problem, ProblemCode,
-    RequestSpec, Role, SealSpec, SigningRequest, Trust, TrustUpdate, TrustUpdated,
+    self as protocol, Check, ClaimSecret, ClaimSpec, HealthStatus, InstallSpec, Phase, Problem,
+    ProblemCode, RequestSpec, Role, SealSpec, SigningRequest, Trust, TrustUpdate, TrustUpdated,
 };
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Mutex;
@@ -296,6 +297,23 @@ impl Identity {
     /// As [`Identity::claim`].
     pub fn claimable(&self, spec: &ClaimSpec) -> Result<(), Problem> {
         self.kept()?.state().claimable(spec)
+    }
+
+    /// Whether a reset would be heard.
+    ///
+    /// # Errors
+    /// As [`Identity::reset`].
+    pub fn resettable(&self, secret: &ClaimSecret) -> Result<(), Problem> {
+        self.kept()?.state().resettable(secret)
+    }
+
+    /// Forgets the owner by the next start, and lets nobody in from now on.
+    ///
+    /// # Errors
+    /// When there is none, or the secret is another one's.
+    pub async fn reset(&self, secret: ClaimSecret, caller: Shown) -> Result<(), Problem> {
+        self.change_by(caller, move |keeping, door| keeping.reset(&secret, door))
+            .await
     }
 
     /// Changes whose clients are let in; those that are not any more have to leave.

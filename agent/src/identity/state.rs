@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ashlar_protocol::{Certificate, ClaimSpec, Identity, Phase, Problem, ProblemCode};
+use ashlar_protocol::{Certificate, ClaimSecret, ClaimSpec, Identity, Phase, Problem, ProblemCode};
 
 use super::factory::{Device, New, Sealed};
 use super::own::Own;
@@ -19,6 +19,8 @@ pub(super) struct State {
     /// What an owner has given it and no client has taken yet, and which trial that is. It is not on
     /// disk: a start goes back to what has been proven.
     pub(super) trial: Option<(u64, Own)>,
+    /// Whether the next start forgets all of an owner's. Until then nobody can have the box.
+    pub(super) leaving: bool,
 }
 
 impl State {
@@ -29,6 +31,7 @@ impl State {
             trusted: self.trusted.clone(),
             own: self.own.clone(),
             trial: self.trial.clone(),
+            leaving: self.leaving,
         }
     }
 
@@ -118,17 +121,29 @@ impl State {
 
     pub(super) fn claimable(&self, spec: &ClaimSpec) -> Result<(), Problem> {
         match (&*self.device, self.phase()) {
-            (Device::Sealed(sealed, _), Phase::Unclaimed) => {
-                match sealed.is_claimed_by(&spec.secret) {
-                    true => Ok(()),
-                    false => {
-                        let detail = "the secret is not the one of this box";
-                        Err(Problem::new(ProblemCode::Forbidden, detail))
-                    }
-                }
-            }
+            _ if self.leaving => Err(wrong("it is being reset, and has to start again")),
+            (Device::Sealed(sealed, _), Phase::Unclaimed) => known(sealed, &spec.secret),
             (Device::New(_), _) => Err(wrong("it is not sealed yet")),
             _ => Err(wrong("it has an owner")),
+        }
+    }
+
+    pub(super) fn resettable(&self, secret: &ClaimSecret) -> Result<(), Problem> {
+        self.owned()?;
+        match &*self.device {
+            Device::Sealed(sealed, _) => known(sealed, secret),
+            Device::New(_) => Err(wrong("it is not sealed yet")),
+        }
+    }
+}
+
+/// That a secret is the one on the label.
+fn known(sealed: &Sealed, secret: &ClaimSecret) -> Result<(), Problem> {
+    match sealed.is_claimed_by(secret) {
+        true => Ok(()),
+        false => {
+            let detail = "the secret is not the one of this box";
+            Err(Problem::new(ProblemCode::Forbidden, detail))
         }
     }
 }

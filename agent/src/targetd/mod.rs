@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ashlar_targetd_protocol::{Failure, FeatureReport, OpenObject, Request, Response};
+use serde::Serialize;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use uuid::Uuid;
 
@@ -41,7 +42,7 @@ pub enum Link {
 }
 
 /// What targetd says when greeted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Greeting {
     /// Counts the streams of this process from 1. A new one may mean a new targetd.
     pub epoch: u64,

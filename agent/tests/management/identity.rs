@@ -8,7 +8,7 @@ use ashlar_ctl::{CallError, Change, Client, Endpoint, Identity};
 use ashlar_inprocess::{Appliance, pool};
 use ashlar_protocol::{
     Authentication, ClaimSecret, ClaimSpec, FreezeSpec, HostSpec, InstallSpec, Operation, Pem,
-    Phase, ProblemCode, RequestSpec, Role, SealSpec, Serial, Sha256, TrustUpdate,
+    Phase, ProblemCode, RequestSpec, ResetSpec, Role, SealSpec, Serial, Sha256, TrustUpdate,
 };
 use rcgen::{
     CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams,
@@ -18,6 +18,7 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use time::OffsetDateTime;
+use tokio::net::UnixListener;
 use uuid::Uuid;
 
 use crate::raw;
@@ -271,6 +272,84 @@ async fn a_box_goes_from_its_factory_to_its_owner() {
     assert_eq!(admin.identity_show().await.unwrap().phase, Phase::Claimed);
     let trust = admin.trust_show().await.unwrap();
     assert_eq!(trust.authorities[0].subject, "CN=owner CA");
+    appliance.stop().await;
+}
+
+/// The start over again, by request: the owner's all goes, the factory's stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_box_forgets_its_owner_and_is_claimed_anew() {
+    let (mut appliance, owner) = claimed().await;
+    let socket = UnixListener::bind(appliance.dir.path().join("restart.sock")).unwrap();
+    let admin = client(&appliance, &owner, "admin");
+    let device = admin.identity_show().await.unwrap().device;
+    let id = Uuid::new_v4();
+    let reset = |secret: ClaimSecret, abandon_pools| ResetSpec {
+        secret,
+        abandon_pools,
+    };
+    let reader = client(&appliance, &owner, "reader");
+    let refused = reader.identity_reset(&reset(secret(), true)).await;
+    assert_eq!(code(refused), ProblemCode::Forbidden);
+    let wrong = "0".repeat(25).try_into().unwrap();
+    let refused = admin.identity_reset(&reset(wrong, true)).await;
+    assert_eq!(code(refused), ProblemCode::Forbidden);
+    value(admin.pool_create(id, &pool()).await);
+    let refused = admin.identity_reset(&reset(secret(), false)).await;
+    assert_eq!(code(refused), ProblemCode::InUse);
+    assert_eq!(admin.pool_list().await.unwrap().len(), 1);
+    assert_eq!(admin.identity_show().await.unwrap().phase, Phase::Claimed);
+
+    value(admin.identity_reset(&reset(secret(), true)).await);
+    within(socket.accept()).await.unwrap();
+    // Until it has started again it is nobody's, and nobody can have it.
+    let other = client(&appliance, &owner, "other");
+    assert_eq!(code(other.system_show().await), ProblemCode::NoRole);
+    let early = stranger(&appliance).identity_claim(&claim(&owner)).await;
+    assert_eq!(code(early), ProblemCode::WrongState);
+    drop(socket);
+    appliance = appliance.restart().await;
+    let shown = stranger(&appliance).identity_show().await.unwrap();
+    assert_eq!((shown.phase, shown.device), (Phase::Unclaimed, device));
+    assert_eq!(code(admin.system_show().await), ProblemCode::NoRole);
+
+    // Whoever has its label has it, and finds nothing of its former owner but disks that are not blank.
+    value(stranger(&appliance).identity_claim(&claim(&owner)).await);
+    let admin = client(&appliance, &owner, "admin");
+    assert_eq!(admin.pool_list().await.unwrap(), []);
+    let jobs = admin.job_list().await.unwrap();
+    assert!(
+        jobs.iter()
+            .all(|job| job.operation == Operation::IdentityClaim),
+        "{jobs:?}"
+    );
+    let records = admin.audit_list().await.unwrap();
+    assert!(
+        records
+            .iter()
+            .all(|record| record.operation == Some(Operation::IdentityClaim))
+    );
+    assert_eq!(admin.trust_show().await.unwrap().authorities.len(), 1);
+    appliance.stop().await;
+}
+
+/// Without anybody to start it again it is reset by whatever starts it next, and refuses until then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_that_nobody_starts_again_is_kept() {
+    let (mut appliance, owner) = claimed().await;
+    let admin = client(&appliance, &owner, "admin");
+    let spec = ResetSpec {
+        secret: secret(),
+        abandon_pools: false,
+    };
+    assert_eq!(
+        code(admin.identity_reset(&spec).await),
+        ProblemCode::Unsupported
+    );
+    let other = client(&appliance, &owner, "other");
+    assert_eq!(code(other.system_show().await), ProblemCode::NoRole);
+    appliance = appliance.restart().await;
+    let shown = stranger(&appliance).identity_show().await.unwrap();
+    assert_eq!(shown.phase, Phase::Unclaimed);
     appliance.stop().await;
 }
 

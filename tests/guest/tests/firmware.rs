@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, ensure};
-use ashlar_image::Slot;
+use ashlar_image::{Again, Slot, again};
 use ashlar_protocol::{PoolSpec, PoolState};
 use ashlar_site::firmware::{await_entries, damage, slots_started};
 use ashlar_site::{Options, Parts, Site, Start};
@@ -53,5 +53,22 @@ async fn a_damaged_slot_gives_way_to_the_other() -> anyhow::Result<()> {
         pool.state
     );
     println!("slot b was confirmed, slot a is out, and the pool is there");
+    Ok(())
+}
+
+/// From the same trees of packages: that these are the same is for `cargo xtask image --twice` to show,
+/// which takes minutes.
+#[test]
+fn a_second_build_has_the_same_bytes() -> anyhow::Result<()> {
+    let parts = Parts::from_env()?;
+    let begin = Instant::now();
+    let inputs = Parts::inputs(&parts.programs, &parts.cache, Some(&parts.updates));
+    let differing = again(&inputs, Again::FromTrees)?;
+    ensure!(
+        differing.is_empty(),
+        "it differs in {}",
+        differing.join("; ")
+    );
+    println!("built again in {} s, the same", begin.elapsed().as_secs());
     Ok(())
 }

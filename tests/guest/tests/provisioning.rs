@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use ashlar_protocol::Phase;
 use ashlar_site::factory::{By, Owner, Station, check};
 use ashlar_site::{Options, Parts, Site};
@@ -128,6 +129,41 @@ fn enrolled(owner: &Owner<'_>, site: &mut Site) -> anyhow::Result<()> {
         check(owner.admin(By::Owner)?.args(words))?;
     }
     println!("serves by its owner's certificate");
+    helped(owner)
+}
+
+/// Those who help it see what is in its journal and its kernel, and not what is on its label.
+fn helped(owner: &Owner<'_>) -> anyhow::Result<()> {
+    let opened = owner.support_bundle()?;
+    let read = |name: &str| fs::read_to_string(opened.join(name)).with_context(|| name.to_owned());
+    for (name, told) in [
+        ("contents.json", "\"statistics/volumes\""),
+        ("journal/units.jsonl", "ashlar-targetd"),
+        ("journal/kernel.jsonl", "Linux version"),
+        ("kernel/targetd.json", "\"features\""),
+        ("firmware.json", "\"running\""),
+        ("events.jsonl", "system.identity-claim-done"),
+        ("volumes.jsonl", "\"db\""),
+    ] {
+        ensure!(read(name)?.contains(told), "{name} is without {told}");
+    }
+    ensure!(
+        !read("contents.json")?.contains("\"lacks\""),
+        "{}",
+        read("contents.json")?
+    );
+    let label = fs::read_to_string(owner.label())?;
+    let label = label
+        .split_whitespace()
+        .last()
+        .context("nothing is on the label")?;
+    let mut search = Command::new("grep");
+    search.args(["-rqiF", "-e", label, "-e", &label.replace('-', "")]);
+    ensure!(
+        search.arg(&opened).status()?.code() == Some(1),
+        "its claim secret is told"
+    );
+    println!("its support bundle is opened by those whom it is for");
     Ok(())
 }
 

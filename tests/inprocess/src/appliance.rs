@@ -11,6 +11,7 @@ use ashlar_agent::engine::{Engine, EngineOptions, EngineTask};
 use ashlar_agent::firmware::FirmwareOptions;
 use ashlar_agent::http::Server;
 use ashlar_agent::identity;
+use ashlar_agent::support::SupportOptions;
 use ashlar_ctl::client::HttpVersion;
 use ashlar_ctl::pki::{Directory, Profile, Validity};
 use ashlar_ctl::{Client, Endpoint, Identity};
@@ -86,6 +87,7 @@ impl Appliance {
         port: u16,
         adjust: impl FnOnce(&mut Listen),
     ) -> Appliance {
+        identity::reset::finish(&config(&dir, &pki)).unwrap();
         let (kernel, targetd) = serve(&dir.path().join("targetd.sock"));
         std::fs::create_dir_all(dir.path().join("update")).unwrap();
         let (engine, task) = Engine::start(options(dir.path())).await.unwrap();
@@ -222,6 +224,10 @@ fn options(dir: &Path) -> EngineOptions {
         targetd_socket: dir.join("targetd.sock"),
         convert: dir.join("convert"),
         firmware: FirmwareOptions::within(dir),
+        support: SupportOptions {
+            journalctl: dir.join("journalctl"),
+            configuration: Default::default(),
+        },
         name: "box1".parse().unwrap(),
         listens: domain::Listens {
             iscsi: served("127.0.0.1:3260"),
@@ -265,6 +271,8 @@ fn config(dir: &TempDir, pki: &Directory) -> Config {
     };
     Config {
         name: "box1".parse().ok(),
+        state_dir: dir.path().join("state"),
+        firmware: FirmwareOptions::within(dir.path()),
         tls: (!identity.factory.exists()).then_some(tls),
         identity,
         ..Config::default()

@@ -191,6 +191,33 @@ impl Owner<'_> {
         Ok(certificate)
     }
 
+    /// What is on the box's label.
+    pub fn label(&self) -> PathBuf {
+        self.station.own("label.txt")
+    }
+
+    /// Has the box make a support bundle, and opens it as those do whom it is for.
+    pub fn support_bundle(&self) -> anyhow::Result<PathBuf> {
+        let folder = self.station.folder.join("support");
+        fs::create_dir(&folder)?;
+        let shell = |line: &str| {
+            let mut shell = Command::new("sh");
+            check(shell.args(["-ec", line]).current_dir(&folder))
+        };
+        shell(
+            "openssl req -x509 -newkey rsa:3072 -nodes -days 1 -subj /CN=support \
+             -keyout key.pem -out support.pem",
+        )?;
+        let mut asks = self.admin(By::Owner)?;
+        asks.args(["support", "bundle"]).arg(folder.join("box.cms"));
+        check(asks.arg("--to").arg(folder.join("support.pem")))?;
+        shell(
+            "openssl cms -decrypt -binary -inform DER -in box.cms -recip support.pem -inkey key.pem \
+             -out box.tar.gz && tar xzf box.tar.gz",
+        )?;
+        Ok(folder.join("ashlar-support"))
+    }
+
     fn ctl(&self, access: &[&str]) -> Command {
         let mut command = Command::new(&self.station.ctl);
         command.args(["--endpoint", &self.station.address]);

@@ -14,6 +14,8 @@ use crate::site::end_machines;
 pub struct Parts {
     /// The appliance's disk, which sites copy.
     pub appliance: Bootable,
+    /// What the appliance's firmware is made of: a bill of materials.
+    pub bill: PathBuf,
     /// The initiator's root file system, which sites share.
     pub initiator: Bootable,
     /// Static programs for use in guests, by folder.

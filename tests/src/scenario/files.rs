@@ -37,9 +37,10 @@ mod tests {
     /// `agent/tests/management/identity.rs` has one that was.
     /// An updater of the firmware is no part of the model: `agent/tests/management/firmware.rs` and
     /// `tests/guest/tests/updates.rs` have one, the latter a real one.
+    /// A support bundle is no CBOR either: `agent/ctl/tests/support.rs` opens some.
     /// Disks take the place of others, and are compared, where some can be made to fail: in
     /// `agent/src/engine/tests/redundancy.rs` and `agent/ctl/tests/redundancy.rs`.
-    const NEVER_MET: [Operation; 16] = [
+    const NEVER_MET: [Operation; 18] = [
         Operation::PoolReplace,
         Operation::PoolScrub,
         Operation::FirmwareShow,
@@ -49,9 +50,11 @@ mod tests {
         Operation::IdentityInstall,
         Operation::IdentitySeal,
         Operation::IdentityClaim,
+        Operation::IdentityReset,
         Operation::TrustShow,
         Operation::TrustUpdate,
         Operation::SystemRestart,
+        Operation::SupportBundle,
         Operation::JobCancel,
         Operation::VolumeImport,
         Operation::VolumeExport,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
-use ashlar_image::{ApplianceInputs, SigningKey, UpdateSigner};
+use ashlar_image::{Again, ApplianceInputs, SigningKey, UpdateSigner};
 use ashlar_site::{Parts, Updates};
 
 use crate::host;
@@ -74,6 +74,7 @@ pub fn parts() -> anyhow::Result<Parts> {
     let appliance = ashlar_image::appliance(&inputs)?;
     let initiator = ashlar_image::initiator(&cache)?;
     Ok(Parts {
+        bill: appliance.bill.clone(),
         appliance: appliance.into(),
         initiator: initiator.into(),
         programs,
@@ -125,6 +126,9 @@ impl Firmware {
 pub struct Flash {
     #[command(flatten)]
     firmware: Firmware,
+    /// Build all of it once more, from the packages on, and fail if it is not the same. Not signed.
+    #[arg(long)]
+    twice: bool,
     /// Where to copy it; it stays among what was built otherwise.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -134,10 +138,21 @@ pub struct Flash {
 pub fn image(flash: Flash) -> anyhow::Result<()> {
     let inputs = flash.firmware.inputs()?;
     eprintln!("building the image (the first time takes some minutes)");
+    if flash.twice {
+        let differing = ashlar_image::again(&inputs, Again::FromPackages)?;
+        ensure!(
+            differing.is_empty(),
+            "it differs in {}",
+            differing.join("; ")
+        );
+        eprintln!("the same twice");
+    }
     let built = ashlar_image::appliance(&inputs)?;
     let place = match flash.out {
         Some(out) => {
             ashlar_image::copy(&built.disk, &out)?;
+            let beside = bill_of(&out);
+            fs::copy(&built.bill, &beside).with_context(|| beside.display().to_string())?;
             out
         }
         None => built.disk,
@@ -145,6 +160,13 @@ pub fn image(flash: Flash) -> anyhow::Result<()> {
     print!("{}", fs::read_to_string(&built.sizes).context("sizes")?);
     println!("{}", place.display());
     Ok(())
+}
+
+/// Where the bill of materials of an image goes: beside it.
+fn bill_of(image: &Path) -> PathBuf {
+    let mut name = image.as_os_str().to_owned();
+    name.push(".cdx.json");
+    name.into()
 }
 
 /// What an update is to be like.

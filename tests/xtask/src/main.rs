@@ -2,6 +2,7 @@
 
 mod backports;
 mod bench;
+mod bill;
 mod build;
 mod demo;
 mod driver;

@@ -12,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, ensure};
 use serde::Deserialize;
 
+use crate::bill;
 use crate::build::{cargo, parts, target};
 
 /// How many run at a time. Machines that boot or wait leave half of the host idle.
@@ -50,7 +51,9 @@ struct Target {
 
 /// Runs those whose names contain `only`.
 pub fn run(only: Option<&str>) -> anyhow::Result<()> {
-    let variable = parts()?.save().context("saving the parts")?;
+    let parts = parts()?;
+    bill::check(&parts.bill)?;
+    let variable = parts.save().context("saving the parts")?;
     let mut suites = suites(only)?;
     suites.sort_by_key(|suite| {
         LONG.iter()

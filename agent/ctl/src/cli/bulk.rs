@@ -18,9 +18,9 @@ use ashlar_protocol::{
     GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostCreated,
     HostRotation, HostSpec, Identity, InstallSpec, Job, JobState, MoveSpec, Operation, Pool,
     PoolGrowth, PoolSpec, PoolUpdate, Portal, PortalSpec, Problem, ROUTES, ReleaseSpec,
-    ReplaceSpec, RequestSpec, RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest,
-    Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec, TransferSpec, TrustUpdate,
-    TrustUpdated, Volume, VolumeSpec, VolumeUpdate,
+    ReplaceSpec, RequestSpec, ResetSpec, RestartSpec, RevertSpec, ScrubSpec, SealSpec,
+    SigningRequest, Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec, TransferSpec,
+    TrustUpdate, TrustUpdated, Volume, VolumeSpec, VolumeUpdate,
 };
 use clap::Args;
 use serde::de::DeserializeOwned;
@@ -193,6 +193,7 @@ fn words(operation: Operation) -> Option<Words> {
         Op::IdentityInstall => both::<InstallSpec, Identity>(),
         Op::IdentitySeal => both::<SealSpec, Identity>(),
         Op::IdentityClaim => both::<ClaimSpec, Identity>(),
+        Op::IdentityReset => both::<ResetSpec, Job>(),
         Op::TrustUpdate => both::<TrustUpdate, TrustUpdated>(),
         Op::PoolCreate => both::<PoolSpec, Pool>(),
         Op::PoolUpdate => both::<PoolUpdate, Pool>(),
@@ -355,6 +356,7 @@ mod tests {
             Operation::VolumeImport,
             Operation::FirmwareInstall,
             Operation::BulkChange,
+            Operation::SupportBundle,
         ];
         for route in ROUTES.iter().filter(|route| route.method != Method::Get) {
             let said = words(route.operation).is_some();

@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 use ashlar_ctl::{Change, Client, Identity as Ourselves};
 use ashlar_protocol::identity::NoClaimSecret;
 use ashlar_protocol::{
-    ClaimSecret, ClaimSpec, Identity, InstallSpec, Pem, Phase, RequestSpec, SealSpec, Serial,
-    ServerName, SigningRequest,
+    ClaimSecret, ClaimSpec, Identity, InstallSpec, Pem, Phase, RequestSpec, ResetSpec, SealSpec,
+    Serial, ServerName, SigningRequest,
 };
 use clap::Subcommand;
 use time::OffsetDateTime;
@@ -55,6 +55,19 @@ pub enum Verb {
         /// The box's own, then those between it and its authority, PEM
         #[arg(value_name = "FILE")]
         certificates: PathBuf,
+    },
+    /// Forget the owner and all that is his; the box starts again, and is claimed anew by its label
+    #[command(after_help = "Example:\n  \
+        ashlarctl -e box1 identity reset --secret label.txt\n\n\
+        What a box forgets: whom it lets in, its owner's certificate, hosts, volumes, events, jobs, the \
+        audit trail. It keeps its device certificate and the secret on its label.")]
+    Reset {
+        /// A file with the claim secret, or the label: without it nobody could claim the box again
+        #[arg(long, value_name = "FILE")]
+        secret: PathBuf,
+        /// Forget pools, too: they and what they hold stay on their disks
+        #[arg(long)]
+        abandon_pools: bool,
     },
     /// Give a new box its device certificate, and close it to the factory
     Seal {
@@ -118,6 +131,17 @@ pub async fn run(access: Access, verb: Verb) -> anyhow::Result<()> {
                 eprintln!("it is kept once an admin has come by it, by one of its own names");
             }
             output::one(session.format, &shown)
+        }
+        Verb::Reset {
+            secret,
+            abandon_pools,
+        } => {
+            let spec = ResetSpec {
+                secret: claim_secret(&secret)?,
+                abandon_pools,
+            };
+            let text = "the box forgets its owner, and starts again\n";
+            session.removal(client.identity_reset(&spec), text).await
         }
         Verb::Seal { certificate, claim } => {
             let serial = client.under_new_ids().identity_show().await?.serial;

@@ -26,6 +26,7 @@ mod progress;
 mod qos;
 mod session;
 mod snapshot;
+mod support;
 mod system;
 mod thin;
 mod transfer;
@@ -118,6 +119,9 @@ enum Noun {
     /// The audit trail: who asked for what, and what came of it
     #[command(subcommand)]
     Audit(audit::Verb),
+    /// What somebody needs who is to help with the box
+    #[command(subcommand)]
+    Support(support::Verb),
     /// Back a volume up into a file: all of it, or what differs from the backup before
     Backup(backup::Make),
     /// Make a new volume of a full backup and those that build upon it
@@ -173,6 +177,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Noun::Job(verb) => job::run(&session, verb).await,
             Noun::Event(verb) => event::run(&session, verb).await,
             Noun::Audit(verb) => audit::run(&session, verb).await,
+            Noun::Support(verb) => support::run(&session, verb).await,
             Noun::Bulk(arguments) => bulk::run(&session, arguments).await,
             Noun::Backup(arguments) => backup::make(&session, arguments).await,
             Noun::Restore(arguments) => backup::restore(&session, arguments).await,

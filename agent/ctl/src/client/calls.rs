@@ -6,7 +6,7 @@ use ashlar_protocol::{
     GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, Health, Host,
     HostCreated, HostRotation, HostSpec, InstallSpec, Job, MoveSpec, Operation, Page, Pool,
     PoolGrowth, PoolSpec, PoolStatistics, PoolUpdate, Portal, PortalSpec, ReleaseSpec, ReplaceSpec,
-    RequestSpec, RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot,
+    RequestSpec, ResetSpec, RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot,
     SnapshotSpec, SnapshotUpdate, System, ThawSpec, ThinDevice, TransferSpec, Trust, TrustUpdate,
     TrustUpdated, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
 };
@@ -319,6 +319,21 @@ impl Client {
         spec: &ClaimSpec,
     ) -> Result<Change<protocol::Identity>, CallError> {
         self.change(Operation::IdentityClaim, None, spec).await
+    }
+
+    /// Has the box forget its owner and all that is his, and start again.
+    ///
+    /// # Errors
+    /// When the secret is another one's, there are pools, or the call fails.
+    pub async fn identity_reset(&self, spec: &ResetSpec) -> Result<Change<()>, CallError> {
+        let operation = Operation::IdentityReset;
+        self.leave_nothing(Exchange {
+            operation,
+            id: None,
+            query: String::new(),
+            body: Some(encode(operation, spec)?),
+        })
+        .await
     }
 
     /// Shows whose clients are let in.

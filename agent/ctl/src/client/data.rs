@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use ashlar_codec::{Limits, from_slice};
-use ashlar_protocol::{JobResult, Operation};
+use ashlar_protocol::{JobResult, Operation, SupportSpec, support};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::body::{Body, Outgoing};
 use super::calls::changed;
 use super::error::{CallError, Failure};
-use super::exchange::{Exchange, Lost, Reply, converse, send};
+use super::exchange::{Exchange, Lost, Reply, converse, encode, send};
 use super::links::{Link, Sender};
 use super::{Change, Client};
 
@@ -191,6 +191,22 @@ impl Client {
         self.download(Operation::SnapshotExport, id, query).await
     }
 
+    /// Has a support bundle made, for the bearer of a certificate.
+    ///
+    /// # Errors
+    /// Likewise, and when nothing can be encrypted to the certificate.
+    pub async fn support_bundle(&self, spec: &SupportSpec) -> Result<Download, CallError> {
+        let operation = Operation::SupportBundle;
+        let exchange = Exchange {
+            operation,
+            id: None,
+            query: String::new(),
+            body: Some(encode(operation, spec)?),
+        };
+        let opened = self.open_content(&exchange, support::MEDIA_TYPE).await;
+        opened.map_err(|failure| CallError { operation, failure })
+    }
+
     async fn upload(
         &self,
         exchange: &Exchange,
@@ -252,19 +268,21 @@ impl Client {
             query: query.to_query(self.options.bandwidth),
             body: None,
         };
-        let opened = self.open_content(&exchange, query.media_type).await;
+        let opened = self
+            .open_content(&exchange, query.media_type.as_str())
+            .await;
         opened.map_err(|failure| CallError { operation, failure })
     }
 
     async fn open_content(
         &self,
         exchange: &Exchange,
-        media_type: MediaType,
+        media_type: &'static str,
     ) -> Result<Download, Failure> {
         let mut link = self.unused_link().await?;
         let request_id = self.options.request_id.unwrap_or_else(Uuid::new_v4);
         let mut request = self.request(exchange, request_id, &link)?;
-        let media_type = HeaderValue::from_static(media_type.as_str());
+        let media_type = HeaderValue::from_static(media_type);
         request.headers_mut().insert(ACCEPT, media_type);
         let silence = self.options.silence;
         let answer = tokio::time::timeout(silence, send(&mut link, request)).await;

@@ -265,7 +265,33 @@ fn identity() -> Vec<Sample> {
             ClaimSpec {
                 secret: secret.try_into().unwrap(),
                 authorities: pem.clone(),
-                client: pem,
+                client: pem.clone(),
+            },
+        ),
+        sample(
+            "support-bundle-request",
+            SupportSpec {
+                certificate: pem.clone(),
+            },
+        ),
+        sample(
+            "identity-reset-request",
+            ResetSpec {
+                secret: "ABCDE-FGHJK-01234-56789-VWXYZ"
+                    .to_owned()
+                    .try_into()
+                    .unwrap(),
+                abandon_pools: false,
+            },
+        ),
+        sample(
+            "identity-reset-request",
+            ResetSpec {
+                secret: "ABCDE-FGHJK-01234-56789-VWXYZ"
+                    .to_owned()
+                    .try_into()
+                    .unwrap(),
+                abandon_pools: true,
             },
         ),
         sample("trust-show-reply", trust.clone()),

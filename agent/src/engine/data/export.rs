@@ -58,6 +58,13 @@ pub struct Download {
 #[derive(Debug)]
 pub struct Broken(Problem);
 
+impl Broken {
+    /// For a reason of our own.
+    pub(crate) fn internal(detail: &str) -> Broken {
+        Broken(internal(detail))
+    }
+}
+
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -17,6 +17,7 @@ use crate::domain::{Listen, Listens};
 use crate::engine::{Answer, Command, Engine, EngineOptions, EngineTask, Outcome, RequestContext};
 use crate::firmware::FirmwareOptions;
 use crate::store::Options;
+use crate::support::SupportOptions;
 use crate::targetd::fake::FakeTargetd;
 
 /// Long enough for a busy machine, never reached by a test that passes.
@@ -57,6 +58,7 @@ fn options(state: &Path, fake: &FakeTargetd) -> EngineOptions {
         targetd_socket: fake.socket.clone(),
         convert: state.with_file_name("convert"),
         firmware: FirmwareOptions::within(state),
+        support: SupportOptions::default(),
         name: "box".parse().unwrap(),
         listens: Listens {
             iscsi: Listen {
