@@ -86,7 +86,9 @@ pub use job::{Job, JobResult, JobState, ObjectKind, ObjectRef, Progress, Sha256}
 pub use labels::Labels;
 pub use name::Name;
 pub use page::Page;
-pub use pool::{Pool, PoolGrowth, PoolLevel, PoolSpec, PoolState, PoolUpdate, Watermarks};
+pub use pool::{
+    ImportSpec, Pool, PoolGrowth, PoolLevel, PoolSpec, PoolState, PoolUpdate, Watermarks,
+};
 pub use portal::{Portal, PortalSpec, PortalState};
 pub use problem::{Problem, ProblemCode};
 pub use qos::Qos;

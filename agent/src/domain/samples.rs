@@ -155,6 +155,7 @@ impl World {
             usage: self.usage,
             sets: &self.sets,
             seen: &|_| self.seen,
+            catalog: None,
             thin_end: self.thin_end.as_ref(),
             transports: &self.transports,
             site: &self.site,
@@ -213,6 +214,7 @@ pub(crate) fn disks() -> Vec<DiskReport> {
         in_use: false,
         content: None,
         pool: None,
+        member: None,
     };
     (0..6).map(disk).collect()
 }

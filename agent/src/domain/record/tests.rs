@@ -131,6 +131,8 @@ fn samples() -> Vec<(Record, &'static str)> {
         lost: BTreeSet::new(),
         told: Told::default(),
         spares: Vec::new(),
+        catalog: None,
+        import: None,
     };
     let mut spared = pool.clone();
     spared.spares = ["serial-E", "serial-F"]

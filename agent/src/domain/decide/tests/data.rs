@@ -49,6 +49,7 @@ pub(super) fn begin_as(
         usage: None,
         sets: &[],
         seen: &|_| world.seen,
+        catalog: None,
         thin_end: None,
         transports: &BTreeSet::new(),
         site: &world.site,

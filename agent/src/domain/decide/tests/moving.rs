@@ -52,6 +52,7 @@ fn asked_as(job: Uuid, world: &mut World, volume: Uuid, spec: &MoveSpec) -> Resu
         settled: &|_| true,
         trouble: &|unit| world.troubled.get(&unit).cloned(),
         missing: &|_| None,
+        catalog: None,
         thin_end: None,
         uncounted: &|pool| world.uncounted.get(&pool).cloned(),
         ended: &|_| true,
