@@ -27,11 +27,13 @@
 //! | [`reconcile`] | making the kernel as intended |
 //! | [`targetd`]   | speaking to the privileged daemon |
 //! | [`thin`]      | what is mapped, shared and changed |
+//! | [`catalog`]   | the copy of its records that a pool carries |
 //!
 //! One asynchronous thread does the network; the store has a thread, because it waits for the
 //! disk.
 
 pub mod audit;
+pub mod catalog;
 pub mod clock;
 pub mod config;
 pub mod data;

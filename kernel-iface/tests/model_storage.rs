@@ -1,7 +1,7 @@
 //! Disks and device-mapper on the model kernel: what callers rely on beyond single answers.
 
 use ashlar_kernel_iface::block::{
-    Access, DiskContent, DiskLookupError, Disks, MetadataState, PAYLOAD_START, PoolLabel,
+    Access, DiskContent, DiskLookupError, Disks, MetadataState, PAYLOAD_START, PoolLabel, Tenure,
     disk_by_id, format_disk, metadata_state, probe, zero_metadata_superblock,
 };
 use ashlar_kernel_iface::device::DeviceNumber;
@@ -197,6 +197,8 @@ fn a_formatted_disk_is_found_by_its_label_whatever_its_name() {
         metadata: METADATA,
         block: BLOCK,
         metadata_room: METADATA,
+        catalog: Sectors(0),
+        tenure: Tenure::default(),
         set: None,
     };
     let disks = kernel.disks();

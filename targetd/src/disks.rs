@@ -1,8 +1,7 @@
 //! The disks of the box and what they hold.
 
-use ashlar_kernel_iface::block::{Access, Disk, DiskContent, probe};
-use ashlar_targetd_protocol::DiskReport;
-use uuid::Uuid;
+use ashlar_kernel_iface::block::{Access, Disk, DiskContent, PoolLabel, probe};
+use ashlar_targetd_protocol::{DiskReport, MemberReport, SetMemberReport};
 
 use crate::kernel::{Kernel, KernelError};
 
@@ -13,7 +12,7 @@ pub fn list(kernel: &Kernel) -> Result<Vec<DiskReport>, KernelError> {
 }
 
 fn report(kernel: &Kernel, disk: Disk) -> Option<DiskReport> {
-    let (content, pool) = content(kernel, &disk);
+    let (content, label) = content(kernel, &disk);
     let Some(id) = disk.id else {
         tracing::debug!(disk = disk.kernel_name, "it has no serial number, left out");
         return None;
@@ -25,12 +24,35 @@ fn report(kernel: &Kernel, disk: Disk) -> Option<DiskReport> {
         rotational: disk.rotational,
         in_use: !disk.users.is_empty(),
         content,
-        pool,
+        pool: label.map(|(label, _)| label.pool),
+        member: label.map(|(label, complete)| member(&label, complete)),
     })
 }
 
-/// In words, and as a pool. One broken disk does not hide the others.
-fn content(kernel: &Kernel, disk: &Disk) -> (Option<String>, Option<Uuid>) {
+fn member(label: &PoolLabel, complete: bool) -> MemberReport {
+    MemberReport {
+        complete,
+        index: label.index,
+        count: label.count,
+        metadata: label.metadata,
+        block: label.block,
+        metadata_room: label.metadata_room,
+        catalog: label.catalog,
+        tenure: label.tenure.count,
+        holder: label.tenure.holder,
+        set: label.set.map(|set| SetMemberReport {
+            level: set.level,
+            number: set.number,
+            width: set.width,
+            leg: set.leg,
+            turn: set.turn,
+        }),
+    }
+}
+
+/// In words, and the label with whether all of it is there. One broken disk does not hide the
+/// others.
+fn content(kernel: &Kernel, disk: &Disk) -> (Option<String>, Option<(PoolLabel, bool)>) {
     let probed = kernel
         .disks
         .open(disk.number, Access::Read)
@@ -43,11 +65,11 @@ fn content(kernel: &Kernel, disk: &Disk) -> (Option<String>, Option<Uuid>) {
                 label.index + 1,
                 label.count
             )),
-            Some(label.pool),
+            Some((label, true)),
         ),
         Ok(DiskContent::Unfinished(label)) => (
             Some("an unfinished part of a pool".to_owned()),
-            Some(label.pool),
+            Some((label, false)),
         ),
         Ok(DiskContent::Foreign(what)) => (Some(what), None),
         Err(error) => (Some(format!("unreadable: {error}")), None),

@@ -36,6 +36,8 @@ pub enum PoolPart {
     Data,
     /// The thin pool on both.
     Thin,
+    /// Linear over the catalog, which is the agent's to write.
+    Catalog,
 }
 
 /// One disk of a set.
@@ -52,7 +54,12 @@ pub struct Member {
 
 impl PoolPart {
     /// What every pool has, in the order in which it is made; legs and sets come before.
-    pub const TOP: [PoolPart; 3] = [PoolPart::Meta, PoolPart::Data, PoolPart::Thin];
+    pub const TOP: [PoolPart; 4] = [
+        PoolPart::Meta,
+        PoolPart::Data,
+        PoolPart::Thin,
+        PoolPart::Catalog,
+    ];
 
     fn parse(text: &str) -> Option<Self> {
         if let Some(part) = PoolPart::TOP.iter().find(|part| part.to_string() == text) {
@@ -92,6 +99,7 @@ impl fmt::Display for PoolPart {
             PoolPart::Meta => f.write_str("meta"),
             PoolPart::Data => f.write_str("data"),
             PoolPart::Thin => f.write_str("thin"),
+            PoolPart::Catalog => f.write_str("catalog"),
         }
     }
 }

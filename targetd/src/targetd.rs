@@ -154,6 +154,10 @@ impl Targetd {
             Request::ReleaseMetadata { pool } => {
                 self.metadata.release(pool).map(|()| Response::Released)
             }
+            Request::ApplyCatalog(desired) => {
+                self.pools.apply_catalog(&desired).map(Response::Applied)
+            }
+            Request::OpenCatalog { pool, write } => return self.pools.open_catalog(pool, write),
             Request::FindAddresses(addresses) => self
                 .kernel
                 .network

@@ -243,6 +243,13 @@ impl Appliance for Model {
                 self.start_targetd()
             }
             Accident::PowerCut => self.power_cut(),
+            Accident::LoseStore => {
+                // By then the catalogs of pools have what was asked for before.
+                tokio::time::sleep(Duration::from_millis(1500)).await;
+                self.agent = None;
+                std::fs::remove_dir_all(self.store())?;
+                self.power_cut()
+            }
         }
     }
 }

@@ -88,7 +88,8 @@ pub use labels::Labels;
 pub use name::Name;
 pub use page::Page;
 pub use pool::{
-    Pool, PoolGrowth, PoolLevel, PoolSpec, PoolState, PoolUpdate, SCRUB_DAYS, Watermarks,
+    ImportSpec, Pool, PoolGrowth, PoolLevel, PoolSpec, PoolState, PoolUpdate, SCRUB_DAYS,
+    Watermarks,
 };
 pub use portal::{Portal, PortalSpec, PortalState};
 pub use problem::{Problem, ProblemCode};

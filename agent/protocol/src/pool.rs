@@ -123,6 +123,15 @@ pub enum PoolLevel {
     Stop,
 }
 
+/// What a client says to take a pool over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportSpec {
+    /// Although the box that had it did not let go of it, or its catalog lacks its last changes.
+    #[serde(default)]
+    pub force: bool,
+}
+
 /// What a client says to add disks to a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

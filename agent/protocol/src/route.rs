@@ -109,6 +109,7 @@ routes! {
     Post   "/v1/pools/{id}/grow"           PoolGrow            Admin    "Add disks to a pool, beneath its volumes.";
     Post   "/v1/pools/{id}/replace"        PoolReplace         Admin    "Give the place of a disk of a pool to another one.";
     Post   "/v1/pools/{id}/scrub"          PoolScrub           Operator "Compare the disks of a pool that should have the same, or stop that.";
+    Post   "/v1/pools/{id}/import"         PoolImport          Admin    "Take over a pool with all that its catalog has.";
     Delete "/v1/pools/{id}"                PoolDelete          Admin    "Destroy a pool; its disks are blank then.";
     Get    "/v1/pools/{id}/statistics"     PoolStatistics      Reader   "Show what a pool has done.";
     Get    "/v1/pools/{id}/thin-devices"   ThinDeviceList      Reader   "List the thin devices of a pool, whoever made them.";

@@ -4,14 +4,14 @@ use super::{BLOCK, CHUNK};
 
 /// A chunk of memory as direct I/O wants it.
 #[derive(Debug)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     /// Larger by a block, to begin where one begins. Never moved: it is on the heap.
     memory: Box<[u8]>,
     begin: usize,
 }
 
 impl Buffer {
-    pub(super) fn new() -> Buffer {
+    pub(crate) fn new() -> Buffer {
         let memory = vec![0; CHUNK + BLOCK].into_boxed_slice();
         let begin = memory.as_ptr().align_offset(BLOCK);
         Buffer { memory, begin }

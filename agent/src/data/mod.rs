@@ -20,6 +20,7 @@ mod turn;
 mod write;
 
 pub use ashlar_image_formats::Format as ImageFormat;
+pub(crate) use buffer::Buffer;
 pub use clear::Eraser;
 pub use copy::{Copier, CopyError};
 pub use image::ImageWriter;

@@ -2,9 +2,9 @@
 
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, ConnectionSpec, ExtendSpec, FreezeSpec, GroupSnapshotSpec,
-    GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostRotation, HostSpec, ObjectKind, ObjectRef,
-    Operation, PoolGrowth, PoolSpec, PoolUpdate, PortalSpec, ReplaceSpec, RevertSpec, SnapshotSpec,
-    SnapshotUpdate, TransferSpec, VolumeSpec, VolumeUpdate,
+    GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostRotation, HostSpec, ImportSpec, ObjectKind,
+    ObjectRef, Operation, PoolGrowth, PoolSpec, PoolUpdate, PortalSpec, ReplaceSpec, RevertSpec,
+    SnapshotSpec, SnapshotUpdate, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 use uuid::Uuid;
 
@@ -52,6 +52,13 @@ pub enum Command {
         id: Uuid,
         /// As asked.
         spec: ReplaceSpec,
+    },
+    /// Take over a pool by what its catalog says.
+    PoolImport {
+        /// The pool.
+        id: Uuid,
+        /// As asked.
+        spec: ImportSpec,
     },
     /// Destroy a pool.
     PoolDelete {
@@ -258,6 +265,7 @@ impl Command {
             Command::PoolUpdate { .. } => Operation::PoolUpdate,
             Command::PoolGrow { .. } => Operation::PoolGrow,
             Command::PoolReplace { .. } => Operation::PoolReplace,
+            Command::PoolImport { .. } => Operation::PoolImport,
             Command::PoolDelete { .. } => Operation::PoolDelete,
             Command::VolumeUpdate { .. } => Operation::VolumeUpdate,
             Command::VolumeDelete { .. } | Command::VolumeClear { .. } => Operation::VolumeDelete,
@@ -293,6 +301,7 @@ impl Command {
             | Command::PoolUpdate { id, .. }
             | Command::PoolGrow { id, .. }
             | Command::PoolReplace { id, .. }
+            | Command::PoolImport { id, .. }
             | Command::PoolDelete { id, .. } => (ObjectKind::Pool, *id),
             Command::VolumeCreate { id, .. }
             | Command::VolumeAdopt { id, .. }

@@ -20,6 +20,11 @@ use crate::domain::record::{
 
 /// What `edits` mean, applied to `intent` at `now`. Each names a record once.
 pub fn events(intent: &Intent, edits: &[Edit], now: u64) -> Vec<EventRecord> {
+    // What comes with a pool is told as one event, when it is this box's: the others would leave
+    // nothing else of what was told before.
+    if edits.iter().any(|edit| comes(intent, edit)) {
+        return Vec::new();
+    }
     let mut scribe = Scribe {
         intent,
         cause: edits.iter().find_map(|edit| new_request(intent, edit)),
@@ -33,6 +38,17 @@ pub fn events(intent: &Intent, edits: &[Edit], now: u64) -> Vec<EventRecord> {
         }
     }
     scribe.written
+}
+
+/// Whether a pool comes by it that is taken over.
+fn comes(intent: &Intent, edit: &Edit) -> bool {
+    match edit {
+        Edit::Put(record) => match &**record {
+            Record::Pool(id, pool) => pool.import.is_some() && intent.pool(*id).is_none(),
+            _ => false,
+        },
+        Edit::Remove(_) => false,
+    }
 }
 
 /// The request that these edits are the acceptance of.
@@ -253,6 +269,13 @@ impl Scribe<'_> {
 
     fn pool_itself(&mut self, id: Uuid, before: Option<&PoolRecord>, pool: &PoolRecord) {
         let made = before.is_none_or(|before| before.phase == PoolPhase::Creating);
+        if before.is_some_and(|before| before.import.is_some()) {
+            if pool.import.is_none() {
+                let name = &pool.spec.name;
+                self.of(ObjectKind::Pool, id, "imported", pool.generation, name);
+            }
+            return;
+        }
         if let Some(before) = before
             && pool.phase == PoolPhase::Present
             && has_grown(before, pool)

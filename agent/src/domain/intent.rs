@@ -104,6 +104,7 @@ pub struct Intent {
     group_snapshots_in_motion: BTreeSet<Uuid>,
     volumes_by_group: BTreeSet<(Uuid, Uuid)>,
     snapshots_by_group: BTreeSet<(Uuid, Uuid)>,
+    group_snapshots_by_group: BTreeSet<(Uuid, Uuid)>,
     /// Origins, each with what is being made of it.
     made_of: BTreeSet<(Uuid, ObjectRef)>,
     thins: Thins,
@@ -295,6 +296,11 @@ impl Intent {
     pub fn volumes_of_group(&self, group: Uuid) -> impl Iterator<Item = (Uuid, &VolumeEntry)> {
         pairs_of(&self.volumes_by_group, group, None)
             .filter_map(|id| Some((id, self.volumes.get(&id)?)))
+    }
+
+    /// Group snapshots of a group in order of id.
+    pub fn group_snapshots_of(&self, group: Uuid) -> impl Iterator<Item = Uuid> {
+        pairs_of(&self.group_snapshots_by_group, group, None)
     }
 
     /// Snapshots of a group snapshot in order of id.

@@ -13,6 +13,8 @@
 //!
 //! | module     | what |
 //! |------------|------|
+//! | [`catalog`] | what of it a pool's catalog has |
+//! | [`import`] | what a box takes over of it |
 //! | [`record`] | what is stored, by which key, in which schema |
 //! | [`intent`] | all records and their indexes |
 //! | [`command`]| what clients ask |
@@ -27,11 +29,13 @@
 //! | [`view`]   | the intent as clients see it |
 //! | [`outcome`]| what a change is answered with |
 
+pub mod catalog;
 pub mod change;
 pub mod command;
 pub mod decide;
 pub mod event;
 pub mod fill;
+pub mod import;
 pub mod intent;
 pub mod members;
 pub mod names;

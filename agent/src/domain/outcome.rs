@@ -103,6 +103,7 @@ pub fn outcome(
         Operation::PoolCreate
         | Operation::PoolUpdate
         | Operation::PoolGrow
+        | Operation::PoolImport
         | Operation::PoolReplace => {
             let entry = intent
                 .pool(id)

@@ -132,6 +132,29 @@ pub struct PoolRecord {
     /// Comparisons of its disks.
     #[serde(default, skip_serializing_if = "Scrubs::is_default")]
     pub scrubs: Scrubs,
+    /// Where it has its catalog; nowhere, when it was made before there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<CatalogRoom>,
+    /// It is being taken over from the box that had it, and is not this box's yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub import: Option<Importing>,
+}
+
+/// That a pool is being taken over. Firmware that does not know of it serves the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Importing {
+    /// The generation that brought it.
+    pub since: u64,
+}
+
+/// Where a pool has its catalog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CatalogRoom {
+    /// The place of the disk, or of the first disk of the set, with the room for metadata of which
+    /// it is the end.
+    pub place: u32,
+    /// Its size in bytes, a whole number of MiB.
+    pub size: u64,
 }
 
 /// What was told last of what becomes of a pool by itself. A start that finds it so tells nothing.

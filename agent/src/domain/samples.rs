@@ -170,6 +170,7 @@ impl World {
             usage: self.usage,
             sets: &self.sets,
             seen: &|_| self.seen,
+            catalog: None,
             thin_end: self.thin_end.as_ref(),
             transports: &self.transports,
             site: &self.site,
@@ -228,6 +229,7 @@ pub(crate) fn disks() -> Vec<DiskReport> {
         in_use: false,
         content: None,
         pool: None,
+        member: None,
     };
     (0..6).map(disk).collect()
 }

@@ -146,13 +146,18 @@ fn settle_pool(intent: &Intent, id: Uuid, generation: u64, capacity: Option<u64>
             Edit::Remove(Key::ThinCounter(id)),
         ],
         PoolPhase::Present if capacity.is_none() => Vec::new(),
-        PoolPhase::Present if capacity == pool.capacity && !pool.is_changing_disks() => Vec::new(),
+        PoolPhase::Present
+            if capacity == pool.capacity && !pool.is_changing_disks() && pool.import.is_none() =>
+        {
+            Vec::new()
+        }
         PoolPhase::Creating | PoolPhase::Present => {
             let phase = PoolPhase::Present;
             let record = PoolRecord {
                 phase,
                 capacity,
                 growth: None,
+                import: None,
                 ..replaced(pool)
             };
             vec![Edit::put(Record::Pool(id, record))]

@@ -25,6 +25,7 @@ impl Engine {
             Operation::PoolCreate
             | Operation::PoolUpdate
             | Operation::PoolGrow
+            | Operation::PoolImport
             | Operation::PoolReplace => self.look_at_pool(reply.object.id).await,
             _ => Look::Gone,
         };

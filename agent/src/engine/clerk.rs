@@ -12,6 +12,7 @@
 //! next commit, or one of its own before long: a crash before that makes the next first lap
 //! find it out again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{RwLock, mpsc};
 use uuid::Uuid;
 
+use super::catalog::Catalogs;
 use super::desk::{Inbox, Looked, Message, Taken, Tell, WeakDesk};
 use super::keeper::Keeper;
 use super::watch::Seen;
@@ -28,7 +30,7 @@ use super::work::{Advance, Rule};
 use crate::clock::now;
 use crate::domain::decide::work;
 use crate::domain::members;
-use crate::domain::record::{Key, Unit};
+use crate::domain::record::{GroupPhase, Key, SnapshotPhase, Unit, VolumePhase};
 use crate::domain::settle::{self, Span};
 use crate::domain::view::Look;
 use crate::domain::{
@@ -54,6 +56,7 @@ pub(super) struct Clerk {
     pub(super) seen: Arc<Seen>,
     /// Weak, so that the thread ends with the last of those who could ask.
     pub(super) desk: WeakDesk,
+    pub(super) catalogs: Catalogs,
     pub(super) runtime: Handle,
     /// Whether a flush is on its way.
     pub(super) flushing: bool,
@@ -337,6 +340,9 @@ impl Clerk {
             let told = members::told(intent, pool, &seen.report);
             self.keeper.stage(intent, &told)?;
         }
+        if let (Unit::Pool(pool), Some(_)) = (unit, &seen) {
+            self.catalogs.wake(pool);
+        }
         if frees(&edits) && filling(intent) {
             self.ledger.news().notify_one();
         }
@@ -386,6 +392,13 @@ impl Clerk {
                 round.durable = true;
                 let wait = change.unit.map(|unit| (unit, change.generation));
                 round.wanted.extend(wait);
+                if let Command::PoolImport { id, .. } = command {
+                    self.ledger.forget_count(*id);
+                    let along = come_along(&change.edits).into_iter();
+                    round
+                        .wanted
+                        .extend(along.map(|unit| (unit, change.generation)));
+                }
                 if let Some((unit, generation)) = wait {
                     let along = wanted_along(intent, unit).into_iter();
                     round.wanted.extend(along.map(|unit| (unit, generation)));
@@ -479,6 +492,7 @@ impl Clerk {
             sets: &looked.sets,
             seen: &|pool| self.seen.usage(pool),
             thin_end: looked.thin_end.as_ref(),
+            catalog: looked.catalog.as_deref(),
             transports: &self.site.as_of(intent).transports(),
             site: &self.site,
             address: looked.address,
@@ -562,6 +576,31 @@ fn wanted_along(intent: &Intent, unit: Unit) -> Vec<Unit> {
         | Unit::Group(_)
         | Unit::GroupSnapshot(_) => Vec::new(),
     }
+}
+
+/// What of a pool that is taken over the kernel is to have.
+fn come_along(edits: &[Edit]) -> BTreeSet<Unit> {
+    let records = edits.iter().filter_map(|edit| match edit {
+        Edit::Put(record) => Some(&**record),
+        Edit::Remove(_) => None,
+    });
+    let due = records.filter_map(|record| match record {
+        Record::Connection(_, connection) => Some(Unit::of(connection.of)),
+        Record::Volume(id, volume) => {
+            let rests = volume.phase == VolumePhase::Present && volume.retired.is_empty();
+            (!rests && volume.group.is_none()).then_some(Unit::Volume(*id))
+        }
+        Record::Snapshot(id, snapshot) => {
+            let rests = snapshot.phase == SnapshotPhase::Present || snapshot.group.is_some();
+            (!rests).then_some(Unit::Snapshot(*id))
+        }
+        Record::Group(id, group) if group.phase != GroupPhase::Present => Some(Unit::Group(*id)),
+        Record::GroupSnapshot(id, whole) if whole.phase != GroupPhase::Present => {
+            Some(Unit::GroupSnapshot(*id))
+        }
+        _ => None,
+    });
+    due.collect()
 }
 
 /// Whether edits forget what took room in a pool, and is gone from it.

@@ -1,14 +1,17 @@
 //! The handle of the store thread, and what it is asked.
 
+use std::sync::Arc;
+
 use ashlar_protocol::{JobResult, Problem, Progress};
 use ashlar_targetd_protocol::{AddressState, DiskReport, PoolReport, PoolUsage, SetReport};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedMutexGuard, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::clerk::BATCH;
 use super::keeper::StoreHealth;
 use super::stopping;
 use super::work::{Advance, Rule};
+use crate::domain::import::Found;
 use crate::domain::record::Unit;
 use crate::domain::settle::{self, Grounds, Span};
 use crate::domain::{Command, Edit, Intent, Outcome, Reply, RequestContext, Undertaking};
@@ -43,6 +46,10 @@ pub(super) struct Looked {
     pub(super) sets: Vec<SetReport>,
     /// Where what a thin device maps ends, for one that is to be adopted.
     pub(super) thin_end: Option<Result<u64, Problem>>,
+    /// The catalog of a pool that is to be imported.
+    pub(super) catalog: Option<Arc<Result<Found, Problem>>>,
+    /// Nobody else looks at catalogs of pools that are not here until this was decided.
+    pub(super) _alone: Option<Arc<OwnedMutexGuard<()>>>,
     /// How the address is at which a portal is to be.
     pub(super) address: Option<AddressState>,
 }

@@ -120,7 +120,10 @@ impl Engine {
             PoolState::Offline => degraded("the pool is offline"),
             PoolState::Degraded => degraded("the pool refuses new blocks"),
         };
-        let more: Vec<String> = members.into_iter().chain(spares).collect();
+        let catalog = self.shared.catalogs.trouble(id);
+        let catalog = catalog.map(|why| format!("the catalog is behind: {why}"));
+        let more = members.into_iter().chain(spares).chain(catalog);
+        let more: Vec<String> = more.collect();
         let status = match more.is_empty() {
             true => status,
             false => status.max(HealthStatus::Degraded),

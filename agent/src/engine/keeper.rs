@@ -6,8 +6,10 @@ use std::sync::Arc;
 use ashlar_protocol::{Event, KEPT_EVENTS, Problem, ProblemCode};
 use uuid::Uuid;
 
+use super::catalog::{Catalogs, Marks};
 use super::events::{Events, event, record};
 use crate::clock::now;
+use crate::domain::catalog::touched;
 use crate::domain::event::events;
 use crate::domain::record::EventRecord;
 use crate::domain::{Edit, Intent, Key, Outcome, Record};
@@ -29,16 +31,24 @@ pub(super) struct StoreHealth {
 pub(super) struct Keeper {
     store: Store,
     events: Arc<Events>,
+    catalogs: Catalogs,
+    /// What of catalogs has changed with what was staged.
+    marks: Marks,
+    /// The intent's generation, with what was staged.
+    generation: u64,
     /// Staged with their changes, and shown once those are durable.
     unseen: Vec<Event>,
 }
 
 impl Keeper {
     /// Of an open store, and the events it has.
-    pub(super) fn new(store: Store, events: Arc<Events>) -> Keeper {
+    pub(super) fn new(store: Store, events: Arc<Events>, catalogs: Catalogs) -> Keeper {
         Keeper {
             store,
             events,
+            catalogs,
+            marks: Marks::new(),
+            generation: 0,
             unseen: Vec::new(),
         }
     }
@@ -60,11 +70,20 @@ impl Keeper {
             }
         }
         for edit in edits {
+            self.marks.extend(touched(intent, edit));
             intent
                 .apply(edit)
                 .expect("an edit refers only to what the intent it was decided on has");
+            self.marks.extend(touched(intent, edit));
         }
+        self.generation = intent.generation();
         Ok(())
+    }
+
+    /// The store was opened at that generation.
+    pub(super) fn starts_at(&mut self, generation: u64) {
+        self.generation = generation;
+        self.catalogs.changed(Marks::new(), generation);
     }
 
     /// Makes all that was staged durable.
@@ -72,6 +91,8 @@ impl Keeper {
         if let Err(error) = self.store.sync() {
             give_up(&error);
         }
+        let marks = std::mem::take(&mut self.marks);
+        self.catalogs.changed(marks, self.generation);
         if !self.unseen.is_empty() {
             self.unseen.iter().for_each(telemetry::tell);
             self.events.publish(self.unseen.drain(..));

@@ -12,12 +12,14 @@
 //! durable, so neither a query nor a driver ever sees what a power cut could take back.
 
 mod answer;
+mod catalog;
 mod clerk;
 mod data;
 mod desk;
 mod events;
 mod firmware;
 mod health;
+mod import;
 mod keeper;
 mod mend;
 mod moving;
@@ -42,7 +44,7 @@ use std::time::Duration;
 
 use ashlar_protocol::{ObjectRef, Problem, ProblemCode};
 use ashlar_targetd_protocol::{DiskReport, Request, Response};
-use tokio::sync::{RwLock, watch as channel};
+use tokio::sync::{Mutex as AsyncMutex, RwLock, watch as channel};
 use uuid::Uuid;
 
 use crate::audit::Audit;
@@ -59,6 +61,7 @@ pub use crate::domain::Outcome;
 pub use crate::domain::command::{Command, RequestContext};
 pub use crate::kept::After;
 pub use answer::Answer;
+pub use catalog::Catalogs;
 pub use data::{Broken, Download, Export, Import, Upload, Uploading};
 pub use open::Opened;
 pub use options::EngineOptions;
@@ -85,6 +88,9 @@ struct Shared {
     reconciler: Reconciler,
     thin: Views,
     lanes: Lanes,
+    catalogs: Catalogs,
+    /// Whoever looks at the catalog of a pool that is not here.
+    importing: Arc<AsyncMutex<()>>,
     site: Arc<Site>,
     /// The program that reads images.
     convert: PathBuf,
@@ -110,7 +116,10 @@ impl Engine {
         wait: Duration,
     ) -> Result<Answer, Problem> {
         let request = context.id;
-        let looked = self.look(&command).await?;
+        let looked = match &command {
+            Command::PoolImport { id, spec } => self.look_at_catalog(&context, *id, *spec).await,
+            _ => self.look(&command).await?,
+        };
         let taken = self.decided(command, context, looked).await?;
         let Taken {
             reply,

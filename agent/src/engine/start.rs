@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use tokio::runtime::Handle;
 use tokio::sync::{RwLock, watch};
 
+use super::catalog::Catalogs;
 use super::clerk::Clerk;
 use super::desk::StoreDesk;
 use super::events::{Events, event};
@@ -104,23 +105,28 @@ impl Engine {
     ) -> Result<(Engine, EngineTask), StartError> {
         let dir = options.state_dir.clone();
         let listens = options.listens.clone();
+        let targetd = Targetd::start(options.targetd_socket);
+        let (stop, stopped) = watch::channel(false);
+        let intent = Arc::new(RwLock::new(Intent::default()));
+        let catalogs = Catalogs::new(targetd.clone(), Arc::clone(&intent), stopped.clone());
+        let marks = catalogs.clone();
         let opened = tokio::task::spawn_blocking(move || {
             let (store, mut intent, events) = load(&dir, sizes)?;
             // The store's lock says that nobody else has this directory.
             let audit = Audit::open(&dir.join("audit"))?;
-            let mut keeper = Keeper::new(store, Arc::clone(&events));
+            let mut keeper = Keeper::new(store, Arc::clone(&events), marks);
             let (record, news) = found(&intent, &listens, &version(), &mut OsRandom);
             let edits: Vec<Edit> = news.into_iter().chain(interrupted(&intent)).collect();
             keeper
                 .stage(&mut intent, &edits)
                 .map_err(StartError::Write)?;
             keeper.commit();
+            keeper.starts_at(intent.generation());
             Ok::<_, StartError>((keeper, intent, events, record, audit))
         });
-        let (keeper, intent, events, record, (audit, audit_task)) =
+        let (keeper, loaded, events, record, (audit, audit_task)) =
             opened.await.map_err(StartError::Cut)??;
         let EngineOptions {
-            targetd_socket,
             convert,
             firmware,
             support,
@@ -132,11 +138,9 @@ impl Engine {
             ..
         } = options;
         let site = Arc::new(Site::new(&record, name, listens));
-        let targetd = Targetd::start(targetd_socket);
         let ledger = Arc::new(Ledger::default());
-        let promised = intent.generation();
-        let intent = Arc::new(RwLock::new(intent));
-        let (stop, stopped) = watch::channel(false);
+        let promised = loaded.generation();
+        *intent.write().await = loaded;
         let updater = Updater::new(firmware);
         super::firmware::tidy(&updater);
         let thin = Views::new(targetd.clone());
@@ -145,7 +149,7 @@ impl Engine {
             Arc::clone(&intent),
             Arc::clone(&ledger),
             targetd.clone(),
-            (thin.clone(), lanes.clone()),
+            (thin.clone(), lanes.clone(), catalogs.clone()),
             Arc::clone(&site),
             stopped.clone(),
             promised,
@@ -163,6 +167,7 @@ impl Engine {
             site: Arc::clone(&site),
             seen: Arc::clone(&seen),
             desk: desk.downgrade(),
+            catalogs: catalogs.clone(),
             runtime: Handle::current(),
             flushing: false,
         };
@@ -199,6 +204,8 @@ impl Engine {
             ledger,
             thin,
             lanes,
+            catalogs,
+            importing: Arc::default(),
             targetd,
             reconciler,
             site,

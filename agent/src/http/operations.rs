@@ -195,6 +195,7 @@ async fn once(engine: &Engine, call: &Call) -> Result<Reply, Problem> {
         Op::PoolCreate
         | Op::PoolUpdate
         | Op::PoolGrow
+        | Op::PoolImport
         | Op::PoolReplace
         | Op::PoolDelete
         | Op::VolumeUpdate
@@ -286,6 +287,10 @@ fn command(call: &Call) -> Result<Command, Problem> {
             force: call.query.force,
         },
         Op::PoolGrow => Command::PoolGrow {
+            id,
+            spec: decode(&call.body)?,
+        },
+        Op::PoolImport => Command::PoolImport {
             id,
             spec: decode(&call.body)?,
         },

@@ -87,7 +87,8 @@ impl Reconciler {
         match unit {
             Unit::Pool(id) => {
                 let pool = intent.pool(id);
-                Ok(pool.map(|pool| Desired::Pool(render::pool(id, &pool.record, generation))))
+                Ok(pool
+                    .map(|pool| Desired::Pool(render::pool(id, &pool.record, site.id, generation))))
             }
             Unit::Volume(id) => {
                 let volume = render::volume(intent, site, id, generation)?;
@@ -148,7 +149,7 @@ impl Reconciler {
 
     /// Applies a pool and looks at it.
     async fn apply_pool(&self, desired: DesiredPool) -> Result<End, CallError> {
-        let (pool, absent) = (desired.id, desired.absent);
+        let (pool, absent, takes) = (desired.id, desired.absent, desired.takes);
         let destroys = desired.destroy.is_some();
         // What a held state of its metadata refers to would count as in use. Where it cannot be let
         // go of, that the pool is not empty is the worst that is said.
@@ -156,6 +157,10 @@ impl Reconciler {
             true => self.shared.thin.unheld(pool).await.ok(),
             false => None,
         };
+        if absent {
+            // Its device is not removed while it is open.
+            self.shared.catalogs.forget(pool).await;
+        }
         let request = Request::ApplyPool(Box::new(desired));
         match self.applied(request, "apply-pool").await {
             Ok(report) => tracing::info!(%pool, steps = ?report.steps, "applied"),
@@ -168,6 +173,13 @@ impl Reconciler {
         match absent {
             true => Ok(End::Settled(None)),
             false => {
+                // From here on a box that has its disks from before finds whose they are.
+                if takes && let Err(why) = self.shared.catalogs.take_over(pool).await {
+                    let detail = format!("failed to take over the catalog of pool {pool}: {why}");
+                    let problem = Problem::new(ProblemCode::KernelFailed, detail);
+                    let problem = problem.about(Unit::Pool(pool).object());
+                    return Ok(End::Failed(Trouble::new(problem, Remedy::Retry)));
+                }
                 let report = self.look(pool).await?;
                 Ok(End::Settled(Some(self.seen(pool, report).await)))
             }

@@ -24,6 +24,7 @@ use crate::domain::intent::VolumeEntry;
 use crate::domain::record::{PoolPhase, SnapshotPhase, SnapshotRecord, Unit};
 use crate::domain::settle::{Grounds, Span};
 use crate::domain::{Intent, Site};
+use crate::engine::Catalogs;
 use crate::lanes::Lanes;
 use crate::targetd::{IN_FLIGHT, Targetd};
 use crate::thin::Views;
@@ -94,6 +95,7 @@ pub(super) struct Shared {
     pub(super) permits: Semaphore,
     pub(super) holds: Holds,
     pub(super) lanes: Lanes,
+    pub(super) catalogs: Catalogs,
     pub(super) erasures: Erasures,
     pub(super) stopped: watch::Receiver<bool>,
     /// What is older was promised by an earlier process, and is never taken back.
@@ -108,7 +110,7 @@ impl Reconciler {
         intent: Arc<RwLock<Intent>>,
         ledger: Arc<Ledger>,
         targetd: Targetd,
-        (thin, lanes): (Views, Lanes),
+        (thin, lanes, catalogs): (Views, Lanes, Catalogs),
         site: Arc<Site>,
         stopped: watch::Receiver<bool>,
         promised: u64,
@@ -125,6 +127,7 @@ impl Reconciler {
             permits,
             holds: Holds::default(),
             lanes,
+            catalogs,
             erasures: Erasures::default(),
             stopped,
             promised,

@@ -253,8 +253,8 @@ impl Ledger {
     }
 
     /// Why it is not known that the thin ids of a pool are free from its counter on, unless it
-    /// is. What this process has learned holds for as long as it lives: nobody else makes thin
-    /// devices.
+    /// is. What this process has learned holds for as long as it has the pool: nobody else makes
+    /// thin devices.
     pub fn uncounted(&self, pool: Uuid) -> Option<Problem> {
         match self.counts().get(&pool) {
             Some(counted) => counted.clone().err(),
@@ -268,6 +268,11 @@ impl Ledger {
     /// Notes whether a pool's thin ids are known.
     pub(super) fn note_count(&self, pool: Uuid, counted: Result<(), Problem>) {
         self.counts().insert(pool, counted);
+    }
+
+    /// A pool comes in which somebody else may have made thin devices.
+    pub fn forget_count(&self, pool: Uuid) {
+        self.counts().remove(&pool);
     }
 
     fn counts(&self) -> MutexGuard<'_, BTreeMap<Uuid, Result<(), Problem>>> {

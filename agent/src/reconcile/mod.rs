@@ -26,7 +26,7 @@ mod host;
 mod lap;
 mod ledger;
 mod portal;
-mod render;
+pub mod render;
 
 pub use addresses::{Addresses, Lacking};
 pub use driver::{Desk, DeskAnswer, DeskError, PoolSeen, Reconciler};

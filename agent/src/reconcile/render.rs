@@ -21,7 +21,7 @@ use crate::domain::record::{
 use crate::domain::site::Site;
 
 /// A pool as the kernel should have it.
-pub fn pool(id: Uuid, record: &PoolRecord, generation: u64) -> DesiredPool {
+pub fn pool(id: Uuid, record: &PoolRecord, holder: Uuid, generation: u64) -> DesiredPool {
     let disks = (0..).zip(&record.spec.disks);
     DesiredPool {
         id,
@@ -52,6 +52,8 @@ pub fn pool(id: Uuid, record: &PoolRecord, generation: u64) -> DesiredPool {
             disks: growth.disks,
             metadata: Sectors::within(Bytes(growth.metadata_size)),
         }),
+        holder,
+        takes: record.import.is_some(),
     }
 }
 
@@ -60,17 +62,21 @@ pub fn pool(id: Uuid, record: &PoolRecord, generation: u64) -> DesiredPool {
 fn pool_disk(record: &PoolRecord, place: u32, disk: &DiskId) -> PoolDisk {
     let room = Sectors::within(Bytes(record.metadata_room(place as usize)));
     let stands = record.phase == PoolPhase::Present;
+    let catalog = record.catalog.filter(|catalog| catalog.place == place);
+    let catalog = Sectors::within(Bytes(catalog.map_or(0, |catalog| catalog.size)));
     match &record.replacing {
         Some(replacing) if stands && replacing.place == place => PoolDisk {
             turn: replacing.turn,
             takes_place: Some(taken(replacing.wipe)),
             stale: true,
+            catalog,
             ..PoolDisk::new(replacing.by.clone(), room)
         },
         // A pool that is given up has what it had.
         _ => PoolDisk {
             turn: record.turns(place).now,
             stale: record.lacks_data(place),
+            catalog,
             ..PoolDisk::new(disk.clone(), room)
         },
     }

@@ -42,17 +42,17 @@ impl Batch {
     }
 
     /// The changes in order; `None` deletes.
-    pub(super) fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    pub(crate) fn changes(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.changes
             .iter()
             .map(|(key, value)| (key.as_slice(), value.as_deref()))
     }
 
-    pub(super) fn into_changes(self) -> impl Iterator<Item = (Key, Option<Value>)> {
+    pub(crate) fn into_changes(self) -> impl Iterator<Item = (Key, Option<Value>)> {
         self.changes.into_iter()
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for (key, value) in self.changes() {
             out.push(if value.is_some() { PUT } else { DELETE });
@@ -65,7 +65,7 @@ impl Batch {
     }
 
     /// `None` when `bytes` is not what [`Batch::encode`] writes.
-    pub(super) fn decode(mut bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(mut bytes: &[u8]) -> Option<Self> {
         let mut batch = Self::new();
         while let Some((tag, rest)) = bytes.split_first() {
             bytes = rest;

@@ -9,29 +9,29 @@ use super::frame::number;
 /// A sum lets one entry be replaced without looking at the others, so keeping the digest
 /// costs the same with ten entries and with a million.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Digest {
-    pub(super) entries: u64,
+pub(crate) struct Digest {
+    pub(crate) entries: u64,
     sum: u128,
 }
 
 impl Digest {
-    pub(super) fn add(&mut self, key: &[u8], value: &[u8]) {
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
         self.entries = self.entries.wrapping_add(1);
         self.sum = self.sum.wrapping_add(hash(key, value));
     }
 
-    pub(super) fn remove(&mut self, key: &[u8], value: &[u8]) {
+    pub(crate) fn remove(&mut self, key: &[u8], value: &[u8]) {
         self.entries = self.entries.wrapping_sub(1);
         self.sum = self.sum.wrapping_sub(hash(key, value));
     }
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = self.entries.to_be_bytes().to_vec();
         bytes.extend(self.sum.to_be_bytes());
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (high, low) = (number::<8>(bytes, 8)?, number::<8>(bytes, 16)?);
         Some(Self {
             entries: number::<8>(bytes, 0)?,

@@ -19,8 +19,11 @@ use super::frame::{Frame, Kind};
 use super::journal::{self, AppendError, CreateError, Segment};
 use super::survey::{CheckpointJob, Survey};
 
-/// Largest encoded batch, so that any entry fits a checkpoint's block.
-const MAX_BATCH: usize = 8 << 20;
+/// Largest encoded batch: what fits a frame, also of a release that knows no larger ones. All that
+/// comes with a pool that is taken over is one.
+const MAX_BATCH: usize = 15 << 20;
+/// Largest entry, so that any one fits a checkpoint's block with what was gathered before it.
+const MAX_ENTRY: usize = 8 << 20;
 
 /// Bounds of the log.
 #[derive(Debug, Clone, Copy)]
@@ -128,6 +131,15 @@ impl Log {
     pub(super) fn stage(&mut self, batch: &Batch) -> Result<Staged, StageError> {
         if self.poisoned {
             return Err(StageError::Poisoned);
+        }
+        let large = |(key, value): &(&[u8], Option<&[u8]>)| {
+            key.len() + value.map_or(0, <[u8]>::len) > MAX_ENTRY
+        };
+        if let Some((key, value)) = batch.changes().find(large) {
+            return Err(StageError::TooLarge {
+                bytes: key.len() + value.map_or(0, <[u8]>::len),
+                limit: MAX_ENTRY,
+            });
         }
         let payload = batch.encode();
         if payload.len() > MAX_BATCH {

@@ -42,6 +42,7 @@ use index::Index;
 use log::Log;
 
 pub use batch::{Batch, Key, Value};
+pub(crate) use digest::Digest;
 pub use disk::FileError;
 pub use error::{CommitError, OpenError, StageError};
 pub use index::IndexError;

@@ -58,6 +58,8 @@ pub(crate) struct Kernel {
     pub(crate) version: Option<u32>,
     /// What was opened, by object; 1 MiB of zeros at first.
     pub(crate) files: BTreeMap<OpenObject, File>,
+    /// What is in the catalogs of pools.
+    pub(crate) catalogs: BTreeMap<Uuid, File>,
     /// The thin metadata of pools, where they are not those of `thin` alone.
     pub(crate) metadata: BTreeMap<Uuid, ThinImage>,
     /// The same, as they are at any time.
@@ -144,6 +146,7 @@ impl FakeTargetd {
             in_use: false,
             content: None,
             pool: None,
+            member: None,
         });
         let kernel = Kernel {
             disks: disks.collect(),
@@ -347,6 +350,18 @@ impl Kernel {
                 });
                 vec![file.try_clone().unwrap().into()]
             }
+            Request::OpenCatalog { pool, .. } => {
+                let size = self.catalog_size(*pool);
+                let file = size.map(|size| {
+                    let file = self.catalogs.entry(*pool).or_insert_with(|| {
+                        let file = tempfile::tempfile().unwrap();
+                        file.set_len(size.0).unwrap();
+                        file
+                    });
+                    file.try_clone().unwrap().into()
+                });
+                file.into_iter().collect()
+            }
             Request::OpenMetadata { pool } => {
                 let image = self.image(*pool).map(|image| {
                     let file = tempfile::tempfile().unwrap();
@@ -413,6 +428,14 @@ impl Kernel {
                 None => Err(Failure::new(FailureKind::Missing, "the pool is not active")),
             },
             Request::ReleaseMetadata { .. } => Ok(Response::Released),
+            Request::ApplyCatalog(_) => Ok(applied(0)),
+            Request::OpenCatalog { pool, .. } => match self.catalog_size(pool) {
+                Some(size) => Ok(Response::Opened { size }),
+                None => Err(Failure::new(
+                    FailureKind::Missing,
+                    "the catalog is not active",
+                )),
+            },
             Request::FindAddresses(asked) => Ok(Response::Absent(&asked & &self.absent)),
             Request::TryAddress { address, .. } => {
                 let state = match self.absent.contains(&address.socket().ip()) {
@@ -435,6 +458,12 @@ impl Kernel {
                 Ok(applied(0))
             }
         }
+    }
+
+    fn catalog_size(&self, pool: Uuid) -> Option<Bytes> {
+        let disks = self.pools.get(&pool)?.disks.iter();
+        let size: u64 = disks.map(|disk| disk.catalog.bytes().0).sum();
+        (size > 0).then_some(Bytes(size))
     }
 
     /// The thin metadata of a pool: those it was given, or thin devices that map one block each.

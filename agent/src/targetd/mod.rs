@@ -230,6 +230,25 @@ impl Targetd {
         }
     }
 
+    /// Opens the catalog of a pool; the rest is as [`Request::OpenCatalog`] says.
+    ///
+    /// # Errors
+    /// When there is no answer, or it is no, or nothing came with it.
+    pub async fn open_catalog(&self, pool: Uuid, write: bool) -> Result<OpenDevice, CallError> {
+        match self.ask(Request::OpenCatalog { pool, write }).await? {
+            Answer {
+                response: Response::Opened { size },
+                descriptor: Some(descriptor),
+            } => Ok(OpenDevice {
+                file: descriptor.into(),
+                size: size.0,
+            }),
+            _ => Err(CallError::Unexpected {
+                request: "open-catalog",
+            }),
+        }
+    }
+
     /// Waits until targetd was told of more changes than `seen`, and says of how many. For one
     /// caller at a time, which is in the way of no other: it takes no slot, and waits for as long
     /// as the stream is there.

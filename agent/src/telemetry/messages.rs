@@ -44,6 +44,7 @@ const EVENTS: &[Message] = &[
     Message("pool.created"),
     Message("pool.updated"),
     Message("pool.grown"),
+    Message("pool.imported"),
     Message("pool.deleted"),
     Message("pool.disk-replaced"),
     Message("pool.member-in-sync"),

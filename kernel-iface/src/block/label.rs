@@ -23,10 +23,15 @@ use uuid::Uuid;
 /// | 76     | 4      | version 3: how many disks the set has |
 /// | 80     | 8      | version 3: size of what the set has on each disk, in sectors |
 /// | 88     | 4      | version 3: how many disks had this place before |
+/// | 96     | 8      | versions 2 and 3: how much at the end of that room is the catalog's, in sectors |
+/// | 104    | 4      | versions 2 and 3: how often the pool has changed hands; 0 when nobody says |
+/// | 108    | 16     | versions 2 and 3: the box whose it is; zero once it was let go of |
 ///
 /// In version 1 all metadata is on the disk at place 0, with its size rounded up to a MiB. That
 /// version is written wherever it says all there is to say, so that only pools whose metadata
-/// have grown are unknown to older firmware. Version 3 is for disks that stand in for each other.
+/// have grown, or have a catalog, are unknown to the oldest firmware. Version 3 is for disks that stand in for each other.
+/// Firmware that does not know of a catalog leaves it alone, as room for metadata not used yet, and
+/// what it labels anew says nothing of catalog and holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolLabel {
     /// The pool.
@@ -41,8 +46,23 @@ pub struct PoolLabel {
     pub block: Sectors,
     /// The room for metadata on this disk, before the data. In a set, that on the set.
     pub metadata_room: Sectors,
+    /// How much of it, at its end, is the pool's catalog instead. On one disk of a pool at most, or
+    /// on one set.
+    pub catalog: Sectors,
+    /// Whose the pool is, as far as anybody said.
+    pub tenure: Tenure,
     /// The set it belongs to, if disks stand in for each other.
     pub set: Option<SetLabel>,
+}
+
+/// Who has a pool. Of several that its disks tell, the one with the highest count is true: a disk
+/// that was away when the pool changed hands still tells of before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tenure {
+    /// How often the pool has changed hands, the first box included; 0 when nobody says.
+    pub count: u32,
+    /// The box; nil once it let go of the pool.
+    pub holder: Uuid,
 }
 
 /// Which part of a set of disks that stand in for each other a disk is.
@@ -72,6 +92,9 @@ const SET: u32 = 3;
 /// What rooms and data begin at a multiple of.
 const ALIGNMENT: u64 = 2048;
 const CRC: std::ops::Range<usize> = 12..16;
+const CATALOG: std::ops::Range<usize> = 96..104;
+const COUNT: std::ops::Range<usize> = 104..108;
+const HOLDER: std::ops::Range<usize> = 108..124;
 
 impl PoolLabel {
     /// Bytes of a label on disk.
@@ -86,12 +109,24 @@ impl PoolLabel {
     }
 
     fn version(&self) -> u32 {
-        let plain = Self::plain_room(self.index, self.metadata) == Some(self.metadata_room);
+        let plain = Self::plain_room(self.index, self.metadata) == Some(self.metadata_room)
+            && self.tenure == Tenure::default();
         match (self.set, plain) {
             (Some(_), _) => SET,
             (None, true) => PLAIN,
             (None, false) => SPREAD,
         }
+    }
+
+    /// Whether another one says the same of where the pool's data are: all but the catalog and who
+    /// has the pool, of which older firmware says nothing.
+    pub fn places_as(&self, other: &PoolLabel) -> bool {
+        let bare = |label: &PoolLabel| PoolLabel {
+            catalog: Sectors(0),
+            tenure: Tenure::default(),
+            ..*label
+        };
+        bare(self) == bare(other)
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -116,6 +151,11 @@ impl PoolLabel {
             bytes.extend_from_slice(&set.turn.to_le_bytes());
         }
         bytes.resize(Self::SIZE, 0);
+        if version != PLAIN {
+            bytes[CATALOG].copy_from_slice(&self.catalog.0.to_le_bytes());
+            bytes[COUNT].copy_from_slice(&self.tenure.count.to_le_bytes());
+            bytes[HOLDER].copy_from_slice(self.tenure.holder.as_bytes());
+        }
         let crc = crc32fast::hash(&bytes);
         bytes[CRC].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -135,6 +175,17 @@ impl PoolLabel {
             SPREAD | SET => Sectors(long(56)?),
             _ => return None,
         };
+        let catalog = match word(8)? {
+            PLAIN => Sectors(0),
+            _ => Sectors(long(CATALOG.start)?),
+        };
+        let tenure = match word(8)? {
+            PLAIN => Tenure::default(),
+            _ => Tenure {
+                count: word(COUNT.start)?,
+                holder: Uuid::from_slice(bytes.get(HOLDER)?).ok()?,
+            },
+        };
         let set = match word(8)? {
             SET => Some(SetLabel {
                 level: level_numbered(word(64)?)?,
@@ -153,9 +204,12 @@ impl PoolLabel {
             metadata,
             block: Sectors(long(48)?),
             metadata_room,
+            catalog,
+            tenure,
             set,
         };
         let placed = label.index < label.count && set.is_none_or(|set| set.place < set.width);
+        let placed = placed && catalog <= metadata_room;
         (genuine && placed).then_some(label)
     }
 }
@@ -188,6 +242,8 @@ mod tests {
             metadata: Sectors(32768),
             block: Sectors(128),
             metadata_room: Sectors(0),
+            catalog: Sectors(0),
+            tenure: Tenure::default(),
             set: None,
         }
     }
@@ -259,6 +315,57 @@ mod tests {
         };
         assert_eq!(first.encode()[8..12], 1_u32.to_le_bytes());
         assert_eq!(PoolLabel::decode(&first.encode()), Some(first));
+    }
+
+    #[test]
+    fn a_catalog_is_what_older_firmware_takes_for_room() {
+        let label = PoolLabel {
+            metadata_room: Sectors(8192),
+            catalog: Sectors(4096),
+            ..label()
+        };
+        let bytes = label.encode();
+        assert_eq!(bytes[8..12], 2_u32.to_le_bytes());
+        assert_eq!(bytes[56..64], 8192_u64.to_le_bytes());
+        assert_eq!(bytes[96..104], 4096_u64.to_le_bytes());
+        assert_eq!(bytes[104..124], [0; 20]);
+        assert_eq!(PoolLabel::decode(&bytes), Some(label));
+        // It is a part of the room, not more.
+        let more = PoolLabel {
+            catalog: Sectors(8200),
+            ..label
+        };
+        assert_eq!(PoolLabel::decode(&more.encode()), None);
+    }
+
+    #[test]
+    fn who_has_a_pool_is_beside_where_it_is() {
+        let old = PoolLabel {
+            metadata_room: Sectors(8192),
+            ..label()
+        };
+        let tenure = Tenure {
+            count: 3,
+            holder: Uuid::from_u128(7),
+        };
+        let new = PoolLabel {
+            catalog: Sectors(4096),
+            tenure,
+            ..old
+        };
+        let bytes = new.encode();
+        assert_eq!(bytes[104..108], 3_u32.to_le_bytes());
+        assert_eq!(bytes[108..124], *tenure.holder.as_bytes());
+        assert_eq!(PoolLabel::decode(&bytes), Some(new));
+        assert!(old.places_as(&new) && old != new);
+        let elsewhere = PoolLabel { count: 9, ..new };
+        assert!(!elsewhere.places_as(&new));
+        // The newest counts, whoever it is.
+        let before = Tenure {
+            count: 2,
+            holder: Uuid::max(),
+        };
+        assert!(before < tenure);
     }
 
     #[test]

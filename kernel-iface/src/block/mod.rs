@@ -47,7 +47,7 @@ mod window;
 
 pub use disk::{Disk, DiskLookupError, disk_by_id};
 pub use error::{BlockError, BlockOperation};
-pub use label::{PoolLabel, SetLabel};
+pub use label::{PoolLabel, SetLabel, Tenure};
 pub use layout::{
     ARRAY_ROOM, CHUNK, LABEL_START, PAYLOAD_START, clear_leg, format_disk, relabel_disk, wipe_disk,
 };

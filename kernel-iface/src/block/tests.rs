@@ -88,6 +88,8 @@ fn label() -> PoolLabel {
         metadata: Sectors(8192),
         block: Sectors(128),
         metadata_room: Sectors(8192),
+        catalog: Sectors(0),
+        tenure: Tenure::default(),
         set: None,
     }
 }

@@ -1,6 +1,7 @@
 //! Disks: sparse bytes in memory, behind the same trait as the kernel's.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as MapEntry;
 use std::fmt;
 
 use ashlar_targetd_protocol::{Bytes, DiskId, IoCounters, Sectors};
@@ -54,6 +55,7 @@ impl ModelDisk {
 pub struct PulledDisk {
     disk: ModelDisk,
     pages: Pages,
+    files: BTreeMap<u64, ThinData>,
 }
 
 /// The disks there are and what they hold; what was never written is zero.
@@ -62,6 +64,8 @@ pub(crate) struct Media {
     disks: BTreeMap<DeviceNumber, Medium>,
     /// What is on arrays, whatever disks they are on.
     arrays: BTreeMap<DeviceNumber, Pages>,
+    /// What linear devices on arrays hold that were opened as files, by where they begin.
+    array_files: BTreeMap<(DeviceNumber, u64), ThinData>,
     /// How many disks were ever plugged in.
     plugged: u32,
 }
@@ -73,6 +77,8 @@ struct Medium {
     /// Nothing can be read or written any more.
     broken: bool,
     pages: Pages,
+    /// What linear devices on it hold that were opened as files, by where they begin.
+    files: BTreeMap<u64, ThinData>,
 }
 
 #[derive(Debug, Default)]
@@ -128,10 +134,15 @@ impl Pages {
 impl ModelKernel {
     /// Plugs in a disk: `/dev/vda`, then `/dev/vdb`, and so on.
     pub fn add_disk(&self, disk: ModelDisk) -> DeviceNumber {
-        self.plug(disk, Pages::default())
+        self.plug(PulledDisk {
+            disk,
+            pages: Pages::default(),
+            files: BTreeMap::new(),
+        })
     }
 
-    fn plug(&self, disk: ModelDisk, pages: Pages) -> DeviceNumber {
+    fn plug(&self, pulled: PulledDisk) -> DeviceNumber {
+        let PulledDisk { disk, pages, files } = pulled;
         let mut state = self.lock();
         let place = state.media.plugged;
         state.media.plugged += 1;
@@ -150,6 +161,7 @@ impl ModelKernel {
             kernel_name,
             broken: false,
             pages,
+            files,
         };
         state.media.disks.insert(number, medium);
         state.listeners.disks.tell();
@@ -174,14 +186,17 @@ impl ModelKernel {
         let medium = state.media.disks.remove(&number);
         state.listeners.disks.tell();
         state.use_arrays();
-        let Medium { disk, pages, .. } = medium.expect("a disk that has a number is plugged in");
-        Ok(PulledDisk { disk, pages })
+        let medium = medium.expect("a disk that has a number is plugged in");
+        let Medium {
+            disk, pages, files, ..
+        } = medium;
+        Ok(PulledDisk { disk, pages, files })
     }
 
     /// Plugs a disk in again, which gets another number, as on the kernel while the old one is
     /// held open.
     pub fn plug_disk(&self, pulled: PulledDisk) -> DeviceNumber {
-        self.plug(pulled.disk, pulled.pages)
+        self.plug(pulled)
     }
 
     /// Everything that goes over arrays comes to its end at once.
@@ -319,8 +334,35 @@ impl ModelState {
         Ok(&mut disk.pages)
     }
 
+    /// What a linear device holds that is opened as a file. What is read and written by the
+    /// kernel's own readers is not in it, nor the other way round.
+    fn linear_data(&mut self, device: DeviceNumber) -> Result<&ThinData, Errno> {
+        let (medium, at) = self.place(device, 0)?;
+        if medium == device {
+            return Err(Errno::EIO);
+        }
+        if self.media.arrays.contains_key(&medium) {
+            self.dm
+                .array_works(medium)
+                .then_some(())
+                .ok_or(Errno::EIO)?;
+            let files = &mut self.media.array_files;
+            return file_at(files, (medium, at));
+        }
+        let disk = self.media.disks.get_mut(&medium);
+        let disk = disk.filter(|disk| !disk.broken).ok_or(Errno::EIO)?;
+        file_at(&mut disk.files, at)
+    }
+
     pub(super) fn add_array_media(&mut self, number: DeviceNumber) {
         self.media.arrays.entry(number).or_default();
+    }
+}
+
+fn file_at<K: Ord>(files: &mut BTreeMap<K, ThinData>, at: K) -> Result<&ThinData, Errno> {
+    match files.entry(at) {
+        MapEntry::Occupied(there) => Ok(there.into_mut()),
+        MapEntry::Vacant(vacant) => Ok(vacant.insert(ThinData::new()?)),
     }
 }
 
@@ -329,8 +371,8 @@ impl ModelState {
 pub struct ModelDisks(ModelKernel);
 
 impl ModelDisks {
-    /// Only thin devices are files, and the metadata device of a pool of which a state is held;
-    /// of the others the kernel's own readers are modelled.
+    /// Thin and linear devices are files, and so is the metadata device of a pool of which a state
+    /// is held; of the others the kernel's own readers are modelled.
     fn thin_file(&self, device: DeviceNumber, access: Access) -> Result<OpenFile, Errno> {
         let mut state = self.0.lock();
         state.faults.alive()?;
@@ -345,6 +387,11 @@ impl ModelDisks {
         if let Some(image) = state.held_metadata(device) {
             let size = sectors.bytes();
             let file = ThinData::holding(&image.bytes)?.open(size.0, access)?;
+            return Ok(OpenFile { file, size });
+        }
+        if state.dm.thin_of(device).is_none() {
+            let size = sectors.bytes();
+            let file = state.linear_data(device)?.open(size.0, access)?;
             return Ok(OpenFile { file, size });
         }
         let (data, sectors) = state.thin_data(device)?;

@@ -112,6 +112,19 @@ pub enum Request {
         /// The pool.
         pool: Uuid,
     },
+    /// Put together as much of a pool as its catalog needs, or, of one that is to be absent, take
+    /// that down again; refused for that once the pool is active. Nothing is formatted, and without
+    /// redundancy nothing written at all: another box may be using the disks. Answered by
+    /// [`Response::Applied`] with generation 0.
+    ApplyCatalog(Box<DesiredPool>),
+    /// Open the catalog of a pool, past every cache: a region of its disks that is the agent's to
+    /// write. Answered by [`Response::Opened`], which brings the descriptor along.
+    OpenCatalog {
+        /// The pool.
+        pool: Uuid,
+        /// For writing too, and alone.
+        write: bool,
+    },
     /// Which of these addresses no interface of the box has. Answered by [`Response::Absent`].
     FindAddresses(BTreeSet<IpAddr>),
     /// Whether a transport could listen at an address now; that is no promise. Answered by

@@ -43,6 +43,18 @@ pub struct DesiredPool {
     /// What the pool was before it grows, until it has grown. Then `format` says what may be
     /// written to the disks that come, and only to them; the pool itself is kept in any case.
     pub grows_from: Option<PoolBefore>,
+    /// The box. A pool that another one has by what its disks say, or that was let go of, is not
+    /// touched.
+    pub holder: Uuid,
+    /// It is to be this box's, whoever has it.
+    pub takes: bool,
+}
+
+impl DesiredPool {
+    /// Whether it has a catalog.
+    pub fn has_catalog(&self) -> bool {
+        self.disks.iter().any(|disk| disk.catalog.0 > 0)
+    }
 }
 
 /// One disk of a pool.
@@ -55,6 +67,9 @@ pub struct PoolDisk {
     /// other; data come after it. With redundancy, the room on the set whose first disk it is, and
     /// none on the others.
     pub metadata_room: Sectors,
+    /// How much of that room, at its end, is the pool's catalog instead: a whole number of MiB, and
+    /// none on all disks but one, or all sets but one.
+    pub catalog: Sectors,
     /// How many disks had its place before it. More than none only with redundancy.
     pub turn: u32,
     /// While it takes the place of another disk of a pool that stands: what may be written to it.
@@ -71,6 +86,7 @@ impl PoolDisk {
         PoolDisk {
             id,
             metadata_room,
+            catalog: Sectors(0),
             turn: 0,
             takes_place: None,
             stale: false,

@@ -49,8 +49,9 @@ pub use desired::{
 pub use names::{DiskId, Iqn, NameError, Nqn, PortalAddr, Transport};
 pub use raid::{RaidLevel, Redundancy};
 pub use report::{
-    DiskReport, Failure, FailureKind, FeatureReport, IoCounters, IoTotals, MemberState, PoolReport,
-    PoolUsage, Report, ServedAt, SetAction, SetReport, Unserved, VolumeReport,
+    DiskReport, Failure, FailureKind, FeatureReport, IoCounters, IoTotals, MemberReport,
+    MemberState, PoolReport, PoolUsage, Report, ServedAt, SetAction, SetMemberReport, SetReport,
+    Unserved, VolumeReport,
 };
 pub use secret::{ChapCredentials, ChapName, ChapSecret, DhchapKey, SecretError};
 pub use units::{Bytes, Lun, Nsid, PortId, RangeError, SECTOR, Sectors, ThinId, TpgTag};

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::desired::Accesses;
 use crate::names::{DiskId, PortalAddr, Transport};
+use crate::raid::RaidLevel;
 use crate::units::{Bytes, Sectors};
 use crate::wwn::{FcPort, Wwn};
 
@@ -245,6 +246,50 @@ pub struct DiskReport {
     pub content: Option<String>,
     /// The Ashlar pool whose label it carries.
     pub pool: Option<Uuid>,
+    /// What its label says of its part in that pool.
+    pub member: Option<MemberReport>,
+}
+
+/// What a disk's label says of its part in a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberReport {
+    /// Whether partition table and label are whole.
+    pub complete: bool,
+    /// The disk's place among the pool's, from 0.
+    pub index: u32,
+    /// How many disks the pool has.
+    pub count: u32,
+    /// Size of its thin metadata.
+    pub metadata: Sectors,
+    /// Size of a block.
+    pub block: Sectors,
+    /// Room for metadata on it, or on its set.
+    pub metadata_room: Sectors,
+    /// How much of that is the catalog's.
+    pub catalog: Sectors,
+    /// How often the pool has changed hands by it; 0 when it does not say whose it is.
+    pub tenure: u32,
+    /// The box that has it; nil once it was let go of.
+    pub holder: Uuid,
+    /// The set it belongs to, if disks stand in for each other.
+    pub set: Option<SetMemberReport>,
+}
+
+/// What a disk's label says of its part in a set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetMemberReport {
+    /// How its disks stand in for each other.
+    pub level: RaidLevel,
+    /// The set's number, from 0.
+    pub number: u32,
+    /// How many disks it has.
+    pub width: u32,
+    /// The size of what the set has on each disk.
+    pub leg: Sectors,
+    /// How many disks had this place before.
+    pub turn: u32,
 }
 
 /// A kernel facility and whether it is there.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use ashlar_kernel_iface::block::{Disk, DiskContent, MetadataState, PoolLabel, SetLabel};
+use ashlar_kernel_iface::block::{Disk, DiskContent, MetadataState, PoolLabel, SetLabel, Tenure};
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::dm::{Target, ThinPool};
 use ashlar_targetd_protocol::{
@@ -15,6 +15,9 @@ use super::members;
 use super::observe::{ActivePart, ObservedContent, ObservedDisk, ObservedPart, ObservedPool, sets};
 use crate::ours::PoolPart;
 use crate::refusal::Refusal;
+
+/// Largest catalog: 32 MiB.
+const MAX_CATALOG: Sectors = Sectors(32 << 11);
 
 /// Whether the rules allow going from `observed` to `desired`; growing has rules of its own, in
 /// [`grow`](super::grow).
@@ -67,6 +70,7 @@ pub(super) fn numbers_make_sense(desired: &DesiredPool) -> Result<(), Refusal> {
         );
     }
     sets_make_sense(desired)?;
+    catalog_makes_sense(desired)?;
     let whole = |disk: &&PoolDisk| !disk.metadata_room.0.is_multiple_of(layout::ALIGNMENT.0);
     match desired.disks.iter().find(whole) {
         Some(disk) => refused(
@@ -77,6 +81,39 @@ pub(super) fn numbers_make_sense(desired: &DesiredPool) -> Result<(), Refusal> {
             ),
         ),
         None => Ok(()),
+    }
+}
+
+/// A pool has one catalog at most, in room that is there for it.
+fn catalog_makes_sense(desired: &DesiredPool) -> Result<(), Refusal> {
+    let with: Vec<_> = desired
+        .disks
+        .iter()
+        .filter(|disk| disk.catalog.0 > 0)
+        .collect();
+    let fits = |disk: &&PoolDisk| {
+        disk.catalog <= disk.metadata_room && disk.catalog.0.is_multiple_of(layout::ALIGNMENT.0)
+    };
+    match with.as_slice() {
+        [] => Ok(()),
+        [disk] if disk.catalog > MAX_CATALOG => refused(
+            FailureKind::Refused,
+            format!(
+                "pool {} cannot have a catalog of {} on disk {}",
+                desired.id, disk.catalog, disk.id
+            ),
+        ),
+        [disk] if fits(disk) => Ok(()),
+        [disk, ..] => refused(
+            FailureKind::Refused,
+            format!(
+                "pool {} cannot have a catalog of {} on disk {}, and {} in all",
+                desired.id,
+                disk.catalog,
+                disk.id,
+                with.len()
+            ),
+        ),
     }
 }
 
@@ -268,7 +305,99 @@ pub(super) fn label(desired: &DesiredPool, observed: &ObservedPool, index: usize
         metadata: desired.metadata,
         block: desired.block,
         metadata_room: desired.disks[first].metadata_room,
+        catalog: desired.disks[first].catalog,
+        tenure: tenure(desired, observed),
         set,
+    }
+}
+
+/// Who has the pool by what its disks say.
+fn told_tenure(desired: &DesiredPool, observed: &ObservedPool) -> Tenure {
+    let labels = observed
+        .disks
+        .iter()
+        .filter_map(|found| match &found.content {
+            Some(ObservedContent {
+                holds: DiskContent::Pool { label, .. },
+                ..
+            }) if label.pool == desired.id => Some(label.tenure),
+            _ => None,
+        });
+    labels.max().unwrap_or_default()
+}
+
+/// What its disks are to say of who has it. Only those that say where a catalog is do.
+fn tenure(desired: &DesiredPool, observed: &ObservedPool) -> Tenure {
+    let told = told_tenure(desired, observed);
+    let holder = desired.holder;
+    match told {
+        _ if !desired.has_catalog() => Tenure::default(),
+        Tenure { count, .. } if count > 0 && told.holder == holder => told,
+        Tenure { count, .. } => Tenure {
+            count: count.saturating_add(1),
+            holder,
+        },
+    }
+}
+
+/// A pool that another box has, or that was let go of, is not touched before it is taken over.
+pub(super) fn pool_is_this_boxs(
+    desired: &DesiredPool,
+    observed: &ObservedPool,
+) -> Result<(), Refusal> {
+    let told = told_tenure(desired, observed);
+    let id = desired.id;
+    if desired.takes || told.count == 0 || told.holder == desired.holder {
+        return Ok(());
+    }
+    match told.holder {
+        nobody if nobody.is_nil() => refused(
+            FailureKind::Refused,
+            format!("pool {id} was let go of, by what its disks say"),
+        ),
+        other => refused(
+            FailureKind::Refused,
+            format!("pool {id} was taken over by box {other}, by what its disks say"),
+        ),
+    }
+}
+
+/// The disks on which the catalog is say so, and say that no metadata are there. Older firmware
+/// may have given the room to them.
+pub(super) fn catalog_is_labelled(
+    desired: &DesiredPool,
+    observed: &ObservedPool,
+) -> Result<(), Refusal> {
+    let mut says = 0;
+    for (index, found) in observed.disks.iter().enumerate() {
+        let Some(ObservedContent {
+            holds: DiskContent::Pool { label: on_disk, .. },
+            ..
+        }) = &found.content
+        else {
+            continue;
+        };
+        let wanted = label(desired, observed, index);
+        if wanted.catalog.0 == 0 || !on_disk.places_as(&wanted) {
+            continue;
+        }
+        if on_disk.catalog != wanted.catalog {
+            return refused(
+                FailureKind::Missing,
+                format!(
+                    "disk {} of pool {} says of no such catalog",
+                    found.id, desired.id
+                ),
+            );
+        }
+        says += 1;
+    }
+    match says {
+        0 => refused(
+            FailureKind::Missing,
+            format!("no disk says where the catalog of pool {} is", desired.id),
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -332,8 +461,8 @@ fn label_is_the_desired_one(
 ) -> Result<(), Refusal> {
     let found = &observed.disks[index];
     let before = grow::before(desired).filter(|before| index < before.disks.len());
-    let outgrown = before.is_some_and(|before| *on_disk == label(&before, observed, index));
-    if *on_disk != label(desired, observed, index) && !outgrown {
+    let outgrown = before.is_some_and(|before| on_disk.places_as(&label(&before, observed, index)));
+    if !on_disk.places_as(&label(desired, observed, index)) && !outgrown {
         return refused(
             FailureKind::Refused,
             format!(

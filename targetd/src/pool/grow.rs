@@ -300,7 +300,9 @@ pub(super) fn given_back(desired: &DesiredPool, observed: &ObservedPool) -> Plan
         };
         let wanted = label(desired, observed, index);
         let labelled = match &content.holds {
-            DiskContent::Pool { label, .. } | DiskContent::Unfinished(label) => *label == wanted,
+            DiskContent::Pool { label, .. } | DiskContent::Unfinished(label) => {
+                label.places_as(&wanted)
+            }
             DiskContent::Blank | DiskContent::Foreign(_) => false,
         };
         if labelled && disk.users.is_empty() {
@@ -344,7 +346,8 @@ fn members_are_the_pools(
             label(desired, observed, index),
             label(before, observed, index),
         ];
-        if !on_disk.is_some_and(|on_disk| known.contains(on_disk)) {
+        let is_known = |on_disk: &PoolLabel| known.iter().any(|label| on_disk.places_as(label));
+        if !on_disk.is_some_and(is_known) {
             return refused(
                 FailureKind::Missing,
                 format!(
@@ -385,7 +388,7 @@ fn newcomers(
         };
         let wanted = label(desired, observed, index);
         let labelled =
-            matches!(&content.holds, DiskContent::Pool { label, .. } if *label == wanted);
+            matches!(&content.holds, DiskContent::Pool { label, .. } if label.places_as(&wanted));
         if labelled {
             continue;
         }
@@ -460,7 +463,7 @@ pub(super) fn lowered(desired: &DesiredPool, observed: &ObservedPool) -> Plan {
         PoolPart::Super(Member { set, .. })
         | PoolPart::Leg(Member { set, .. })
         | PoolPart::Set(set) => *set >= had && found.number().is_some(),
-        PoolPart::Meta | PoolPart::Data | PoolPart::Thin => false,
+        PoolPart::Meta | PoolPart::Data | PoolPart::Thin | PoolPart::Catalog => false,
     });
     Plan {
         steps: new.map(|(part, _)| Step::Remove(*part)).collect(),
@@ -482,7 +485,7 @@ pub(super) fn may_be_formatted(
         );
     }
     let holds = match &content.holds {
-        DiskContent::Unfinished(label) if label == wanted => None,
+        DiskContent::Unfinished(label) if label.places_as(wanted) => None,
         other => described(other),
     };
     match (holds, format) {

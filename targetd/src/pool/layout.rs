@@ -1,19 +1,19 @@
 //! Where a pool's metadata and data lie on its disks. Pure.
 //!
 //! ```text
-//!   disk 0:  │ GPT, labels │ metadata │ data …            │ GPT │
+//!   disk 0:  │ GPT, labels │ metadata │ catalog │ data …  │ GPT │
 //!   disk 1:  │ GPT, labels │ data …                       │ GPT │
 //!   disk 2:  │ GPT, labels │ metadata │ data …            │ GPT │   it came later
 //!             0       2 MiB
 //! ```
 //!
-//! Neither moves when disks are added: both devices grow at their ends. With redundancy, a set of
+//! Nothing moves when disks are added: both devices grow at their ends, and the catalog stays. With redundancy, a set of
 //! disks stands where a disk does, and all of it is payload.
 
 use ashlar_kernel_iface::block::PoolPartition;
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_kernel_iface::dm::{Linear, Table, Target};
-use ashlar_targetd_protocol::{Bytes, Sectors};
+use ashlar_targetd_protocol::{Bytes, PoolDisk, Sectors};
 
 /// Data begins on a whole MiB, which suits every disk and every block size.
 pub(super) const ALIGNMENT: Sectors = Sectors(2048);
@@ -29,6 +29,8 @@ pub struct Place {
     pub length: Sectors,
     /// Room for metadata at its beginning.
     pub metadata_room: Sectors,
+    /// How much of it, at its end, is the catalog.
+    pub catalog: Sectors,
 }
 
 impl Place {
@@ -36,14 +38,15 @@ impl Place {
     pub fn on_disk(
         device: DeviceNumber,
         partition: &PoolPartition,
-        metadata_room: Sectors,
+        wanted: &PoolDisk,
     ) -> Option<Self> {
         let (start, length) = partition.payload()?;
         Some(Place {
             device,
             start: whole(start),
             length: whole(length),
-            metadata_room,
+            metadata_room: wanted.metadata_room,
+            catalog: wanted.catalog,
         })
     }
 }
@@ -55,13 +58,15 @@ pub struct PoolTables {
     pub meta: Table,
     /// Linear over the data regions of all disks, in their order.
     pub data: Table,
+    /// Linear over the catalog, if the pool has one.
+    pub catalog: Option<Table>,
 }
 
 /// The tables for disks in their order; `None` when they have no room for metadata and at least
 /// one block of data.
 pub fn tables(disks: &[Place], metadata: Sectors, block: Sectors) -> Option<PoolTables> {
     let mut missing = metadata.0;
-    let (mut meta, mut data) = (Vec::new(), Vec::new());
+    let (mut meta, mut data, mut catalog) = (Vec::new(), Vec::new(), None);
     for disk in disks {
         let (start, length) = (disk.start, disk.length);
         let before = disk.metadata_room.0;
@@ -72,8 +77,13 @@ pub fn tables(disks: &[Place], metadata: Sectors, block: Sectors) -> Option<Pool
                 offset,
             })
         };
-        let taken = missing.min(before);
+        let metadata_room = before.checked_sub(disk.catalog.0)?;
+        let taken = missing.min(metadata_room);
         missing -= taken;
+        if disk.catalog.0 > 0 {
+            let at = Sectors(start.0.checked_add(metadata_room)?);
+            catalog = Some(Table::stacked(vec![(disk.catalog, linear(at))]));
+        }
         if taken > 0 {
             meta.push((Sectors(taken), linear(start)));
         }
@@ -82,7 +92,11 @@ pub fn tables(disks: &[Place], metadata: Sectors, block: Sectors) -> Option<Pool
         }
     }
     let (meta, data) = (Table::stacked(meta), Table::stacked(data));
-    (missing == 0 && data.size() >= block).then_some(PoolTables { meta, data })
+    (missing == 0 && data.size() >= block).then_some(PoolTables {
+        meta,
+        data,
+        catalog,
+    })
 }
 
 fn whole(bytes: Bytes) -> Sectors {
@@ -100,7 +114,9 @@ mod tests {
             start: Bytes(MIB),
             length: Bytes(mib * MIB),
         };
-        Place::on_disk(DeviceNumber { major: 8, minor }, &partition, Sectors(room)).unwrap()
+        let id = format!("serial-{minor}").parse().unwrap();
+        let wanted = PoolDisk::new(id, Sectors(room));
+        Place::on_disk(DeviceNumber { major: 8, minor }, &partition, &wanted).unwrap()
     }
 
     #[test]
@@ -123,6 +139,26 @@ mod tests {
         // Nor is there more metadata than there is room for them.
         let disks = [disk(0, 65, 8192), disk(16, 33, 0)];
         assert_eq!(tables(&disks, Sectors(8200), Sectors(128)), None);
+    }
+
+    #[test]
+    fn the_catalog_is_between_metadata_and_data_and_metadata_pass_it_by() {
+        let mut first = disk(0, 65, 8192);
+        first.catalog = Sectors(4096);
+        let before = tables(&[first], Sectors(4096), Sectors(128)).unwrap();
+        assert_eq!(before.meta.to_string(), "0 4096 linear 8:0 4096");
+        let catalog = before.catalog.map(|table| table.to_string());
+        assert_eq!(catalog.as_deref(), Some("0 4096 linear 8:0 8192"));
+        assert_eq!(before.data.to_string(), "0 122880 linear 8:0 12288");
+        let grown = [first, disk(16, 33, 2048)];
+        let after = tables(&grown, Sectors(6144), Sectors(128)).unwrap();
+        assert_eq!(
+            after.meta.to_string(),
+            "0 4096 linear 8:0 4096; 4096 2048 linear 8:16 4096"
+        );
+        let catalog = after.catalog.map(|table| table.to_string());
+        assert_eq!(catalog.as_deref(), Some("0 4096 linear 8:0 8192"));
+        assert_eq!(tables(&[first], Sectors(4104), Sectors(128)), None);
     }
 
     #[test]

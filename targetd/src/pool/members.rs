@@ -294,8 +294,8 @@ fn is_its_label(
     on_disk: PoolLabel,
 ) -> bool {
     let before = grow::before(desired).filter(|before| index < before.disks.len());
-    on_disk == label(desired, observed, index)
-        || before.is_some_and(|before| on_disk == label(&before, observed, index))
+    on_disk.places_as(&label(desired, observed, index))
+        || before.is_some_and(|before| on_disk.places_as(&label(&before, observed, index)))
 }
 
 /// A disk that does not carry its label is labelled while the pool is made, or grows by it, or

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   disks ─► GPT, labels ─► (sets) ─► meta (linear) ─┐
-//!                              └────► data (linear) ─┴─► thin (thin-pool) ─► volumes
+//!                              ├────► data (linear) ─┴─► thin (thin-pool) ─► volumes
+//!                              └────► catalog (linear) ─► the agent
 //! ```
 //!
 //! | file      | what |
@@ -19,9 +20,11 @@
 //! | `destroy` | what is different when it is destroyed, pure |
 //! | `step`    | one step: how it reads, and what its failure means |
 //! | `apply`   | taking the steps |
+//! | `catalog` | the region that is the agent's to write |
 //! | `metadata` | a state of the thin metadata, held for the agent to read |
 
 mod apply;
+mod catalog;
 mod check;
 mod destroy;
 mod grow;
@@ -99,13 +102,16 @@ impl Pools {
         if desired.redundancy.is_some() {
             check::numbers_make_sense(desired)?;
         }
-        let steps = match desired.grows_from {
+        let mut steps = match desired.grows_from {
             Some(_) if !desired.absent => self.grow(desired)?,
             _ => match desired.destroy.filter(|_| desired.absent) {
                 Some(PoolDestruction { force }) => self.destroy(desired, force)?,
                 None => self.bring(desired)?,
             },
         };
+        if !desired.absent {
+            steps.extend(self.with_catalog(desired));
+        }
         tracing::info!(pool = %desired.id, steps = steps.len(), "pool is as desired");
         Ok(Report {
             generation: desired.generation,
@@ -129,12 +135,14 @@ impl Pools {
         check(desired, &observed)?;
         let mut unplaced = None;
         let mut made = Plan::default();
-        let mut steps = Vec::new();
+        let mut steps = self.taken(desired, &mut observed)?;
         if desired.redundancy.is_some() && !desired.absent {
             let raised = self.raise(desired, &observed, Which::All)?;
-            (made, steps, unplaced) = (raised.made, raised.steps, raised.unplaced);
+            let raised_any = !raised.steps.is_empty();
+            steps.extend(raised.steps);
+            (made, unplaced) = (raised.made, raised.unplaced);
             // To look is to read all of its disks.
-            if !steps.is_empty() {
+            if raised_any {
                 observed = self.observed(desired)?;
             }
             if observed.active(PoolPart::Thin).is_none() {
@@ -155,11 +163,30 @@ impl Pools {
         }
     }
 
+    /// Has the disks of a pool that is taken over say whose it is, before anything is put together
+    /// of it: from the first one on the box that had it leaves it alone.
+    fn taken(
+        &self,
+        desired: &DesiredPool,
+        observed: &mut ObservedPool,
+    ) -> Result<Vec<String>, Failure> {
+        if !desired.takes || desired.absent {
+            return Ok(Vec::new());
+        }
+        let plan = plan::taken(desired, observed);
+        let steps = apply::apply(&self.kernel, desired.id, &plan)?;
+        if !steps.is_empty() {
+            *observed = self.observed(desired)?;
+        }
+        Ok(steps)
+    }
+
     /// What there is of a pool, none of whose sets holds I/O back: one that does was left so by an
     /// attempt that died, and whoever reads from it waits. Going on, it tries its disks again.
     fn going(&self, desired: &DesiredPool) -> Result<ObservedPool, Failure> {
         let observed = self.observed(desired)?;
         check::devices_are_ours(&observed)?;
+        check::pool_is_this_boxs(desired, &observed)?;
         let resumed = sets::resumed(&observed);
         if resumed.steps.is_empty() {
             return Ok(observed);
@@ -201,7 +228,13 @@ impl Pools {
             Some(PoolPart::Thin) => &["thin-pool"][..],
             // There would be no use of it otherwise.
             Some(PoolPart::Set(_)) => &["raid", "thin-pool"],
-            Some(PoolPart::Super(_) | PoolPart::Leg(_) | PoolPart::Meta | PoolPart::Data)
+            Some(
+                PoolPart::Super(_)
+                | PoolPart::Leg(_)
+                | PoolPart::Meta
+                | PoolPart::Data
+                | PoolPart::Catalog,
+            )
             | None => &[],
         };
         let mut needed = plan.steps.iter().flat_map(needs);
@@ -225,6 +258,7 @@ impl Pools {
             steps = self.raise(desired, &observed, Which::Former)?.steps;
         }
         let observed = self.observed(&before)?;
+        check::pool_is_this_boxs(desired, &observed)?;
         if observed.active(PoolPart::Thin).is_none() {
             let (standing, size) = grow::standing(desired, &before, &observed);
             steps.extend(self.bring_at(&standing, size)?);
@@ -332,6 +366,13 @@ impl Pools {
         if !force && destroy::is_whole(desired, &observed) {
             steps = self.bring(&destroy::standing(desired))?;
             self.is_empty(id)?;
+        }
+        // It names hosts, volumes and groups, which are nobody's business afterwards.
+        if let Err(failure) = self.clear_catalog(desired) {
+            match force {
+                true => tracing::warn!(pool = %id, %failure, "the catalog stays on its disks"),
+                false => return Err(not_the_last_word(failure)),
+            }
         }
         let observed = self.observed(desired)?;
         steps.extend(apply::apply(

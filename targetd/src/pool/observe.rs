@@ -72,8 +72,8 @@ pub struct ObservedDisk {
     pub id: DiskId,
     /// The disk, or why the id does not lead to one.
     pub disk: Result<Disk, DiskLookupError>,
-    /// What is on it; looked at only while the pool is not active, grows or is destroyed, and
-    /// always with redundancy.
+    /// What is on it; looked at only while the pool or its catalog is not active, it grows or is
+    /// destroyed, and always with redundancy.
     pub content: Option<ObservedContent>,
     /// Why that could not be read, if it could not.
     pub unread: Option<String>,
@@ -132,7 +132,9 @@ pub fn observe(kernel: &Kernel, desired: &DesiredPool) -> Result<ObservedPool, K
     }
     let all = kernel.disks.list()?;
     let changes = desired.grows_from.is_some() || desired.destroy.is_some();
-    let look = changes || observed.active(PoolPart::Thin).is_none();
+    let look = changes
+        || observed.active(PoolPart::Thin).is_none()
+        || (desired.has_catalog() && observed.active(PoolPart::Catalog).is_none());
     let look_at_disks = look || desired.redundancy.is_some();
     for wanted in &desired.disks {
         let disk = disk_by_id(&all, &wanted.id).cloned();

@@ -4,9 +4,10 @@ use std::fmt;
 
 use ashlar_kernel_iface::block::{Disk, DiskContent, PoolPartition};
 use ashlar_kernel_iface::device::DeviceNumber;
+use ashlar_kernel_iface::dm::{Table, Target};
 use ashlar_targetd_protocol::{DesiredPool, FailureKind, Sectors};
 
-use super::check::{label, thin_pool};
+use super::check::{catalog_is_labelled, label, thin_pool};
 use super::layout::{self, Place, PoolTables};
 use super::members;
 use super::observe::{ActivePart, ObservedDisk, ObservedPart, ObservedPool, sets};
@@ -135,6 +136,7 @@ fn places(desired: &DesiredPool, observed: &ObservedPool) -> Option<Vec<Place>> 
                 start: Sectors(0),
                 length: size(redundancy.level, redundancy.sets[number as usize], leg)?,
                 metadata_room: desired.disks.get(range.start)?.metadata_room,
+                catalog: desired.disks.get(range.start)?.catalog,
             })
         });
         return places.collect();
@@ -142,7 +144,7 @@ fn places(desired: &DesiredPool, observed: &ObservedPool) -> Option<Vec<Place>> 
     let disks = observed.disks.iter().zip(&desired.disks);
     let places = disks.map(|(found, wanted)| {
         let (device, partition) = placed(found)?;
-        Place::on_disk(device, &partition, wanted.metadata_room)
+        Place::on_disk(device, &partition, wanted)
     });
     places.collect()
 }
@@ -181,6 +183,10 @@ fn usable(part: PoolPart, active: &ActivePart, tables: &PoolTables) -> bool {
     let table = match part {
         PoolPart::Meta => &tables.meta,
         PoolPart::Data => &tables.data,
+        PoolPart::Catalog => match &tables.catalog {
+            Some(table) => table,
+            None => return false,
+        },
         PoolPart::Super(_) | PoolPart::Leg(_) | PoolPart::Set(_) | PoolPart::Thin => return true,
     };
     active.table == *table && !active.second_table && !active.suspended
@@ -243,4 +249,79 @@ fn activated(
     }
     steps.push(Step::ActivateThin(spec));
     steps
+}
+
+/// The disks of a pool that is taken over say so.
+pub(super) fn taken(desired: &DesiredPool, observed: &ObservedPool) -> Plan {
+    let mut steps = Vec::new();
+    for (index, found) in observed.disks.iter().enumerate() {
+        let (Ok(disk), Some(content)) = (&found.disk, &found.content) else {
+            continue;
+        };
+        let wanted = label(desired, observed, index);
+        match &content.holds {
+            DiskContent::Pool { label, .. }
+                if label.places_as(&wanted) && label.tenure != wanted.tenure =>
+            {
+                steps.push(Step::Relabel(disk_ref(found, disk), wanted));
+            }
+            _ => {}
+        }
+    }
+    Plan { steps }
+}
+
+/// Whether metadata that are in use reach into what is to be the catalog.
+fn reached(observed: &ObservedPool, catalog: &Table) -> bool {
+    let lines = |table: &Table| -> Vec<(DeviceNumber, u64, u64)> {
+        let lines = table.lines().iter();
+        let linear = lines.filter_map(|line| match &line.target {
+            Target::Linear(linear) => {
+                let begin = linear.offset.0;
+                Some((linear.device, begin, begin + line.length.0))
+            }
+            _ => None,
+        });
+        linear.collect()
+    };
+    let catalog = lines(catalog);
+    let used = [PoolPart::Meta, PoolPart::Data].into_iter();
+    let mut used = used
+        .filter_map(|part| observed.active(part))
+        .flat_map(|active| lines(&active.table));
+    used.any(|(device, begin, end)| {
+        catalog
+            .iter()
+            .any(|(of, from, to)| *of == device && begin < *to && *from < end)
+    })
+}
+
+/// The device of the catalog, if there is none yet that can be used.
+///
+/// # Errors
+/// As for [`plan`].
+pub(super) fn catalog(desired: &DesiredPool, observed: &ObservedPool) -> Result<Plan, Refusal> {
+    let tables = tables(desired, observed)?;
+    catalog_is_labelled(desired, observed)?;
+    if tables
+        .catalog
+        .as_ref()
+        .is_some_and(|table| reached(observed, table))
+    {
+        return Err(Refusal::new(
+            FailureKind::Refused,
+            format!("pool {} is in use where its catalog would be", desired.id),
+        ));
+    }
+    let part = PoolPart::Catalog;
+    let mut steps = Vec::new();
+    match observed.parts.get(&part) {
+        Some(ObservedPart::Active(active)) if usable(part, active, &tables) => {
+            return Ok(Plan::default());
+        }
+        Some(ObservedPart::Active(_) | ObservedPart::Empty(_)) => steps.push(Step::Remove(part)),
+        Some(ObservedPart::Absent | ObservedPart::Foreign(_)) | None => {}
+    }
+    steps.extend(tables.catalog.map(|table| Step::Activate(part, table)));
+    Ok(Plan { steps })
 }

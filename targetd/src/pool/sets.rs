@@ -210,7 +210,7 @@ impl Seats<'_> {
         match part {
             PoolPart::Super(member) | PoolPart::Leg(member) => member.set == self.number,
             PoolPart::Set(set) => set == self.number,
-            PoolPart::Meta | PoolPart::Data | PoolPart::Thin => false,
+            PoolPart::Meta | PoolPart::Data | PoolPart::Thin | PoolPart::Catalog => false,
         }
     }
 
@@ -343,7 +343,11 @@ impl Seats<'_> {
         match part {
             PoolPart::Super(_) => candidate.site()?.superblock(),
             PoolPart::Leg(_) => candidate.site()?.leg(self.leg),
-            PoolPart::Set(_) | PoolPart::Meta | PoolPart::Data | PoolPart::Thin => None,
+            PoolPart::Set(_)
+            | PoolPart::Meta
+            | PoolPart::Data
+            | PoolPart::Thin
+            | PoolPart::Catalog => None,
         }
     }
 
@@ -568,7 +572,11 @@ impl Seats<'_> {
             PoolPart::Super(member) | PoolPart::Leg(member) => {
                 member.set == self.number && !kept(member) && found.number().is_some()
             }
-            PoolPart::Set(_) | PoolPart::Meta | PoolPart::Data | PoolPart::Thin => false,
+            PoolPart::Set(_)
+            | PoolPart::Meta
+            | PoolPart::Data
+            | PoolPart::Thin
+            | PoolPart::Catalog => false,
         });
         left.map(|(part, _)| Step::Remove(*part)).collect()
     }

@@ -2,6 +2,7 @@
 //! any state to any other.
 
 mod addresses;
+mod catalog;
 mod concurrency;
 mod fc;
 mod golden;

@@ -489,7 +489,14 @@ pub fn pool(n: u128, disks: &[&str], format: PoolFormat) -> DesiredPool {
         absent: false,
         destroy: None,
         grows_from: None,
+        holder: holder(),
+        takes: false,
     }
+}
+
+/// The box.
+pub fn holder() -> Uuid {
+    Uuid::from_u128(0xb0)
 }
 
 /// The same with one more disk, which brings room for as much metadata again.
@@ -526,6 +533,14 @@ pub fn destroyed(pool: DesiredPool, force: bool) -> DesiredPool {
 
 pub fn absent(mut pool: DesiredPool) -> DesiredPool {
     pool.absent = true;
+    pool
+}
+
+/// The same with a catalog of 2 MiB on the first disk.
+pub fn cataloged(mut pool: DesiredPool) -> DesiredPool {
+    let first = &mut pool.disks[0];
+    first.catalog = Sectors(2 * MIB);
+    first.metadata_room = Sectors(first.metadata_room.0 + 2 * MIB);
     pool
 }
 

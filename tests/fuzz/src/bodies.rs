@@ -4,9 +4,9 @@ use ashlar_codec::{DecodeError, Limits};
 use ashlar_protocol::{
     AdoptSnapshotSpec, AdoptSpec, BulkItem, BulkMethod, BulkSpec, ConnectionSpec, ExtendSpec,
     FreezeSpec, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, HostRotation,
-    HostSpec, MAX_BODY, MAX_DEPTH, MoveSpec, PoolGrowth, PoolSpec, PoolUpdate, PortalSpec,
-    ReleaseSpec, ReplaceSpec, RevertSpec, ScrubMode, ScrubSpec, SnapshotSpec, SnapshotUpdate,
-    ThawSpec, TransferSpec, VolumeSpec, VolumeUpdate,
+    HostSpec, ImportSpec, MAX_BODY, MAX_DEPTH, MoveSpec, PoolGrowth, PoolSpec, PoolUpdate,
+    PortalSpec, ReleaseSpec, ReplaceSpec, RevertSpec, ScrubMode, ScrubSpec, SnapshotSpec,
+    SnapshotUpdate, ThawSpec, TransferSpec, VolumeSpec, VolumeUpdate,
 };
 
 use crate::round_trip::round_trip;
@@ -28,6 +28,7 @@ pub fn run(data: &[u8]) {
     round_trip::<VolumeUpdate>(data, &LIMITS);
     round_trip::<PoolUpdate>(data, &LIMITS);
     round_trip::<PoolGrowth>(data, &LIMITS);
+    round_trip::<ImportSpec>(data, &LIMITS);
     round_trip::<ReplaceSpec>(data, &LIMITS);
     round_trip::<ScrubSpec>(data, &LIMITS);
     round_trip::<RevertSpec>(data, &LIMITS);
@@ -81,6 +82,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         seed::cbor(&seed::volume_update()),
         seed::cbor(&seed::pool_update()),
         seed::cbor(&seed::pool_growth()),
+        seed::cbor(&ImportSpec { force: true }),
         seed::cbor(&seed::replacement()),
         seed::cbor(&ScrubSpec {
             mode: ScrubMode::Repair,

@@ -69,7 +69,7 @@ pub(crate) fn framed(message: &impl Serialize) -> Vec<u8> {
     frame::encode(message).expect("a seed is sound")
 }
 
-pub(crate) fn requests() -> [Request; 16] {
+pub(crate) fn requests() -> [Request; 17] {
     let volume = seed::desired_volume();
     let observe = Request::ObserveVolume {
         id: volume.id,
@@ -96,6 +96,10 @@ pub(crate) fn requests() -> [Request; 16] {
             write: true,
         },
         Request::OpenMetadata { pool: seed::id(3) },
+        Request::OpenCatalog {
+            pool: seed::id(3),
+            write: true,
+        },
         Request::ReleaseMetadata { pool: seed::id(3) },
         Request::AwaitChange { seen: 0 },
         Request::FindAddresses(["192.0.2.7".parse().unwrap()].into()),

@@ -7,7 +7,7 @@ use std::ops::Range;
 use arbitrary::{Result, Unstructured};
 use ashlar_kernel_iface::block::{
     BlockDevice, BlockError, BlockOperation, DiskContent, LABEL_START, PAYLOAD_START, PoolLabel,
-    format_disk, metadata_state, probe, wipe_disk,
+    Tenure, format_disk, metadata_state, probe, wipe_disk,
 };
 use ashlar_kernel_iface::device::DeviceNumber;
 use ashlar_targetd_protocol::{Bytes, Sectors};
@@ -121,6 +121,8 @@ fn label() -> PoolLabel {
         metadata: Sectors(32_768),
         block: Sectors(128),
         metadata_room: Sectors(32_768),
+        catalog: Sectors(0),
+        tenure: Tenure::default(),
         set: None,
     }
 }

@@ -18,6 +18,7 @@
 //! | [`records`]       | the agent, as stored records |
 //! | [`journal`]       | the store, as files that were damaged |
 //! | [`forged`]        | the store, as files of sound frames with any content |
+//! | [`catalog`]       | the agent, as the catalog on a pool's disks |
 //! | [`disk`]          | targetd, as what a disk holds |
 //! | [`mapper`]        | targetd, as tables and status of device-mapper |
 //! | [`uevents`]       | targetd, as the kernel's word of disks that come and go |
@@ -29,6 +30,7 @@
 pub mod answers;
 pub mod bodies;
 pub mod calls;
+pub mod catalog;
 pub mod certificate;
 pub mod codec;
 pub mod disk;
@@ -88,6 +90,7 @@ targets! {
     records     8000;
     journal     200;
     forged      400;
+    catalog     3000;
     disk        100;
     mapper      30000;
     images      3000;

@@ -200,6 +200,8 @@ fn pool(input: &mut Unstructured<'_>) -> DesiredPool {
             disks: (byte(input) % 4).into(),
             metadata: Sectors(number(input)),
         }),
+        holder: seed::id(9),
+        takes: false,
     };
     let how = byte(input);
     let force = how & 1 == 1;

@@ -322,6 +322,8 @@ pub fn desired_pool() -> DesiredPool {
         absent: false,
         destroy: None,
         grows_from: None,
+        holder: id(9),
+        takes: true,
     }
 }
 

@@ -122,6 +122,14 @@ impl Appliance for Guest {
             }
             Accident::KillTargetd => self.kill("ashlar-targetd.service"),
             Accident::PowerCut => self.power_cycle(),
+            Accident::LoseStore => {
+                // By then the catalogs of pools have what was asked for before.
+                tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+                let appliance = &mut self.site.appliance;
+                appliance.check("systemctl stop ashlar-agent")?;
+                appliance.check("rm -rf /var/lib/ashlar/store && sync")?;
+                self.power_cycle()
+            }
         }
     }
 }

@@ -26,6 +26,8 @@ const BLOCK: Sectors = Sectors(128);
 /// What every volume appears to be.
 const DEVICE: Bytes = Bytes(1 << 30);
 const DATA_BLOCKS: u64 = 1 << 20;
+/// What every catalog appears to be.
+const CATALOG: Bytes = Bytes(32 << 20);
 
 /// Agrees, at once or when it is let.
 #[derive(Default)]
@@ -35,6 +37,7 @@ pub struct Kernel {
     devices: Mutex<BTreeMap<OpenObject, File>>,
     /// Pools whose disks stand in for each other, and what goes on in their sets.
     sets: Mutex<BTreeMap<Uuid, (DesiredPool, SetAction)>>,
+    catalogs: Mutex<BTreeMap<Uuid, File>>,
     changes: Changes,
 }
 
@@ -68,6 +71,22 @@ impl Kernel {
             Failure::new(FailureKind::Kernel, detail)
         })?;
         Ok(Answer::with(Response::Opened { size: DEVICE }, file))
+    }
+
+    /// What was written to it is in it again.
+    fn open_catalog(&self, pool: Uuid) -> Result<Answer, Failure> {
+        let mut catalogs = self.catalogs.lock().unwrap();
+        let file = match catalogs.get(&pool) {
+            Some(there) => there.try_clone(),
+            None => tempfile::tempfile().and_then(|made| {
+                made.set_len(CATALOG.0)?;
+                let file = made.try_clone();
+                catalogs.insert(pool, made);
+                file
+            }),
+        };
+        let file = file.map_err(|error| no_file(&error))?;
+        Ok(Answer::with(Response::Opened { size: CATALOG }, file))
     }
 
     /// A disk that takes the place of another is a member at once, and misses all of its data.
@@ -170,6 +189,8 @@ impl Service for Kernel {
             },
             Request::OpenDevice { object, .. } => return self.open(object),
             Request::OpenMetadata { .. } => return metadata(),
+            Request::ApplyCatalog(_) => self.applied(0),
+            Request::OpenCatalog { pool, .. } => return self.open_catalog(pool),
             Request::ReleaseMetadata { .. } | Request::ReleaseAddress { .. } => Response::Released,
             Request::FindAddresses(_) => Response::Absent([].into()),
             Request::TryAddress { .. } => Response::Address(AddressState::Usable),
@@ -217,6 +238,7 @@ fn disk(id: &str) -> DiskReport {
         in_use: false,
         content: None,
         pool: None,
+        member: None,
     }
 }
 

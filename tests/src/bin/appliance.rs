@@ -43,6 +43,7 @@ async fn obey(model: &mut Model, command: &str) -> anyhow::Result<String> {
         "kill-agent" => Accident::KillAgent,
         "kill-targetd" => Accident::KillTargetd,
         "power-cut" => Accident::PowerCut,
+        "lose-store" => Accident::LoseStore,
         other => bail!("there is no command {other:?}"),
     };
     model.accident(accident).await?;

@@ -96,6 +96,9 @@ pub enum Accident {
     KillTargetd,
     /// The box loses power: the kernel forgets, the disks keep what was written.
     PowerCut,
+    /// The box has a new state disk: what the agent knew is gone, and who it is. The rest is as after
+    /// a power cut.
+    LoseStore,
 }
 
 /// The UUID that stands for a placeholder: the same in every run, different for every name.

@@ -98,6 +98,7 @@ fn accident(what: &str) -> Result<Accident, String> {
         "kill agent" => Ok(Accident::KillAgent),
         "kill targetd" => Ok(Accident::KillTargetd),
         "power-cut" => Ok(Accident::PowerCut),
+        "lose-store" => Ok(Accident::LoseStore),
         _ => Err(format!("unknown accident {what:?}")),
     }
 }

@@ -1,8 +1,8 @@
 //! `ashlarctl pool …`
 
 use ashlar_protocol::{
-    DiskId, Member, Name, Pool, PoolGrowth, PoolSet, PoolSpec, PoolUpdate, Redundancy, ReplaceSpec,
-    SCRUB_DAYS, ScrubMode, ScrubSpec, Scrubbed, SetAction, Watermarks,
+    DiskId, ImportSpec, Member, Name, Pool, PoolGrowth, PoolSet, PoolSpec, PoolUpdate, Redundancy,
+    ReplaceSpec, SCRUB_DAYS, ScrubMode, ScrubSpec, Scrubbed, SetAction, Watermarks,
 };
 use clap::{Args, Subcommand, ValueEnum};
 use uuid::Uuid;
@@ -74,6 +74,15 @@ pub enum Verb {
         /// Destroy whatever that holds
         #[arg(long)]
         wipe: bool,
+    },
+    /// Take over a pool with all that its catalog has: volumes, snapshots, groups, hosts and connections
+    Import {
+        /// Its id, as `disk list` shows it
+        pool: Uuid,
+        /// Even if the box that had it did not let go of it, or its catalog lacks its last changes.
+        /// Never while another box uses its disks
+        #[arg(long)]
+        force: bool,
     },
     /// Disks that take the place of one that goes, by themselves
     #[command(subcommand)]
@@ -272,6 +281,11 @@ pub async fn run(session: &Session, verb: Verb) -> anyhow::Result<()> {
             };
             let shown = async || client.under_new_ids().pool_show(id).await;
             session.change(client.pool_grow(id, &spec), shown).await
+        }
+        Verb::Import { pool, force } => {
+            let shown = async || client.under_new_ids().pool_show(pool).await;
+            let spec = ImportSpec { force };
+            session.change(client.pool_import(pool, &spec), shown).await
         }
         Verb::Replace {
             pool,

@@ -4,11 +4,12 @@ use ashlar_protocol::{
     self as protocol, ActivateSpec, AdoptSnapshotSpec, AdoptSpec, AuditRecord, ClaimSpec, Clear,
     Connection, ConnectionSpec, Disk, Event, ExtendSpec, Extent, Firmware, FreezeSpec, Group,
     GroupSnapshot, GroupSnapshotSpec, GroupSnapshotUpdate, GroupSpec, GroupUpdate, Health, Host,
-    HostCreated, HostRotation, HostSpec, InstallSpec, Job, MoveSpec, Operation, Page, Pool,
-    PoolGrowth, PoolSpec, PoolStatistics, PoolUpdate, Portal, PortalSpec, ReleaseSpec, ReplaceSpec,
-    RequestSpec, ResetSpec, RestartSpec, RevertSpec, ScrubSpec, SealSpec, SigningRequest, Snapshot,
-    SnapshotSpec, SnapshotUpdate, System, ThawSpec, ThinDevice, TransferSpec, Trust, TrustUpdate,
-    TrustUpdated, Usage, Volume, VolumeSpec, VolumeStatistics, VolumeUpdate,
+    HostCreated, HostRotation, HostSpec, ImportSpec, InstallSpec, Job, MoveSpec, Operation, Page,
+    Pool, PoolGrowth, PoolSpec, PoolStatistics, PoolUpdate, Portal, PortalSpec, ReleaseSpec,
+    ReplaceSpec, RequestSpec, ResetSpec, RestartSpec, RevertSpec, ScrubSpec, SealSpec,
+    SigningRequest, Snapshot, SnapshotSpec, SnapshotUpdate, System, ThawSpec, ThinDevice,
+    TransferSpec, Trust, TrustUpdate, TrustUpdated, Usage, Volume, VolumeSpec, VolumeStatistics,
+    VolumeUpdate,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -161,6 +162,7 @@ macro_rules! creations {
 
 creations! {
     "Creates a pool." pool_create(PoolSpec) -> Pool = PoolCreate;
+    "Takes over a pool with all that its catalog has." pool_import(ImportSpec) -> Pool = PoolImport;
     "Adds disks to a pool." pool_grow(PoolGrowth) -> Pool = PoolGrow;
     "Gives the place of a disk of a pool to another one." pool_replace(ReplaceSpec) -> Pool = PoolReplace;
     "Creates a volume." volume_create(VolumeSpec) -> Volume = VolumeCreate;

@@ -386,6 +386,13 @@ fn pools() -> Vec<Sample> {
     };
     all.push(sample("pool-update-request", update));
     all.push(sample("pool-update-request", PoolUpdate::default()));
+    for force in [false, true] {
+        all.push(sample("pool-import-request", ImportSpec { force }));
+    }
+    all.push(sample(
+        "pool-import-reply",
+        pool(PoolState::Online, Some(5)),
+    ));
     let growth = |metadata_size, wipe| PoolGrowth {
         disks: vec!["serial-SDISK2".parse().unwrap()],
         metadata_size,

@@ -210,7 +210,7 @@ fn check_secrets(
 }
 
 /// Adds the secrets that are needed besides those given.
-fn complete(id: Uuid, host: &mut HostRecord, random: &mut dyn Random) {
+pub(crate) fn complete(id: Uuid, host: &mut HostRecord, random: &mut dyn Random) {
     let mutual = match host.authentication {
         Authentication::None => return,
         Authentication::Required => false,

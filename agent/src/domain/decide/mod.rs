@@ -10,6 +10,7 @@ mod fc;
 mod group;
 mod group_snapshot;
 mod host;
+mod import;
 pub mod moving;
 mod pool;
 mod portal;
@@ -34,12 +35,15 @@ use uuid::Uuid;
 
 use crate::domain::change::{Change, Decision, Edit, Reply};
 use crate::domain::command::{Command, RequestContext};
+use crate::domain::import::Found;
 use crate::domain::intent::Intent;
 use crate::domain::outcome::missing;
 use crate::domain::record::{Record, RequestRecord, Unit};
 use crate::domain::secrets::Random;
 use crate::domain::site::Site;
 
+pub(crate) use host::complete as complete_secrets;
+pub(crate) use pool::check_spec;
 pub use pool::{DEFAULT_BLOCK_SIZE, MAX_DISKS, MAX_METADATA, MIN_METADATA};
 pub use replace::{check_scrub, fits_place};
 pub use request::KEPT_REQUESTS;
@@ -67,6 +71,9 @@ pub struct Facts<'a> {
     /// Where what the thin device maps that is to be adopted ends, in bytes, or why that is not
     /// known; absent when nobody looked.
     pub thin_end: Option<&'a Result<u64, Problem>>,
+    /// The catalog of the pool that is to be imported, or why there is none; absent when nobody
+    /// looked.
+    pub catalog: Option<&'a Result<Found, Problem>>,
     /// Transports with an address to listen on.
     pub transports: &'a BTreeSet<Transport>,
     /// The box as it is configured.
@@ -127,6 +134,9 @@ pub fn decide(
         Command::VolumeTransfer { id, spec } => transfer::volume(intent, *id, spec, generation),
         Command::PoolGrow { id, spec } => pool::grow(intent, *id, spec, generation, facts),
         Command::PoolReplace { id, spec } => replace::replace(intent, *id, spec, generation, facts),
+        Command::PoolImport { id, spec } => {
+            import::import(intent, *id, *spec, generation, facts, random)
+        }
         Command::PoolDelete { id, force } => pool::delete(intent, *id, *force, generation),
         Command::PoolUpdate { id, spec } => update::pool(intent, *id, spec, generation, facts),
         Command::VolumeUpdate { id, spec } => update::volume(intent, *id, spec, generation, facts),

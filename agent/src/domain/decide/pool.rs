@@ -14,7 +14,8 @@ use crate::domain::change::Edit;
 use crate::domain::fill::{level_within, low_water};
 use crate::domain::intent::Intent;
 use crate::domain::record::{
-    Destruction, Growing, PoolPhase, PoolRecord, Record, Scrubs, ThinCounter, Told, Unit,
+    CatalogRoom, Destruction, Growing, PoolPhase, PoolRecord, Record, Scrubs, ThinCounter, Told,
+    Unit,
 };
 
 /// Most disks in a pool.
@@ -32,6 +33,12 @@ const METADATA_BLOCK: u64 = 4096;
 const METADATA_PER_BLOCK: u64 = 64;
 /// Each volume costs metadata of its own; this much carries thousands.
 const METADATA_FLOOR: u64 = 64 << 20;
+/// What part of a pool its catalog is, within bounds, in bytes.
+const CATALOG_SHARE: u64 = 256;
+const MIN_CATALOG: u64 = 2 << 20;
+const MAX_CATALOG: u64 = 32 << 20;
+/// Pools with less room have none, in bytes.
+const LEAST_CATALOGED: u64 = 64 << 20;
 /// Percent.
 const OVER_SUBSCRIPTION: std::ops::RangeInclusive<u32> = 100..=100_000;
 /// Percent.
@@ -83,9 +90,10 @@ pub(super) fn create(
     check_not_left(object, &disks)?;
     let laid_out = stretches(spec.redundancy, &disks);
     let room = laid_out.iter().map(|stretch| stretch.room).sum();
+    let first = laid_out.first().map_or(0, |stretch| stretch.room);
     let record = PoolRecord {
         sets: set(spec.redundancy, &disks).into_iter().collect(),
-        ..lay_out(object, spec, room, generation)?
+        ..lay_out(object, spec, (room, first), generation)?
     };
     let edits = vec![
         Edit::put(Record::Pool(id, record)),
@@ -152,8 +160,9 @@ fn grown(
         .ok_or_else(|| busy(ObjectKind::Pool, object.id, "created"))?;
     let had = there.spec.disks.len();
     let mut rooms: Vec<u64> = (0..had).map(|place| there.metadata_room(place)).collect();
-    let rooms_had: u64 = rooms.iter().sum();
     let new = stretches(there.spec.redundancy, disks);
+    let of_catalog = there.catalog.map_or(0, |there| there.size);
+    let rooms_had: u64 = rooms.iter().sum::<u64>() - of_catalog;
     let more: u64 = new.iter().map(|stretch| stretch.room).sum();
     let mut wanted = more_metadata(object, there, spec, (rooms_had, capacity, more))?;
     let mut data = 0;
@@ -176,8 +185,10 @@ fn grown(
     }
     let metadata_size = match spec.metadata_size {
         Some(size) => size,
-        None if rooms.iter().sum::<u64>() == rooms_had => there.metadata_size,
-        None => rooms.iter().sum::<u64>().min(MAX_METADATA),
+        None => match rooms.iter().sum::<u64>() - of_catalog {
+            same if same == rooms_had => there.metadata_size,
+            more => more.min(MAX_METADATA),
+        },
     };
     // As targetd judges it, which has the last word; here before anything is changed.
     let blocks = (capacity + data) / there.block_size;
@@ -245,6 +256,9 @@ pub(super) fn find_present(intent: &Intent, id: Uuid) -> Result<&PoolRecord, Pro
         .pool(id)
         .ok_or_else(|| missing(ObjectKind::Pool, id))?;
     match entry.record.phase {
+        PoolPhase::Present if entry.record.import.is_some() => {
+            Err(busy(ObjectKind::Pool, id, "imported"))
+        }
         PoolPhase::Present => Ok(&entry.record),
         PoolPhase::Creating => Err(busy(ObjectKind::Pool, id, "created")),
         PoolPhase::Withdrawn => Err(busy(ObjectKind::Pool, id, "withdrawn")),
@@ -306,6 +320,14 @@ fn check_empty(intent: &Intent, id: Uuid) -> Result<(), Problem> {
 
 /// What a pool may be promised is told in percent. Less than all of it is reserved, not
 /// subscribed: else making a thick volume thin could be too much.
+/// What a pool is called and may be promised, when it is not asked for by a client.
+pub(crate) fn check_spec(object: ObjectRef, spec: &PoolSpec) -> Result<(), Problem> {
+    check_size(object, &BLOCK_SIZES, spec.block_size)?;
+    check_size(object, &METADATA_SIZES, spec.metadata_size)?;
+    check_promises(object, spec)?;
+    check_watermarks(object, &spec.watermarks)
+}
+
 pub(super) fn check_promises(object: ObjectRef, spec: &PoolSpec) -> Result<(), Problem> {
     let PoolSpec {
         over_subscription,
@@ -472,14 +494,16 @@ fn check_not_left(object: ObjectRef, disks: &[&DiskReport]) -> Result<(), Proble
 fn lay_out(
     object: ObjectRef,
     spec: &PoolSpec,
-    room: u64,
+    (room, first): (u64, u64),
     generation: u64,
 ) -> Result<PoolRecord, Problem> {
     let block_size = spec.block_size.unwrap_or(DEFAULT_BLOCK_SIZE);
     let metadata_size = spec
         .metadata_size
         .unwrap_or_else(|| default_metadata(room, block_size));
-    let data_blocks = room.saturating_sub(metadata_size) / block_size;
+    let catalog = catalog(room, first, metadata_size, block_size);
+    let of_catalog = catalog.map_or(0, |catalog| catalog.size);
+    let data_blocks = room.saturating_sub(metadata_size + of_catalog) / block_size;
     if data_blocks == 0 {
         let detail = format!(
             "the disks have {room} bytes, too few for {metadata_size} bytes of metadata and one \
@@ -495,7 +519,10 @@ fn lay_out(
         phase: PoolPhase::Creating,
         capacity: None,
         generation,
-        metadata_rooms: Vec::new(),
+        metadata_rooms: match of_catalog {
+            0 => Vec::new(),
+            more => vec![metadata_size.next_multiple_of(MIB) + more],
+        },
         growth: None,
         made_on: None,
         sets: Vec::new(),
@@ -507,7 +534,18 @@ fn lay_out(
         told: Told::default(),
         spares: Vec::new(),
         scrubs: Scrubs::default(),
+        catalog,
+        import: None,
     })
+}
+
+/// A catalog for a pool of so much room, behind the metadata on its first disk or set; there is none
+/// in what is too small for it to matter.
+fn catalog(room: u64, first: u64, metadata: u64, block: u64) -> Option<CatalogRoom> {
+    let size = (room / CATALOG_SHARE / MIB * MIB).clamp(MIN_CATALOG, MAX_CATALOG);
+    let before = metadata.checked_next_multiple_of(MIB)?.checked_add(size)?;
+    let fits = before <= first && room.saturating_sub(before) >= block;
+    (fits && room >= LEAST_CATALOGED).then_some(CatalogRoom { place: 0, size })
 }
 
 /// Enough to map every block, at most a tenth of the disks, and something for each volume.

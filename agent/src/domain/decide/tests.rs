@@ -198,10 +198,14 @@ fn metadata_is_sized_for_the_disks_when_nobody_says() {
     assert_eq!(record.metadata_size, 64 * MIB);
     assert_eq!(record.block_size, DEFAULT_BLOCK_SIZE);
     assert_eq!(record.phase, PoolPhase::Creating);
+    // A part in 256, in whole MiB, behind the metadata.
+    let catalog = record.catalog.unwrap();
+    assert_eq!((catalog.place, catalog.size), (0, 7 * MIB));
+    assert_eq!(record.metadata_room(0), 71 * MIB);
     // A quarter of the blocks.
     assert_eq!(
         record.low_water_blocks,
-        ((2 << 30) - 8 * MIB - 64 * MIB) / DEFAULT_BLOCK_SIZE / 4
+        ((2 << 30) - 8 * MIB - 71 * MIB) / DEFAULT_BLOCK_SIZE / 4
     );
 }
 

@@ -260,6 +260,7 @@ impl Intent {
         if record.phase != GroupPhase::Present {
             self.group_snapshots_in_motion.insert(id);
         }
+        self.group_snapshots_by_group.insert((record.group, id));
         self.group_snapshots.insert(id, record.clone());
         Ok(())
     }
@@ -269,6 +270,7 @@ impl Intent {
             return;
         };
         self.group_snapshots_in_motion.remove(&id);
+        self.group_snapshots_by_group.remove(&(old.group, id));
         if let Some(group) = self.groups.get_mut(&old.group) {
             group.group_snapshots -= 1;
         }

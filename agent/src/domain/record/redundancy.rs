@@ -128,5 +128,6 @@ impl PoolRecord {
         self.lost.retain(|place| *place < disks);
         self.spec.disks.truncate(disks as usize);
         self.metadata_rooms.truncate(disks as usize);
+        self.catalog = self.catalog.filter(|catalog| catalog.place < disks);
     }
 }

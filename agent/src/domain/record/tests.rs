@@ -127,6 +127,8 @@ fn samples() -> Vec<(Record, &'static str)> {
         told: Told::default(),
         spares: Vec::new(),
         scrubs: Scrubs::default(),
+        catalog: None,
+        import: None,
     };
     let mut spared = pool.clone();
     spared.spares = ["serial-E", "serial-F"]

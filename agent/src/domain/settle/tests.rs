@@ -306,7 +306,7 @@ fn a_pool_whose_new_disks_cannot_be_had_is_what_it_was() {
     assert_eq!(after.metadata_room(0), before.metadata_room(0));
     let same = PoolRecord {
         generation: before.generation,
-        metadata_rooms: Vec::new(),
+        metadata_rooms: before.metadata_rooms.clone(),
         ..after
     };
     assert_eq!(same.made_on, None);

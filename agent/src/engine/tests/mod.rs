@@ -1,6 +1,7 @@
 //! The engine above a targetd that speaks the real protocol.
 
 mod adopt;
+mod catalog;
 mod chaos;
 mod clearing;
 mod crash;

@@ -352,10 +352,20 @@ fn disks_are_formatted_only_while_their_pool_is_made() {
         let mut spec = pool_spec(&[&format!("serial-DISK{n}")]);
         spec.wipe = wipe;
         world.does(Command::PoolCreate { id: id(n), spec });
-        let making = pool(id(n), &world.intent.pool(id(n)).unwrap().record, 7);
+        let making = pool(
+            id(n),
+            &world.intent.pool(id(n)).unwrap().record,
+            id(0xb0),
+            7,
+        );
         assert_eq!((making.format, making.absent), (format, false));
         world.settle(Unit::Pool(id(n)));
-        let made = pool(id(n), &world.intent.pool(id(n)).unwrap().record, 8);
+        let made = pool(
+            id(n),
+            &world.intent.pool(id(n)).unwrap().record,
+            id(0xb0),
+            8,
+        );
         assert_eq!(made.format, PoolFormat::Never);
         assert_eq!(
             (made.metadata, made.block),

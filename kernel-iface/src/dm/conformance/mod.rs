@@ -25,8 +25,8 @@ use super::{
     SuspendFlags, Table, TableSlot, Target,
 };
 use crate::block::{
-    Access, BlockDevice, BlockError, Disks, PoolLabel, format_disk, metadata_state, pool_size,
-    probe, relabel_disk, wipe_disk, zero_metadata_superblock,
+    Access, BlockDevice, BlockError, Disks, PoolLabel, Tenure, format_disk, metadata_state,
+    pool_size, probe, relabel_disk, wipe_disk, zero_metadata_superblock,
 };
 use crate::conformance::{Mismatch, ScriptError};
 use crate::device::DeviceNumber;
@@ -50,6 +50,11 @@ const LABEL: PoolLabel = PoolLabel {
     metadata: Sectors(8192),
     block: Sectors(128),
     metadata_room: Sectors(8192),
+    catalog: Sectors(0),
+    tenure: Tenure {
+        count: 0,
+        holder: Uuid::nil(),
+    },
     set: None,
 };
 

@@ -25,7 +25,8 @@ fn a_pool_grows_by_disks_and_is_then_found_so() {
     let since = world.intent.generation();
     let there = record(world).clone();
     assert_eq!(names(world), ["serial-DISK0", "serial-DISK1"]);
-    assert_eq!(there.metadata_rooms, [64 * MIB, 0]);
+    assert_eq!(there.metadata_rooms, [67 * MIB, 0]);
+    assert_eq!(there.catalog, before.catalog);
     assert_eq!(there.metadata_size, before.metadata_size);
     // A quarter of 900 MiB and of all but 4 of 1024.
     assert_eq!(there.low_water_blocks, (900 + 1020) * 16 / 4);
@@ -61,7 +62,7 @@ fn metadata_grow_with_the_disks_or_as_asked() {
         spec.metadata_size = Some(100 * MIB + 4096)
     }));
     assert_eq!(record(world).metadata_size, 100 * MIB + 4096);
-    assert_eq!(record(world).metadata_rooms, [64 * MIB, 37 * MIB]);
+    assert_eq!(record(world).metadata_rooms, [67 * MIB, 37 * MIB]);
 
     // By itself, when the disks are many times larger.
     let world = &mut World::furnished();
@@ -70,7 +71,8 @@ fn metadata_grow_with_the_disks_or_as_asked() {
     // 64 bytes for each block of 64 KiB, less what there is.
     let rooms = &record(world).metadata_rooms;
     assert!((950..=960).contains(&(rooms[1] / MIB)), "{rooms:?}");
-    assert_eq!(record(world).metadata_size, rooms[0] + rooms[1]);
+    let catalog = record(world).catalog.unwrap().size;
+    assert_eq!(record(world).metadata_size, rooms[0] + rooms[1] - catalog);
 
     // Never beyond what the kernel uses.
     let world = &mut World::furnished();
@@ -97,8 +99,23 @@ fn where_metadata_are_stays_when_a_pool_grows_again() {
         });
         world.settle(Unit::Pool(POOL));
     }
-    let rooms = [64 * MIB, 36 * MIB, 50 * MIB];
+    let rooms = [67 * MIB, 36 * MIB, 50 * MIB];
     assert_eq!(record(world).metadata_rooms, rooms);
+}
+
+#[test]
+fn a_pool_of_before_there_were_catalogs_has_none_when_it_grows() {
+    let world = &mut World::furnished();
+    let before = PoolRecord {
+        catalog: None,
+        metadata_rooms: Vec::new(),
+        ..record(world).clone()
+    };
+    let edit = Edit::put(Record::Pool(POOL, before.clone()));
+    world.intent.apply(&edit).unwrap();
+    world.does(grow(&["serial-DISK1"]));
+    assert_eq!(record(world).catalog, None);
+    assert_eq!(record(world).metadata_rooms, [64 * MIB, 0]);
 }
 
 #[test]

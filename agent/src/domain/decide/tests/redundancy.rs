@@ -91,7 +91,8 @@ fn a_set_has_the_room_of_its_smallest_disk_so_often_as_its_level_gives() {
             there.metadata_size,
             (room / 10).min(least * 4096) / 4096 * 4096
         );
-        let blocks = (room - there.metadata_size) / there.block_size;
+        let catalog = there.catalog.unwrap().size;
+        let blocks = (room - there.metadata_size - catalog) / there.block_size;
         let mark = low_water(&Watermarks::default(), PoolLevel::Ok, blocks);
         assert_eq!(there.low_water_blocks, mark);
         assert_eq!(there.metadata_room(1), 0);
@@ -131,7 +132,8 @@ fn room_for_metadata_stands_on_the_first_disk_of_a_set() {
     let Command::PoolGrow { spec: mut more, .. } = grown(2..5) else {
         panic!("it grows")
     };
-    more.metadata_size = Some(first + 50 * MIB);
+    let catalog = record(world).catalog.unwrap().size;
+    more.metadata_size = Some(first - catalog + 50 * MIB);
     world.does(Command::PoolGrow {
         id: POOL,
         spec: more,

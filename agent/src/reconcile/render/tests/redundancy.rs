@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::members;
 
 fn rendered_pool(world: &World) -> DesiredPool {
-    super::pool(POOL, &world.intent.pool(POOL).unwrap().record, 42)
+    super::pool(POOL, &world.intent.pool(POOL).unwrap().record, id(0xb0), 42)
 }
 
 #[test]
