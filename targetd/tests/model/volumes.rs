@@ -7,11 +7,12 @@ use ashlar_kernel_iface::model::Denied;
 use ashlar_kernel_iface::nvmet::Nvmet;
 use ashlar_kernel_iface::tree::{Errno, Tree};
 use ashlar_targetd_protocol::{
-    ChapCredentials, DhchapExchange, DhchapKey, FailureKind, Sectors, ServedAt, Transport,
+    ChapCredentials, DhchapExchange, DhchapKey, FailureKind, PoolFormat, Sectors, ServedAt,
+    Transport,
 };
 
 use crate::wanted::*;
-use crate::world::World;
+use crate::world::{DISKS, World};
 
 #[test]
 fn a_new_volume_costs_one_message_and_no_device() {
@@ -164,6 +165,9 @@ fn what_hosts_reserved_outlasts_a_power_cut_and_not_the_last_connection() {
     let text = format!("PR_REG_START: 0\n{registration}PR_REG_END: 0\n");
     fs::write(&written, text).unwrap();
     world.reboot();
+    world
+        .apply_pool(&pool(1, &DISKS, PoolFormat::Never))
+        .unwrap();
     world.apply(&volume(1).iscsi(&["alpha"])).unwrap();
     let id = BackstoreId::for_volume(volume_id(1));
     let told = id.path().at("pr/res_aptpl_metadata");
