@@ -19,12 +19,10 @@ const HOSTS: [&str; 2] = [
 
 /// What Linux's target is known not to do as the suite wants it, and why it stays so. Whatever else
 /// fails is a fault of ours; so is what is here and passes, since then nobody looks at it any more.
-const KNOWN: [(&str, &str); 17] = [
+const KNOWN: [(&str, &str); 15] = [
     ("CompareAndWrite, Test Miscompare", TOO_MANY),
     ("CompareAndWrite, Test Simple", TOO_MANY),
     ("ReceiveCopyResults, Test CopyStatus", COPY),
-    ("Reserve6, Test ITNexusLoss", OLD),
-    ("Reserve6, Test Logout", OLD),
     ("Verify10, Test Dpo", USAGE),
     ("Verify10, Test Mismatch", VERIFIED),
     ("Verify10, Test VerifyProtect", PROTECTION),
@@ -39,11 +37,13 @@ const KNOWN: [(&str, &str); 17] = [
     ("iSCSIdatasn, Test iSCSIDataSnInvalid", SEQUENCE),
 ];
 
+/// The kernel ends a session, and with it the reservations of SPC-2, a moment after its connection: who
+/// asks at once finds it reserved.
+const EITHER: [&str; 2] = ["Reserve6, Test ITNexusLoss", "Reserve6, Test Logout"];
+
 /// More blocks than it takes at once: refused as an error in the command, by another code for it.
 const TOO_MANY: &str = "another sense code than the suite's for too many blocks";
 const COPY: &str = "the status of a copy cannot be asked for, and copies are not offered";
-/// Old reservations outlast the session of who made them, until the LUN is reset.
-const OLD: &str = "reservations of SPC-2 go with a reset of the LUN only";
 const VERIFIED: &str = "VERIFY reads, and compares nothing with what comes along";
 const PROTECTION: &str = "VERIFY takes no notice of protection that no volume has";
 const USAGE: &str = "VERIFY takes DPO, and REPORT SUPPORTED OPERATION CODES tells no usage of it";
@@ -107,7 +107,8 @@ fn judge(said: &str) -> anyhow::Result<()> {
     let (ran, failed) = (tests_ran(said)?, failed(said));
     println!("{ran} tests, of which failed: {failed:?}");
     let known: BTreeSet<&str> = KNOWN.iter().map(|(test, _)| *test).collect();
-    let ours: Vec<_> = failed.difference(&known).collect();
+    let ours = failed.difference(&known);
+    let ours: Vec<_> = ours.filter(|test| !EITHER.contains(*test)).collect();
     ensure!(ours.is_empty(), "{ours:?} failed:\n{said}");
     let passed: Vec<_> = known.difference(&failed).collect();
     ensure!(passed.is_empty(), "{passed:?} are known to fail and passed");
