@@ -264,11 +264,27 @@ impl Updater {
     /// # Errors
     /// When nobody is there to do that, or an update is being installed.
     pub async fn restart(&self) -> Result<(), Problem> {
+        self.check_restartable().await?;
+        self.start_again().await
+    }
+
+    /// That no update is being installed.
+    ///
+    /// # Errors
+    /// When one is, or that cannot be told.
+    pub async fn check_restartable(&self) -> Result<(), Problem> {
         match self.check_idle().await {
             // Then nobody installs anything.
-            Err(problem) if problem.code == ProblemCode::Unsupported => {}
-            idle => idle?,
+            Err(problem) if problem.code == ProblemCode::Unsupported => Ok(()),
+            idle => idle,
         }
+    }
+
+    /// Has the box started again, whatever goes on. Returns once that is asked for.
+    ///
+    /// # Errors
+    /// When nobody is there to do that.
+    pub async fn start_again(&self) -> Result<(), Problem> {
         let socket = &self.options.restart;
         let asked = UnixStream::connect(socket).await;
         asked.map(drop).map_err(|error| {

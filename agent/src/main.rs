@@ -124,7 +124,7 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     telemetry::init()?;
-    if reset::finish(&config)? {
+    if reset::finish(&config, reset::is_first_start()?)? {
         info!("the box is as it came from its factory");
     }
     let identity = Identity::open(&config)?;

@@ -173,8 +173,10 @@ impl Engine {
     {
         let updater = self.shared.updater.clone();
         let reset = move || async move {
+            // Afterwards it is too late to refuse.
+            updater.check_restartable().await?;
             act().await?;
-            updater.restart().await
+            updater.start_again().await
         };
         self.once(Operation::IdentityReset, context, self.alone(), reset)
             .await

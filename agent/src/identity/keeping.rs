@@ -215,7 +215,22 @@ impl Keeping {
             leaving: true,
             ..state.next()
         };
-        self.become_with(next, door, || Ok(self.folder.write(reset::MARK, "")?))
+        self.become_with(next, door, || self.mark())
+    }
+
+    /// Sets the mark. What is there of one that may not outlast a power cut is taken away again; where it
+    /// cannot be, it counts, or else a later start would forget what was done since.
+    fn mark(&self) -> Result<(), Problem> {
+        let Err(error) = self.folder.write(reset::MARK, "") else {
+            return Ok(());
+        };
+        match self.folder.remove(reset::MARK) {
+            Ok(()) => Err(error.into()),
+            Err(left) => {
+                tracing::error!(%error, %left, "the mark of a reset may not outlast a power cut");
+                Ok(())
+            }
+        }
     }
 
     fn trust(&self, next: State, trusted: &Trusted, door: &Door) -> Result<(), Problem> {

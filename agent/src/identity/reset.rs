@@ -7,10 +7,12 @@
 //! ```
 //!
 //! Before the mark is durable, nothing has changed; once it is, no start opens anything before all is
-//! gone. What the box was given in its factory is on another partition, which is not touched.
+//! gone. It goes with the first start after one of the box: until then the kernel serves the former
+//! owner's hosts, and whoever only started this daemon again asks for the box to be. What the box was given in its factory is on another partition, which is not touched.
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use super::keeping::SEEN;
@@ -19,23 +21,75 @@ use crate::config::Config;
 /// Says that what is here belongs to nobody any more.
 pub(super) const MARK: &str = "reset";
 
+/// A file that is there from the first start on until the box starts again.
+const STARTED: &str = "started";
+
 /// Why the box does not start: what it should have forgotten is still there.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to finish the reset: {}", path.display())]
-pub struct ResetError {
-    path: PathBuf,
-    #[source]
-    source: io::Error,
+pub enum ResetError {
+    /// A file or folder.
+    #[error("failed to finish the reset: {}", path.display())]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The box has not started again since, but was asked to.
+    #[error("the box is being reset, and has to start again first")]
+    Started,
+    /// Nor could it be asked to.
+    #[error("the box is being reset, and nothing starts it again at {}", path.display())]
+    NoRestart {
+        /// The socket for that.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Whether this is the first start of the daemon since the box started, for all that the folder for
+/// such a time says; without one there is no telling.
+///
+/// # Errors
+/// When that cannot be noted for the next one.
+pub fn is_first_start() -> Result<bool, ResetError> {
+    match std::env::var_os("RUNTIME_DIRECTORY") {
+        Some(folder) => note_start(Path::new(&folder)),
+        None => Ok(true),
+    }
+}
+
+fn note_start(folder: &Path) -> Result<bool, ResetError> {
+    let started = folder.join(STARTED);
+    match File::create_new(&started) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(source) => Err(at(&started)(source)),
+    }
 }
 
 /// Finishes a reset, if one was asked for. To be called before anything else is opened.
 ///
 /// # Errors
-/// When something cannot be removed: then nothing may be opened, as it is the former owner's.
-pub fn finish(config: &Config) -> Result<bool, ResetError> {
+/// When something cannot be removed: then nothing may be opened, as it is the former owner's. When
+/// this is not the first start since the box started: then it is asked to start again.
+pub fn finish(config: &Config, first_start: bool) -> Result<bool, ResetError> {
     let folder = &config.identity.folder;
     if !is_there(&folder.join(MARK))? {
         return Ok(false);
+    }
+    if !first_start {
+        let path = &config.firmware.restart;
+        return match UnixStream::connect(path) {
+            Ok(_) => Err(ResetError::Started),
+            Err(source) => Err(ResetError::NoRestart {
+                path: path.clone(),
+                source,
+            }),
+        };
     }
     for step in steps(config)? {
         step.run()?;
@@ -105,11 +159,13 @@ fn is_there(path: &Path) -> Result<bool, ResetError> {
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> ResetError {
     let path = path.to_owned();
-    |source| ResetError { path, source }
+    |source| ResetError::File { path, source }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
     use crate::config::IdentityFolders;
     use crate::firmware::FirmwareOptions;
@@ -163,7 +219,7 @@ mod tests {
     fn nothing_is_forgotten_without_the_mark() {
         let dir = tempfile::tempdir().unwrap();
         let config = owned(dir.path());
-        assert!(!finish(&config).unwrap());
+        assert!(!finish(&config, true).unwrap());
         assert_eq!(left(dir.path()), FILES);
     }
 
@@ -186,9 +242,30 @@ mod tests {
             // Whoever could be let in is let in by nothing that is half there.
             let marked = config.identity.folder.join(MARK).exists();
             assert!(marked || left(dir.path()).is_empty(), "{cut}");
-            assert_eq!(finish(&config).unwrap(), marked, "{cut}");
+            assert_eq!(finish(&config, true).unwrap(), marked, "{cut}");
             assert_forgotten(dir.path());
         }
+    }
+
+    #[test]
+    fn nothing_is_forgotten_before_the_box_has_started_again() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(note_start(dir.path()).unwrap());
+        assert!(!note_start(dir.path()).unwrap());
+        let config = owned(dir.path());
+        let mark = config.identity.folder.join(MARK);
+        assert!(!finish(&config, false).unwrap());
+        fs::write(&mark, "").unwrap();
+        let nobody = finish(&config, false).unwrap_err();
+        assert!(matches!(nobody, ResetError::NoRestart { .. }), "{nobody}");
+        let restarts = UnixListener::bind(&config.firmware.restart).unwrap();
+        let asked = finish(&config, false).unwrap_err();
+        assert!(matches!(asked, ResetError::Started), "{asked}");
+        restarts.set_nonblocking(true).unwrap();
+        assert!(restarts.accept().is_ok(), "it was asked");
+        assert!(mark.exists() && left(dir.path()) == FILES);
+        assert!(finish(&config, true).unwrap());
+        assert_forgotten(dir.path());
     }
 
     #[test]
@@ -201,7 +278,7 @@ mod tests {
         };
         let mark = config.identity.folder.join(MARK);
         fs::write(&mark, "").unwrap();
-        let error = finish(&config).unwrap_err().to_string();
+        let error = finish(&config, true).unwrap_err().to_string();
         assert!(error.contains("factory/sealed.toml"), "{error}");
         assert!(mark.exists() && left(dir.path()) == FILES);
     }

@@ -87,7 +87,7 @@ impl Appliance {
         port: u16,
         adjust: impl FnOnce(&mut Listen),
     ) -> Appliance {
-        identity::reset::finish(&config(&dir, &pki)).unwrap();
+        identity::reset::finish(&config(&dir, &pki), true).unwrap();
         let (kernel, targetd) = serve(&dir.path().join("targetd.sock"));
         std::fs::create_dir_all(dir.path().join("update")).unwrap();
         let (engine, task) = Engine::start(options(dir.path())).await.unwrap();
