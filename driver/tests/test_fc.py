@@ -116,12 +116,35 @@ def test_hosts_that_an_operator_made(
     [connection] = client.connections()
     assert connection["host"] == made.bytes
     driver.terminate_connection(volume, host(connector))
-    # A port that this host does not have there is told, and nothing is attached.
+    # A port that this host does not have there is no way to the volume; the others are.
     other = host(connector, ports=[ALPHA[0], "2100000000000009"])
-    with pytest.raises(exception.VolumeBackendAPIException, match="2100000000000009"):
-        driver.initialize_connection(volume, other)
+    driver.initialize_connection(volume, other)
+    [connection] = client.connections()
+    assert connection["host"] == made.bytes
+    driver.terminate_connection(volume, other)
     assert not list(client.connections())
     driver.delete_volume(volume)
+
+
+def test_a_cable_that_was_out_keeps_no_host_from_its_volumes(
+    world: World, driver: AshlarDriver, client: Client, connector: Any
+) -> None:
+    first, second = world.volume(), world.volume()
+    for volume in (first, second):
+        driver.create_volume(volume)
+    driver.initialize_connection(first, host(connector, ports=ALPHA[:1]))
+    driver.initialize_connection(second, host(connector))
+    [known] = client.hosts()
+    assert known["wwpns"] == ALPHA[:1]
+    assert {connection["host"] for connection in client.connections()} == {known["id"]}
+    # Detached by the ports that are up now, and by those that were.
+    driver.terminate_connection(first, host(connector))
+    [left] = client.connections()
+    assert left["volume"] != first.id
+    driver.terminate_connection(second, host(connector, ports=ALPHA[:1]))
+    assert not list(client.connections())
+    for volume in (first, second):
+        driver.delete_volume(volume)
 
 
 def test_an_appliance_without_ports_is_an_error(driver: AshlarDriver) -> None:

@@ -72,20 +72,26 @@ class AshlarFCDriver(AshlarDriver):
         return host, None
 
     def _host_of_others(self, wwpns: list[str]) -> uuid.UUID:
-        """A host that somebody else made known, or that has another set of ports since."""
+        """A host that somebody else made known, or that shows other ports since: os-brick lists
+        those that are up, and a cable may have been out when it was made known.
+        """
         wanted = set(wwpns)
-        for there in self._client.hosts():
-            known = set(there.get("wwpns", []))
-            if not known & wanted:
-                continue
-            host = uuid.UUID(bytes=there["id"])
-            if known >= wanted:
-                return host
-            raise exception.VolumeBackendAPIException(
-                data=f"the appliance knows port {min(known & wanted)} as host {host}, and not its "
-                f"port {min(wanted - known)}: detach what that host has, and delete it there"
+        known = {
+            uuid.UUID(bytes=there["id"]): set(there.get("wwpns", []))
+            for there in self._client.hosts()
+        }
+        host = max(known, key=lambda host: len(known[host] & wanted), default=None)
+        if host is None or not known[host] & wanted:
+            name = " ".join(wwpns)
+            raise exception.VolumeBackendAPIException(data=f"host {name} came and went")
+        if missing := sorted(wanted - known[host]):
+            LOG.warning(
+                "The appliance does not know %s as ports of host %s, which has its volumes by the "
+                "others only, until it has none, is deleted there and made known anew",
+                ", ".join(missing),
+                host,
             )
-        raise exception.VolumeBackendAPIException(data=f"host {' '.join(wwpns)} came and went")
+        return host
 
     # ---- Connections ---------------------------------------------------------------------------
 
@@ -115,6 +121,31 @@ class AshlarFCDriver(AshlarDriver):
                 for host, (ports, targets) in hosts.items():
                     self._close_zones(host, ports, targets)
         return done
+
+    def _disconnect_host(self, wanted: uuid.UUID, name: str, *, force: bool) -> None:
+        try:
+            super()._disconnect_host(wanted, name, force=force)
+        except Problem as problem:
+            # Other ports may have been up when it was connected.
+            connections = self._of_overlapping(wanted, name) if problem.code == "not-found" else []
+            if not connections:
+                raise
+            for connection in connections:
+                self._delete_connection(connection, name, force=force)
+
+    def _of_overlapping(self, wanted: uuid.UUID, name: str) -> list[uuid.UUID]:
+        """Connections of a volume or snapshot to hosts with one of these ports."""
+        asked = set(name.split())
+        of_both = [
+            *self._client.connections(volume=wanted),
+            *self._client.connections(snapshot=wanted),
+        ]
+        return [
+            uuid.UUID(bytes=connection["id"])
+            for connection in of_both
+            if "fc" in connection
+            and asked & set(self._client.host(uuid.UUID(bytes=connection["host"])).get("wwpns", []))
+        ]
 
     def _hosts_of(
         self, wanted: uuid.UUID, connector: Any, *, snapshot: bool
