@@ -7,8 +7,9 @@ use ashlar_guest_tests::lab::{Lab, done, initiator};
 use ashlar_guest_tests::used::{SESSIONS, Used, come_back, goes_on, leave, stop, used, whole};
 use ashlar_protocol::{
     DiskId, HealthStatus, MemberState, Pool, PoolGrowth, PoolState, PoolUpdate, Redundancy,
-    ScrubMode, ScrubSpec, SetAction, Transport,
+    ScrubMode, ScrubSpec, Transport,
 };
+use ashlar_site::disks::{all_in_sync, rests};
 
 /// Of each disk. An emulated machine takes long to make them the same.
 const DISK_MIB: u64 = 256;
@@ -167,17 +168,6 @@ fn disk(number: u32) -> anyhow::Result<DiskId> {
 
 fn state(pool: &Pool, place: usize) -> MemberState {
     pool.members[place].state
-}
-
-fn rests(pool: &Pool) -> bool {
-    let idle = |action| action == SetAction::Idle;
-    pool.sets.iter().all(|set| idle(set.action))
-}
-
-fn all_in_sync(pool: &Pool) -> bool {
-    let members = pool.members.iter();
-    let mut states = members.map(|member| member.state);
-    !pool.members.is_empty() && states.all(|state| state == MemberState::InSync) && rests(pool)
 }
 
 /// Waits until the pool is so.

@@ -7,6 +7,7 @@
 //!  host ── management, iSCSI, NVMe/TCP on loopback ──▶ appliance 10.77.0.1 ◀──▶ initiator 10.77.0.2
 //! ```
 
+pub mod disks;
 pub mod factory;
 pub mod firmware;
 mod initiator;

@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use ashlar_protocol::{DiskId, MemberState, Pool, ScrubMode, ScrubSpec, SetAction};
+use ashlar_protocol::{DiskId, MemberState, Pool, ScrubMode, ScrubSpec};
 use ashlar_site::Writer;
+use ashlar_site::disks::{all_in_sync, rests};
 use uuid::Uuid;
 
 use super::{Attached, Demo, WRITTEN, tell};
@@ -90,13 +91,4 @@ fn serial(disk: &DiskId) -> anyhow::Result<&str> {
 fn state_of(pool: &Pool, disk: &DiskId) -> Option<MemberState> {
     let place = pool.disks.iter().position(|of| of == disk)?;
     pool.members.get(place).map(|member| member.state)
-}
-
-fn rests(pool: &Pool) -> bool {
-    pool.sets.iter().all(|set| set.action == SetAction::Idle)
-}
-
-fn all_in_sync(pool: &Pool) -> bool {
-    let mut states = pool.members.iter().map(|member| member.state);
-    !pool.members.is_empty() && states.all(|state| state == MemberState::InSync) && rests(pool)
 }
