@@ -77,6 +77,7 @@ const DIRECTORIES: &[(&str, Owner)] = &[
     ("rauc", Owner::Root),
     ("store", Owner::Agent),
     ("targetd", Owner::Root),
+    ("targetd/pr", Owner::Root),
     ("tls", Owner::Agent),
     ("update", Owner::Agent),
 ];
