@@ -137,8 +137,11 @@ async fn one_that_is_cancelled_stays_where_it_was(
     println!("one that is cancelled stays where it was");
     let job = moved(lab, used.volume, other, Some(SLOW)).await?;
     is_under_way(lab, &job).await?;
-    lab.client.job_cancel(job.id).await?;
-    let ended = lab.client.job_wait(job, |_| ()).await?;
+    let id = job.id;
+    lab.client.job_cancel(id).await?;
+    let ended = lab.client.job_wait(job, |_| ()).await;
+    ensure!(ended.is_err(), "it has moved: {ended:?}");
+    let ended = lab.client.job_show(id).await?;
     ensure!(ended.state == JobState::Cancelled, "{ended:?}");
     let volume = lab.client.volume_show(used.volume).await?;
     ensure!(volume.pool == lab.pool, "its pool");
